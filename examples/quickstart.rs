@@ -49,7 +49,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A handle reads for the price of an atomic load. Let two threads do nothing else.
     let qps = props
         .property::<u32>("ratelimit.qps")
-        .validate(|qps| (1..=10_000).contains(qps))
+        .validate(|qps| match qps {
+            1..=10_000 => Ok(()),
+            _ => Err("must be 1 to 10,000".into()),
+        })
         .build()?;
     let stop = Arc::new(AtomicBool::new(false));
     let reads = Arc::new(AtomicU64::new(0));
@@ -69,8 +72,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (tell, told) = mpsc::channel();
     let _subscription = qps.on_change(move |change| {
-        let place = change.origin.map(ToString::to_string).unwrap_or_default();
-        let text = format!("{} -> {} ({place})", change.old, change.new);
+        let place = change
+            .new_origin()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let text = format!("{} -> {} ({place})", change.old_value(), change.new_value());
         // The receiver is gone only when the program ends.
         let _ = tell.send((Instant::now(), text));
     });

@@ -18,7 +18,13 @@ struct TokenBucket {
 
 impl TokenBucket {
     fn new(props: &Properties) -> Result<Self, Error> {
-        let positive = |value: &f64| *value > 0.0;
+        let positive = |value: &f64| {
+            if *value > 0.0 {
+                Ok(())
+            } else {
+                Err("must be positive".to_owned())
+            }
+        };
         let rate = props
             .property("ratelimit.qps")
             .default(100.0)

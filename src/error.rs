@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sync::discard::Discard;
+use crate::sync::panics;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
 
@@ -163,6 +164,16 @@ impl Error {
     /// Creates the error for a caught panic of user code.
     pub(crate) fn from_panic(doing: &str, message: &str) -> Self {
         Self::new(ErrorKind::Panicked, format!("{doing} panicked: {message}"))
+    }
+
+    /// Runs user code; its panic is an error.
+    pub(crate) fn catch<R>(doing: &str, run: impl FnOnce() -> Result<R, Self>) -> Result<R, Self> {
+        panics::catch(run).unwrap_or_else(|panic| Err(Self::from_panic(doing, panic.message())))
+    }
+
+    /// Creates the error for a call that comes after the end of the properties.
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the properties are gone")
     }
 
     /// Bundles several errors into one, of the kind of the first; a single one stays itself, and one

@@ -51,6 +51,7 @@
 //! | `etcd` | no | etcd 3.4 or newer: [`sources`]`::Etcd` |
 //! | `nats` | no | key-value buckets of NATS JetStream: [`sources`]`::Nats` |
 //! | `zookeeper` | no | ZooKeeper 3.6 or newer: [`sources`]`::ZooKeeper` |
+//! | `test-util` | no | a clock that a test moves by hand: `test_util::ManualClock` |
 //!
 //! Each of the four stores also adds [`sources`]`::Locator`, which finds the address of a store.
 
@@ -83,6 +84,12 @@ pub mod health {
         Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth,
         StaleProperty, Status,
     };
+}
+
+#[cfg(feature = "test-util")]
+pub mod test_util {
+    //! What the tests of a program that uses this crate may need.
+    pub use crate::engine::manual_clock::ManualClock;
 }
 
 pub use error::{Error, ErrorKind};

@@ -1,14 +1,9 @@
-//! The last good values are on disk, whole or not at all, and a start without the store uses them
-//! (RES-2; faults C1 to C9).
+//! The cache file has the last good values, complete or not at all, and a start without the store
+//! uses it.
 #![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(unix)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[path = "mod.rs"]
-    pub(crate) mod common;
-}
+mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +23,7 @@ use liveprops::{
     Update, Value, Watching,
 };
 use support::child::{self, Child};
-use support::common::{Random, eventually};
+use support::{Random, eventually, first_source};
 
 /// How long anything may take that has to happen.
 const SOON: Duration = Duration::from_secs(10);
@@ -173,10 +168,6 @@ fn holds(bytes: &[u8], text: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
-fn only(props: &Properties) -> SourceHealth {
-    props.health().sources[0].clone()
-}
-
 type Diary = Arc<Mutex<Vec<SourceEventKind>>>;
 
 fn diary(props: &Properties) -> (Diary, Subscription) {
@@ -209,7 +200,7 @@ fn seal(bytes: &mut [u8]) {
 }
 
 #[test]
-fn a_start_without_the_store_uses_what_was_kept_until_the_store_answers() {
+fn a_start_without_the_store_uses_the_cache_until_the_store_answers() {
     let place = Place::new();
     place.keep(&[("n", 1.into()), ("text", "good".into())]);
 
@@ -224,7 +215,7 @@ fn a_start_without_the_store_uses_what_was_kept_until_the_store_answers() {
         (1, "good")
     );
 
-    let health = only(&props);
+    let health = first_source(&props);
     let Status::Stale { since, reason } = &health.status else {
         panic!("{health:?}");
     };
@@ -249,7 +240,8 @@ fn a_start_without_the_store_uses_what_was_kept_until_the_store_answers() {
 
     let (events, _guard) = diary(&props);
     store.is_down(false);
-    assert!(eventually(SOON, || n.get() == 2 && only(&props).cached.is_none()));
+    assert!(eventually(SOON, || n.get() == 2
+        && first_source(&props).cached.is_none()));
     assert_eq!(
         props.get_opt::<String>("text").unwrap(),
         None,
@@ -300,7 +292,7 @@ fn a_store_that_hangs_is_not_waited_for_longer_than_its_deadline() {
 }
 
 #[test]
-fn a_cached_source_needs_a_place_and_a_name_of_its_own() {
+fn a_cached_source_needs_a_directory_and_a_unique_name() {
     let store = || Store::of(&[("n", 1.into())]).with(|policy| policy.cached());
     let error = Properties::builder()
         .source(store())
@@ -322,7 +314,7 @@ fn a_cached_source_needs_a_place_and_a_name_of_its_own() {
 }
 
 #[test]
-fn a_source_that_is_added_later_is_kept_too() {
+fn a_source_that_is_added_later_is_cached_too() {
     let place = Place::new();
     let add = |store: Store| {
         let props = Properties::builder().state_dir(&place.dir).build().unwrap();
@@ -345,7 +337,7 @@ fn a_source_that_is_added_later_is_kept_too() {
 }
 
 #[test]
-fn damage_anywhere_is_refused_with_a_reason() {
+fn damage_anywhere_is_rejected_with_a_reason() {
     let place = Place::new();
     let file = place.keep(&[("n", 1.into()), ("text", "good".into())]);
     let good = fs::read(&file).unwrap();
@@ -375,7 +367,7 @@ fn damage_anywhere_is_refused_with_a_reason() {
         .source(optional)
         .build()
         .unwrap();
-    assert!(matches!(only(&props).status, Status::Down { .. }));
+    assert!(matches!(first_source(&props).status, Status::Down { .. }));
     assert!(
         props
             .health()
@@ -399,7 +391,7 @@ fn damage_anywhere_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_file_of_another_owner_or_version_is_refused() {
+fn a_cache_file_of_another_owner_or_version_is_rejected() {
     let place = Place::new();
     let file = place.keep(&[("n", 1.into())]);
     let good = fs::read(&file).unwrap();
@@ -429,7 +421,7 @@ fn a_file_of_another_owner_or_version_is_refused() {
 }
 
 #[test]
-fn kept_texts_of_the_other_form_are_not_used() {
+fn cached_texts_of_another_encoding_are_not_used() {
     let start = |place: &Place, store: &Store, is_literal: bool| {
         let source = store.clone().with(|policy| match is_literal {
             true => policy.cached().without_references(),
@@ -469,7 +461,7 @@ fn the_age_is_shown_and_may_be_limited() {
     let kept = fs::read(&file).unwrap();
     {
         let props = place.start(&Store::down("test")).unwrap();
-        let health = only(&props);
+        let health = first_source(&props);
         let age = health.age.unwrap();
         assert!(age >= month && age < month + SOON, "{age:?}");
         assert!(health.cached.unwrap().elapsed().unwrap() >= month);
@@ -489,7 +481,7 @@ fn the_age_is_shown_and_may_be_limited() {
     let now = fs::read(&file).unwrap();
     assert_ne!(now, kept, "a secret was taken out");
     let props = place.start(&Store::down("test")).unwrap();
-    assert!(only(&props).cached.unwrap().elapsed().unwrap() >= month);
+    assert!(first_source(&props).cached.unwrap().elapsed().unwrap() >= month);
     drop(props);
     fs::write(&file, kept).unwrap();
 
@@ -517,14 +509,14 @@ fn a_rejected_value_never_reaches_the_disk() {
     };
     let props = start(&store).build().unwrap();
     store.set("n", 666);
-    assert!(eventually(SOON, || only(&props).refusals > 0));
+    assert!(eventually(SOON, || first_source(&props).refusals > 0));
     drop(props);
     let props = start(&Store::down("test")).build().unwrap();
     assert_eq!(props.get::<i64>("n").unwrap(), 1);
 }
 
 #[test]
-fn kept_values_that_are_refused_now_are_as_good_as_none() {
+fn cached_values_that_are_invalid_now_are_not_used() {
     let place = Place::new();
     place.keep(&[("n", 1.into())]);
     let strict = |source: Box<dyn Source>| {
@@ -544,8 +536,8 @@ fn kept_values_that_are_refused_now_are_as_good_as_none() {
     let optional = Store::down("test").with(|policy| policy.optional().cached());
     let props = strict(Box::new(optional)).build().unwrap();
     assert_eq!(props.get_opt::<i64>("n").unwrap(), None);
-    assert!(matches!(only(&props).status, Status::Down { .. }));
-    assert!(only(&props).cached.is_none());
+    assert!(matches!(first_source(&props).status, Status::Down { .. }));
+    assert!(first_source(&props).cached.is_none());
     let refused = props.health().refused;
     assert!(
         refused
@@ -555,7 +547,7 @@ fn kept_values_that_are_refused_now_are_as_good_as_none() {
 }
 
 #[test]
-fn of_several_only_the_kept_values_that_are_to_blame_are_dropped() {
+fn only_the_invalid_ones_of_several_cached_values_are_dropped() {
     let place = Place::new();
     let (good, bad) = (Store::down("good"), Store::down("bad"));
     good.set("a", 1);
@@ -564,11 +556,10 @@ fn of_several_only_the_kept_values_that_are_to_blame_are_dropped() {
         let cached = |store: &Store| store.clone().with(|policy| policy.optional().cached());
         let builder = Properties::builder().state_dir(&place.dir);
         let builder = builder.source(cached(&good)).source(cached(&bad));
-        let builder = builder.validate(move |tree| match tree.get_opt::<i64>("b") {
-            Ok(Some(_)) if check => Err("b is not wanted any more".into()),
-            _ => Ok(()),
+        let b = Schema::key::<i64>("b").validate("not wanted any more", move |_| {
+            (!check).then_some(()).ok_or_else(|| "not accepted".into())
         });
-        builder.build().unwrap()
+        builder.schema(Schema::new().declare(b)).build().unwrap()
     };
     good.is_down(false);
     bad.is_down(false);
@@ -587,7 +578,7 @@ fn of_several_only_the_kept_values_that_are_to_blame_are_dropped() {
 }
 
 #[test]
-fn a_store_that_comes_back_empty_is_guarded_against_as_ever() {
+fn an_emptied_store_is_withheld_after_a_start_from_the_cache() {
     let place = Place::new();
     place.keep(&[("n", 1.into())]);
     let store = Store::down("test");
@@ -597,13 +588,13 @@ fn a_store_that_comes_back_empty_is_guarded_against_as_ever() {
     let builder = Properties::builder().state_dir(&place.dir).source(source);
     let props = builder.build().unwrap();
     store.is_down(false);
-    assert!(eventually(SOON, || only(&props).held.is_some()));
+    assert!(eventually(SOON, || first_source(&props).held.is_some()));
     assert_eq!(props.get::<i64>("n").unwrap(), 1);
-    assert!(only(&props).cached.is_some());
+    assert!(first_source(&props).cached.is_some());
 }
 
 #[test]
-fn secrets_are_left_out_unless_they_are_asked_for() {
+fn the_cache_omits_secrets_unless_it_is_told_to_keep_them() {
     let place = Place::new();
     let values: &[(&str, Value)] = &[
         ("db.password", "hunter2-by-name".into()),
@@ -638,7 +629,7 @@ fn secrets_are_left_out_unless_they_are_asked_for() {
     let props = place.start(&Store::down("test")).unwrap();
     assert_eq!(props.get::<u16>("db.port").unwrap(), 5432);
     assert_eq!(props.get_opt::<String>("db.password").unwrap(), None);
-    let Status::Stale { reason, .. } = only(&props).status else {
+    let Status::Stale { reason, .. } = first_source(&props).status else {
         panic!("not stale");
     };
     let told = reason.to_string();
@@ -671,7 +662,7 @@ fn secrets_are_left_out_unless_they_are_asked_for() {
 }
 
 #[test]
-fn a_link_at_the_path_or_aside_is_never_followed() {
+fn a_link_at_a_path_of_the_cache_is_never_followed() {
     let place = Place::new();
     let file = place.keep(&[("n", 1.into())]);
     let treasure = place.dir.with_file_name("treasure");
@@ -703,7 +694,7 @@ fn a_link_at_the_path_or_aside_is_never_followed() {
 }
 
 #[test]
-fn what_nobody_can_own_any_more_is_removed_and_nothing_else() {
+fn only_files_without_a_possible_owner_are_removed() {
     let place = Place::new();
     fs::create_dir(&place.dir).unwrap();
     let at = |name: &str| place.dir.join(name);
@@ -789,15 +780,15 @@ fn a_start_in_one_container_leaves_the_file_that_another_container_writes() {
 }
 
 #[test]
-fn where_nothing_can_be_written_serving_goes_on_and_it_is_told_once() {
+fn an_unwritable_cache_directory_is_reported_once_and_changes_nothing_else() {
     let place = Place::new();
     // A directory cannot be made below a file.
     fs::write(&place.dir, b"in the way").unwrap();
     let store = Store::of(&[("n", 1.into())]);
     let props = place.start(&store).unwrap();
     let (events, _guard) = diary(&props);
-    assert!(eventually(SOON, || only(&props).degraded.is_some()));
-    let reason = only(&props).degraded.unwrap().to_string();
+    assert!(eventually(SOON, || first_source(&props).degraded.is_some()));
+    let reason = first_source(&props).degraded.unwrap().to_string();
     assert!(reason.contains("cannot be kept"), "{reason}");
     assert!(props.health().is_up());
     store.set("n", 2);
@@ -810,7 +801,7 @@ fn where_nothing_can_be_written_serving_goes_on_and_it_is_told_once() {
     assert!(told.count() <= 1);
 
     fs::remove_file(&place.dir).unwrap();
-    assert!(eventually(SOON, || only(&props).degraded.is_none()));
+    assert!(eventually(SOON, || first_source(&props).degraded.is_none()));
     drop(props);
     let props = place.start(&Store::down("test")).unwrap();
     assert_eq!(props.get::<i64>("n").unwrap(), 2);
@@ -824,7 +815,7 @@ fn a_rename_that_fails_leaves_nothing_behind() {
     fs::create_dir(&file).unwrap();
     fs::write(file.join("in the way"), b"").unwrap();
     let props = place.start(&Store::of(&[("n", 2.into())])).unwrap();
-    assert!(eventually(SOON, || only(&props).degraded.is_some()));
+    assert!(eventually(SOON, || first_source(&props).degraded.is_some()));
     assert_eq!(files(&place.dir), [file]);
 }
 
@@ -870,7 +861,7 @@ fn a_full_or_read_only_file_system_keeps_nothing_from_working() {
     store.set("large", "x".repeat(30_000));
     store.set("n", 2);
     assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
-    assert!(eventually(SOON, || only(&props).degraded.is_some()));
+    assert!(eventually(SOON, || first_source(&props).degraded.is_some()));
     assert_eq!(
         files(&place.dir),
         *std::slice::from_ref(&file),
@@ -889,14 +880,14 @@ fn a_full_or_read_only_file_system_keeps_nothing_from_working() {
     assert_eq!(old, 1, "the old file is still whole");
 
     store.values.lock().unwrap().remove("large");
-    assert!(eventually(SOON, || only(&props).degraded.is_none()));
+    assert!(eventually(SOON, || first_source(&props).degraded.is_none()));
 
     mounted.again("remount,ro");
     store.set("n", 3);
-    assert!(eventually(SOON, || only(&props).degraded.is_some()));
+    assert!(eventually(SOON, || first_source(&props).degraded.is_some()));
     assert_eq!(props.get::<i64>("n").unwrap(), 3);
     mounted.again("remount,rw");
-    assert!(eventually(SOON, || only(&props).degraded.is_none()));
+    assert!(eventually(SOON, || first_source(&props).degraded.is_none()));
     assert_eq!(files(&place.dir), [file]);
     drop(props);
     assert_eq!(
@@ -1005,7 +996,7 @@ fn kept(dir: &Path) -> Result<i64, Error> {
         .map(|key| props.get(&format!("k{key}")).unwrap())
         .collect();
     assert!(all.windows(2).all(|two| two[0] == two[1]), "mixed: {all:?}");
-    assert_eq!(only(&props).refusals, 0);
+    assert_eq!(first_source(&props).refusals, 0);
     Ok(all[0])
 }
 
@@ -1182,7 +1173,7 @@ fn only_the_user_may_read_whatever_the_umask() {
 }
 
 #[test]
-fn the_end_does_not_wait_for_long_and_loses_nothing() {
+fn shutdown_is_short_and_loses_nothing() {
     let place = Place::new();
     let (stream, props) = streaming(&place.dir);
     for n in 1..=50 {
@@ -1219,13 +1210,13 @@ fn the_time_of_confirmation_is_that_of_the_answer() {
     place.keep(&[("n", 1.into())]);
     let after = SystemTime::now();
     let props = place.start(&Store::down("test")).unwrap();
-    let confirmed = only(&props).cached.unwrap();
+    let confirmed = first_source(&props).cached.unwrap();
     assert!(before <= confirmed && confirmed <= after);
-    assert_eq!(only(&props).last_success, Some(confirmed));
+    assert_eq!(first_source(&props).last_success, Some(confirmed));
 }
 
 #[test]
-fn what_others_may_have_written_is_not_believed() {
+fn a_cache_file_that_others_may_write_is_not_used() {
     let place = Place::new();
     let file = place.keep(&[("n", 1.into())]);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
@@ -1263,14 +1254,15 @@ fn a_good_cache_is_used_whatever_the_others_hold() {
                 false => policy.cached(),
             }));
         }
-        let rule = move |view: &liveprops::Snapshot| {
-            let over = |key: &&str| view.get::<i64>(key).is_ok_and(|n| n > most);
-            match ["a", "b", "c"].iter().any(over) {
-                true => Err("too much".to_owned()),
-                false => Ok(()),
-            }
-        };
-        builder.validate(rule).build()
+        let schema = ["a", "b", "c"].iter().fold(Schema::new(), |schema, key| {
+            let key = Schema::key::<i64>(*key);
+            schema.declare(key.validate("too much", move |n| {
+                (*n <= most)
+                    .then_some(())
+                    .ok_or_else(|| "not accepted".into())
+            }))
+        });
+        builder.schema(schema).build()
     };
     drop(start(false, 9).unwrap());
     let props = start(true, 2).unwrap();
@@ -1286,7 +1278,7 @@ fn a_good_cache_is_used_whatever_the_others_hold() {
 }
 
 #[test]
-fn a_start_at_which_a_store_says_nonsense_begins_with_what_was_kept() {
+fn a_start_uses_the_cache_while_the_store_sends_nonsense() {
     let place = Place::new();
     place.keep(&[("n", 1.into()), ("other", 1.into())]);
     let rule = |view: &liveprops::Snapshot| match view.get::<i64>("n").unwrap_or_default() {
@@ -1304,7 +1296,7 @@ fn a_start_at_which_a_store_says_nonsense_begins_with_what_was_kept() {
         )
     };
     assert_eq!(both(), (1, 1));
-    let health = only(&props);
+    let health = first_source(&props);
     assert!(health.cached.is_some(), "{health:?}");
     let Status::Stale { reason, .. } = health.status else {
         panic!("{health:?}");
@@ -1316,7 +1308,7 @@ fn a_start_at_which_a_store_says_nonsense_begins_with_what_was_kept() {
     );
     store.set("n", 5);
     assert!(eventually(SOON, || both() == (5, 2)));
-    assert!(eventually(SOON, || only(&props).cached.is_none()
+    assert!(eventually(SOON, || first_source(&props).cached.is_none()
         && props.health().is_up()));
     drop(props);
 
@@ -1332,7 +1324,7 @@ fn a_start_at_which_a_store_says_nonsense_begins_with_what_was_kept() {
     assert!(start(false).is_err());
     let props = start(true).unwrap();
     assert_eq!(props.get_opt::<i64>("n").unwrap(), None);
-    assert!(matches!(only(&props).status, Status::Down { .. }));
+    assert!(matches!(first_source(&props).status, Status::Down { .. }));
     bad.set("n", 3);
     assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(3)));
     assert!(eventually(SOON, || props.health().is_up()));
@@ -1430,14 +1422,17 @@ fn a_fragment_that_cannot_be_read_keeps_its_values_across_restarts() {
                 [Some(10), Some(2), Some(3)],
                 "{way}, restart {restart}"
             );
-            assert!(matches!(only(&props).status, Status::Stale { .. }), "{way}");
+            assert!(
+                matches!(first_source(&props).status, Status::Stale { .. }),
+                "{way}"
+            );
             assert!(!props.health().is_up(), "{way}");
             assert!(
                 rejects(&props, "2.toml"),
                 "{way}: {:?}",
                 props.health().refused
             );
-            assert_eq!(only(&props).problems.len(), 1, "{way}");
+            assert_eq!(first_source(&props).problems.len(), 1, "{way}");
             // The watch goes on with it.
             it.write("1.toml", "a = 10\nalso = 1\n");
             assert!(
@@ -1678,7 +1673,7 @@ fn without_kept_values_a_broken_fragment_is_left_out_and_reported() {
     for _ in 0..2 {
         let props = it.start();
         assert_eq!(["a", "b"].map(|key| number(&props, key)), [Some(1), None]);
-        assert!(matches!(only(&props).status, Status::Stale { .. }));
+        assert!(matches!(first_source(&props).status, Status::Stale { .. }));
         assert!(!props.health().is_up());
         assert!(rejects(&props, "2.toml"));
     }
@@ -1747,9 +1742,9 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
         let rejected = || count(|kind| matches!(kind, SourceEventKind::Rejected(_)));
         assert!(eventually(SOON, || rejected() == 1), "{way}");
         // Each poll repeats it, which is no event.
-        let answered = only(&props).last_success;
-        assert!(eventually(SOON, || only(&props).last_success > answered));
-        assert_eq!((rejected(), only(&props).refusals), (1, 1), "{way}");
+        let answered = first_source(&props).last_success;
+        assert!(eventually(SOON, || first_source(&props).last_success > answered));
+        assert_eq!((rejected(), first_source(&props).refusals), (1, 1), "{way}");
         assert_eq!(props.health().refused.len(), 1, "{way}");
         drop(props);
         for _ in 0..2 {
@@ -1757,7 +1752,7 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
             assert_eq!(props.get::<i64>("b.x").unwrap(), 2, "{way}");
             assert!(!props.health().is_up(), "{way}");
             assert!(
-                only(&props).cached.is_none(),
+                first_source(&props).cached.is_none(),
                 "{way}: the source has answered"
             );
         }
@@ -1772,7 +1767,7 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
 }
 
 #[test]
-fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_leaves_out() {
+fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_omits() {
     let place = Place::new();
     let warns = Arc::new(AtomicBool::new(false));
     let start = || {
@@ -1794,7 +1789,7 @@ fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_leaves_out() {
     assert_eq!(values(&props), [Some(1), Some(2)]);
     warns.store(true, Ordering::SeqCst);
     assert!(eventually(SOON, || values(&props) == [Some(1), None]));
-    assert!(matches!(only(&props).status, Status::Stale { .. }));
+    assert!(matches!(first_source(&props).status, Status::Stale { .. }));
     assert_eq!(props.health().refused.len(), 1);
     drop(props);
     assert_eq!(values(&start()), [Some(1), None]);
@@ -1857,7 +1852,7 @@ fn pushed() -> Place {
 }
 
 #[test]
-fn a_source_whose_watch_fails_at_the_start_starts_from_the_cache_and_is_begun_again() {
+fn a_source_whose_watch_fails_at_the_start_starts_from_the_cache_and_retries() {
     for way in [Watching::Push, Watching::Stream] {
         let place = pushed();
         let down = Arc::new(AtomicBool::new(true));
@@ -1875,7 +1870,7 @@ fn a_source_whose_watch_fails_at_the_start_starts_from_the_cache_and_is_begun_ag
         pusher.way = way;
         let props = pusher.start(&place).unwrap();
         assert_eq!(props.get::<i64>("n").unwrap(), 1, "{way:?}");
-        let health = only(&props);
+        let health = first_source(&props);
         assert!(health.cached.is_some(), "{way:?}: {health:?}");
         assert!(
             matches!(health.status, Status::Stale { .. }),
@@ -1884,9 +1879,13 @@ fn a_source_whose_watch_fails_at_the_start_starts_from_the_cache_and_is_begun_ag
         let (events, _guard) = diary(&props);
         down.store(false, Ordering::SeqCst);
         let n = || props.get::<i64>("n").unwrap();
-        assert!(eventually(SOON, || n() == 2), "{way:?}: {:?}", only(&props));
+        assert!(
+            eventually(SOON, || n() == 2),
+            "{way:?}: {:?}",
+            first_source(&props)
+        );
         assert!(eventually(SOON, || props.health().is_up()), "{way:?}");
-        assert!(only(&props).cached.is_none());
+        assert!(first_source(&props).cached.is_none());
         let is_back = |kind: &SourceEventKind| matches!(kind, SourceEventKind::Reconnected);
         assert!(eventually(SOON, || events
             .lock()
@@ -1909,19 +1908,19 @@ fn a_source_that_has_not_pushed_yet_starts_from_the_cache_which_stays_as_it_is()
     for _ in 0..2 {
         let props = pusher.start(&place).unwrap();
         assert_eq!(props.get::<i64>("n").unwrap(), 1);
-        assert!(matches!(only(&props).status, Status::Stale { .. }));
+        assert!(matches!(first_source(&props).status, Status::Stale { .. }));
     }
     let props = pusher.start(&place).unwrap();
     let updates = way_in.lock().unwrap().clone().unwrap();
     updates.send(Update::full(Pusher::document(2))).unwrap();
     assert_eq!(props.get::<i64>("n").unwrap(), 2);
-    assert!(props.health().is_up() && only(&props).cached.is_none());
+    assert!(props.health().is_up() && first_source(&props).cached.is_none());
     drop(props);
     // One that pushes at once replaces what was kept, with all that belongs to it.
     let good = Pusher::new(|updates| updates.send(Update::full(Pusher::document(3))).map(drop));
     let props = good.start(&place).unwrap();
     assert_eq!(props.get::<i64>("n").unwrap(), 3);
-    assert!(props.health().is_up() && only(&props).cached.is_none());
+    assert!(props.health().is_up() && first_source(&props).cached.is_none());
 }
 
 #[test]
@@ -1944,7 +1943,11 @@ fn a_source_that_pushes_less_at_the_start_than_was_kept_is_guarded_against() {
     drop(with(20));
     let props = with(1);
     assert_eq!(props.snapshot().keys().len(), 20);
-    assert!(only(&props).held.is_some(), "{:?}", only(&props));
+    assert!(
+        first_source(&props).held.is_some(),
+        "{:?}",
+        first_source(&props)
+    );
     assert!(!props.health().is_up());
 }
 
@@ -1965,7 +1968,7 @@ fn a_start_goes_on_without_an_optional_source_that_cannot_begin_to_push() {
     };
     assert_eq!(start(false).unwrap_err().kind(), ErrorKind::Unavailable);
     let props = start(true).unwrap();
-    assert!(matches!(only(&props).status, Status::Down { .. }));
+    assert!(matches!(first_source(&props).status, Status::Down { .. }));
     down.store(false, Ordering::SeqCst);
     assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(2)));
     assert!(eventually(SOON, || props.health().is_up()));

@@ -1,14 +1,7 @@
-//! When callbacks are called, in which order, and what they may do (CBK-1 to CBK-6; faults L1 to
-//! L5 and L8).
+//! When callbacks run, in which order, and what they may do.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[path = "mod.rs"]
-    mod common;
-    pub(crate) use common::*;
-}
+mod support;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -24,7 +17,9 @@ use liveprops::property::Subscription;
 use liveprops::sources::Memory;
 use liveprops::{DynamicProperty, Error, ErrorKind, Key, Properties};
 use support::child::{self, Child};
-use support::{DEADLINE, eventually, reports, within};
+#[cfg(target_os = "linux")]
+use support::proc::{status, threads, threads_named};
+use support::{DEADLINE, Gate, eventually, reports, run_within};
 
 fn one_key(value: u32) -> (Memory, Properties, DynamicProperty<u32>) {
     let memory = Memory::from([("n", value)]);
@@ -48,21 +43,20 @@ fn inline_key(value: u32) -> (Memory, Properties, DynamicProperty<u32>) {
 }
 
 #[test]
-fn registering_calls_nobody_and_a_change_tells_old_new_origin_and_generation() -> Result<(), Error>
-{
+fn registering_calls_nobody_and_a_change_has_old_new_origin_and_generation() -> Result<(), Error> {
     let (memory, props, n) = inline_key(1);
     let (report, inbox) = reports();
     let _sub = n.on_change(move |change| {
-        let origin = change.origin.map(ToString::to_string);
-        let old_origin = change.old_origin.is_some();
-        let key = change.key.to_string();
+        let origin = change.new_origin().map(ToString::to_string);
+        let old_origin = change.old_origin().is_some();
+        let key = change.key().to_string();
         report((
-            *change.old,
-            *change.new,
+            *change.old_value(),
+            *change.new_value(),
             key,
             origin,
             old_origin,
-            change.generation,
+            change.generation(),
         ));
     });
     assert!(inbox.all().is_empty(), "not at registration");
@@ -100,9 +94,9 @@ fn only_a_different_typed_value_is_a_change() -> Result<(), Error> {
     let number = props.property::<u32>("n").build()?;
     let text = props.property::<String>("n").build()?;
     let (report, numbers) = reports();
-    let _a = number.on_change(move |change| report(*change.new));
+    let _a = number.on_change(move |change| report(*change.new_value()));
     let (report, texts) = reports();
-    let _b = text.on_change(move |change| report(change.new.clone()));
+    let _b = text.on_change(move |change| report(change.new_value().clone()));
 
     memory.set("n", "1")?;
     assert!(
@@ -119,10 +113,10 @@ fn only_a_different_typed_value_is_a_change() -> Result<(), Error> {
 }
 
 #[test]
-fn a_value_that_goes_and_comes_back_is_two_changes_for_who_keeps_up() -> Result<(), Error> {
+fn a_value_that_goes_and_returns_is_two_changes_for_a_fast_subscriber() -> Result<(), Error> {
     let (memory, _props, n) = inline_key(1);
     let (report, inbox) = reports();
-    let _sub = n.on_change(move |change| report((*change.old, *change.new)));
+    let _sub = n.on_change(move |change| report((*change.old_value(), *change.new_value())));
     memory.set("n", 2)?;
     memory.set("n", 1)?;
     assert_eq!(inbox.all(), [(1, 2), (2, 1)]);
@@ -221,13 +215,13 @@ fn a_dropped_guard_frees_what_its_callback_captured() -> Result<(), Error> {
 }
 
 #[test]
-fn a_forgotten_subscription_lives_as_long_as_the_properties() -> Result<(), Error> {
+fn a_detached_subscription_lives_as_long_as_the_properties() -> Result<(), Error> {
     let (memory, props, n) = one_key(0);
     let captured = Arc::new(());
     let (report, inbox) = reports();
     {
         let captured = Arc::clone(&captured);
-        n.on_change(move |change| report((Arc::strong_count(&captured), *change.new).1))
+        n.on_change(move |change| report((Arc::strong_count(&captured), *change.new_value()).1))
             .detach();
     }
     memory.set("n", 5)?;
@@ -253,8 +247,8 @@ fn a_callback_that_panics_is_counted_and_the_four_others_are_always_called() -> 
         .map(|(i, newest)| {
             let newest = Arc::clone(newest);
             n.on_change(move |change| {
-                assert!(i != 2, "boom number {}", change.new);
-                newest.store(*change.new, Ordering::SeqCst);
+                assert!(i != 2, "boom number {}", change.new_value());
+                newest.store(*change.new_value(), Ordering::SeqCst);
             })
         })
         .collect();
@@ -288,7 +282,7 @@ fn a_panic_inside_on_change_now_is_contained_too() -> Result<(), Error> {
 
 // notify 205, 463: deadlock when watch or unwatch is called from the handler.
 fn every_call_is_legal_in_a_callback(inline: bool) {
-    within(Duration::from_secs(20), move || {
+    run_within(Duration::from_secs(20), move || {
         let memory = Memory::from([("n", 0)]);
         let mut builder = Properties::builder().source(memory.clone()).history(8);
         if inline {
@@ -306,15 +300,15 @@ fn every_call_is_legal_in_a_callback(inline: bool) {
                 let Some(props) = last.lock().unwrap().clone() else {
                     return;
                 };
-                assert_eq!(props.get::<u32>("n").unwrap(), *change.new);
-                assert_eq!(n.get(), *change.new);
-                assert_eq!(n.load().to_string(), change.new.to_string());
-                props.set("set", *change.new).unwrap();
-                memory.set("memory", *change.new).unwrap();
-                memory.replace([("n", *change.new)]).unwrap();
+                assert_eq!(props.get::<u32>("n").unwrap(), *change.new_value());
+                assert_eq!(n.get(), *change.new_value());
+                assert_eq!(n.load().to_string(), change.new_value().to_string());
+                props.set("set", *change.new_value()).unwrap();
+                memory.set("memory", *change.new_value()).unwrap();
+                memory.replace([("n", *change.new_value())]).unwrap();
                 let other = props.property::<u32>("set").default(0).build().unwrap();
-                assert_eq!(other.get(), *change.new);
-                assert_eq!(other.map(|v| v + 1).get(), change.new + 1);
+                assert_eq!(other.get(), *change.new_value());
+                assert_eq!(other.map(|v| v + 1).get(), change.new_value() + 1);
                 assert!(n.or_key("set").is_ok());
                 assert!(
                     props
@@ -351,11 +345,14 @@ fn every_call_is_legal_in_a_callback(inline: bool) {
                     props.scoped("n"),
                     n.versioned(),
                 );
-                assert_eq!(n.wait_until(|_| true, Duration::ZERO).unwrap(), *change.new);
+                assert_eq!(
+                    n.wait_until(|_| true, Duration::ZERO).unwrap(),
+                    *change.new_value()
+                );
                 drop(own.lock().unwrap().take());
                 drop(props);
                 drop(last.lock().unwrap().take());
-                report(*change.new);
+                report(*change.new_value());
             })
         };
         *own.lock().unwrap() = Some(sub);
@@ -392,7 +389,7 @@ fn ping_pong(inline: bool) {
     let bounce = |to: &'static str| {
         let (props, report) = (props.clone(), report.clone());
         move |change: &liveprops::property::Change<'_, u32>| {
-            if let Err(error) = props.set(to, change.new + 1) {
+            if let Err(error) = props.set(to, change.new_value() + 1) {
                 report(error.kind());
             }
         }
@@ -447,8 +444,8 @@ fn a_callback_that_triggers_itself_is_cut_off_and_reported() -> Result<(), Error
         let again = props.clone();
         let sub = a.on_change(move |change| {
             // A bound, so that the test ends if the crate finds none.
-            if *change.new < 5_000 {
-                if let Err(error) = again.set("a", change.new + 1) {
+            if *change.new_value() < 5_000 {
+                if let Err(error) = again.set("a", change.new_value() + 1) {
                     report(error.kind());
                 }
             } else {
@@ -469,7 +466,11 @@ fn a_busy_callback_that_writes_other_keys_is_never_mistaken_for_a_loop() -> Resu
     let (report, inbox) = reports();
     let writes = props.clone();
     let _sub = n.on_change(move |change| {
-        report(writes.set("seen", *change.new).map(|_| *change.new));
+        report(
+            writes
+                .set("seen", *change.new_value())
+                .map(|_| *change.new_value()),
+        );
     });
     for i in 1..=2_000 {
         memory.set("n", i)?;
@@ -495,7 +496,7 @@ fn a_callback_corrects_what_another_thread_writes(inline: bool) {
     let (report, inbox) = reports();
     let corrects = props.clone();
     let _sub = a.on_change(move |change| {
-        if *change.new < 0 {
+        if *change.new_value() < 0 {
             report(corrects.set("a", 0).map(|_| ()).map_err(|e| e.kind()));
             corrected.send(()).unwrap();
             go_on.recv_timeout(DEADLINE).unwrap();
@@ -546,7 +547,7 @@ fn a_pair_that_triggers_each_other_is_cut_off_after_writes_from_outside_too() ->
         move |change: &liveprops::property::Change<'_, u64>| {
             // A bound, so that the test ends if the crate finds no loop.
             if calls.fetch_add(1, Ordering::SeqCst) < 50_000 {
-                if let Err(error) = props.set(to, change.new + 1) {
+                if let Err(error) = props.set(to, change.new_value() + 1) {
                     assert_eq!(error.kind(), ErrorKind::Loop);
                     loops.fetch_add(1, Ordering::SeqCst);
                 }
@@ -575,14 +576,14 @@ fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_la
     let (report, slow) = reports();
     let (open, gate) = channel::<()>();
     let _slow = n.on_change(move |change| {
-        report(*change.new);
+        report(*change.new_value());
         let _ = gate.recv();
     });
     let (report, fast) = reports();
     let _fast: Vec<_> = (0..99)
         .map(|_| {
             let report = report.clone();
-            n.on_change(move |change| report(*change.new))
+            n.on_change(move |change| report(*change.new_value()))
         })
         .collect();
     for i in 1..=20 {
@@ -604,18 +605,16 @@ fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_la
 #[test]
 fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
     let (memory, props, n) = one_key(0);
-    let release = Arc::new(AtomicBool::new(false));
+    let release = Gate::closed();
     let (report, inbox) = reports();
     let mut subs = Vec::new();
     for i in 0..12 {
-        let (release, report) = (Arc::clone(&release), report.clone());
+        let (release, report) = (release.clone(), report.clone());
         subs.push(n.on_change(move |change| {
             if i % 2 == 0 {
-                while !release.load(Ordering::Relaxed) {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                release.pass();
             } else {
-                report(*change.new);
+                report(*change.new_value());
             }
         }));
     }
@@ -625,7 +624,7 @@ fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
             assert_eq!(inbox.next(), round);
         }
     }
-    release.store(true, Ordering::Relaxed);
+    release.open();
     drop(subs);
     drop(props);
     Ok(())
@@ -647,9 +646,11 @@ fn in_a_hundred_thousand_commits_no_subscriber_goes_back_and_all_end_on_the_last
             subs.push(handle.on_change(move |change| {
                 let (value, generation) = (&state.0, &state.1);
                 // Values grow, generations grow, and the old value is what was seen last.
-                assert!(value.swap(*change.new, Ordering::SeqCst) == *change.old);
-                assert!(*change.new > *change.old);
-                assert!(generation.swap(change.generation, Ordering::SeqCst) < change.generation);
+                assert!(value.swap(*change.new_value(), Ordering::SeqCst) == *change.old_value());
+                assert!(*change.new_value() > *change.old_value());
+                assert!(
+                    generation.swap(change.generation(), Ordering::SeqCst) < change.generation()
+                );
             }));
         }
     }
@@ -725,12 +726,10 @@ fn a_transaction_of_twenty_keys_is_one_call_of_twenty_changes() -> Result<(), Er
 fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     let (report, inbox) = reports();
-    let gate = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&gate);
+    let gate = Gate::closed();
+    let open = gate.clone();
     let _sub = props.on_change_under("", move |batch| {
-        while !open.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(1));
-        }
+        open.pass();
         let changes = batch.changes().iter();
         let changes: Vec<_> = changes
             .map(|c| (c.key().to_string(), c.new_value().cloned()))
@@ -741,7 +740,7 @@ fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Res
         props.set(&format!("k{}", i % 300), i)?;
     }
     let last = props.generation();
-    gate.store(true, Ordering::Relaxed);
+    gate.open();
     let (mut at, mut model) = (0, std::collections::BTreeMap::new());
     while at < last {
         let (generation, changes) = inbox.next();
@@ -762,8 +761,8 @@ fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Res
 #[test]
 fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<(), Error> {
     let props = Properties::builder().build()?;
-    let gate = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&gate);
+    let gate = Gate::closed();
+    let open = gate.clone();
     let (report, inbox) = reports();
     let _sub = props.on_change_under("", move |batch| {
         report(
@@ -772,9 +771,7 @@ fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<
                 .last()
                 .and_then(|change| change.get::<String>().unwrap()),
         );
-        while !open.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(1));
-        }
+        open.pass();
     })?;
     let text = |i: u32| format!("{i:01000}");
     props.set("k", text(0))?;
@@ -789,7 +786,7 @@ fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<
         "{} bytes wait",
         info.bytes_current
     );
-    gate.store(true, Ordering::Relaxed);
+    gate.open();
     let seen = std::iter::from_fn(|| inbox.next()).position(|seen| seen == text(10_000));
     assert!(seen.is_some_and(|calls| calls <= 65), "{seen:?}");
     Ok(())
@@ -952,14 +949,13 @@ fn the_threads_of_idle_properties_end() {
     if child::role().is_none() {
         return Child::of("the_threads_of_idle_properties_end").succeeds();
     }
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let before = threads();
     let (report, inbox) = reports();
     let all: Vec<_> = (0..50)
         .map(|_| {
             let (memory, props, n) = one_key(0);
             let report = report.clone();
-            let sub = n.on_change(move |change| report(*change.new));
+            let sub = n.on_change(move |change| report(*change.new_value()));
             memory.set("n", 1).unwrap();
             (memory, props, n, sub)
         })
@@ -981,14 +977,7 @@ fn the_threads_of_properties_end_after_their_readers_are_done() {
     if child::role().is_none() {
         return Child::of("the_threads_of_properties_end_after_their_readers_are_done").succeeds();
     }
-    // The system cuts names of threads to 15 bytes.
-    let watchdogs = || {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-        names
-            .filter(|name| name.trim() == "liveprops-watch")
-            .count()
-    };
+    let watchdogs = || threads_named("liveprops-watch");
     let all: Vec<_> = (0..20)
         .map(|_| {
             let memory = Memory::from([("n", 0)]);
@@ -1023,21 +1012,6 @@ fn the_threads_of_properties_end_after_their_readers_are_done() {
     child::say("all ended");
 }
 
-/// What this process holds in memory, in bytes.
-#[cfg(target_os = "linux")]
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS"));
-    let kib: usize = line
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    kib * 1024
-}
-
 // Three trees of 2.6 MB and their changes: the one a callback works on, the one its next batch
 // begins from, and the one in force. A tree for each of 64 generations took 292 MB.
 #[test]
@@ -1068,9 +1042,9 @@ fn a_stuck_callback_retains_less_than_thirty_megabytes_of_a_small_tree() {
     // The allocator keeps what a commit needs for a moment.
     (0..4).for_each(fill);
     inbox.next();
-    let before = resident();
+    let before = status("VmRSS") as usize * 1024;
     (4..24).for_each(fill);
-    let grown = resident().saturating_sub(before);
+    let grown = (status("VmRSS") as usize * 1024).saturating_sub(before);
     assert!(grown < MOST, "{grown} bytes");
     child::say(format!("{grown} bytes are retained"));
     drop(open);
@@ -1239,16 +1213,14 @@ fn while_callbacks_are_stuck(inline: bool, test: impl FnOnce(&Properties, &Memor
     }
     let props = builder.build().unwrap();
     let stuck = props.property::<u32>("stuck").build().unwrap();
-    let gate = Arc::new(AtomicBool::new(false));
+    let gate = Gate::closed();
     let (report, inbox) = reports();
     let subs: Vec<_> = (0..if inline { 1 } else { 64 })
         .map(|_| {
-            let (gate, report) = (Arc::clone(&gate), report.clone());
+            let (gate, report) = (gate.clone(), report.clone());
             stuck.on_change(move |_| {
                 report(());
-                while !gate.load(Ordering::SeqCst) {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                gate.pass();
             })
         })
         .collect();
@@ -1258,7 +1230,7 @@ fn while_callbacks_are_stuck(inline: bool, test: impl FnOnce(&Properties, &Memor
     };
     subs.iter().for_each(|_| inbox.next());
     test(&props, &memory);
-    gate.store(true, Ordering::SeqCst);
+    gate.open();
     writer.join().unwrap();
 }
 
@@ -1273,7 +1245,7 @@ fn change_soon(memory: &Memory) -> thread::JoinHandle<()> {
 }
 
 #[test]
-fn who_waits_for_a_change_needs_no_thread_of_the_callbacks() {
+fn a_waiter_for_a_change_needs_no_callback_thread() {
     for inline in [false, true] {
         while_callbacks_are_stuck(inline, |props, memory| {
             let n = props.property::<u32>("n").build().unwrap();
@@ -1294,7 +1266,7 @@ fn who_waits_for_a_change_needs_no_thread_of_the_callbacks() {
 
 // The commit that wakes it also calls an inline callback that is stuck.
 #[test]
-fn who_waits_for_a_change_is_woken_before_an_inline_callback_of_it() -> Result<(), Error> {
+fn a_waiter_for_a_change_is_woken_before_its_inline_callbacks() -> Result<(), Error> {
     let (memory, props, n) = inline_key(0);
     let (open, gate) = channel::<()>();
     let _sub = n.on_change(move |_| {
@@ -1347,7 +1319,7 @@ fn waiting_for_a_key_ends_with_the_commit_that_brings_it_or_names_what_is_missin
 }
 
 #[test]
-fn the_life_of_a_source_is_told_in_order() -> Result<(), Error> {
+fn the_events_of_a_source_come_in_order() -> Result<(), Error> {
     let props = Properties::builder().inline_callbacks().build()?;
     let (report, inbox) = reports();
     let _sub = props.on_source_event(move |event| {
@@ -1393,7 +1365,7 @@ fn the_life_of_a_source_is_told_in_order() -> Result<(), Error> {
 fn inline_callbacks_have_run_when_the_commit_returns_on_its_thread() -> Result<(), Error> {
     let (memory, _props, n) = inline_key(0);
     let (report, inbox) = reports();
-    let _sub = n.on_change(move |change| report((*change.new, thread::current().id())));
+    let _sub = n.on_change(move |change| report((*change.new_value(), thread::current().id())));
     for i in 1..=100 {
         memory.set("n", i)?;
         assert_eq!(inbox.all(), [(i, thread::current().id())]);
@@ -1408,8 +1380,8 @@ fn an_inline_callback_of_one_instance_that_writes_to_another_runs_that_ones_call
     let (first, _one, a) = inline_key(0);
     let (second, _two, b) = inline_key(0);
     let (report, inbox) = reports();
-    let _a = a.on_change(move |change| second.set("n", *change.new).unwrap());
-    let _b = b.on_change(move |change| report(*change.new));
+    let _a = a.on_change(move |change| second.set("n", *change.new_value()).unwrap());
+    let _b = b.on_change(move |change| report(*change.new_value()));
     first.set("n", 1)?;
     assert_eq!(inbox.all(), [1]);
     Ok(())
@@ -1439,7 +1411,7 @@ fn a_subscriber_registered_while_a_storm_rages_ends_on_the_final_value() -> Resu
             handle.get(),
             newest,
             n.on_change(move |change| {
-                seen.store(*change.new, Ordering::SeqCst);
+                seen.store(*change.new_value(), Ordering::SeqCst);
             }),
         ));
         thread::yield_now();
@@ -1513,8 +1485,8 @@ fn close_in_a_circle(
 }
 
 #[test]
-fn of_callbacks_that_close_each_other_in_a_circle_one_at_least_is_refused_and_all_end() {
-    within(DEADLINE * 10, || {
+fn callbacks_that_close_each_other_in_a_circle_get_an_error_and_end() {
+    run_within(DEADLINE * 10, || {
         for (callbacks, spread, inline) in [
             (2, 1, false),
             (3, 1, false),
@@ -1541,7 +1513,7 @@ fn of_callbacks_that_close_each_other_in_a_circle_one_at_least_is_refused_and_al
 
 #[test]
 fn a_callback_waits_for_callbacks_that_wait_for_others_and_not_for_it() {
-    within(DEADLINE * 2, || {
+    run_within(DEADLINE * 2, || {
         let props = Properties::builder().build().unwrap();
         let cells: [Arc<Mutex<Option<Subscription>>>; 3] = Default::default();
         let barrier = Arc::new(std::sync::Barrier::new(3));
@@ -1609,4 +1581,21 @@ fn an_inline_callback_runs_on_the_thread_of_its_commit_while_others_run_theirs()
     assert_eq!(ran_on.try_recv(), Ok(thread::current().id()));
     of_a.join().unwrap();
     Ok(())
+}
+
+#[test]
+fn inline_callbacks_of_one_instance_may_change_another() {
+    let build = || Properties::builder().inline_callbacks().build().unwrap();
+    let (one, two) = (build(), build());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let b = two.property::<u32>("b").default(0).build().unwrap();
+    let _two = b.on_change(move |change| log.lock().unwrap().push(*change.new_value()));
+    let other = two.clone();
+    let a = one.property::<u32>("a").default(0).build().unwrap();
+    let _one = a.on_change(move |change| {
+        other.set("b", *change.new_value()).unwrap();
+    });
+    one.set("a", 5).unwrap();
+    assert_eq!(*told.lock().unwrap(), [5]);
 }

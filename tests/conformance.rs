@@ -385,13 +385,13 @@ fn a_source_with_a_gap_between_load_and_watch_is_found() {
 }
 
 #[test]
-fn a_source_that_ignores_being_told_to_stop_is_found() {
+fn a_source_that_ignores_its_stop_is_found() {
     let faults = wrong(Wrong::IgnoresStop, "does not return within 1 second");
     assert_eq!(faults.len(), 1, "{faults:?}");
 }
 
 #[test]
-fn a_source_that_ends_with_an_error_when_told_to_stop_is_found() {
+fn a_source_that_fails_when_it_is_stopped_is_found() {
     let faults = wrong(Wrong::EndsBadly, "the watch ends with an error");
     assert_eq!(faults.len(), 1, "{faults:?}");
 }
@@ -410,7 +410,7 @@ fn a_source_that_never_removes_is_found() {
 }
 
 #[test]
-fn a_source_that_says_something_else_each_time_is_found() {
+fn a_source_whose_loads_differ_is_found() {
     wrong(
         Wrong::Counts,
         "two loads with no change between them differ",

@@ -1,13 +1,8 @@
-//! What a user's code may do to the crate without harm: panic where it is asked something, hear of
-//! its own mistakes, ask for what is not there.
+//! Panics, mistakes and surprising requests of user code do no harm.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[cfg(unix)]
-    #[allow(dead_code)]
-    pub(crate) mod child;
-}
+mod support;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -25,15 +20,15 @@ use liveprops::{
     SourceContext, Update, Value, Watching,
 };
 
-fn within(limit: Duration, mut want: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + limit;
-    while Instant::now() < until {
-        if want() {
-            return true;
-        }
-        std::thread::yield_now();
+use support::eventually;
+
+/// The verdict of a validator that accepts values of which a condition is true.
+fn accept_if(condition: bool) -> Result<(), String> {
+    if condition {
+        Ok(())
+    } else {
+        Err("not acceptable".to_owned())
     }
-    false
 }
 
 const SOON: Duration = Duration::from_secs(5);
@@ -61,7 +56,7 @@ fn asking_for_a_missing_key_of_many_costs_no_walk_over_all() {
 }
 
 #[test]
-fn a_callback_of_events_that_panics_is_not_told_of_its_own_panic() {
+fn an_event_callback_that_panics_does_not_get_the_event_of_its_panic() {
     let memory = Memory::from([("a", 1)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -74,14 +69,14 @@ fn a_callback_of_events_that_panics_is_not_told_of_its_own_panic() {
         panic!("as always");
     });
     memory.set("a", 2).unwrap();
-    assert!(within(SOON, || props.health().callback_panics >= 1));
+    assert!(eventually(SOON, || props.health().callback_panics >= 1));
     memory.set("a", 3).unwrap();
-    assert!(within(SOON, || props.health().callback_panics >= 2));
+    assert!(eventually(SOON, || props.health().callback_panics >= 2));
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
 #[test]
-fn a_malformed_reading_with_a_default_is_told_once_and_not_to_who_makes_it() {
+fn a_malformed_read_with_a_default_is_reported_once_and_not_to_its_reader() {
     let memory = Memory::from([("a", "x")]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -98,17 +93,17 @@ fn a_malformed_reading_with_a_default_is_told_once_and_not_to_who_makes_it() {
     for _ in 0..100 {
         assert_eq!(props.get_or("a", 7u32), 7);
     }
-    assert!(within(SOON, || calls.load(Ordering::SeqCst) == 1));
+    assert!(eventually(SOON, || calls.load(Ordering::SeqCst) == 1));
     memory.set("b", "y").unwrap();
     assert_eq!(props.get_or("a", 7u32), 7);
     assert!(
-        within(SOON, || calls.load(Ordering::SeqCst) == 2),
+        eventually(SOON, || calls.load(Ordering::SeqCst) == 2),
         "another generation"
     );
 }
 
 #[test]
-fn a_secret_stays_one_however_it_is_spelled_and_whenever_it_was_found_out() {
+fn a_secret_stays_one_in_every_spelling_and_from_its_discovery_on() {
     let memory = Memory::from([
         ("vault.x", "hunter2"),
         ("license", "hunter2"),
@@ -209,9 +204,9 @@ impl Source for Nested {
 }
 
 #[test]
-fn what_is_shared_may_share_something_else() {
+fn a_shared_value_may_use_another_shared_value() {
     let props = Properties::builder().source(Nested).build().unwrap();
-    assert!(within(SOON, || props.get_or("same", false)));
+    assert!(eventually(SOON, || props.get_or("same", false)));
 }
 
 /// Shares a value that needs another value of its own type.
@@ -275,7 +270,7 @@ impl Source for Rude {
 }
 
 #[test]
-fn a_source_that_panics_when_asked_about_itself_is_an_error() {
+fn a_panic_in_a_description_of_a_source_is_an_error() {
     for in_origin in [true, false] {
         let rude = Rude {
             in_origin,
@@ -287,8 +282,8 @@ fn a_source_that_panics_when_asked_about_itself_is_an_error() {
 }
 
 #[test]
-fn no_rank_beats_the_override_layer_and_no_timeout_is_too_long() {
-    let strong = liveprops::Layer::new("strong", i32::MIN);
+fn the_override_layer_is_the_strongest_and_no_timeout_is_too_long() {
+    let strong = liveprops::Layer::new("strong", i32::MAX);
     let props = Properties::builder()
         .source_in(strong, Memory::from([("a", 1)]))
         .load_timeout(Duration::MAX)
@@ -341,7 +336,7 @@ fn a_rule_over_the_tree_blames_the_keys_that_changed() {
 }
 
 #[test]
-fn a_listener_given_to_the_builder_hears_of_the_first_load() {
+fn a_listener_given_to_the_builder_gets_the_event_of_the_first_load() {
     let (tell, told) = std::sync::mpsc::channel();
     let _props = Properties::builder()
         .on_source_event(move |event| drop(tell.send(event.kind.clone())))
@@ -353,7 +348,7 @@ fn a_listener_given_to_the_builder_hears_of_the_first_load() {
 }
 
 #[test]
-fn what_a_mapping_of_a_secret_fallback_panics_with_is_masked() {
+fn the_panic_of_a_mapping_of_a_secret_fallback_is_masked() {
     let memory = Memory::from([("db.password", "hunter2")]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -578,7 +573,7 @@ fn no_value_is_dropped_under_the_commit_lock() {
     let strict = props
         .property::<Loud>("a")
         .default(Loud(0))
-        .validate(|value| value.0 < 100)
+        .validate(|value| accept_if(value.0 < 100))
         .build()
         .unwrap();
     let mapped = strict.map(|value| Loud(value.0 + 1_000));
@@ -586,7 +581,7 @@ fn no_value_is_dropped_under_the_commit_lock() {
         .property::<Loud>("a")
         .validate(|value| {
             assert!(value.0 < 50, "panics");
-            true
+            Ok(())
         })
         .build()
         .unwrap();
@@ -596,7 +591,10 @@ fn no_value_is_dropped_under_the_commit_lock() {
             Ok(a) if a > 2 => Err("too large".into()),
             _ => Ok(()),
         })
-        .schema(Schema::new().declare(Schema::key::<Loud>("a").check("small", |a| a.0 < 9)))
+        .schema(
+            Schema::new()
+                .declare(Schema::key::<Loud>("a").validate("small", |a| accept_if(a.0 < 9))),
+        )
         .build()
         .unwrap();
     let of_whole = whole.property::<Loud>("a").build().unwrap();
@@ -625,7 +623,7 @@ fn no_value_is_dropped_under_the_commit_lock() {
             drop(props.check(id, document));
         }),
         ("a handle that cannot be built", &|| {
-            let never = props.property::<Loud>("a").validate(|_| false);
+            let never = props.property::<Loud>("a").validate(|_| accept_if(false));
             assert!(never.build().is_err());
         }),
     ];
@@ -661,7 +659,7 @@ fn a_payload_that_panics_while_it_is_dropped_is_contained_wherever_it_comes_from
                     if is_armed.load(Ordering::SeqCst) {
                         panic_any(Bomb::nested(nested));
                     }
-                    true
+                    Ok(())
                 })
                 .build()
                 .unwrap();
@@ -693,7 +691,7 @@ fn a_payload_that_panics_while_it_is_dropped_is_contained_wherever_it_comes_from
                 armed.store(false, Ordering::SeqCst);
                 props.set("b", 7 + round as u32).unwrap();
                 assert!(
-                    within(SOON, || calls.load(Ordering::SeqCst) == 2 * round),
+                    eventually(SOON, || calls.load(Ordering::SeqCst) == 2 * round),
                     "the callbacks go on"
                 );
             }
@@ -723,7 +721,7 @@ fn a_panic_payload_is_dropped_without_the_commit_lock() {
         if is_armed.load(Ordering::SeqCst) && *a > 10 {
             panic_any(Loud(2));
         }
-        true
+        Ok(())
     });
     let handle = handle.build().unwrap();
     let is_armed = Arc::clone(&armed);
@@ -982,11 +980,11 @@ fn closures_that_panic_while_they_are_dropped_are_contained_each() {
             let handle = props.property::<u32>("a");
             let handle = handle.validate(move |_| {
                 one.touch();
-                true
+                Ok(())
             });
             let handle = handle.validate(move |_| {
                 two.touch();
-                true
+                Ok(())
             });
             let handle = handle.build().unwrap();
             handles.push(handle.map(move |value| {
@@ -1007,7 +1005,7 @@ fn closures_that_panic_while_they_are_dropped_are_contained_each() {
         drop(handles);
         drop(props);
         assert!(
-            within(SOON, || dropped.load(Ordering::SeqCst) == traps),
+            eventually(SOON, || dropped.load(Ordering::SeqCst) == traps),
             "{} of {traps} were dropped",
             dropped.load(Ordering::SeqCst)
         );
@@ -1039,7 +1037,7 @@ mod the_end_of_a_thread {
             let sub = handle.on_change(move |_| call());
             let under = props.on_change_under("", |_| {}).unwrap();
             props.set("a", "and after it").unwrap();
-            assert!(within(SOON, || calls.load(Ordering::SeqCst) == 1));
+            assert!(eventually(SOON, || calls.load(Ordering::SeqCst) == 1));
             sub.close_and_wait().unwrap();
             drop(under);
             let id = props.explain("a").layers[0].source;
@@ -1052,7 +1050,7 @@ mod the_end_of_a_thread {
                 .source(Memory::from([("b", 1)]))
                 .build()
                 .unwrap();
-            let bad = other.property::<u32>("b").validate(|b| *b < 5);
+            let bad = other.property::<u32>("b").validate(|b| accept_if(*b < 5));
             let bad = bad.build().unwrap();
             assert_eq!(other.set("b", 9).unwrap_err().kind(), ErrorKind::Rejected);
             assert_eq!(bad.get(), 1);

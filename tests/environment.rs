@@ -1,4 +1,4 @@
-//! The environment and the command line of a real process (SRC-1; faults E1 to E3).
+//! The environment and the command line of a real process.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -164,7 +164,7 @@ fn ten_thousand_variables_and_one_of_127_kib_are_read_quickly() -> Result<(), Er
 }
 
 #[test]
-fn the_environment_is_read_once_unless_asked_to_read_again() -> Result<(), Error> {
+fn the_environment_is_read_once_unless_rereading_is_enabled() -> Result<(), Error> {
     let props = Properties::builder()
         .source(
             Env::prefix("A_")
@@ -342,7 +342,7 @@ fn hints(props: &Properties, kind: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_empty_variable_is_an_error_that_says_so_unless_empty_ones_are_ignored() -> Result<(), Error> {
+fn an_empty_variable_is_an_error_unless_empty_ones_are_ignored() -> Result<(), Error> {
     let env = Env::prefix("APP_").vars([("APP_PORT", ""), ("APP_NAME", "")]);
     let file = || liveprops::sources::Memory::from([("port", 80)]);
     let props = Properties::builder()

@@ -1,4 +1,4 @@
-//! Everything can be explained and no secret is shown (LAY-7, TYP-4; fault A2).
+//! Explanations cover every value and show no secret.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use liveprops::explain::{Absence, LayerValue};
 use liveprops::sources::{Args, Env, Memory};
-use liveprops::{Document, Error, Key, Layer, Origin, Properties, Secret, Source, Update, Value};
+use liveprops::{
+    Document, Error, ErrorKind, Key, Layer, Origin, Properties, Secret, Source, Update, Value,
+};
 use serde::Deserialize;
 
 #[test]
@@ -20,7 +22,7 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
         .default("rate.qps", 1)
         .source(file.clone())
         .source(env)
-        .source_in(Layer::new("top", 100), Args::from(["--rate.qps=300"]))
+        .source_in(Layer::new("top", 900), Args::from(["--rate.qps=300"]))
         .build()?;
     file.set("rate.qps", 100)?;
     let qps = props.property::<u32>("rate.qps").build()?;
@@ -40,7 +42,7 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
         .map(|l| {
             let origin = l.origin.as_ref().map(ToString::to_string);
             let origin = origin.map(|o| o.split(" @").next().unwrap().to_owned());
-            (l.name.as_str(), l.rank, l.says.clone(), origin, l.wins)
+            (l.name.as_str(), l.rank, l.value.clone(), origin, l.wins)
         })
         .collect();
     let value = |text: &str| LayerValue::Value(text.to_owned());
@@ -48,10 +50,10 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
     assert_eq!(
         layers,
         [
-            ("overrides", i32::MIN + 1, LayerValue::Nothing, None, false),
+            ("overrides", i32::MAX - 1, LayerValue::Nothing, None, false),
             (
                 "args",
-                100,
+                900,
                 value("\"300\""),
                 origin("argument --rate.qps"),
                 true
@@ -70,7 +72,7 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
                 origin("memory file"),
                 false
             ),
-            ("defaults", i32::MAX, value("1"), origin("default"), false),
+            ("defaults", i32::MIN, value("1"), origin("default"), false),
         ]
     );
     let text = told.to_string();
@@ -82,10 +84,10 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
         "{text}"
     );
     assert_eq!(qps.get(), 300);
-    // A table is told as a table, an absent key as absent, a malformed one as what is wrong.
+    // A table is shown as a table, and an absent key as absent.
     let table = props.explain("rate");
     assert!(
-        table.value.is_none() && table.layers[1].says == LayerValue::Table(1),
+        table.value.is_none() && table.layers[1].value == LayerValue::Table(1),
         "{table}"
     );
     assert!(
@@ -93,15 +95,41 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
             .explain("none")
             .layers
             .iter()
-            .all(|l| l.says == LayerValue::Nothing && !l.wins)
+            .all(|l| l.value == LayerValue::Nothing && !l.wins)
     );
-    assert!(props.explain("a..b").broken.is_some());
+    Ok(())
+}
+
+#[test]
+fn a_malformed_key_is_explained_by_its_error_alone() -> Result<(), Error> {
+    let memory = Memory::from([("n", 1)]);
+    let props = Properties::builder().source(memory.clone()).build()?;
+    let _n = props.property::<u8>("n").build()?;
+    memory.set("n", 256).unwrap_err();
+    let scoped = props.scoped("n")?;
+    let snapshot = props.snapshot();
+    for explanation in [
+        props.explain("a..b"),
+        snapshot.explain("a..b"),
+        scoped.explain("a..b"),
+    ] {
+        let error = explanation.broken.as_ref().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidKey);
+        assert!(explanation.layers.is_empty() && explanation.refused.is_empty());
+        assert_eq!(
+            explanation.to_string(),
+            "a..b cannot be read: `a..b`: not a valid key: a segment between two dots is empty; \
+             write it as \"\" if it is meant"
+        );
+    }
+    let long = props.explain(&"k".repeat(2_000)).broken.unwrap();
+    assert_eq!(long.kind(), ErrorKind::TooLarge);
     Ok(())
 }
 
 // maelstrom 181: shadowed but invalid values go unnoticed. They are at least told.
 #[test]
-fn a_refused_value_is_told_with_its_origin_and_reason() -> Result<(), Error> {
+fn a_rejected_value_is_explained_with_its_origin_and_reason() -> Result<(), Error> {
     let memory = Memory::named("m");
     memory.set("n", 1)?;
     let props = Properties::builder().source(memory.clone()).build()?;
@@ -283,7 +311,7 @@ fn a_planted_secret_is_in_no_output_of_a_full_run() -> Result<(), Error> {
                 }
                 let refused = props
                     .property::<Option<String>>(key)
-                    .validate(|v| v.is_none())
+                    .validate(|v| v.is_none().then_some(()).ok_or_else(|| "set".into()))
                     .build();
                 if let Err(error) = refused {
                     out.error(&format!("validate {key}"), &error);
@@ -368,7 +396,7 @@ fn a_panic_over_a_secret_does_not_carry_it_into_reports() -> Result<(), Error> {
         .property::<String>("db.password")
         .validate(|value| {
             assert!(value == "fine", "not fine: {value}");
-            true
+            Ok(())
         })
         .build()?;
     let error = memory.set("db.password", MARK).unwrap_err();
@@ -581,7 +609,7 @@ fn a_key_under_a_tombstone_is_explained_as_unset_by_it() -> Result<(), Error> {
     for key in ["server.port", "server.tls.cert", "server"] {
         let told = props.explain(key);
         let origin = told.layers[1].origin.clone().unwrap();
-        assert_eq!(told.layers[1].says, LayerValue::Unset, "{told}");
+        assert_eq!(told.layers[1].value, LayerValue::Unset, "{told}");
         assert_eq!(winners(&told), [told.layers[1].name.as_str()]);
         match told.absent {
             Some(Absence::Unset {
@@ -634,8 +662,7 @@ fn a_contextual_value_without_a_matching_case_is_explained() -> Result<(), Error
 }
 
 #[test]
-fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches() -> Result<(), Error>
-{
+fn an_error_about_a_missing_key_names_its_tombstone_or_unmatched_cases() -> Result<(), Error> {
     let table = |fields: Vec<(&str, liveprops::Value)>| {
         liveprops::Value::Table(fields.into_iter().collect())
     };
@@ -680,7 +707,7 @@ fn an_error_about_a_missing_key_says_where_it_is_unset_or_that_no_case_matches()
 }
 
 #[test]
-fn what_looks_like_a_reference_in_a_secret_is_shown_nowhere() -> Result<(), Error> {
+fn text_like_a_reference_in_a_secret_is_shown_nowhere() -> Result<(), Error> {
     #[derive(Debug, Deserialize)]
     struct Door {
         #[allow(dead_code)]
@@ -751,7 +778,7 @@ fn a_source_without_references_is_explained_as_it_wrote_its_values() -> Result<(
         let told = props.explain(key);
         assert_eq!(told.value.as_deref(), Some(written), "{key}");
         let wins = told.layers.iter().find(|layer| layer.wins).unwrap();
-        assert_eq!(wins.says, LayerValue::Value(written.to_owned()), "{key}");
+        assert_eq!(wins.value, LayerValue::Value(written.to_owned()), "{key}");
     }
     Ok(())
 }

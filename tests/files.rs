@@ -3,12 +3,7 @@
 #![cfg(all(unix, feature = "toml", feature = "watch"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[allow(dead_code)]
-    pub(crate) mod disk;
-}
+mod support;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -30,9 +25,8 @@ use liveprops::{DynamicProperty, ErrorKind, Key, Properties};
 
 #[cfg(target_os = "linux")]
 use support::child::{self, Child};
-use support::disk::{
-    self, Desk, Diary, SOON, health, is_up, open, replace, soon, stale, swing, within,
-};
+use support::disk::{self, Desk, Diary, SOON, health, is_up, open, replace, soon, stale, swing};
+use support::time_until;
 
 fn number(props: &Properties, key: &str) -> Option<i64> {
     props.get_opt(key).unwrap()
@@ -42,21 +36,25 @@ fn number(props: &Properties, key: &str) -> Option<i64> {
 fn changes(of: &DynamicProperty<i64>) -> (Receiver<(i64, i64)>, Subscription) {
     let (send, receive) = channel();
     let guard = of.on_change(move |change| {
-        let _ = send.send((*change.old, *change.new));
+        let _ = send.send((*change.old_value(), *change.new_value()));
     });
     (receive, guard)
 }
 
 #[test]
-fn an_edit_by_rename_reaches_handle_and_callback_once_with_its_place() {
+fn an_edit_by_rename_reaches_handle_and_callback_once_with_its_origin() {
     let desk = Desk::new("app.toml", "[http]\nretries = 3\n");
     let props = desk.open();
     let retries = props.property::<u32>("http.retries").build().unwrap();
     let (send, heard) = channel();
     let _guard = retries.on_change(move |change| {
         let place = |origin: Option<&liveprops::Origin>| origin.unwrap().to_string();
-        let seen = (*change.old, *change.new, change.generation);
-        let _ = send.send((seen, place(change.old_origin), place(change.origin)));
+        let seen = (
+            *change.old_value(),
+            *change.new_value(),
+            change.generation(),
+        );
+        let _ = send.send((seen, place(change.old_origin()), place(change.new_origin())));
     });
     let before = props.generation();
     replace(&desk.path, "\n[http]\n  retries =  4\n");
@@ -76,7 +74,7 @@ fn an_edit_by_rename_reaches_handle_and_callback_once_with_its_place() {
 const QUIET: Duration = Duration::from_millis(30);
 
 #[test]
-fn a_rewrite_in_place_is_never_half_applied() {
+fn an_in_place_rewrite_is_never_half_applied() {
     const KEYS: usize = 800;
     const ROUNDS: usize = 300;
     // Every beginning of it parses.
@@ -130,7 +128,7 @@ fn a_rewrite_in_place_is_never_half_applied() {
             let long = value % 20 == 0;
             thread::sleep(if long { QUIET * 2 } else { QUIET / 20 });
         }
-        within(SOON, || table.load().get("k799") == Some(&ROUNDS));
+        time_until(SOON, || table.load().get("k799") == Some(&ROUNDS));
         done.store(true, Ordering::Relaxed);
         let versions = readers.into_iter().map(|reader| reader.join().unwrap());
         versions.fold(HashSet::new(), |all, some| &all | &some)
@@ -304,7 +302,7 @@ fn an_optional_file_that_appears_later_is_there_within_a_second() {
     let props = open(Dir::new(at("conf.d")).allow_missing());
     fs::create_dir(at("conf.d")).unwrap();
     fs::write(at("conf.d/1.toml"), "a = 1\n").unwrap();
-    assert!(within(Duration::from_secs(1), || number(&props, "a") == Some(1)).is_some());
+    assert!(time_until(Duration::from_secs(1), || number(&props, "a") == Some(1)).is_some());
 }
 
 #[test]
@@ -544,7 +542,7 @@ fn a_link_whose_target_is_gone_keeps_its_values_until_the_link_is_removed() {
 }
 
 #[test]
-fn a_fragment_in_whose_place_a_directory_stands_keeps_its_values() {
+fn a_fragment_that_is_replaced_by_a_directory_keeps_its_values() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("1.toml"), "a = 1\n").unwrap();
@@ -583,7 +581,7 @@ fn overlays_of_a_cascade_appear_and_vanish_and_the_base_shows_again() {
     let said = |name: &str| {
         let layers = props.explain("who").layers;
         let layer = layers.into_iter().find(|layer| layer.name.ends_with(name));
-        (layer.as_ref().unwrap().wins, layer.unwrap().says)
+        (layer.as_ref().unwrap().wins, layer.unwrap().value)
     };
     assert!(matches!(said("app-prod.toml"), (false, LayerValue::Value(two)) if two == "2"));
 
@@ -641,7 +639,7 @@ fn an_overlay_that_loses_its_last_value_keeps_its_values_in_every_format() {
         assert_eq!(number(&props, "a"), Some(2), "{name}: {cut:?}");
         fs::write(desk.at(&name), full.replace('2', "3")).unwrap();
         soon(&name, || number(&props, "a") == Some(3));
-        assert!(within(SOON, || props.health().is_up()).is_some());
+        assert!(time_until(SOON, || props.health().is_up()).is_some());
         // A file that is gone is no accident: its values go.
         fs::remove_file(desk.at(&name)).unwrap();
         soon(&name, || number(&props, "a") == Some(1));
@@ -696,14 +694,14 @@ fn remount<'a>(name: &'a str, mount: &str) -> Option<&'a str> {
     let props = open(File::new(&path).poll(POLL));
     assert_eq!(number(&props, "a"), Some(0));
     // Somebody may be reading it right now.
-    let unmounted = within(SOON, || shell("umount at"));
+    let unmounted = time_until(SOON, || shell("umount at"));
     assert!(unmounted.is_some() && shell(mount), "{name}");
     // Where nobody watches, one poll after the other finds these.
     let (mut value, mut quick) = (0, 0);
-    let followed = within(10 * POLL, || {
+    let followed = time_until(10 * POLL, || {
         value += 1;
         replace(&path, text(value));
-        let seen = within(3 * POLL, || number(&props, "a") == Some(value));
+        let seen = time_until(3 * POLL, || number(&props, "a") == Some(value));
         let seen = seen.expect("no change is lost");
         quick = if seen < POLL / 3 { quick + 1 } else { 0 };
         quick == 4
@@ -732,7 +730,7 @@ fn an_older_time_stamp_hides_nothing() {
 }
 
 #[test]
-fn what_editors_do_is_one_change_each_and_never_a_missing_file() {
+fn each_save_of_an_editor_is_one_change_and_never_a_missing_file() {
     let desk = Desk::new("app.toml", "a = 0\n");
     let props = desk.open();
     let a = props.property::<i64>("a").build().unwrap();
@@ -783,13 +781,17 @@ fn without_file_events_changes_are_found_by_polling() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let into = Arc::clone(&seen);
     let a = props.property::<i64>("a").build().unwrap();
-    let _guard = a.on_change(move |change| into.lock().unwrap().push((*change.old, *change.new)));
+    let _guard = a.on_change(move |change| {
+        into.lock()
+            .unwrap()
+            .push((*change.old_value(), *change.new_value()))
+    });
     for value in 1..=3 {
         fs::write(&desk.path, format!("a = {value}\n")).unwrap();
         replace(&conf.path().join("1.toml"), format!("b = {value}\n"));
         let both = || a.get() == value && number(&props, "b") == Some(value);
         // Two poll periods, a while to settle, and what a busy machine takes.
-        assert!(within(poll * 2 + Duration::from_millis(800), both).is_some());
+        assert!(time_until(poll * 2 + Duration::from_millis(800), both).is_some());
     }
     soon("all are told", || {
         *seen.lock().unwrap() == [(0, 1), (1, 2), (2, 3)]
@@ -807,7 +809,7 @@ fn stale_anywhere(props: &Properties) -> Option<String> {
 }
 
 #[test]
-fn a_file_that_is_away_and_back_keeps_its_values_meanwhile() {
+fn a_file_that_goes_and_returns_keeps_its_values_meanwhile() {
     let desk = Desk::new("app.toml", "a = 1\n");
     let props = desk.open();
     let diary = Diary::of(&props);
@@ -823,7 +825,7 @@ fn a_file_that_is_away_and_back_keeps_its_values_meanwhile() {
 }
 
 #[test]
-fn an_app_is_over_what_is_common_and_a_profile_over_both_as_files_come_and_go() {
+fn an_app_overrides_common_files_and_a_profile_overrides_both() {
     use liveprops::source::Scope;
     let dir = tempfile::tempdir().unwrap();
     let scope = Scope::app("checkout").profile("prod");

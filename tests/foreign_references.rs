@@ -86,7 +86,7 @@ fn the_default_of_a_secret_in_the_form_of_a_shell_is_not_shown() -> Result<(), E
 }
 
 #[test]
-fn a_look_up_of_another_tool_that_takes_its_default_is_a_hint() -> Result<(), Error> {
+fn a_lookup_syntax_of_another_tool_is_a_hint() -> Result<(), Error> {
     for (text, name, value) in [
         ("${env:HOME}", "env", "HOME"),
         ("${file:/run/secrets/pw}", "file", "/run/secrets/pw"),
@@ -109,7 +109,7 @@ fn a_look_up_of_another_tool_that_takes_its_default_is_a_hint() -> Result<(), Er
 }
 
 #[test]
-fn what_is_no_look_up_has_no_hint() -> Result<(), Error> {
+fn text_without_a_lookup_has_no_hint() -> Result<(), Error> {
     for text in [
         "${env:dev}",
         "${region:EU}",

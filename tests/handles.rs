@@ -1,5 +1,4 @@
-//! Live handles: what they read, what they share, what they cost (HDL-1 to HDL-5, TYP-3, TYP-5;
-//! faults P1, P2, P7, P8, P10, L6, L7).
+//! Live handles: what they read, what they share, and what they cost.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -7,14 +6,23 @@ mod support;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use liveprops::health::Status;
 use liveprops::property::Subscription;
 use liveprops::sources::Memory;
 use liveprops::{DynamicProperty, Error, ErrorKind, Key, MAX_KEY_BYTES, Properties, Value};
 use serde::Deserialize;
-use support::{Inbox, reports};
+use support::{Inbox, eventually, reports};
+
+/// The verdict of a validator that accepts values of which a condition is true.
+fn accept_if(condition: bool) -> Result<(), String> {
+    if condition {
+        Ok(())
+    } else {
+        Err("not acceptable".to_owned())
+    }
+}
 
 fn inline(memory: &Memory) -> Properties {
     Properties::builder()
@@ -30,13 +38,13 @@ where
 {
     let (report, inbox) = reports();
     (
-        handle.on_change(move |change| report(change.new.clone())),
+        handle.on_change(move |change| report(change.new_value().clone())),
         inbox,
     )
 }
 
 #[test]
-fn a_key_created_after_the_handle_shows_up_without_asking_again() -> Result<(), Error> {
+fn a_handle_sees_a_key_that_is_created_after_it() -> Result<(), Error> {
     let memory = Memory::new();
     let props = inline(&memory);
     let with_default = props.property::<u32>("late").default(7).build()?;
@@ -84,8 +92,7 @@ fn a_missing_key_without_default_is_an_error_and_a_required_one_cannot_be_remove
 
 // Archaius 1 silently takes the default, Archaius 2 reads null, for a malformed value.
 #[test]
-fn missing_empty_and_malformed_are_three_things_and_the_default_stands_for_the_first()
--> Result<(), Error> {
+fn the_default_replaces_a_missing_value_and_no_empty_or_malformed_one() -> Result<(), Error> {
     let memory = Memory::from([("empty", ""), ("bad", "abc")]);
     let props = inline(&memory);
     let (report, inbox) = reports();
@@ -264,7 +271,7 @@ fn a_value_is_converted_and_mapped_once_a_change_and_never_by_a_read() -> Result
 
 // Archaius 2: a bad custom mapping.
 #[test]
-fn a_mapping_that_panics_refuses_the_update_that_led_to_it() -> Result<(), Error> {
+fn a_panic_of_a_mapping_rejects_its_update() -> Result<(), Error> {
     let memory = Memory::from([("n", 1)]);
     let props = inline(&memory);
     let n = props.property::<u32>("n").build()?;
@@ -289,7 +296,7 @@ fn handles_of_one_key_and_type_share_their_value_and_other_types_work_beside_the
     };
     assert!(shares(&one, &two) && shares(&one, &one.clone()));
     let with_default = props.property::<String>("n").default("d".into()).build()?;
-    let checked = props.property::<String>("n").validate(|_| true).build()?;
+    let checked = props.property::<String>("n").validate(|_| Ok(())).build()?;
     assert!(!shares(&one, &with_default) && !shares(&one, &checked));
     let numbers = (
         props.property::<u8>("n").build()?,
@@ -439,7 +446,7 @@ fn ten_thousand_handles_on_one_key_all_follow_it() -> Result<(), Error> {
         .map(|_| {
             props
                 .property::<u32>("n")
-                .validate(|_| true)
+                .validate(|_| Ok(()))
                 .build()
                 .unwrap()
         })
@@ -543,8 +550,8 @@ fn the_metadata_always_belongs_to_the_value_under_a_writer_storm() -> Result<(),
 }
 
 #[test]
-fn a_value_that_only_moves_to_another_layer_tells_its_new_origin_and_calls_nobody()
--> Result<(), Error> {
+fn a_value_that_only_moves_to_another_layer_has_a_new_origin_and_calls_nobody() -> Result<(), Error>
+{
     let (low, high) = (Memory::named("low"), Memory::named("high"));
     low.set("n", 1)?;
     let props = Properties::builder()
@@ -590,7 +597,7 @@ impl Row {
 
 // Archaius 1: a poll is applied key by key, so readers see half of it.
 #[test]
-fn a_struct_is_swapped_as_one_whatever_way_it_is_read() -> Result<(), Error> {
+fn every_kind_of_read_sees_a_struct_as_one() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     let write =
         |i: u32| props.transaction(|tx| (0..8).try_for_each(|k| tx.set(&format!("row.k{k}"), i)));
@@ -816,7 +823,10 @@ fn reading_goes_on_after_the_properties_are_gone() -> Result<(), Error> {
 fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Error> {
     let memory = Memory::from([("n", 5)]);
     let props = inline(&memory);
-    let n = props.property::<u32>("n").validate(|n| *n < 10).build()?;
+    let n = props
+        .property::<u32>("n")
+        .validate(|n| accept_if(*n < 10))
+        .build()?;
     let reason = |n: &u32| {
         if *n < 10 {
             Ok(())
@@ -827,7 +837,7 @@ fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Err
     let late = props
         .property::<u32>("late")
         .default(1)
-        .validate_with(reason)
+        .validate(reason)
         .build()?;
     let error = memory.set("n", 10).unwrap_err();
     assert_eq!(
@@ -842,14 +852,14 @@ fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Err
     );
     let error = props
         .property::<u32>("n")
-        .validate(|n| *n > 5)
+        .validate(|n| accept_if(*n > 5))
         .build()
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
     let error = props
         .property::<u32>("x")
         .default(50)
-        .validate(|n| *n < 10)
+        .validate(|n| accept_if(*n < 10))
         .build()
         .unwrap_err();
     assert_eq!(
@@ -882,7 +892,7 @@ fn handles_built_while_a_storm_rages_are_never_stale() -> Result<(), Error> {
     for i in 0..2_000 {
         let handle = match i % 2 {
             0 => props.property::<u32>("n").build()?,
-            _ => props.property::<u32>("n").validate(|_| true).build()?,
+            _ => props.property::<u32>("n").validate(|_| Ok(())).build()?,
         };
         handles.push(handle.map(|n| *n));
         handles.push(handle);
@@ -908,7 +918,7 @@ fn an_item_of_a_list_and_a_table_inside_one_can_be_followed() -> Result<(), Erro
 }
 
 #[test]
-fn what_was_waited_for_is_read_by_handle_and_by_name() {
+fn an_awaited_value_is_read_by_handle_and_by_name() {
     let memory = Memory::from([("n", 0u64)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -920,7 +930,7 @@ fn what_was_waited_for_is_read_by_handle_and_by_name() {
         .map(|_| {
             props
                 .property::<u64>("n")
-                .validate(|_| true)
+                .validate(|_| Ok(()))
                 .build()
                 .unwrap()
         })
@@ -1099,7 +1109,7 @@ fn a_reader_never_drops_the_value_before_and_it_goes_soon_without_another_commit
     reports.recv().unwrap();
     for value in 1_001..=1_004 {
         assert!(
-            within(Duration::from_secs(5), || dropped(value).is_some()),
+            eventually(Duration::from_secs(5), || dropped(value).is_some()),
             "{value} is kept for nobody"
         );
     }
@@ -1112,8 +1122,7 @@ fn a_reader_never_drops_the_value_before_and_it_goes_soon_without_another_commit
 }
 
 #[test]
-fn readers_that_never_read_again_keep_one_value_each_however_often_it_changes() -> Result<(), Error>
-{
+fn idle_readers_keep_one_value_each_however_often_it_changes() -> Result<(), Error> {
     let memory = Memory::from([("costly", 2_000_000)]);
     let props = Properties::builder().source(memory.clone()).build()?;
     let handle = props.property::<Costly>("costly").build()?;
@@ -1131,20 +1140,9 @@ fn readers_that_never_read_again_keep_one_value_each_however_often_it_changes() 
     let kept_values = kept.len();
     drop(kept);
     assert!(
-        within(Duration::from_secs(10), || drops() == 9_999),
+        eventually(Duration::from_secs(10), || drops() == 9_999),
         "{} of {kept_values} are kept for nobody",
         9_999 - drops()
     );
     Ok(())
-}
-
-fn within(limit: Duration, mut wanted: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + limit;
-    while Instant::now() < until {
-        if wanted() {
-            return true;
-        }
-        thread::yield_now();
-    }
-    wanted()
 }

@@ -1,4 +1,4 @@
-//! What health and its events say follows what happened, in its order, once for each cause.
+//! Health and events report what happened, in order, once for each cause.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -8,21 +8,17 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use liveprops::health::{SourceEventKind, SourceHealth, Status};
+use liveprops::health::{SourceEventKind, Status};
 use liveprops::source::RemovalGuard;
 use liveprops::sources::{File, Memory};
 use liveprops::{
     Builder, Document, Error, ErrorKind, Key, Origin, Properties, Refusal, Source, SourceContext,
     Update, Watching,
 };
-use support::{DEADLINE, eventually, reports};
+use support::{DEADLINE, eventually, first_source, reports};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
-}
-
-fn only(props: &Properties) -> SourceHealth {
-    props.health().sources[0].clone()
 }
 
 /// A builder that refuses nine at `n`.
@@ -94,7 +90,7 @@ impl Source for Polled {
 }
 
 #[test]
-fn a_slow_callback_does_not_bring_back_what_was_true_before_it() {
+fn a_slow_callback_does_not_restore_an_earlier_state() {
     let memory = Memory::from([("n", 1), ("a", 1), ("port", 1)]);
     let (report, told) = reports();
     let props = no_nine()
@@ -116,7 +112,7 @@ fn a_slow_callback_does_not_bring_back_what_was_true_before_it() {
     let first = thread::spawn(move || first.replace([("n", 1), ("a", 2), ("port", 2)]));
     is_called.recv().unwrap();
     // The books say what is in force before anybody hears of it.
-    assert_eq!(only(&props).generation, props.generation());
+    assert_eq!(first_source(&props).generation, props.generation());
     memory.set("port", 3).unwrap();
     memory.set("n", 2).unwrap();
     memory.set("n", 9).unwrap_err();
@@ -134,7 +130,7 @@ fn a_slow_callback_does_not_bring_back_what_was_true_before_it() {
 }
 
 #[test]
-fn books_and_events_follow_the_commits_whoever_makes_them() {
+fn health_and_events_follow_the_commits_of_all_threads() {
     const ROUNDS: i64 = 2_000;
     let memory = Memory::from([("a", 0), ("b", 0)]);
     let (report, told) = reports();
@@ -174,7 +170,7 @@ fn books_and_events_follow_the_commits_whoever_makes_them() {
 }
 
 #[test]
-fn a_key_that_is_refused_for_ever_shows_in_the_whole_and_is_told_of_once() {
+fn a_key_that_stays_rejected_shows_in_overall_health_and_is_reported_once() {
     let bad = Arc::new(AtomicBool::new(false));
     let says = Arc::clone(&bad);
     let mut store = Polled::new(move |load| {
@@ -200,7 +196,7 @@ fn a_key_that_is_refused_for_ever_shows_in_the_whole_and_is_told_of_once() {
     let loads = store.loads();
     assert!(eventually(DEADLINE, || store.loads() >= loads + 5));
     assert_eq!(byte.get(), 1);
-    assert_eq!(only(&props).refusals, 1);
+    assert_eq!(first_source(&props).refusals, 1);
     // How often it came is told all the same.
     assert!(props.health().refused[0].count > 5);
     bad.store(false, Ordering::SeqCst);
@@ -209,7 +205,7 @@ fn a_key_that_is_refused_for_ever_shows_in_the_whole_and_is_told_of_once() {
 }
 
 #[test]
-fn what_is_refused_shows_at_once_however_stale_its_source_may_be() {
+fn a_rejection_shows_at_once_whatever_max_stale_is() {
     let memory = Memory::from([("n", 1)]);
     let source = memory
         .clone()
@@ -223,7 +219,7 @@ fn what_is_refused_shows_at_once_however_stale_its_source_may_be() {
 }
 
 #[test]
-fn a_document_refused_again_and_again_is_counted_and_told_of_once() {
+fn a_document_rejected_repeatedly_is_counted_and_reported_once() {
     let n = Arc::new(AtomicI64::new(1));
     let (report, told) = reports();
     let props = no_nine()
@@ -272,7 +268,7 @@ fn a_source_that_pushes_is_starting_until_it_has_pushed() {
         .source(silent.clone())
         .build()
         .unwrap();
-    let source = only(&props);
+    let source = first_source(&props);
     assert!(matches!(source.status, Status::Starting));
     assert_eq!((source.last_success, source.generation), (None, 0));
     assert!(!props.health().is_up());
@@ -280,11 +276,11 @@ fn a_source_that_pushes_is_starting_until_it_has_pushed() {
     let update = Update::delta().set("n", 1, silent.origin()).unwrap();
     updates.send(update).unwrap();
     assert!(props.health().is_up());
-    assert!(only(&props).last_success.is_some());
+    assert!(first_source(&props).last_success.is_some());
 }
 
 #[test]
-fn a_source_that_comes_late_is_down_until_values_of_it_are_in_force() {
+fn a_late_source_is_down_until_its_values_are_in_force() {
     let n = Arc::new(AtomicI64::new(-1));
     let (report, told) = reports();
     let props = no_nine()
@@ -299,7 +295,7 @@ fn a_source_that_comes_late_is_down_until_values_of_it_are_in_force() {
     n.store(9, Ordering::SeqCst);
     assert_eq!(told.next(), "Rejected");
     // It answers, and gives nothing that could grow stale.
-    let source = only(&props);
+    let source = first_source(&props);
     assert!(matches!(source.status, Status::Down { .. }), "{source:?}");
     assert_eq!(source.last_success, None);
     assert!(!props.health().is_up());
@@ -391,12 +387,12 @@ fn a_confirmed_removal_is_no_reconnection() {
     count.store(1, Ordering::SeqCst);
     props.refresh_now().unwrap_err();
     assert!(told.next().starts_with("Rejected"));
-    props.confirm(only(&props).source).unwrap();
+    props.confirm(first_source(&props).source).unwrap();
     assert_eq!(told.all(), ["Recovered", "Updated"]);
 }
 
 #[test]
-fn a_failure_whose_message_only_counts_on_is_told_of_once() {
+fn failures_whose_messages_differ_in_numbers_are_reported_once() {
     let store = Polled::new(|load| match load {
         0 => Ok(vec![("n", 1)]),
         1..4 => {
@@ -419,7 +415,7 @@ fn a_failure_whose_message_only_counts_on_is_told_of_once() {
     for load in 1..5 {
         let error = props.refresh_now().unwrap_err().to_string();
         // Health has the newest all the same.
-        let Status::Stale { reason, .. } = only(&props).status else {
+        let Status::Stale { reason, .. } = first_source(&props).status else {
             panic!("not stale");
         };
         assert_eq!(reason.to_string(), error, "{load}");
@@ -436,7 +432,7 @@ fn values_that_may_grow_old_for_ever_never_count_as_too_old() {
     let source = Polled::of(&n).with(|policy| policy.max_stale(Duration::MAX));
     let props = Properties::builder().source(source).build().unwrap();
     n.store(-1, Ordering::SeqCst);
-    let is_stale = || matches!(only(&props).status, Status::Stale { .. });
+    let is_stale = || matches!(first_source(&props).status, Status::Stale { .. });
     assert!(eventually(DEADLINE, is_stale));
     assert!(props.health().is_up());
 }
@@ -451,11 +447,11 @@ fn lag_is_the_time_in_which_a_change_may_have_waited() {
     assert!(eventually(DEADLINE, || looked.elapsed() >= ms(60)));
     n.store(2, Ordering::SeqCst);
     props.refresh_now().unwrap();
-    let lag = only(&props).lag.unwrap();
+    let lag = first_source(&props).lag.unwrap();
     assert!(lag >= ms(60) && lag < DEADLINE, "{lag:?}");
     // A look that finds nothing new leaves it.
     props.refresh_now().unwrap();
-    assert_eq!(only(&props).lag, Some(lag));
+    assert_eq!(first_source(&props).lag, Some(lag));
 }
 
 #[test]
@@ -488,7 +484,7 @@ fn each_version_of_a_file_that_cannot_be_parsed_is_counted_and_listed() {
 }
 
 #[test]
-fn a_source_that_does_not_answer_is_no_refusal() {
+fn an_unreachable_source_is_no_rejection() {
     let n = Arc::new(AtomicI64::new(1));
     let store = Polled::of(&n).with(|policy| policy.manual());
     let props = Properties::builder().source(store).build().unwrap();
@@ -500,7 +496,7 @@ fn a_source_that_does_not_answer_is_no_refusal() {
 }
 
 #[test]
-fn only_the_newest_refusals_are_kept() {
+fn only_the_newest_rejections_are_kept() {
     let memory = Memory::from([("n", 1)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -523,7 +519,7 @@ fn only_the_newest_refusals_are_kept() {
 }
 
 #[test]
-fn who_hears_slowly_of_events_misses_the_oldest() {
+fn a_slow_event_listener_misses_the_oldest_events() {
     let memory = Memory::from([("n", 0)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -616,12 +612,12 @@ fn start_from_disk(dir: &std::path::Path, store: &Numbered) -> Properties {
 }
 
 #[test]
-fn a_store_is_not_asked_from_the_revision_of_what_was_kept_on_disk() {
+fn a_watch_does_not_resume_from_the_revision_of_the_cache() {
     let dir = tempfile::tempdir().unwrap();
     let store = Numbered::default();
     let props = start_from_disk(dir.path(), &store);
     // What is kept may lack secrets, so it is no ground for asking what is new.
-    assert_eq!(only(&props).revision.as_deref(), Some("r1"));
+    assert_eq!(first_source(&props).revision.as_deref(), Some("r1"));
     assert!(eventually(DEADLINE, || !store
         .asked
         .lock()
@@ -635,18 +631,18 @@ fn a_store_is_not_asked_from_the_revision_of_what_was_kept_on_disk() {
 }
 
 #[test]
-fn a_sign_of_life_does_not_confirm_what_was_kept_on_disk() {
+fn a_heartbeat_does_not_confirm_cached_values() {
     let dir = tempfile::tempdir().unwrap();
     let store = Numbered {
         streams: true,
         ..Numbered::default()
     };
     let props = start_from_disk(dir.path(), &store);
-    let confirmed = only(&props).cached.unwrap();
+    let confirmed = first_source(&props).cached.unwrap();
     let alive = || store.asked.lock().unwrap().len();
     let before = alive();
     assert!(eventually(DEADLINE, || alive() >= before + 5));
-    let source = only(&props);
+    let source = first_source(&props);
     assert_eq!(source.cached, Some(confirmed));
     assert!(matches!(source.status, Status::Stale { .. }));
     assert!(!props.health().is_up());
@@ -747,7 +743,7 @@ fn a_part_that_stays_rejected_is_no_event_after_an_update_that_is_rejected_as_a_
     let events = reported.all();
     let parts = events.iter().filter(|key| key.as_deref() == Some("part"));
     assert_eq!(parts.count(), 1, "{events:?}");
-    let health = only(&props);
+    let health = first_source(&props);
     assert_eq!(health.problems.len(), 1);
     let Status::Stale { reason, .. } = health.status else {
         panic!("{health:?}");

@@ -1,4 +1,4 @@
-//! Mistakes in the spelling of a source that change no value: a hint, or an error with the remedy.
+//! Misspelled names in a source that change no value lead to a hint, or to an error with the remedy.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Generations that are kept, gone back to, compared and tried out (TXN-5, VAL-6; faults B6, B7).
+//! Generations that are kept, rolled back to, compared and tried in a dry run.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -17,7 +17,7 @@ fn history(memory: &Memory) -> Properties {
 }
 
 #[test]
-fn the_last_generations_are_kept_and_say_what_they_changed() -> Result<(), Error> {
+fn the_history_keeps_the_last_generations_with_their_changes() -> Result<(), Error> {
     let memory = Memory::from([("n", 0)]);
     let props = history(&memory);
     for n in 1..20 {
@@ -60,7 +60,7 @@ fn without_a_history_nothing_is_kept() -> Result<(), Error> {
 }
 
 #[test]
-fn a_bad_push_is_rolled_back_and_stays_so_whatever_the_sources_say() -> Result<(), Error> {
+fn a_bad_push_stays_rolled_back_whatever_the_sources_report() -> Result<(), Error> {
     let memory = Memory::from([("qps", Value::from(100)), ("burst", Value::from("${qps}"))]);
     let props = history(&memory);
     let (qps, burst) = (
@@ -113,7 +113,7 @@ fn a_bad_push_is_rolled_back_and_stays_so_whatever_the_sources_say() -> Result<(
 }
 
 #[test]
-fn going_back_is_refused_where_a_handle_needs_what_was_not_there() -> Result<(), Error> {
+fn a_roll_back_that_lacks_a_required_key_is_rejected() -> Result<(), Error> {
     let memory = Memory::from([("a", 1)]);
     let props = history(&memory);
     let before = props.generation();
@@ -127,7 +127,7 @@ fn going_back_is_refused_where_a_handle_needs_what_was_not_there() -> Result<(),
 }
 
 #[test]
-fn a_candidate_that_is_checked_is_judged_as_it_is_when_it_is_published() -> Result<(), Error> {
+fn a_dry_run_of_a_candidate_agrees_with_its_publication() -> Result<(), Error> {
     let memory = Memory::from([("n", 1)]);
     let props = Properties::builder()
         .source(memory.clone())

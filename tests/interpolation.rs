@@ -1,5 +1,4 @@
-//! `${references}` in values: what they become, who is told, and what is refused (LAY-6; faults
-//! F21 and F22).
+//! `${references}` in values: what they become, who is notified, and what is rejected.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -72,7 +71,7 @@ fn references_are_replaced_nested_defaulted_escaped_or_left_as_written() {
 }
 
 #[test]
-fn a_value_that_is_one_reference_takes_over_the_type() -> Result<(), Error> {
+fn a_value_that_is_one_reference_has_the_type_of_its_target() -> Result<(), Error> {
     let (memory, props) = with([]);
     memory.set("n", 42)?;
     memory.set("list", vec![1, 2, 3])?;
@@ -111,7 +110,7 @@ fn a_dependent_fires_once_for_a_change_of_what_it_refers_to_and_unrelated_ones_n
         .map(|key| {
             let report = report.clone();
             let handle = props.property::<String>(key).build().unwrap();
-            handle.on_change(move |change| report((key, change.new.clone())))
+            handle.on_change(move |change| report((key, change.new_value().clone())))
         })
         .collect();
     let calls = |expected: &[(&'static str, &str)]| {
@@ -162,7 +161,7 @@ fn references_are_resolved_against_the_merged_tree_not_their_own_layer() -> Resu
 }
 
 #[test]
-fn a_cycle_is_an_error_of_its_keys_alone_and_names_the_way_around() -> Result<(), Error> {
+fn a_cycle_is_an_error_of_its_keys_alone_and_names_all_of_them() -> Result<(), Error> {
     let (memory, props) = with([("fine", "1"), ("user", "${a}"), ("a", "${b}"), ("b", "x")]);
     assert_eq!(props.get::<String>("user")?, "x");
     memory.set("b", "${c:1}")?;
@@ -199,7 +198,7 @@ fn a_cycle_is_an_error_of_its_keys_alone_and_names_the_way_around() -> Result<()
 }
 
 #[test]
-fn a_cycle_that_a_live_handle_would_see_is_refused() -> Result<(), Error> {
+fn a_cycle_under_a_live_handle_is_rejected() -> Result<(), Error> {
     let (memory, props) = with([("a", "${b}"), ("b", "1")]);
     let a = props.property::<u32>("a").build()?;
     let error = props.set("b", "${a}").unwrap_err();
@@ -225,8 +224,7 @@ fn keys_with_dots_and_colons_are_referred_to_by_quoted_segments() -> Result<(), 
 
 // What a reference reads must not depend on the order in which things came to be.
 #[test]
-fn a_reference_to_a_place_that_turns_from_nothing_into_a_table_and_back_follows()
--> Result<(), Error> {
+fn a_reference_follows_a_key_that_becomes_a_table_and_goes() -> Result<(), Error> {
     let (memory, props) = with([("x", "${a:none}")]);
     assert_eq!(props.get::<String>("x")?, "none");
     memory.set("a.b", 1)?;
@@ -289,7 +287,7 @@ fn resolving_step_by_step_agrees_with_resolving_at_once() -> Result<(), Error> {
 }
 
 #[test]
-fn thirty_doublings_are_refused_quickly_and_take_no_memory() -> Result<(), Error> {
+fn thirty_doublings_are_rejected_quickly_without_memory() -> Result<(), Error> {
     for list in [false, true] {
         let memory = Memory::new();
         let mut values = vec![("b0".to_owned(), Value::from("0123456789abcdef"))];
@@ -410,7 +408,7 @@ fn references_nested_in_each_other_without_end_are_an_error() -> Result<(), Erro
 }
 
 #[test]
-fn what_is_derived_from_a_secret_is_masked_where_the_secret_is() -> Result<(), Error> {
+fn values_derived_from_a_secret_are_masked() -> Result<(), Error> {
     let (memory, props) = with([
         ("db.password", "hunter2"),
         ("url", "pg://me:${db.password}@h"),
@@ -439,7 +437,7 @@ fn what_is_derived_from_a_secret_is_masked_where_the_secret_is() -> Result<(), E
 }
 
 #[test]
-fn a_reference_whose_target_is_refused_keeps_the_last_good_value() -> Result<(), Error> {
+fn a_reference_to_a_rejected_target_keeps_the_last_good_value() -> Result<(), Error> {
     let (memory, props) = with([("limit", "${base}"), ("base", "5")]);
     let limit = props.property::<u32>("limit").build()?;
     let error = memory.set("base", "many").unwrap_err();
@@ -609,7 +607,7 @@ fn a_live_handle_keeps_its_last_good_value_while_its_reference_is_unresolved() -
     let fallback = props.property::<String>("url").or_key("port").build()?;
     let mapped = url.map(|url| url.len());
     let (report, inbox) = reports();
-    let _sub = url.on_change(move |change| report(change.new.clone()));
+    let _sub = url.on_change(move |change| report(change.new_value().clone()));
     let generation = props.generation();
     let applied = memory.remove("host").map(|()| props.generation())?;
     assert_eq!(applied, generation + 1, "the update is accepted");
@@ -905,7 +903,7 @@ fn a_roll_back_and_a_transaction_may_leave_a_reference_unresolved() -> Result<()
 }
 
 #[test]
-fn unresolved_references_stay_as_written_where_the_builder_says_so() -> Result<(), Error> {
+fn unresolved_references_stay_as_written_if_the_builder_allows_it() -> Result<(), Error> {
     let memory = Memory::from([("host", "a"), ("url", "http://${host}/${path}")]);
     let props = Properties::builder()
         .keep_unresolved_references()
@@ -934,7 +932,7 @@ fn single_raw_values_contain_no_references_whether_they_are_secret_or_not() -> R
         assert_eq!(props.get::<String>(key)?, text, "{key}");
     }
     let told = props.explain("name").layers.into_iter();
-    let says: Vec<LayerValue> = told.map(|layer| layer.says).collect();
+    let says: Vec<LayerValue> = told.map(|layer| layer.value).collect();
     assert!(
         says.contains(&LayerValue::Value(format!("{text:?}"))),
         "as it was written: {says:?}"
@@ -1023,7 +1021,7 @@ fn a_source_declares_whether_its_values_contain_references() -> Result<(), Error
 }
 
 #[test]
-fn values_without_references_stay_so_when_they_are_kept_on_disk() -> Result<(), Error> {
+fn values_without_references_stay_so_in_the_cache() -> Result<(), Error> {
     struct Store(bool);
     impl liveprops::Source for Store {
         fn origin(&self) -> liveprops::Origin {
@@ -1099,7 +1097,7 @@ fn a_contextual_value_without_a_matching_case_is_absent() -> Result<(), Error> {
         .build()?;
     let limit = props.property::<u32>("limit").default(7).build()?;
     let (report, inbox) = reports();
-    let _sub = limit.on_change(move |change| report(*change.new));
+    let _sub = limit.on_change(move |change| report(*change.new_value()));
     assert_eq!(limit.get(), 7);
     let absent = |props: &Properties| -> Result<(), Error> {
         assert_eq!(props.get_opt::<u32>("limit")?, None);
@@ -1544,4 +1542,25 @@ fn a_key_that_a_secret_refers_to_as_a_whole_is_secret() -> Result<(), Error> {
     assert!(!props.explain("mixed").to_string().contains("lion"));
     assert!(props.explain("part").to_string().contains("lion"));
     Ok(())
+}
+
+#[test]
+fn a_cycle_through_a_name_that_is_itself_a_reference_ends_when_the_name_changes() {
+    let (memory, props) = with([("b", "a"), ("c", "1")]);
+    memory.set("a", "${${b}}").unwrap();
+    let broken = props.get::<String>("a").unwrap_err();
+    assert_eq!(broken.kind(), ErrorKind::Reference);
+    memory.set("b", "c").unwrap();
+    assert_eq!(props.get::<String>("a").unwrap(), "1");
+}
+
+#[test]
+fn a_reference_follows_its_key_into_a_table_and_out_again() {
+    let (memory, props) = with([("a", "${t:none}")]);
+    assert_eq!(props.get::<String>("a").unwrap(), "none");
+    memory.set("t.x", 1).unwrap();
+    let broken = props.get::<String>("a").unwrap_err();
+    assert_eq!(broken.kind(), ErrorKind::Reference);
+    memory.remove("t.x").unwrap();
+    assert_eq!(props.get::<String>("a").unwrap(), "none");
 }

@@ -1,4 +1,4 @@
-//! Sources of other people's making, and how everything ends (faults L4, L9, L10, I6, I10).
+//! Sources of users, and the shutdown of properties.
 //!
 //! Threads are counted, so the tests of this file take turns.
 #![allow(missing_docs, clippy::unwrap_used)]
@@ -16,25 +16,13 @@ use liveprops::sources::Memory;
 use liveprops::{
     Document, Error, ErrorKind, Key, Origin, Properties, Source, SourceContext, Update, Watching,
 };
-use support::{DEADLINE, eventually, reports, within};
+use support::proc::{open_files, threads_named};
+use support::{DEADLINE, Gate, eventually, reports, run_within};
 
 static TURN: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// The threads of the crate in this process.
-fn threads() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    tasks
-        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .filter(|name| name.starts_with("liveprops"))
-        .count()
-}
-
-fn files() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 type Load = Box<dyn Fn(u32) -> Result<Document, Error> + Send + Sync>;
@@ -202,12 +190,10 @@ fn what_is_pushed_while_the_builder_still_loads_is_not_lost_or_reordered() -> Re
 #[test]
 fn a_source_that_hangs_in_load_fails_the_build_at_the_deadline_by_name() {
     let _turn = turn();
-    let release = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&release);
+    let release = Gate::closed();
+    let open = release.clone();
     let hung = Custom::new(SOON).load(move |_| {
-        while !open.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(5));
-        }
+        open.pass();
         document(&[])
     });
     let fails = Custom::new(SOON).load(|_| {
@@ -235,11 +221,11 @@ fn a_source_that_hangs_in_load_fails_the_build_at_the_deadline_by_name() {
         "both at once: {text}"
     );
     assert_eq!(error.iter().count(), 2);
-    release.store(true, Ordering::Relaxed);
+    release.open();
     assert!(
-        eventually(DEADLINE, || threads() == 0),
+        eventually(DEADLINE, || threads_named("liveprops") == 0),
         "{} threads stay",
-        threads()
+        threads_named("liveprops")
     );
 }
 
@@ -250,7 +236,7 @@ fn a_source_that_panics_in_its_first_load_fails_the_build() {
     let error = Properties::builder().source(source).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Panicked);
     assert!(error.to_string().contains("no fridge"), "{error}");
-    assert!(eventually(DEADLINE, || threads() == 0));
+    assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
 }
 
 #[test]
@@ -290,7 +276,7 @@ fn a_source_that_fails_and_panics_later_keeps_its_values_is_reported_and_comes_b
 }
 
 #[test]
-fn a_watch_that_panics_or_ends_is_begun_again() -> Result<(), Error> {
+fn a_watch_that_panics_or_ends_is_restarted() -> Result<(), Error> {
     let _turn = turn();
     let source = Custom::new(Watching::Stream).watch(|i, updates| match i {
         0 => panic!("the wire broke"),
@@ -328,12 +314,10 @@ fn a_watch_that_panics_or_ends_is_begun_again() -> Result<(), Error> {
 #[test]
 fn dropping_the_last_clone_ends_every_thread_even_with_a_source_that_hangs() -> Result<(), Error> {
     let _turn = turn();
-    let release = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&release);
+    let release = Gate::closed();
+    let open = release.clone();
     let hung = Custom::new(Watching::Stream).watch(move |_, _| {
-        while !open.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(5));
-        }
+        open.pass();
         Ok(())
     });
     let memory = Memory::from([("m", 1)]);
@@ -345,20 +329,27 @@ fn dropping_the_last_clone_ends_every_thread_even_with_a_source_that_hangs() -> 
         .build()?;
     let (report, inbox) = reports();
     let m = props.property::<u32>("m").build()?;
-    let _sub = m.on_change(move |change| report(*change.new));
+    let _sub = m.on_change(move |change| report(*change.new_value()));
     memory.set("m", 2)?;
     assert_eq!(inbox.next(), 2);
-    assert!(threads() >= 3);
+    assert!(threads_named("liveprops") >= 3);
     let clone = props.clone();
     drop(props);
-    assert!(threads() >= 3, "a clone keeps everything going");
+    assert!(
+        threads_named("liveprops") >= 3,
+        "a clone keeps everything going"
+    );
     let began = Instant::now();
     drop(clone);
     let took = began.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
-    assert!(threads() <= 1, "only the hung one: {}", threads());
-    release.store(true, Ordering::Relaxed);
-    assert!(eventually(DEADLINE, || threads() == 0));
+    assert!(
+        threads_named("liveprops") <= 1,
+        "only the hung one: {}",
+        threads_named("liveprops")
+    );
+    release.open();
+    assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
     Ok(())
 }
 
@@ -366,15 +357,13 @@ fn dropping_the_last_clone_ends_every_thread_even_with_a_source_that_hangs() -> 
 fn a_callback_and_a_source_that_hang_together_keep_the_drop_no_longer_than_one() -> Result<(), Error>
 {
     let _turn = turn();
-    let release = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&release);
-    let gate = Arc::clone(&release);
+    let release = Gate::closed();
+    let open = release.clone();
+    let gate = release.clone();
     let hung = Custom::new(Watching::Stream)
         .load(|_| document(&[]))
         .watch(move |_, _| {
-            while !gate.load(Ordering::Relaxed) {
-                thread::sleep(Duration::from_millis(5));
-            }
+            gate.pass();
             Ok(())
         });
     let memory = Memory::from([("n", 1)]);
@@ -385,9 +374,7 @@ fn a_callback_and_a_source_that_hang_together_keep_the_drop_no_longer_than_one()
     let (report, inbox) = reports();
     let _sub = props.property::<u32>("n").build()?.on_change(move |_| {
         report(());
-        while !open.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(5));
-        }
+        open.pass();
     });
     memory.set("n", 2)?;
     inbox.next();
@@ -398,8 +385,8 @@ fn a_callback_and_a_source_that_hang_together_keep_the_drop_no_longer_than_one()
         "{:?}",
         began.elapsed()
     );
-    release.store(true, Ordering::Relaxed);
-    assert!(eventually(DEADLINE, || threads() == 0));
+    release.open();
+    assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
     Ok(())
 }
 
@@ -409,10 +396,10 @@ fn a_removed_source_ends_its_thread() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     let id = props.add_source(Custom::new(SOON))?;
     // A thread has its name a moment after it was started.
-    let both = || threads() == 2;
+    let both = || threads_named("liveprops") == 2;
     assert!(eventually(DEADLINE, both), "its own, and the monitor");
     props.remove_source(id)?;
-    assert!(eventually(DEADLINE, || threads() == 0));
+    assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
     assert!(props.health().sources.is_empty());
     Ok(())
 }
@@ -428,7 +415,7 @@ fn a_source_that_fails_to_load_is_not_added_and_leaves_no_thread() -> Result<(),
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
     assert!(props.health().sources.is_empty());
-    assert!(eventually(DEADLINE, || threads() == 0));
+    assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
     Ok(())
 }
 
@@ -454,7 +441,7 @@ fn the_last_clone_may_be_dropped_on_a_thread_of_the_crate() -> Result<(), Error>
     let took = inbox.next();
     assert!(took < Duration::from_secs(5), "{took:?}");
     drop(sub);
-    assert!(eventually(DEADLINE, || threads() == 0));
+    assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
     Ok(())
 }
 
@@ -476,16 +463,16 @@ fn a_runtime_of_the_users_may_build_read_await_and_drop() -> Result<(), Error> {
         let change = tokio::time::timeout(DEADLINE, changed).await;
         assert!(change.is_ok(), "a change before the first poll is missed");
         drop(props);
-        assert!(eventually(DEADLINE, || threads() == 0));
+        assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
         assert_eq!(n.get(), 2);
         Ok(())
     })
 }
 
 #[test]
-fn a_thousand_lives_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
+fn a_thousand_instances_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
     let _turn = turn();
-    let before = (threads(), files());
+    let before = (threads_named("liveprops"), open_files());
     for i in 0..1_000u32 {
         let memory = Memory::from([("n", 0)]);
         let props = Properties::builder()
@@ -495,7 +482,7 @@ fn a_thousand_lives_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
             .build()?;
         let n = props.property::<u32>("n").build()?;
         let (report, inbox) = reports();
-        let sub = n.on_change(move |change| report(*change.new));
+        let sub = n.on_change(move |change| report(*change.new_value()));
         memory.set("n", i + 1)?;
         if i % 10 == 0 {
             assert_eq!(inbox.next(), i + 1);
@@ -504,9 +491,10 @@ fn a_thousand_lives_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
     }
     assert!(
         // What another test has left hanging may end meanwhile.
-        eventually(DEADLINE, || threads() <= before.0 && files() <= before.1),
+        eventually(DEADLINE, || threads_named("liveprops") <= before.0
+            && open_files() <= before.1),
         "{:?}",
-        (threads(), files())
+        (threads_named("liveprops"), open_files())
     );
     Ok(())
 }
@@ -546,24 +534,25 @@ fn a_wake_hook_runs_once_when_the_source_is_to_stop() -> Result<(), Error> {
     let (report, inbox) = reports();
     let source = Custom::new(Watching::Stream).watch(move |_, updates| {
         let (wake, woken) = std::sync::mpsc::channel();
-        let report = report.clone();
+        let stopped = report.clone();
         updates.on_stop(move || {
-            report(());
+            stopped("stop");
             let _ = wake.send(());
         });
+        report("watch");
         let _ = woken.recv();
         assert!(updates.is_stopped());
         Ok(())
     });
     let props = Properties::builder().source(source).build()?;
-    thread::sleep(Duration::from_millis(20));
-    within(Duration::from_secs(1), move || drop(props));
-    inbox.next();
+    assert_eq!(inbox.next(), "watch");
+    run_within(Duration::from_secs(1), move || drop(props));
+    assert_eq!(inbox.next(), "stop");
     assert!(inbox.within(Duration::from_millis(20)).is_none());
     Ok(())
 }
 
-// L13: after a suspension one catch-up, no burst of missed ticks.
+// After a suspension one catch-up, no burst of missed ticks.
 #[test]
 fn a_poll_that_took_long_is_not_made_up_for_by_a_burst() -> Result<(), Error> {
     let _turn = turn();
@@ -659,7 +648,11 @@ fn a_source_whose_drop_or_hook_hangs_keeps_nobody_waiting() -> Result<(), Error>
         quick("drop", &mut || drop(props.take()));
     }
     RELEASE.store(true, Ordering::Relaxed);
-    assert!(eventually(DEADLINE, || threads() == 0), "{}", threads());
+    assert!(
+        eventually(DEADLINE, || threads_named("liveprops") == 0),
+        "{}",
+        threads_named("liveprops")
+    );
     Ok(())
 }
 
@@ -680,7 +673,7 @@ fn a_source_that_panics_when_it_is_dropped_keeps_nothing_from_ending() -> Result
         props.remove_source(id)?;
         assert!(props.get::<u32>("n").is_ok());
         drop(props);
-        assert!(eventually(DEADLINE, || threads() == 0));
+        assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
     }
     Ok(())
 }
@@ -704,7 +697,7 @@ fn a_watch_is_woken_when_it_is_to_end() -> Result<(), Error> {
     let id = props.add_source(source)?;
     begun.next();
     props.remove_source(id)?;
-    assert!(eventually(DEADLINE, || threads() == 0));
+    assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
     Ok(())
 }
 
@@ -714,13 +707,11 @@ fn a_source_that_hangs_is_noticed_also_after_all_others_were_removed() -> Result
     let props = Properties::builder().build()?;
     let id = props.add_source(Custom::new(SOON))?;
     props.remove_source(id)?;
-    assert!(eventually(DEADLINE, || threads() == 0));
-    let release = Arc::new(AtomicBool::new(false));
-    let open = Arc::clone(&release);
+    assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
+    let release = Gate::closed();
+    let open = release.clone();
     let silent = Custom::new(Watching::Stream).watch(move |_, _| {
-        while !open.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(5));
-        }
+        open.pass();
         Ok(())
     });
     struct Silent(Custom);
@@ -744,7 +735,7 @@ fn a_source_that_hangs_is_noticed_also_after_all_others_were_removed() -> Result
     props.add_source(Silent(silent))?;
     let noticed = || matches!(props.health().sources[0].status, Status::Stale { .. });
     assert!(eventually(DEADLINE, noticed));
-    release.store(true, Ordering::Relaxed);
+    release.open();
     Ok(())
 }
 
@@ -837,7 +828,7 @@ fn an_inline_callback_cannot_wait_for_the_source_on_whose_thread_it_runs() -> Re
             let all = weak.refresh_now().map_err(|error| error.kind());
             let one = weak.refresh_source(id).map_err(|error| error.kind());
             let others = weak.refresh_source(other).map_err(|error| error.kind());
-            report((*change.new, all, one, others, began.elapsed()));
+            report((*change.new_value(), all, one, others, began.elapsed()));
         });
         for round in 1..=2 {
             value.store(round, Ordering::SeqCst);
@@ -993,7 +984,7 @@ fn an_inline_callback_on_the_thread_of_a_source_may_add_and_remove_sources_and_e
     value.store(1, Ordering::SeqCst);
     let took = inbox.next();
     assert!(took < Duration::from_secs(3), "{took:?}");
-    assert!(eventually(DEADLINE, || threads() == 0));
+    assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
     Ok(())
 }
 
@@ -1001,7 +992,7 @@ fn an_inline_callback_on_the_thread_of_a_source_may_add_and_remove_sources_and_e
 fn properties_whose_sources_push_need_no_thread_until_a_callback_is_due() -> Result<(), Error> {
     let _turn = turn();
     assert!(
-        eventually(DEADLINE, || threads() == 0),
+        eventually(DEADLINE, || threads_named("liveprops") == 0),
         "those of other tests end"
     );
     let memory = Memory::from([("n", 0)]);
@@ -1009,10 +1000,10 @@ fn properties_whose_sources_push_need_no_thread_until_a_callback_is_due() -> Res
     let n = props.property::<u32>("n").build()?;
     let (report, inbox) = reports();
     memory.set("n", 1)?;
-    assert_eq!(threads(), 0);
-    let _sub = n.on_change(move |change| report(*change.new));
-    assert_eq!(threads(), 0);
+    assert_eq!(threads_named("liveprops"), 0);
+    let _sub = n.on_change(move |change| report(*change.new_value()));
+    assert_eq!(threads_named("liveprops"), 0);
     memory.set("n", 2)?;
-    assert_eq!((inbox.next(), threads()), (2, 1));
+    assert_eq!((inbox.next(), threads_named("liveprops")), (2, 1));
     Ok(())
 }

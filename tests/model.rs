@@ -103,7 +103,7 @@ fn tree_is_refused(view: &View) -> bool {
 
 fn layers<'a>(overrides: &'a Tree, placed: &'a [Placed], defaults: &'a Tree) -> Vec<&'a Tree> {
     let mut placed: Vec<&Placed> = placed.iter().collect();
-    placed.sort_by_key(|placed| (placed.rank, Reverse(placed.id)));
+    placed.sort_by_key(|placed| Reverse((placed.rank, placed.id)));
     let middle = placed.into_iter().map(|placed| &placed.tree);
     [overrides]
         .into_iter()
@@ -334,7 +334,7 @@ impl World {
             }
             let explained = self.props.explain(key);
             let view = explained.layers.iter().find(|l| l.source == layer.id);
-            let says = &view.unwrap().says;
+            let says = &view.unwrap().value;
             let (old, new) = (was.get(key), now.get(key));
             // No tombstone stands above in what is left, so it is the one of the key.
             let is_own_tombstone = *says == LayerValue::Unset && new.is_none();
@@ -637,7 +637,7 @@ impl World {
     /// The health of each source has exactly the items that do not count.
     fn compare_ignored_items(&self) {
         let mut placed = self.placed();
-        placed.sort_by_key(|placed| (placed.rank, Reverse(placed.id)));
+        placed.sort_by_key(|placed| Reverse((placed.rank, placed.id)));
         let ignored = self.notes(&self.overrides).ignored;
         let health = self.props.health();
         for (at, layer) in placed.iter().enumerate() {
@@ -701,11 +701,11 @@ impl World {
         for layer in &explained.layers {
             let (_, tree) = trees.iter().find(|(name, _)| *name == layer.name).unwrap();
             match naive::find(tree, &path) {
-                Some(Node::Table(_)) => assert!(matches!(layer.says, LayerValue::Table(_))),
-                Some(leaf) => assert!(says_is(&layer.says, Some(leaf)), "{key}: {layer:?}"),
+                Some(Node::Table(_)) => assert!(matches!(layer.value, LayerValue::Table(_))),
+                Some(leaf) => assert!(says_is(&layer.value, Some(leaf)), "{key}: {layer:?}"),
                 // Perhaps inside a list.
-                None if !is_unset_above(tree, &path) => assert_ne!(layer.says, LayerValue::Unset),
-                None => assert_eq!(layer.says, LayerValue::Unset),
+                None if !is_unset_above(tree, &path) => assert_ne!(layer.value, LayerValue::Unset),
+                None => assert_eq!(layer.value, LayerValue::Unset),
             }
         }
         // The winner is the strongest layer that holds a value, if a value is what shows: a table over
@@ -715,7 +715,7 @@ impl World {
             explained
                 .layers
                 .iter()
-                .find(|l| !matches!(l.says, LayerValue::Nothing | LayerValue::Table(_))),
+                .find(|l| !matches!(l.value, LayerValue::Nothing | LayerValue::Table(_))),
         ) {
             let winners: Vec<&str> = explained
                 .layers
@@ -739,8 +739,8 @@ impl World {
             assert_eq!(explained.origin, wanted.origin);
         } else if explained.value.is_none() && !inside_broken {
             let winner = explained.layers.iter().find(|layer| layer.wins);
-            let unset =
-                winner.is_none_or(|layer| layer.says == LayerValue::Unset && read == Read::Missing);
+            let unset = winner
+                .is_none_or(|layer| layer.value == LayerValue::Unset && read == Read::Missing);
             assert!(unset, "{key}: {explained}");
         }
     }
@@ -895,7 +895,7 @@ prop_state_machine! {
     })]
 
     #[test]
-    fn the_properties_do_what_the_model_does(sequential 30..50 => Real);
+    fn the_properties_agree_with_the_model(sequential 30..50 => Real);
 }
 
 /// Only makes the steps.
@@ -955,5 +955,5 @@ prop_state_machine! {
     })]
 
     #[test]
-    fn what_is_pinned_stays_as_the_model_says_across_restarts(sequential 20..40 => Pinned);
+    fn pinned_values_stay_as_the_model_predicts_across_restarts(sequential 20..40 => Pinned);
 }

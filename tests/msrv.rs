@@ -1,5 +1,6 @@
 //! The stated Rust version is true: no dependency of the crate, with any feature, asks for a newer
-//! one. What the crate itself uses is held by clippy's `incompatible_msrv`.
+//! one. What the crate itself uses is checked by clippy's `incompatible_msrv`, and by `tests/msrv.sh` with
+//! that very version.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -4,15 +4,7 @@
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[allow(dead_code)]
-    pub(crate) mod hostile;
-    #[cfg(all(feature = "http", feature = "yaml"))]
-    #[allow(dead_code)]
-    pub(crate) mod web;
-}
+mod support;
 
 use std::collections::BTreeMap;
 
@@ -92,8 +84,8 @@ const AHEAD: usize = 48 * MIB;
 
 #[cfg(feature = "yaml")]
 #[test]
-fn what_may_be_a_key_in_yaml_takes_no_more_memory_than_is_stated() {
-    let test = "what_may_be_a_key_in_yaml_takes_no_more_memory_than_is_stated";
+fn memory_is_bounded_for_possible_keys_in_yaml() {
+    let test = "memory_is_bounded_for_possible_keys_in_yaml";
     if role().is_none() {
         return Child::of(test).succeeds();
     }
@@ -122,7 +114,7 @@ fn what_may_be_a_key_in_yaml_takes_no_more_memory_than_is_stated() {
 
 #[cfg(feature = "yaml")]
 #[test]
-fn a_list_that_may_be_a_key_and_is_too_long_is_refused_with_its_line() {
+fn a_list_too_long_for_a_yaml_key_is_rejected_with_its_line() {
     let long = "1,".repeat(200_000);
     for (text, place) in [
         (format!("a: 1\nb: # [\n  - [0]\n  - [{long}]\n"), "f:4:5"),
@@ -205,8 +197,8 @@ const TEXT_BYTES: usize = 9 * MIB / 4;
 const SPELLED: usize = 128 * MIB;
 
 #[test]
-fn a_text_that_spells_lists_and_tables_takes_a_bounded_memory() {
-    let test = "a_text_that_spells_lists_and_tables_takes_a_bounded_memory";
+fn memory_is_bounded_for_a_text_that_spells_lists_and_tables() {
+    let test = "memory_is_bounded_for_a_text_that_spells_lists_and_tables";
     let Some(role) = role() else {
         for form in ["list", "table"] {
             Child::of(test).role(form).succeeds();

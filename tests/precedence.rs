@@ -1,7 +1,9 @@
-//! Which layer wins, and what happens when layers come, go and move (LAY-1 to LAY-4, LAY-8).
+//! Which layer wins, and what happens when layers are added, removed and moved.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
+
+use std::sync::{Arc, Mutex, OnceLock};
 
 use liveprops::explain::LayerValue;
 use liveprops::sources::{Env, Memory};
@@ -14,7 +16,7 @@ type Seen = Option<String>;
 fn watch(props: &Properties, key: &str) -> (liveprops::property::Subscription, Inbox<Seen>) {
     let handle = props.property::<Seen>(key).build().unwrap();
     let (report, inbox) = reports();
-    let sub = handle.on_change(move |change| report(change.new.clone()));
+    let sub = handle.on_change(move |change| report(change.new_value().clone()));
     (sub, inbox)
 }
 
@@ -98,19 +100,19 @@ fn a_hundred_changes_of_a_shadowed_key_call_nobody_and_make_no_generation() -> R
 }
 
 #[test]
-fn the_lower_rank_wins_and_within_a_rank_the_later_source() -> Result<(), Error> {
+fn the_higher_rank_wins_and_within_a_rank_the_later_source() -> Result<(), Error> {
     let props = Properties::builder()
-        .source_in(Layer::new("strong", 10), Memory::from([("a", "strong")]))
+        .source_in(Layer::new("strong", 900), Memory::from([("a", "strong")]))
         .source_in(
-            Layer::new("twin", 100),
+            Layer::new("twin", 600),
             Memory::from([("a", "first"), ("b", "first")]),
         )
         .source_in(
-            Layer::new("twin", 100),
+            Layer::new("twin", 600),
             Memory::from([("a", "second"), ("b", "second")]),
         )
         .source_in(
-            Layer::new("weak", 900),
+            Layer::new("weak", 100),
             Memory::from([("b", "weak"), ("c", "weak")]),
         )
         .default("c", "default")
@@ -123,7 +125,7 @@ fn the_lower_rank_wins_and_within_a_rank_the_later_source() -> Result<(), Error>
 
 // Archaius 2 drops the whole layer with one named source of it; Archaius 1 tells nobody.
 #[test]
-fn removing_a_source_takes_only_its_own_keys_and_tells_their_handles() -> Result<(), Error> {
+fn removing_a_source_removes_only_its_own_keys_and_notifies_their_handles() -> Result<(), Error> {
     let props = Properties::builder().inline_callbacks().build()?;
     let rank = || Layer::new("remote", 300);
     let one = props.add_source_in(rank(), Memory::from([("one", "1"), ("both", "1")]))?;
@@ -165,16 +167,16 @@ fn a_source_added_while_running_overrides_the_others_and_fires_once() -> Result<
     assert_eq!(inbox.all(), [text("newer")], "and it is live");
 
     // Moved below everything: the old value shows again. Moved back: the new one.
-    props.move_source(id, Layer::new("bottom", 1_000))?;
+    props.move_source(id, Layer::new("bottom", 1))?;
     assert_eq!(inbox.all(), [text("old")]);
-    props.move_source(id, Layer::new("top", 1))?;
+    props.move_source(id, Layer::new("top", 1_000))?;
     assert_eq!(inbox.all(), [text("newer")]);
     assert!(others.all().is_empty(), "a key it never had is untouched");
     Ok(())
 }
 
 #[test]
-fn a_source_whose_values_are_refused_is_not_added() -> Result<(), Error> {
+fn a_source_whose_values_are_rejected_is_not_added() -> Result<(), Error> {
     let props = Properties::builder()
         .source(Memory::from([("n", 1)]))
         .build()?;
@@ -198,7 +200,7 @@ fn a_required_key_keeps_its_source_from_being_removed_until_another_has_it() -> 
         (ErrorKind::NotFound, Some("n"))
     );
     assert_eq!(n.get(), 1);
-    props.add_source_in(Layer::new("base", 900), Memory::from([("n", 2)]))?;
+    props.add_source_in(Layer::new("base", 100), Memory::from([("n", 2)]))?;
     props.remove_source(id)?;
     assert_eq!(n.get(), 2);
     Ok(())
@@ -211,7 +213,7 @@ fn the_override_layer_cannot_be_removed_or_moved() -> Result<(), Error> {
     props.set("k", 1)?;
     let own = props.explain("k").layers[0].source;
     assert!(props.remove_source(own).is_err());
-    assert!(props.move_source(own, Layer::new("weak", 999)).is_err());
+    assert!(props.move_source(own, Layer::new("weak", 1)).is_err());
     props.set("k", 2)?;
     assert_eq!(props.get::<u32>("k")?, 2);
     Ok(())
@@ -234,7 +236,7 @@ fn a_tombstone_hides_the_key_and_clearing_it_shows_the_key_again() -> Result<(),
     assert!(
         told.layers
             .iter()
-            .any(|layer| layer.says == LayerValue::Unset && layer.wins)
+            .any(|layer| layer.value == LayerValue::Unset && layer.wins)
     );
     low.set("k", "changed below")?;
     assert_eq!(inbox.all(), [], "what it hides stays hidden");
@@ -336,7 +338,7 @@ fn a_table_that_meets_a_value_is_reported_and_the_stronger_wins() -> Result<(), 
 }
 
 #[test]
-fn lists_are_joined_where_the_builder_was_told_so_and_nowhere_else() -> Result<(), Error> {
+fn lists_are_joined_only_where_the_builder_asks_for_it() -> Result<(), Error> {
     let (low, high) = (Memory::new(), Memory::new());
     let props = Properties::builder()
         .append("plugins")
@@ -349,7 +351,7 @@ fn lists_are_joined_where_the_builder_was_told_so_and_nowhere_else() -> Result<(
         .default(vec![])
         .build()?;
     let (report, inbox) = reports();
-    let _sub = plugins.on_change(move |change| report(change.new.clone()));
+    let _sub = plugins.on_change(move |change| report(change.new_value().clone()));
     low.set("plugins", vec!["a", "b"])?;
     high.set("plugins", "c, d")?;
     assert_eq!(plugins.get(), ["a", "b", "c", "d"]);
@@ -386,8 +388,8 @@ fn a_scoped_view_reads_writes_and_calls_back_as_the_full_keys_do() -> Result<(),
     assert_eq!(short.key(), full.key());
     let (report, inbox) = reports();
     let (one, two, three) = (report.clone(), report.clone(), report);
-    let _a = short.on_change(move |change| one(format!("short {:?}", change.new)));
-    let _b = full.on_change(move |change| two(format!("full {:?}", change.new)));
+    let _a = short.on_change(move |change| one(format!("short {:?}", change.new_value())));
+    let _b = full.on_change(move |change| two(format!("full {:?}", change.new_value())));
     let _c = view.on_change_under("", move |batch| {
         let keys: Vec<_> = batch
             .changes()
@@ -413,7 +415,7 @@ fn a_scoped_view_reads_writes_and_calls_back_as_the_full_keys_do() -> Result<(),
     assert_eq!(props.get::<String>("app.db.host")?, "set");
     view.remove("host")?;
     assert_eq!(full.get().as_deref(), Some("i"));
-    assert_eq!(view.explain("host")?.key, "app.db.host");
+    assert_eq!(view.explain("host").key, "app.db.host");
     Ok(())
 }
 
@@ -428,7 +430,7 @@ fn fallback_keys_of_a_scoped_handle_stay_in_the_scope() -> Result<(), Error> {
 }
 
 #[test]
-fn relaxed_names_find_one_key_and_refuse_to_guess_between_two() -> Result<(), Error> {
+fn relaxed_names_find_one_key_and_fail_for_two() -> Result<(), Error> {
     let memory = Memory::from([
         ("db.maxPoolSize", 1),
         ("db.min_size", 2),
@@ -458,7 +460,8 @@ fn relaxed_names_find_one_key_and_refuse_to_guess_between_two() -> Result<(), Er
 
 // config-rs 26, 340: keys keep their case. A misspelt one is told the nearest (config-rs 14).
 #[test]
-fn keys_are_case_sensitive_and_a_missing_one_is_told_its_neighbour() -> Result<(), Error> {
+fn keys_are_case_sensitive_and_the_error_of_a_missing_one_suggests_a_neighbour() -> Result<(), Error>
+{
     let props = Properties::builder()
         .source(Memory::from([("http.Retries", 1)]))
         .build()?;
@@ -1003,4 +1006,73 @@ fn an_error_about_an_item_names_where_that_item_was_written() -> Result<(), Erro
     assert!(error.contains(&format!("{file}:3:3")), "{error}");
     assert!(!error.contains("joined"), "{error}");
     Ok(())
+}
+
+#[test]
+fn a_source_that_pushes_can_be_added_to_running_properties() {
+    let props = Properties::builder().build().unwrap();
+    let memory = Memory::from([("a", 1)]);
+    let id = props.add_source(memory.clone()).unwrap();
+    assert_eq!(props.get::<u32>("a").unwrap(), 1);
+    memory.set("a", 2).unwrap();
+    assert_eq!(props.get::<u32>("a").unwrap(), 2);
+    props.remove_source(id).unwrap();
+    assert_eq!(props.get_opt::<u32>("a").unwrap(), None);
+    memory.set("a", 3).unwrap();
+    props.add_source(memory).unwrap();
+    assert_eq!(props.get::<u32>("a").unwrap(), 3);
+}
+
+#[test]
+fn a_rejected_new_source_changes_nothing() {
+    let props = Properties::builder().build().unwrap();
+    let a = props.property::<u32>("a").default(7).build().unwrap();
+    let before = props.generation();
+    let memory = Memory::from([("a", "text")]);
+    let refused = props.add_source(memory.clone()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Mismatch);
+    assert_eq!((a.get(), props.generation()), (7, before));
+    memory.set("a", 1).unwrap();
+    assert_eq!(a.get(), 7, "the source is not attached");
+    assert!(props.health().sources.is_empty());
+}
+
+#[test]
+fn adding_a_source_from_inside_a_validator_fails_at_once() {
+    let later: Arc<OnceLock<Properties>> = Arc::default();
+    let kinds = Arc::new(Mutex::new(Vec::new()));
+    let (inner, log) = (Arc::clone(&later), Arc::clone(&kinds));
+    let memory = Memory::new();
+    let props = Properties::builder()
+        .source(memory.clone())
+        .validate(move |_| {
+            if let Some(props) = inner.get() {
+                let outcome = props.add_source(Memory::from([("b", 1)]));
+                log.lock().unwrap().push(outcome.unwrap_err().kind());
+            }
+            Ok(())
+        })
+        .build()
+        .unwrap();
+    later.set(props.clone()).unwrap();
+    memory.set("a", 1).unwrap();
+    assert_eq!(*kinds.lock().unwrap(), [ErrorKind::Reentrant]);
+    assert_eq!(props.get_opt::<u32>("b").unwrap(), None);
+}
+
+#[test]
+fn a_tombstone_under_a_table_that_shows_is_not_the_winner() {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    let props = Properties::builder()
+        .source(low.clone())
+        .source(high.clone())
+        .build()
+        .unwrap();
+    low.unset("a").unwrap();
+    high.set("a.x", 1).unwrap();
+    let explained = props.explain("a");
+    assert!(
+        explained.layers.iter().all(|layer| !layer.wins),
+        "{explained}"
+    );
 }

@@ -1,13 +1,8 @@
-//! Whole processes: where there are no file events, stopped for a while, started and ended often.
+//! Whole processes: without file events, stopped for a while, started and ended often.
 #![cfg(all(target_os = "linux", feature = "toml", feature = "watch"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support {
-    #[allow(dead_code)]
-    pub(crate) mod child;
-    #[allow(dead_code)]
-    pub(crate) mod disk;
-}
+mod support;
 
 use std::fs;
 use std::future::Future;
@@ -22,7 +17,9 @@ use liveprops::health::SourceEventKind;
 use liveprops::sources::{Dir, Env, File};
 
 use support::child::{self, Child};
-use support::disk::{Desk, Diary, is_up, replace, soon, within};
+use support::disk::{Desk, Diary, is_up, replace, soon};
+use support::proc::{status, threads};
+use support::time_until;
 
 const POLL: Duration = Duration::from_millis(200);
 
@@ -78,7 +75,7 @@ fn live_without_events(limit: &str) {
         fs::write(&conf.path, format!("b = {value}\n")).unwrap();
         let seen = |key: &str| props.get::<i64>(key).unwrap() == value;
         let slack = Duration::from_millis(800);
-        assert!(within(POLL * 2 + slack, || seen("a") && seen("b")).is_some());
+        assert!(time_until(POLL * 2 + slack, || seen("a") && seen("b")).is_some());
         assert!(said(), "an answer does not hide it: {:?}", degraded());
     }
     assert!(props.health().is_up(), "it is no failure");
@@ -116,17 +113,17 @@ fn a_directory_that_is_mounted_over_is_found_by_the_poll() {
     let slack = Duration::from_millis(800);
     // Nothing happens in the directory itself: no event tells of it.
     mount(&["mount", "-t", "tmpfs", "tmpfs", dir]);
-    assert!(within(POLL * 2 + slack, || !is_up(&props)).is_some());
+    assert!(time_until(POLL * 2 + slack, || !is_up(&props)).is_some());
     assert_eq!(a.get(), 1, "what is gone keeps its value");
     fs::write(&desk.path, "a = 2\n").unwrap();
-    assert!(within(POLL * 2 + slack, || a.get() == 2).is_some());
+    assert!(time_until(POLL * 2 + slack, || a.get() == 2).is_some());
     mount(&["umount", "-l", dir]);
-    assert!(within(POLL * 2 + slack, || a.get() == 1).is_some());
+    assert!(time_until(POLL * 2 + slack, || a.get() == 1).is_some());
     // The same file under another path.
     let other = tempfile::tempdir().unwrap();
     mount(&["mount", "--bind", dir, other.path().to_str().unwrap()]);
     fs::write(other.path().join("app.toml"), "a = 3\n").unwrap();
-    assert!(within(POLL * 2 + slack, || a.get() == 3).is_some());
+    assert!(time_until(POLL * 2 + slack, || a.get() == 3).is_some());
     mount(&["umount", "-l", other.path().to_str().unwrap()]);
     child::say("checked under mounts");
 }
@@ -162,16 +159,18 @@ fn a_process_that_was_stopped_catches_up_once() {
 fn follow(path: &str) {
     let props = support::disk::open(File::new(path));
     let a = props.property::<i64>("a").build().unwrap();
-    let _guard = a.on_change(|change| child::say(format!("{} -> {}", change.old, change.new)));
+    let _guard = a.on_change(|change| {
+        child::say(format!("{} -> {}", change.old_value(), change.new_value()))
+    });
     child::say("ready");
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     assert!(is_up(&props));
 }
 
 #[test]
-fn two_hundred_short_lives_end_well() {
+fn two_hundred_short_processes_end_well() {
     const LIVES: usize = 200;
-    let test = "two_hundred_short_lives_end_well";
+    let test = "two_hundred_short_processes_end_well";
     if let Some(life) = child::role() {
         return live(life.parse().unwrap());
     }
@@ -220,7 +219,7 @@ fn live(life: usize) {
         .build()
         .unwrap();
     let a = props.property::<i64>("a").build().unwrap();
-    let guard = a.on_change(|change| assert!(*change.new > 0));
+    let guard = a.on_change(|change| assert!(*change.new_value() > 0));
     fs::write(&desk.path, "a = 1\n").unwrap();
     match life % 5 {
         // Ends with everything still running.
@@ -261,17 +260,8 @@ fn where_no_thread_can_be_started_the_build_fails_and_leaves_none_and_a_later_on
         return Child::of(test).succeeds();
     }
     let desk = Desk::new("app.toml", "a = 1\n");
-    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
     let before = threads();
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let size = status.lines().find(|line| line.starts_with("VmSize:"));
-    let kib: u64 = size
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
+    let kib = status("VmSize");
     // Room for this and that, and not for the stack of a thread.
     limit("as", (kib + 1024) * 1024);
     for _ in 0..20 {
@@ -497,7 +487,7 @@ fn fork_and_build(forks: usize) {
         let props = open();
         let a = props.property::<i64>("a").build().unwrap();
         let (report, reported) = std::sync::mpsc::channel();
-        let subscription = a.on_change(move |change| report.send(*change.new).unwrap());
+        let subscription = a.on_change(move |change| report.send(*change.new_value()).unwrap());
         for value in 2..50 {
             props.set("a", value).unwrap();
         }

@@ -1,5 +1,4 @@
-//! Values stay good whatever happens to their source (POL-1 to POL-3, POL-8, RES-1, RES-3, RES-6;
-//! faults L10, K17, B4).
+//! Values stay good whatever happens to their source.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -10,15 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use liveprops::health::{SourceHealth, Status};
+use liveprops::health::Status;
 use liveprops::source::{RemovalGuard, Timing};
 use liveprops::sources::Memory;
 use liveprops::{
     Document, Error, ErrorKind, Key, Origin, Properties, Refusal, Source, SourceContext, Update,
     Watching,
 };
-use store::{Gate, Values};
-use support::eventually;
+use store::Values;
+use support::proc::{open_files, threads};
+use support::{Gate, eventually, first_source};
 
 /// How long anything may take that has to happen.
 const SOON: Duration = Duration::from_secs(10);
@@ -26,29 +26,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// What a store holds and does, for all sources of it.
 mod store {
     use super::*;
-    use std::sync::{Condvar, Mutex};
-
-    /// Closed, it stops whoever comes through.
-    #[derive(Clone, Default)]
-    pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-    impl Gate {
-        pub(crate) fn close(&self) {
-            *self.0.0.lock().unwrap() = true;
-        }
-
-        pub(crate) fn open(&self) {
-            *self.0.0.lock().unwrap() = false;
-            self.0.1.notify_all();
-        }
-
-        pub(crate) fn pass(&self) {
-            let mut closed = self.0.0.lock().unwrap();
-            while *closed {
-                closed = self.0.1.wait(closed).unwrap();
-            }
-        }
-    }
+    use std::sync::Mutex;
 
     #[derive(Clone, Default)]
     pub(crate) struct Values(Arc<Mutex<BTreeMap<String, i64>>>);
@@ -135,17 +113,8 @@ impl Source for Store {
     }
 }
 
-fn only(props: &Properties) -> SourceHealth {
-    props.health().sources[0].clone()
-}
-
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
-}
-
 #[test]
-fn a_source_that_hangs_is_left_to_itself_and_asked_again_and_disturbs_nobody() -> Result<(), Error>
-{
+fn a_hanging_source_is_abandoned_and_retried_and_disturbs_no_other() -> Result<(), Error> {
     let store = Store::new();
     let memory = Memory::from([("m", 0)]);
     let props = Properties::builder()
@@ -154,7 +123,7 @@ fn a_source_that_hangs_is_left_to_itself_and_asked_again_and_disturbs_nobody() -
         .build()?;
     store.gate.close();
     assert!(eventually(SOON, || {
-        matches!(&only(&props).status, Status::Stale { reason, .. } if reason.kind() == ErrorKind::Timeout)
+        matches!(&first_source(&props).status, Status::Stale { reason, .. } if reason.kind() == ErrorKind::Timeout)
     }));
     // Others go on meanwhile, and its own values stay.
     for n in 1..100 {
@@ -170,7 +139,7 @@ fn a_source_that_hangs_is_left_to_itself_and_asked_again_and_disturbs_nobody() -
 }
 
 #[test]
-fn an_answer_that_came_too_late_changes_nothing() -> Result<(), Error> {
+fn an_answer_after_its_deadline_changes_nothing() -> Result<(), Error> {
     struct Late(Store);
     impl Source for Late {
         fn origin(&self) -> Origin {
@@ -206,7 +175,7 @@ fn an_answer_that_came_too_late_changes_nothing() -> Result<(), Error> {
 }
 
 #[test]
-fn a_watch_that_falls_silent_is_begun_again() -> Result<(), Error> {
+fn a_silent_watch_is_restarted() -> Result<(), Error> {
     /// Its watch says something only when it begins.
     struct Mute(Store);
     impl Source for Mute {
@@ -239,7 +208,7 @@ fn a_watch_that_falls_silent_is_begun_again() -> Result<(), Error> {
 }
 
 #[test]
-fn refreshing_waits_for_what_the_source_says_now() -> Result<(), Error> {
+fn a_refresh_waits_for_the_present_state_of_the_source() -> Result<(), Error> {
     let store = Store::new().every(Duration::from_secs(5));
     let props = Properties::builder()
         .source(store.clone().with(|policy| policy.manual()))
@@ -264,7 +233,7 @@ fn refreshing_waits_for_what_the_source_says_now() -> Result<(), Error> {
 }
 
 #[test]
-fn refreshes_asked_for_during_a_poll_share_one_more() -> Result<(), Error> {
+fn refreshes_during_a_poll_share_the_next_poll() -> Result<(), Error> {
     let mut store = Store::new();
     store.timeout = Duration::from_secs(5);
     let props = Properties::builder()
@@ -315,7 +284,7 @@ fn the_environment_and_files_are_read_again_on_request() -> Result<(), Error> {
 }
 
 #[test]
-fn a_source_whose_changes_may_come_too_late_is_refused_with_the_sum() {
+fn a_source_whose_changes_may_come_too_late_fails_the_build_with_the_sum() {
     let store = Store::new().every(Duration::from_secs(60));
     let error = Properties::builder()
         .source(store.clone())
@@ -343,7 +312,7 @@ fn a_source_whose_changes_may_come_too_late_is_refused_with_the_sum() {
 }
 
 #[test]
-fn an_optional_source_that_is_down_is_picked_up_when_it_comes() -> Result<(), Error> {
+fn an_optional_source_that_was_down_is_used_once_it_is_up() -> Result<(), Error> {
     let store = Store::new();
     store.is_down(true);
     let began = Instant::now();
@@ -353,7 +322,7 @@ fn an_optional_source_that_is_down_is_picked_up_when_it_comes() -> Result<(), Er
         .build()?;
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(props.get::<i64>("n")?, 0);
-    assert!(matches!(only(&props).status, Status::Down { .. }));
+    assert!(matches!(first_source(&props).status, Status::Down { .. }));
     assert!(!props.health().is_up());
     store.is_down(false);
     assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 1));
@@ -362,8 +331,7 @@ fn an_optional_source_that_is_down_is_picked_up_when_it_comes() -> Result<(), Er
 }
 
 #[test]
-fn an_optional_source_that_hangs_delays_the_start_by_its_patience_and_no_more() -> Result<(), Error>
-{
+fn a_hanging_optional_source_delays_the_start_by_its_timeout_only() -> Result<(), Error> {
     let mut store = Store::new();
     store.timeout = Duration::from_secs(3);
     store.gate.close();
@@ -388,7 +356,7 @@ fn an_optional_source_that_hangs_delays_the_start_by_its_patience_and_no_more() 
 }
 
 #[test]
-fn a_required_source_is_waited_for_as_long_as_it_was_given() -> Result<(), Error> {
+fn a_start_waits_for_a_required_source_until_its_deadline() -> Result<(), Error> {
     let store = Store::new();
     store.is_down(true);
     let late = store.clone();
@@ -440,7 +408,7 @@ fn a_start_that_waits_goes_on_when_the_source_is_there() -> Result<(), Error> {
 }
 
 #[test]
-fn an_update_that_takes_most_keys_away_is_held_until_it_is_confirmed() -> Result<(), Error> {
+fn a_mass_removal_is_withheld_until_it_is_confirmed() -> Result<(), Error> {
     let store = Store::new();
     for i in 0..100 {
         store.values.set(&format!("k{i}"), i);
@@ -455,7 +423,7 @@ fn an_update_that_takes_most_keys_away_is_held_until_it_is_confirmed() -> Result
     assert_eq!(error.kind(), ErrorKind::Withheld);
     assert!(error.to_string().contains("101 of 101"), "{error}");
     assert_eq!(props.get::<i64>("k7")?, 7);
-    let held = only(&props).held.unwrap();
+    let held = first_source(&props).held.unwrap();
     assert_eq!((held.gone, held.of), (101, 101));
     // Saying it again does not make it true.
     assert!(props.refresh_now().is_err());
@@ -466,11 +434,11 @@ fn an_update_that_takes_most_keys_away_is_held_until_it_is_confirmed() -> Result
     props.refresh_now()?;
     assert_eq!(props.get::<i64>("k7")?, 8);
     assert_eq!(props.get_opt::<i64>("k80")?, None);
-    assert_eq!(only(&props).held, None);
+    assert_eq!(first_source(&props).held, None);
 
     store.values.clear();
     assert!(props.refresh_now().is_err());
-    let id = only(&props).source;
+    let id = first_source(&props).source;
     assert_eq!(props.confirm(id)?.changed, 60);
     assert_eq!(props.get_opt::<i64>("k7")?, None);
     assert!(props.health().is_up());
@@ -479,15 +447,14 @@ fn an_update_that_takes_most_keys_away_is_held_until_it_is_confirmed() -> Result
 }
 
 #[test]
-fn an_update_that_goes_on_taking_most_keys_away_is_believed_when_that_was_asked_for()
--> Result<(), Error> {
+fn a_repeated_mass_removal_is_accepted_if_accept_after_is_set() -> Result<(), Error> {
     let store = Store::new();
     let guard = RemovalGuard::new().accept_after(Duration::from_millis(300));
     let props = Properties::builder()
         .source(store.clone().with(|policy| policy.guarded(guard)))
         .build()?;
     store.values.clear();
-    assert!(eventually(SOON, || only(&props).held.is_some()));
+    assert!(eventually(SOON, || first_source(&props).held.is_some()));
     assert_eq!(props.get::<i64>("n")?, 1);
     assert!(eventually(SOON, || props
         .get_opt::<i64>("n")
@@ -536,7 +503,7 @@ impl Source for Watched {
 }
 
 #[test]
-fn a_prefix_that_is_wiped_key_by_key_is_held_as_well() -> Result<(), Error> {
+fn a_prefix_that_is_wiped_key_by_key_is_withheld() -> Result<(), Error> {
     let store = Watched::default();
     let props = Properties::builder()
         .source(
@@ -563,7 +530,7 @@ fn a_prefix_that_is_wiped_key_by_key_is_held_as_well() -> Result<(), Error> {
     assert_eq!(props.get::<i64>("new")?, 1);
     assert_eq!(props.get::<i64>("k10")?, 10);
 
-    let id = only(&props).source;
+    let id = first_source(&props).source;
     props.confirm(id)?;
     assert_eq!(props.get_opt::<i64>("k10")?, None);
     assert_eq!(props.get::<i64>("new")?, 1);
@@ -571,7 +538,7 @@ fn a_prefix_that_is_wiped_key_by_key_is_held_as_well() -> Result<(), Error> {
 }
 
 #[test]
-fn a_removal_that_was_held_and_is_taken_back_leaves_nothing_behind() -> Result<(), Error> {
+fn a_withheld_removal_that_is_undone_leaves_nothing_behind() -> Result<(), Error> {
     let store = Watched::default();
     let props = Properties::builder()
         .source(
@@ -590,13 +557,13 @@ fn a_removal_that_was_held_and_is_taken_back_leaves_nothing_behind() -> Result<(
     store.send(Update::delta().set("k3", 33, store.origin())?)?;
     assert_eq!(props.get::<i64>("k3")?, 33);
     assert_eq!(props.get_opt::<i64>("k4")?, None);
-    assert_eq!(only(&props).held, None);
+    assert_eq!(first_source(&props).held, None);
     assert!(props.health().is_up());
     Ok(())
 }
 
 #[test]
-fn what_was_refused_is_asked_for_again_from_where_all_was_taken() -> Result<(), Error> {
+fn a_rejected_update_is_requested_again_from_the_last_accepted_revision() -> Result<(), Error> {
     /// Numbered changes of one key; says those after the number it is asked from.
     struct Log {
         changes: Arc<std::sync::Mutex<Vec<i64>>>,
@@ -650,12 +617,12 @@ fn what_was_refused_is_asked_for_again_from_where_all_was_taken() -> Result<(), 
     changes.lock().unwrap().push(5);
     assert!(props.refresh_now().is_err());
     assert_eq!(props.get::<i64>("n")?, 4);
-    assert_eq!(only(&props).revision.as_deref(), Some("4"));
+    assert_eq!(first_source(&props).revision.as_deref(), Some("4"));
     assert!(props.refresh_now().is_err());
     limit.set("limit", 9)?;
     props.refresh_now()?;
     assert_eq!(props.get::<i64>("n")?, 5);
-    assert_eq!(only(&props).revision.as_deref(), Some("5"));
+    assert_eq!(first_source(&props).revision.as_deref(), Some("5"));
     props.refresh_now()?;
     let asked = asked.lock().unwrap().clone();
     let from: Vec<_> = asked.iter().map(|from| from.as_deref().unwrap()).collect();
@@ -664,13 +631,13 @@ fn what_was_refused_is_asked_for_again_from_where_all_was_taken() -> Result<(), 
 }
 
 #[test]
-fn health_says_which_revision_is_in_force_since_when_and_how_late_it_was() -> Result<(), Error> {
+fn health_has_the_revision_in_force_its_time_and_its_lag() -> Result<(), Error> {
     let store = Store::new();
     let props = Properties::builder().source(store.clone()).build()?;
     store.values.set("n", 2);
     assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
-    assert!(eventually(SOON, || only(&props).commits == 2));
-    let source = only(&props);
+    assert!(eventually(SOON, || first_source(&props).commits == 2));
+    let source = first_source(&props);
     assert_eq!(source.generation, props.generation());
     assert!(
         source.lag.unwrap() < Duration::from_secs(5),
@@ -681,14 +648,14 @@ fn health_says_which_revision_is_in_force_since_when_and_how_late_it_was() -> Re
     assert!(source.required);
     store.is_down(true);
     assert!(eventually(SOON, || !props.health().is_up()));
-    let before = only(&props).age.unwrap();
+    let before = first_source(&props).age.unwrap();
     thread::sleep(Duration::from_millis(50));
-    assert!(only(&props).age.unwrap() >= before + Duration::from_millis(50));
+    assert!(first_source(&props).age.unwrap() >= before + Duration::from_millis(50));
     Ok(())
 }
 
 #[test]
-fn what_is_refused_is_kept_for_inspection_with_source_reason_time_and_count() -> Result<(), Error> {
+fn rejections_are_listed_with_source_reason_time_and_count() -> Result<(), Error> {
     let store = Store::new();
     let props = Properties::builder()
         .source(store.clone().with(|policy| policy.manual()))
@@ -703,7 +670,7 @@ fn what_is_refused_is_kept_for_inspection_with_source_reason_time_and_count() ->
     assert!(props.refresh_now().is_err());
     let refused = props.health().refused;
     let last = refused.last().unwrap();
-    assert_eq!(last.source, Some(only(&props).source));
+    assert_eq!(last.source, Some(first_source(&props).source));
     assert!(last.error.to_string().contains("too many"));
     assert_eq!(last.error.key().map(Key::as_str), Some("n"));
     assert!(last.time.elapsed().unwrap() < SOON);
@@ -714,7 +681,6 @@ fn what_is_refused_is_kept_for_inspection_with_source_reason_time_and_count() ->
 
 #[test]
 fn a_thousand_starts_and_ends_leave_no_thread_and_no_file_open() -> Result<(), Error> {
-    let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let round = || -> Result<(), Error> {
         let store = Store::new();
         let props = Properties::builder()
@@ -726,18 +692,18 @@ fn a_thousand_starts_and_ends_leave_no_thread_and_no_file_open() -> Result<(), E
         Ok(())
     };
     round()?;
-    let (threads_before, files_before) = (threads(), files());
+    let (threads_before, files_before) = (threads(), open_files());
     for _ in 0..1_000 {
         round()?;
     }
     // Other tests of this process come and go.
     assert!(eventually(SOON, || threads() <= threads_before + 16
-        && files() <= files_before + 16));
+        && open_files() <= files_before + 16));
     Ok(())
 }
 
 #[test]
-fn a_store_that_goes_and_comes_is_told_of_in_exactly_these_steps() -> Result<(), Error> {
+fn a_store_that_fails_and_returns_is_reported_in_exactly_these_steps() -> Result<(), Error> {
     let store = Store::new();
     let (report, told) = support::reports();
     let props = Properties::builder()
@@ -868,7 +834,7 @@ fn a_watch_that_does_not_answer_a_refresh_counts_as_one_that_hangs() -> Result<(
 }
 
 #[test]
-fn a_watch_that_was_left_to_itself_is_woken_and_says_nothing_that_counts() -> Result<(), Error> {
+fn an_abandoned_watch_is_woken_and_its_reports_are_ignored() -> Result<(), Error> {
     let gate = Gate::default();
     gate.close();
     let (report, outcomes) = support::reports();
@@ -896,7 +862,7 @@ fn a_watch_that_was_left_to_itself_is_woken_and_says_nothing_that_counts() -> Re
 }
 
 #[test]
-fn what_a_watch_left_to_itself_had_queued_ends_no_round_of_the_next() -> Result<(), Error> {
+fn queued_updates_of_an_abandoned_watch_do_not_count_for_the_next() -> Result<(), Error> {
     let (begun, queued) = support::reports();
     let (begun, (left, next)) = (
         std::sync::Mutex::new(begun),
@@ -940,7 +906,7 @@ fn what_a_watch_left_to_itself_had_queued_ends_no_round_of_the_next() -> Result<
 }
 
 #[test]
-fn a_refresh_says_which_keys_of_a_poll_were_refused() -> Result<(), Error> {
+fn a_refresh_names_the_rejected_keys_of_its_poll() -> Result<(), Error> {
     struct PerKey(Store);
     impl Source for PerKey {
         fn origin(&self) -> Origin {
@@ -970,8 +936,7 @@ fn a_refresh_says_which_keys_of_a_poll_were_refused() -> Result<(), Error> {
 }
 
 #[test]
-fn a_callback_or_a_validator_that_takes_its_time_hides_no_other_source_that_hangs()
--> Result<(), Error> {
+fn a_slow_callback_or_validator_hides_no_other_hanging_source() -> Result<(), Error> {
     let (callback, validator) = (Gate::default(), Gate::default());
     for gate in [&callback, &validator] {
         let (first, second, wiped) = (Store::new(), Store::new(), Store::new());
@@ -1073,13 +1038,13 @@ fn times_too_long_for_the_clock_are_for_ever() -> Result<(), Error> {
 }
 
 #[test]
-fn a_start_that_fails_anyhow_does_not_wait_for_a_source_that_is_down() {
+fn a_start_that_must_fail_does_not_wait_for_a_source_that_is_down() {
     let (waited, missing) = (Store::new(), Store::new());
     waited.is_down(true);
     missing.is_down(true);
     for (key, last) in [("bad..key", None), ("good", Some(missing))] {
         let waits = waited.clone().with(|policy| policy.wait_forever());
-        let error = support::within(SOON, move || {
+        let error = support::run_within(SOON, move || {
             let builder = Properties::builder().default(key, 1).source(waits);
             match last {
                 None => builder.build(),
@@ -1092,7 +1057,7 @@ fn a_start_that_fails_anyhow_does_not_wait_for_a_source_that_is_down() {
 }
 
 #[test]
-fn what_is_there_is_not_missing_because_a_callback_is_slow() -> Result<(), Error> {
+fn a_slow_callback_makes_no_present_key_missing() -> Result<(), Error> {
     let gate = Gate::default();
     let held = gate.clone();
     let props = Properties::builder().inline_callbacks().build()?;

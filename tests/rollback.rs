@@ -1,4 +1,4 @@
-//! A roll-back that survives a restart (TXN-5; faults C1, C3, C7).
+//! A roll-back survives a restart.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -117,7 +117,7 @@ fn a_restart_begins_with_what_was_rolled_back_to_and_secrets_of_now() -> Result<
 }
 
 #[test]
-fn a_roll_back_that_was_damaged_is_refused_and_reported() -> Result<(), Error> {
+fn a_damaged_roll_back_file_is_rejected_and_reported() -> Result<(), Error> {
     let place = Place::new();
     place.rolled_back();
     let whole = fs::read(place.file()).unwrap();
@@ -145,7 +145,7 @@ fn a_roll_back_that_was_damaged_is_refused_and_reported() -> Result<(), Error> {
 }
 
 #[test]
-fn a_roll_back_that_is_refused_now_leaves_what_the_layers_say() -> Result<(), Error> {
+fn a_stored_roll_back_that_is_invalid_now_leaves_the_layers_in_force() -> Result<(), Error> {
     let place = Place::new();
     place.rolled_back();
     let strict = |memory: &Memory, most: u32| {
@@ -188,7 +188,7 @@ fn a_roll_back_that_is_refused_now_leaves_what_the_layers_say() -> Result<(), Er
 }
 
 #[test]
-fn a_roll_back_that_cannot_be_written_is_in_force_and_says_so() -> Result<(), Error> {
+fn a_roll_back_that_cannot_be_written_is_in_force_and_reported() -> Result<(), Error> {
     let place = Place::new();
     // No directory can be made where a file is.
     fs::write(place.dir(), "").unwrap();
@@ -213,7 +213,7 @@ fn a_roll_back_that_cannot_be_written_is_in_force_and_says_so() -> Result<(), Er
 }
 
 #[test]
-fn what_turns_out_to_be_a_secret_is_taken_off_the_disk() -> Result<(), Error> {
+fn a_value_that_turns_out_to_be_secret_is_removed_from_disk() -> Result<(), Error> {
     let place = Place::new();
     let values = |seal: &str| {
         let values = [("qps", "1"), ("seal", seal)];
@@ -360,7 +360,7 @@ fn a_default_list_that_was_hidden_is_not_put_together_with_what_was_rolled_back_
         let lower = Memory::from([("hosts", Value::Unset), ("other", Value::Unset)]);
         let builder = place
             .builder(&upper)
-            .source_in(Layer::new("lower", 900), lower)
+            .source_in(Layer::new("lower", 100), lower)
             .default("hosts", "a,c")
             .default("other", vec!["a", "c"]);
         match more {

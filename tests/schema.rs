@@ -1,5 +1,7 @@
-//! What a schema declares holds from the start on; what is unknown and what is never read is told.
+//! A schema is enforced from the start on; unknown and unused keys are reported.
 #![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +13,7 @@ use liveprops::{
     Watching,
 };
 use serde::Deserialize;
+use support::golden;
 
 fn build(schema: Schema, source: &Memory) -> Result<Properties, Error> {
     Properties::builder()
@@ -31,7 +34,7 @@ fn told(error: &Error) -> Vec<String> {
 }
 
 #[test]
-fn each_rule_tells_its_violation() {
+fn each_rule_reports_its_violation() {
     let wrong = |value: Value| Memory::from([("a.b", value)]);
     let key = "a.b";
 
@@ -78,23 +81,25 @@ fn each_rule_tells_its_violation() {
         "`a.b`: not one of the allowed values, expected one of \"dev\", \"prod\", found text \
          \"live\" (memory @ 0)"
     );
-    let even = |n: &u32| n % 2 == 0;
-    let schema = Schema::new().declare(Schema::key::<u32>(key).check("an even number", even));
+    let even = |n: &u32| match n % 2 {
+        0 => Ok(()),
+        _ => Err(format!("{n} is odd")),
+    };
+    let schema = Schema::new().declare(Schema::key::<u32>(key).validate("an even number", even));
     assert_eq!(
         fault(schema, &wrong(3.into())),
-        "`a.b`: does not pass the check of the schema, expected an even number, found integer 3 \
-         (memory @ 0)"
+        "`a.b`: 3 is odd, expected an even number, found integer 3 (memory @ 0)"
     );
-    let panics = |_: &u32| panic!("oh");
-    let schema = Schema::new().declare(Schema::key::<u32>(key).check("never", panics));
+    let panics = |_: &u32| -> Result<(), String> { panic!("oh") };
+    let schema = Schema::new().declare(Schema::key::<u32>(key).validate("never", panics));
     assert_eq!(
         fault(schema, &wrong(3.into())),
-        "`a.b`: a rule of the schema panicked: oh (memory @ 0)"
+        "`a.b`: a validator of the schema panicked: oh (memory @ 0)"
     );
 }
 
 #[test]
-fn what_is_as_declared_is_accepted() -> Result<(), Error> {
+fn values_that_fit_their_declarations_are_accepted() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("n").range(1..=9).one_of([3, 5]))
         .declare(
@@ -159,7 +164,7 @@ fn five_faults_are_one_report_of_five() {
 }
 
 #[test]
-fn all_bad_fields_of_a_declared_struct_are_told() {
+fn all_bad_fields_of_a_declared_struct_are_reported() {
     #[derive(Deserialize)]
     #[allow(dead_code)]
     struct Upstream {
@@ -179,7 +184,7 @@ fn all_bad_fields_of_a_declared_struct_are_told() {
 }
 
 #[test]
-fn a_later_update_is_refused_key_by_key() -> Result<(), Error> {
+fn a_later_update_is_rejected_key_by_key() -> Result<(), Error> {
     let source = Memory::from([
         ("ratelimit.qps", "5"),
         ("db.pin", "1234"),
@@ -236,7 +241,7 @@ fn of_several_keys_only_the_bad_ones_keep_their_old_values() -> Result<(), Error
 }
 
 #[test]
-fn a_transaction_is_refused_as_a_whole() -> Result<(), Error> {
+fn a_transaction_is_rejected_as_a_whole() -> Result<(), Error> {
     let source = Memory::from([("db.pin", "1"), ("http.port", "80"), ("name", "shop")]);
     let props = build(five(), &source)?;
     let seen = props.generation();
@@ -255,12 +260,9 @@ fn a_transaction_is_refused_as_a_whole() -> Result<(), Error> {
 }
 
 #[test]
-fn a_source_that_leaves_with_a_required_key_is_held() -> Result<(), Error> {
-    let schema = Schema::new().declare(Schema::key::<u16>("port").required());
-    let props = Properties::builder()
-        .default("port", 80)
-        .schema(schema)
-        .build()?;
+fn a_source_with_a_required_key_cannot_be_removed() -> Result<(), Error> {
+    let schema = Schema::new().declare(Schema::key::<u16>("port").required().default(80));
+    let props = Properties::builder().schema(schema).build()?;
     let error = props.set("port", Value::Unset).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(error.key().map(Key::as_str), Some("port"));
@@ -268,7 +270,7 @@ fn a_source_that_leaves_with_a_required_key_is_held() -> Result<(), Error> {
 }
 
 #[test]
-fn a_value_that_changes_through_a_reference_is_looked_at() -> Result<(), Error> {
+fn a_value_that_changes_through_a_reference_is_validated() -> Result<(), Error> {
     let schema = Schema::new().declare(Schema::key::<u32>("b").range(..10));
     let source = Memory::from([("a", "5"), ("b", "${a}")]);
     let props = build(schema, &source)?;
@@ -281,7 +283,7 @@ fn a_value_that_changes_through_a_reference_is_looked_at() -> Result<(), Error> 
 }
 
 #[test]
-fn a_value_in_the_way_of_a_declared_key_is_refused() -> Result<(), Error> {
+fn a_value_above_a_declared_key_is_rejected() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("a.b").required())
         .declare(Schema::key::<u32>("list.1").range(..5));
@@ -326,7 +328,7 @@ impl Source for Documents {
 }
 
 #[test]
-fn a_document_is_refused_as_a_whole() -> Result<(), Error> {
+fn a_document_is_rejected_as_a_whole() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("a").range(..10))
         .declare(Schema::key::<u32>("b").range(..10));
@@ -350,7 +352,7 @@ fn a_document_is_refused_as_a_whole() -> Result<(), Error> {
 }
 
 #[test]
-fn a_handle_and_the_schema_refuse_with_one_voice() -> Result<(), Error> {
+fn a_handle_and_the_schema_reject_with_one_message() -> Result<(), Error> {
     let schema = Schema::new().declare(Schema::key::<u32>("n").range(..10));
     let source = Memory::from([("n", 1)]);
     let props = build(schema, &source)?;
@@ -366,20 +368,85 @@ fn a_handle_and_the_schema_refuse_with_one_voice() -> Result<(), Error> {
 fn defaults_stand_in_the_weakest_layer_and_name_the_schema() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("a").default(1))
-        .declare(Schema::key::<u32>("b").default(1));
+        .declare(Schema::key::<u32>("b"));
     let props = Properties::builder()
-        .default("b", 2)
+        .default("c", 2)
         .schema(schema)
         .build()?;
     assert_eq!(props.get::<u32>("a")?, 1);
-    assert_eq!(props.get::<u32>("b")?, 2, "the program's default");
-    let told = props.explain("a");
-    assert_eq!(told.origin.unwrap().kind(), "schema");
+    assert_eq!(props.get_opt::<u32>("b")?, None);
+    assert_eq!(props.get::<u32>("c")?, 2, "the program's default");
+    let explanation = props.explain("a");
+    assert_eq!(explanation.origin.unwrap().kind(), "schema");
+    let explanation = props.explain("c");
+    assert_eq!(explanation.origin.unwrap().kind(), "default");
     Ok(())
 }
 
 #[test]
-fn what_is_wrong_with_the_schema_itself_is_told_at_once() {
+fn the_builder_gives_no_default_and_no_secrecy_to_a_declared_key() {
+    let schema = Schema::new().declare(Schema::key::<String>("door.code").default("plain"));
+    let error = Properties::builder()
+        .schema(schema.clone())
+        .default("door.code", "hunter2")
+        .secret("door.code")
+        .build()
+        .unwrap_err();
+    let errors: Vec<String> = error.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "`door.code`: declared in the schema: use `Declaration::secret` there",
+            "`door.code`: declared in the schema: use `Declaration::default` there",
+        ]
+    );
+    assert!(
+        error
+            .iter()
+            .all(|error| error.kind() == ErrorKind::InvalidKey)
+    );
+    let above = Properties::builder().schema(schema).secret("door");
+    assert!(above.default("door.floor", 1).build().is_ok());
+}
+
+#[test]
+fn a_value_comes_from_the_strongest_place_that_has_one() -> Result<(), Error> {
+    let schema = Schema::new().declare(Schema::key::<String>("k").default("schema"));
+    let source = Memory::new();
+    let props = Properties::builder()
+        .source_in(liveprops::Layer::new("low", 100), Memory::new())
+        .source(source.clone())
+        .schema(schema)
+        .build()?;
+    let k = props
+        .property::<String>("k")
+        .default("handle".into())
+        .build()?;
+    let absent = props
+        .property::<String>("absent")
+        .default("handle".into())
+        .build()?;
+    assert_eq!(k.get(), "schema", "also where the handle has a default");
+    assert_eq!(absent.get(), "handle");
+    source.set("k", "source")?;
+    assert_eq!(k.get(), "source");
+    let later = props.add_source(Memory::from([("k", "later")]))?;
+    assert_eq!(k.get(), "later");
+    let high = liveprops::Layer::new("high", 900);
+    let high = props.add_source_in(high, Memory::from([("k", "high")]))?;
+    assert_eq!(k.get(), "high");
+    props.set("k", "override")?;
+    assert_eq!(k.get(), "override");
+    props.remove("k")?;
+    for (source, shows) in [(high, "later"), (later, "source")] {
+        props.remove_source(source)?;
+        assert_eq!(k.get(), shows);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_fault_of_the_schema_itself_is_reported_at_once() {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("a..b"))
         .declare(Schema::key::<u32>("a").default("x"))
@@ -394,7 +461,7 @@ fn what_is_wrong_with_the_schema_itself_is_told_at_once() {
 }
 
 #[test]
-fn two_schemas_are_one() {
+fn two_schemas_are_merged() {
     let first = Schema::new().declare(Schema::key::<u32>("a").required());
     let second = Schema::new().declare(Schema::key::<u32>("b").required());
     let both = Properties::builder().schema(first).schema(second).build();
@@ -485,7 +552,7 @@ fn the_key_that_is_meant_is_suggested() -> Result<(), Error> {
 }
 
 #[test]
-fn suggestions_for_a_crowd_of_keys_take_no_time() -> Result<(), Error> {
+fn suggestions_for_many_keys_are_quick() -> Result<(), Error> {
     let name = |i: u32| format!("some.{}.name{i:06}", i % 300);
     let mut schema = Schema::new().strict("").deny_unknown();
     for i in 0..20_000 {
@@ -506,7 +573,7 @@ fn suggestions_for_a_crowd_of_keys_take_no_time() -> Result<(), Error> {
 }
 
 #[test]
-fn deprecated_keys_that_are_set_are_told() -> Result<(), Error> {
+fn deprecated_keys_that_are_set_are_reported() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u16>("port").deprecated("use http.port"))
         .declare(Schema::key::<u16>("idle").deprecated("").default(5))
@@ -546,7 +613,7 @@ fn deprecated_keys_that_are_set_are_told() -> Result<(), Error> {
 }
 
 #[test]
-fn properties_give_their_schema_back() -> Result<(), Error> {
+fn properties_return_their_schema() -> Result<(), Error> {
     let first = Schema::new().declare(Schema::key::<u16>("a"));
     let second = Schema::new().declare(Schema::key::<u16>("b").default(1));
     let props = Properties::builder().schema(first).schema(second).build()?;
@@ -581,7 +648,7 @@ fn only_strict_prefixes_are_listed() -> Result<(), Error> {
 }
 
 #[test]
-fn of_ten_keys_three_are_used() -> Result<(), Error> {
+fn three_of_ten_keys_are_used() -> Result<(), Error> {
     let source: Memory = (0..10).map(|i| (format!("k{i}"), i)).collect();
     let props = Properties::builder().source(source).track_usage().build()?;
     assert_eq!(props.unused_keys().len(), 10);
@@ -640,23 +707,23 @@ fn handles_structs_fallbacks_lists_and_references_are_uses() -> Result<(), Error
 }
 
 #[test]
-fn usage_is_not_tracked_unless_asked_for() -> Result<(), Error> {
+fn usage_is_tracked_only_if_it_is_enabled() -> Result<(), Error> {
     let props = Properties::builder().default("a", 1).build()?;
     assert!(props.unused_keys().is_empty());
     Ok(())
 }
 
 #[test]
-fn a_commit_asks_only_the_rules_of_the_keys_that_changed() -> Result<(), Error> {
+fn a_commit_runs_only_the_rules_of_changed_keys() -> Result<(), Error> {
     let asked = Arc::new(AtomicUsize::new(0));
     let mut schema = Schema::new();
     for i in 0..1_000 {
         let asked = Arc::clone(&asked);
         let count = move |_: &u32| {
             asked.fetch_add(1, Ordering::Relaxed);
-            true
+            Ok(())
         };
-        schema = schema.declare(Schema::key::<u32>(&format!("s.k{i}")).check("counted", count));
+        schema = schema.declare(Schema::key::<u32>(&format!("s.k{i}")).validate("counted", count));
     }
     let keys = |n: u32| (0..1_000).map(move |i| (format!("s.k{i}"), i + n / 1_000));
     let source: Memory = keys(0).chain([("other".to_owned(), 0)]).collect();
@@ -688,7 +755,7 @@ fn secrets_of_the_schema_are_masked_everywhere() -> Result<(), Error> {
             Schema::key::<String>("d")
                 .secret()
                 .one_of(["hunter2", "hunter3"])
-                .check("named", |_| panic!("hunter2")),
+                .validate("named", |_| panic!("hunter2")),
         );
     for text in [schema.to_text(), schema.to_json_schema()] {
         assert!(!text.contains("hunter"), "{text}");
@@ -741,8 +808,11 @@ fn documented() -> Schema {
         .declare(
             Schema::key::<f64>("ratio")
                 .range(0.0..1.0)
-                .check("not a half", |r| *r != 0.5)
-                .check("real", |_| true),
+                .validate("not a half", |r| match *r {
+                    0.5 => Err("a half".into()),
+                    _ => Ok(()),
+                })
+                .validate("real", |_| Ok(())),
         )
         .declare(Schema::key::<bool>("\"a.b\".on").default(true))
         .declare(Schema::key::<std::collections::BTreeMap<String, u8>>(
@@ -753,7 +823,7 @@ fn documented() -> Schema {
 }
 
 #[test]
-fn a_crowd_of_unknown_keys_is_one_fault_more() -> Result<(), Error> {
+fn many_unknown_keys_are_one_more_fault() -> Result<(), Error> {
     let schema = Schema::new()
         .declare(Schema::key::<u32>("known"))
         .strict("")
@@ -779,12 +849,12 @@ fn a_crowd_of_unknown_keys_is_one_fault_more() -> Result<(), Error> {
 }
 
 #[test]
-fn the_text_is_as_ever() {
+fn the_text_export_matches_its_golden_file() {
     golden("tests/golden/schema.txt", &documented().to_text());
 }
 
 #[test]
-fn the_json_schema_is_as_ever() {
+fn the_json_schema_export_matches_its_golden_file() {
     let text = documented().to_json_schema();
     golden("tests/golden/schema.json", &text);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -815,16 +885,6 @@ fn a_default_inside_a_list_is_an_error_of_the_declaration() {
     assert_eq!(props.get::<u16>("0.port").unwrap(), 80);
 }
 
-fn golden(path: &str, now: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, now).unwrap();
-    }
-    let then = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(now, then.replace("\r\n", "\n"));
-}
-
 #[test]
 fn a_declared_key_that_needs_a_restart_keeps_its_value_until_then() {
     let memory = Memory::from([("http.port", 80)]);
@@ -841,7 +901,7 @@ fn a_declared_key_that_needs_a_restart_keeps_its_value_until_then() {
 }
 
 #[test]
-fn a_value_that_would_keep_the_next_start_from_working_is_refused_now() {
+fn a_value_that_would_break_the_next_start_is_rejected_now() {
     let memory = Memory::from([
         ("http.port", Value::from(80)),
         ("http.host", "a".into()),

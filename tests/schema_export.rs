@@ -404,12 +404,14 @@ fn strict_prefixes_are_strict_whatever_is_declared() {
 }
 
 #[test]
-fn a_deprecated_key_says_what_to_do_instead() {
+fn a_deprecated_key_has_its_remedy_in_the_export() {
     let old = values(key::<u8>().deprecated("use http.port"), &[json!(1)], &[]);
     assert_eq!(old["deprecated"], true);
     assert_eq!(comment(&old), "deprecated: use http.port");
     let both = values(
-        key::<u8>().deprecated("").check("odd", |n| n % 2 == 1),
+        key::<u8>().deprecated("").validate("odd", |n| {
+            (n % 2 == 1).then_some(()).ok_or_else(|| "even".into())
+        }),
         &[json!(1)],
         &[],
     );

@@ -1,5 +1,5 @@
-//! Whatever a secret is marked by and wherever it stands, nothing that the crate puts out shows it:
-//! no text, no event, no report, no export and no file (TYP-4; faults A2, C7).
+//! No output of the crate shows a secret, whatever marks it and wherever it is written: no text,
+//! event, report, export or file.
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -199,12 +199,15 @@ fn keys() -> BTreeSet<String> {
 }
 
 fn schema() -> Schema {
-    let tidy = |text: &String| !text.contains("untidy");
+    let tidy = |text: &String| match text.contains("untidy") {
+        true => Err(format!("untidy: {text}")),
+        false => Ok(()),
+    };
     Schema::new()
         .declare(
             Schema::key::<String>("declared.door")
                 .secret()
-                .check("tidy", tidy)
+                .validate("tidy", tidy)
                 .default(MARK),
         )
         .declare(
@@ -298,7 +301,7 @@ fn ask(out: &Outputs, props: &Properties, when: &str) {
         out.refusal(&what, props.bind::<Vec<BTreeMap<String, u8>>>(key).build());
         let never = props
             .property::<Option<Own>>(key)
-            .validate(|value| value.is_none());
+            .validate(|value| value.is_none().then_some(()).ok_or_else(|| "set".into()));
         out.refusal(&what, never.build());
         let _ = props.get_or(key, 1u32);
     }
@@ -420,7 +423,7 @@ fn refuse(out: &Outputs, props: &Properties, store: &Store, memory: &Memory) -> 
     }
     // A panic over a struct that holds a secret quotes what it likes.
     let schema = Schema::new().declare(
-        Schema::key::<Door>("door").check("calm", |door| panic!("{}", door.code.expose())),
+        Schema::key::<Door>("door").validate("calm", |door| panic!("{}", door.code.expose())),
     );
     let source = Memory::from([("door.code", MARK)]);
     let builder = Properties::builder().source(source).schema(schema);
@@ -498,12 +501,12 @@ fn export(out: &Outputs) {
         "bad default below a secret",
         Schema::new().declare(outer).declare(inner),
     );
-    let never = Schema::key::<Door>("door").check("never", |_| false);
+    let never = Schema::key::<Door>("door").validate("never", |_| Err("never".into()));
     wrong(
         "bad struct",
         Schema::new().declare(never.default(table("code", MARK))),
     );
-    let panics = Schema::key::<Door>("door").check("calm", |d| panic!("{}", d.code.expose()));
+    let panics = Schema::key::<Door>("door").validate("calm", |d| panic!("{}", d.code.expose()));
     wrong(
         "panic over a struct",
         Schema::new().declare(panics.default(table("code", MARK))),
@@ -766,7 +769,7 @@ fn no_output_of_a_full_run_shows_a_planted_secret() -> Result<(), Error> {
 // The times at which something is said of a value must not matter: what is known to be a secret by
 // now is not shown, although it was looked at, or was to be shown, before that was known.
 #[test]
-fn what_turns_out_to_be_a_secret_is_not_shown_any_more() -> Result<(), Error> {
+fn a_value_that_turns_out_to_be_secret_is_not_shown_any_more() -> Result<(), Error> {
     let memory = Memory::from([("seal", MARK), ("refers", "x/${seal}")]);
     let props = Properties::builder()
         .source(memory.clone())

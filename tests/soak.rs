@@ -22,6 +22,7 @@ use liveprops::{
     Document, DynamicProperty, Error, ErrorKind, Origin, Properties, Refusal, Source,
     SourceContext, Update, Watching,
 };
+use support::proc::{context_switches, status, threads};
 use support::{Random, eventually};
 
 /// What a handle reads if its key is gone, which must never be seen.
@@ -170,27 +171,6 @@ fn write(path: &Path, value: u64, way: u64) {
     }
 }
 
-fn proc_number(file: &str, name: &str) -> u64 {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with(name));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-        .unwrap_or(0)
-}
-
-fn threads() -> u64 {
-    proc_number("/proc/self/status", "Threads:")
-}
-
-fn resident_kib() -> u64 {
-    proc_number("/proc/self/status", "VmRSS:")
-}
-
-/// How often the calling thread was taken off its core, by its will or not.
-fn switches() -> u64 {
-    let file = "/proc/thread-self/status";
-    proc_number(file, "voluntary_ctxt_switches:") + proc_number(file, "nonvoluntary_ctxt_switches:")
-}
-
 /// What a reader saw.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
@@ -221,7 +201,7 @@ fn read(handles: &[DynamicProperty<u64>], done: &AtomicBool) -> Seen {
 
 /// Whether one of many reads took over a millisecond, and not because the thread was off its core.
 fn is_slow<T>(all: &[T], read: impl Fn(&T)) -> bool {
-    let before = switches();
+    let before = context_switches();
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
         for one in all {
@@ -230,12 +210,12 @@ fn is_slow<T>(all: &[T], read: impl Fn(&T)) -> bool {
             slowest = slowest.max(began.elapsed());
         }
     }
-    slowest > Duration::from_millis(1) && switches() == before
+    slowest > Duration::from_millis(1) && context_switches() == before
 }
 
 #[test]
 #[ignore = "takes minutes: see the top of the file"]
-fn a_long_bad_day_changes_no_good_value() -> Result<(), Error> {
+fn long_random_failures_change_no_good_value() -> Result<(), Error> {
     let seconds = std::env::var("SOAK_SECONDS").ok();
     let seconds: u64 = seconds.and_then(|it| it.parse().ok()).unwrap_or(60);
     // Its panics are part of it.
@@ -324,9 +304,9 @@ fn a_long_bad_day_changes_no_good_value() -> Result<(), Error> {
     // What there is after a while is what there is to be at the end.
     let quarter = Duration::from_millis(seconds * 250);
     thread::sleep(quarter);
-    let (threads_before, memory_before) = (threads(), resident_kib());
+    let (threads_before, memory_before) = (threads(), status("VmRSS"));
     thread::sleep(quarter * 3);
-    let (threads_after, memory_after) = (threads(), resident_kib());
+    let (threads_after, memory_after) = (threads(), status("VmRSS"));
     done.store(true, Ordering::Relaxed);
     for worker in workers {
         worker.join().unwrap();

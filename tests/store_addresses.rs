@@ -1,4 +1,4 @@
-//! Addresses of stores with an HTTP interface: what is wrong with one is said, with the address.
+//! A malformed address of a store with an HTTP interface is an error that names the address.
 
 #![cfg(any(feature = "consul", feature = "etcd"))]
 
@@ -28,7 +28,7 @@ fn error(source: &dyn Source) -> String {
 }
 
 #[test]
-fn an_address_that_goes_into_the_interface_is_refused_with_the_remedy() {
+fn an_address_with_a_path_of_the_api_is_rejected_with_the_remedy() {
     for (store, version, at) in stores() {
         for path in [
             format!("/{version}"),
@@ -50,7 +50,7 @@ fn an_address_that_goes_into_the_interface_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn an_unknown_scheme_is_refused_with_the_address_and_what_a_store_takes() {
+fn the_error_of_an_unknown_scheme_names_the_address_and_the_known_schemes() {
     for (_, _, at) in stores() {
         for (address, shown) in [
             ("htp://127.0.0.1:8500", "htp://127.0.0.1:8500"),

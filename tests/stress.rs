@@ -169,8 +169,8 @@ fn committers(time: Duration) {
     let heard = Arc::new(AtomicU64::new(0));
     let last = Arc::clone(&heard);
     let _sub = over.on_change(move |change| {
-        let before = last.swap(*change.new, Ordering::AcqRel);
-        assert_eq!(*change.old, before, "a change was lost");
+        let before = last.swap(*change.new_value(), Ordering::AcqRel);
+        assert_eq!(*change.old_value(), before, "a change was lost");
     });
 
     let until = Instant::now() + time;
@@ -281,10 +281,10 @@ fn subscriptions(time: Duration) {
             let one = n.on_change(move |change| {
                 assert!(!late.load(Ordering::Acquire), "called after the end");
                 assert!(
-                    last.is_none_or(|last| last == *change.old),
+                    last.is_none_or(|last| last == *change.old_value()),
                     "a change was lost"
                 );
-                last = Some(*change.new);
+                last = Some(*change.new_value());
             });
             let two = props
                 .on_change_under("", move |_| {

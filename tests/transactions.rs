@@ -1,5 +1,4 @@
-//! One batch, one generation: what is written together is seen together or not at all (TXN-1 to
-//! TXN-3, VAL-2; faults P1, P3, P4, P7, P8).
+//! One batch is one generation: its changes are visible together or not at all.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -15,7 +14,7 @@ use liveprops::sources::Memory;
 use liveprops::{
     Document, DynamicProperty, Error, ErrorKind, Key, Layer, Properties, SourceId, Value,
 };
-use support::{reports, within};
+use support::{reports, run_within};
 
 #[test]
 fn a_sum_rewritten_a_hundred_thousand_times_is_never_seen_broken() -> Result<(), Error> {
@@ -352,7 +351,7 @@ fn a_source_of_single_keys_keeps_the_good_ones_of_a_replacement() -> Result<(), 
 }
 
 #[test]
-fn a_refused_change_of_a_memory_is_not_kept_for_other_properties() -> Result<(), Error> {
+fn a_rejected_change_of_a_memory_is_not_kept_for_other_properties() -> Result<(), Error> {
     let memory = Memory::from([("a", "1"), ("b", "1")]);
     let props = Properties::builder().source(memory.clone()).build()?;
     let _a = props.property::<u32>("a").build()?;
@@ -467,10 +466,10 @@ fn a_callback_sees_everything_that_came_with_its_change() -> Result<(), Error> {
     let _sub = a.on_change(move |change| {
         let named = view.get::<u32>("b").unwrap();
         report((
-            *change.new,
+            *change.new_value(),
             b.get(),
             named,
-            view.generation() >= change.generation,
+            view.generation() >= change.generation(),
         ));
     });
     for i in 1..=500 {
@@ -489,7 +488,7 @@ fn a_callback_sees_everything_that_came_with_its_change() -> Result<(), Error> {
 }
 
 #[test]
-fn a_validator_that_panics_refuses_and_breaks_nothing() -> Result<(), Error> {
+fn a_panic_of_a_validator_rejects_and_breaks_nothing() -> Result<(), Error> {
     let memory = Memory::from([("n", 1), ("m", 1)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -500,7 +499,10 @@ fn a_validator_that_panics_refuses_and_breaks_nothing() -> Result<(), Error> {
         .build()?;
     let m = props
         .property::<i32>("m")
-        .validate(|m| 100 / (m - 7) < 200)
+        .validate(|m| match 100 / (m - 7) {
+            ..200 => Ok(()),
+            _ => Err("too large".into()),
+        })
         .build()?;
     let error = memory.set("n", 13).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Panicked);
@@ -544,8 +546,8 @@ fn a_validator_that_waits_delays_no_reader() -> Result<(), Error> {
 }
 
 #[test]
-fn a_validator_may_read_and_every_write_from_inside_is_refused_not_stuck() {
-    within(Duration::from_secs(10), || {
+fn a_validator_may_read_and_each_of_its_writes_fails_at_once() {
+    run_within(Duration::from_secs(10), || {
         let memory = Memory::from([("n", 1)]);
         let cell: Arc<OnceLock<Properties>> = Arc::default();
         let inner = Arc::clone(&cell);
@@ -640,7 +642,11 @@ fn a_transaction_sees_the_tree_of_its_beginning_and_never_shows_its_values() -> 
 type Outcomes = Vec<(&'static str, Option<ErrorKind>)>;
 
 /// Makes every public call that may wait for another thread.
-fn wait_in_every_way(props: &Properties, n: &DynamicProperty<u32>, id: SourceId) -> Outcomes {
+fn call_everything_that_waits(
+    props: &Properties,
+    n: &DynamicProperty<u32>,
+    id: SourceId,
+) -> Outcomes {
     const LONG: Duration = Duration::from_secs(3600);
     fn kind<T>(outcome: Result<T, Error>) -> Option<ErrorKind> {
         outcome.err().map(|error| error.kind())
@@ -692,7 +698,7 @@ impl<'de> serde::Deserialize<'de> for Decoded {
 
 #[test]
 fn no_call_waits_inside_a_validator_a_decoder_or_a_mapping() {
-    within(Duration::from_secs(20), || {
+    run_within(Duration::from_secs(20), || {
         type Act = Box<dyn Fn() + Send>;
         let memory = Memory::from([("n", 1), ("m", 1)]);
         let act: Arc<Mutex<Option<Act>>> = Arc::default();
@@ -727,7 +733,7 @@ fn no_call_waits_inside_a_validator_a_decoder_or_a_mapping() {
             if is_validator() {
                 in_validator();
             }
-            true
+            Ok(())
         });
         let validated = validated.build().unwrap();
         let _mapped = validated.map(move |m| {
@@ -748,7 +754,8 @@ fn no_call_waits_inside_a_validator_a_decoder_or_a_mapping() {
                 true => (busy.clone(), its_handle.clone(), its_id),
                 false => (props.clone(), n.clone(), id),
             };
-            let wait: Act = Box::new(move || report(wait_in_every_way(&view, &handle, id)));
+            let wait: Act =
+                Box::new(move || report(call_everything_that_waits(&view, &handle, id)));
             match place {
                 3 => DECODES.set(Some(wait)),
                 _ => *act.lock().unwrap() = Some(wait),
@@ -793,7 +800,7 @@ fn keep_committing() -> (Properties, DynamicProperty<u32>, SourceId) {
 
 #[test]
 fn a_validator_changes_and_builds_other_properties_and_waits_for_none() {
-    within(Duration::from_secs(20), || {
+    run_within(Duration::from_secs(20), || {
         let memory = Memory::from([("n", 1)]);
         let other = Properties::builder().source(memory.clone()).build();
         let other = other.unwrap();
@@ -813,7 +820,7 @@ fn a_validator_changes_and_builds_other_properties_and_waits_for_none() {
                     .build()
                     .unwrap();
                 assert_eq!(own.get::<u32>("n").unwrap(), 3);
-                let outcomes = wait_in_every_way(&view, &n, id);
+                let outcomes = call_everything_that_waits(&view, &n, id);
                 let refused = |(call, kind)| (kind == Some(ErrorKind::Reentrant)).then_some(call);
                 report(outcomes.into_iter().filter_map(refused).collect());
                 Ok(())
@@ -891,9 +898,9 @@ fn write_across() -> ([(Properties, Memory); 2], [Outcomes; 2]) {
 }
 
 #[test]
-fn each_write_of_a_validator_to_other_properties_is_applied_or_refused_however_busy_they_are() {
+fn each_write_of_a_validator_to_busy_other_properties_is_applied_or_fails() {
     const ROUNDS: usize = 300;
-    within(Duration::from_secs(60), || {
+    run_within(Duration::from_secs(60), || {
         let cells: [Arc<OnceLock<Properties>>; 3] = Default::default();
         let (report, inbox) = reports();
         let report = Arc::new(Mutex::new(report));
@@ -939,8 +946,8 @@ fn each_write_of_a_validator_to_other_properties_is_applied_or_refused_however_b
 }
 
 #[test]
-fn validators_of_two_properties_that_write_to_each_other_are_refused_and_nothing_of_it_remains() {
-    within(Duration::from_secs(20), || {
+fn validators_of_two_properties_that_write_to_each_other_fail_and_change_nothing() {
+    run_within(Duration::from_secs(20), || {
         let (pair, outcomes) = write_across();
         for (call, kind) in outcomes.into_iter().flatten() {
             assert_eq!(kind, Some(ErrorKind::Reentrant), "{call}");
@@ -957,7 +964,7 @@ fn validators_of_two_properties_that_write_to_each_other_are_refused_and_nothing
 
 #[test]
 fn a_validator_that_closes_the_subscription_whose_callback_commits_is_not_stuck() {
-    within(Duration::from_secs(20), || {
+    run_within(Duration::from_secs(20), || {
         let props = Properties::builder().default("n", 1).build().unwrap();
         let cell: Arc<Mutex<Option<Subscription>>> = Arc::default();
         let (in_callback, is_in_callback) = std::sync::mpsc::channel();
@@ -973,7 +980,7 @@ fn a_validator_that_closes_the_subscription_whose_callback_commits_is_not_stuck(
                 in_validator.send(()).unwrap();
                 report(subscription.close_and_wait().unwrap_err().kind());
             }
-            true
+            Ok(())
         });
         let m = m.build().unwrap();
         let n = props.property::<u32>("n").build().unwrap();
@@ -1002,7 +1009,7 @@ fn a_validator_that_closes_the_subscription_whose_callback_commits_is_not_stuck(
 #[test]
 fn a_callback_may_wait_and_ends_when_what_it_waits_for_comes() {
     for inline in [true, false] {
-        within(Duration::from_secs(20), move || {
+        run_within(Duration::from_secs(20), move || {
             let builder = Properties::builder().default("n", 1).default("m", 1);
             let props = match inline {
                 true => builder.inline_callbacks().build().unwrap(),
@@ -1036,7 +1043,7 @@ fn a_callback_may_wait_and_ends_when_what_it_waits_for_comes() {
 
 #[test]
 fn a_validator_may_drop_the_last_properties_of_others_and_its_own_without_waiting() {
-    within(Duration::from_secs(20), || {
+    run_within(Duration::from_secs(20), || {
         let props = Properties::builder().default("n", 1).build().unwrap();
         let cell: Arc<Mutex<Option<Properties>>> = Arc::default();
         let own = Arc::clone(&cell);
@@ -1049,7 +1056,7 @@ fn a_validator_may_drop_the_last_properties_of_others_and_its_own_without_waitin
                 drop(last);
                 *time.lock().unwrap() = Some(begun.elapsed());
             }
-            true
+            Ok(())
         });
         let n = n.build().unwrap();
         // A callback that waits for the commit keeps a thread busy.
@@ -1074,4 +1081,15 @@ fn a_validator_may_drop_the_last_properties_of_others_and_its_own_without_waitin
         assert_eq!(n.get(), 3);
         go_on.send(()).unwrap();
     });
+}
+
+#[test]
+fn a_table_is_not_absent_for_a_condition() {
+    let builder = Properties::builder().source(Memory::from([("a.x", 1)]));
+    let props = builder.build().unwrap();
+    let outcome = props.transaction(|tx| {
+        tx.if_value("a", None)?;
+        tx.set("b", 1)
+    });
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Conflict);
 }

@@ -76,7 +76,7 @@ fn ruled(handles: usize) -> Rig {
     let mut rig = bare_rig(1_000);
     let build = |_| {
         let property = rig.props.property(&key(0));
-        property.validate(|_| true).build().unwrap()
+        property.validate(|_| Ok(())).build().unwrap()
     };
     rig.handles = (0..handles).map(build).collect();
     rig

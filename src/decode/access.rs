@@ -1,4 +1,4 @@
-//! Walking into lists, tables and variants.
+//! What a deserializer leads to: the items of a list, the entries of a table, the content of a variant.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -10,42 +10,34 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-use crate::decode::diagnose::fault::{Fault, type_name};
+use crate::decode::deserializer::ValueDeserializer;
+use crate::decode::diagnose::fault::Fault;
+use crate::decode::diagnose::wording::type_name;
+use crate::decode::forward::forward_fields_of_variant;
 use crate::decode::input::{Input, Path, Segment};
-use crate::decode::place::De;
 use crate::value::Value;
 use crate::value::node::Node;
 use crate::value::origin::Origin;
 
-/// What stands below a place.
+/// An item of a list or an entry of a table.
 #[derive(Clone, Copy)]
 pub(super) struct Child<'a> {
     pub(super) name: &'a str,
     pub(super) segment: Segment<'a>,
     pub(super) input: Input<'a>,
-    /// `None` when it was written where its parent was.
+    /// `None` if the value is written where its container is.
     pub(super) origin: Option<&'a Origin>,
     pub(super) masked: bool,
-    /// An item of JSON text, as JSON has it.
+    /// An item of JSON text with its JSON type.
     pub(super) json: Option<&'a Value>,
 }
 
 impl<'a> Child<'a> {
-    pub(super) fn of_value(name: &'a str, value: &'a Value) -> Self {
+    /// An entry that is written where its table is.
+    pub(super) fn entry(name: &'a str, input: Input<'a>) -> Self {
         Self {
             name,
             segment: Segment::Name(name),
-            input: Input::of_value(value),
-            origin: None,
-            masked: false,
-            json: None,
-        }
-    }
-
-    pub(super) fn item(at: usize, input: Input<'a>) -> Self {
-        Self {
-            name: "",
-            segment: Segment::Index(at),
             input,
             origin: None,
             masked: false,
@@ -53,49 +45,17 @@ impl<'a> Child<'a> {
         }
     }
 
-    pub(super) fn of_text(name: &'a str, text: &'a str) -> Self {
+    pub(super) fn of_value(name: &'a str, value: &'a Value) -> Self {
+        Self::entry(name, Input::of_value(value))
+    }
+
+    pub(super) fn item(at: usize, input: Input<'a>) -> Self {
         Self {
-            name,
-            segment: Segment::Name(name),
-            input: Input::Text(text),
-            origin: None,
-            masked: false,
-            json: None,
+            segment: Segment::Index(at),
+            ..Self::entry("", input)
         }
     }
 
-    pub(super) fn is_set(&self) -> bool {
-        !matches!(self.input, Input::Absent)
-    }
-
-    pub(super) fn de<'b, 'de>(&self, parent: &De<'b, 'de>, path: &'b Path<'b>) -> De<'b, 'de>
-    where
-        'a: 'b,
-    {
-        let mut de = De {
-            input: self.input,
-            path,
-            context: parent.context,
-            origin: self.origin.or(parent.origin),
-            masked: self.masked || parent.masked,
-            name: false,
-            json: self.json,
-        };
-        if let Some(slow) = parent.context.slow {
-            de.count_entries(1);
-            let instead = parent.context.instead;
-            let instead = instead.filter(|(at, _)| *at == de.path_text());
-            if let Some((_, value)) = instead {
-                (de.input, de.json) = (Input::of_value(value), None);
-            } else if let Some(level) = slow.borrow().level(|| de.path_text()) {
-                (de.input, de.json) = (Input::Dummy(level), None);
-            }
-        }
-        de
-    }
-}
-
-impl<'a> Child<'a> {
     /// An entry of a table; `name` may live shorter than the tree does.
     pub(super) fn of_node<'b>(name: &'b str, node: &'a Node) -> Child<'b>
     where
@@ -103,27 +63,62 @@ impl<'a> Child<'a> {
     {
         let (input, origin, masked) = Input::of_node(node);
         Child {
-            name,
-            segment: Segment::Name(name),
-            input,
             origin,
             masked,
-            json: None,
+            ..Child::entry(name, input)
         }
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        !matches!(self.input, Input::Absent)
+    }
+
+    /// The deserializer of the value. In a diagnosis, a substitute or a placeholder may replace the value.
+    pub(super) fn de<'b, 'de>(
+        &self,
+        parent: &ValueDeserializer<'b, 'de>,
+        path: &'b Path<'b>,
+    ) -> ValueDeserializer<'b, 'de>
+    where
+        'a: 'b,
+    {
+        let mut de = ValueDeserializer {
+            input: self.input,
+            path,
+            context: parent.context,
+            origin: self.origin.or(parent.origin),
+            masked: self.masked || parent.masked,
+            is_name: false,
+            json: self.json,
+        };
+        if let Some(diagnosis) = parent.context.diagnosis {
+            de.count_entries(1);
+            let substitute = parent.context.request.substitute;
+            let substitute = substitute.filter(|(at, _)| *at == de.path_text());
+            if let Some((_, value)) = substitute {
+                (de.input, de.json) = (Input::of_value(value), None);
+            } else if let Some(level) = diagnosis.borrow().placeholder_level(|| de.path_text()) {
+                (de.input, de.json) = (Input::Placeholder(level), None);
+            }
+        }
+        de
     }
 }
 
 /// The items of a list.
-pub(super) struct Seq<'a, 'de> {
-    parent: De<'a, 'de>,
+pub(super) struct ItemAccess<'a, 'de> {
+    parent: ValueDeserializer<'a, 'de>,
     items: std::vec::IntoIter<Child<'a>>,
 }
 
-impl<'a, 'de> Seq<'a, 'de> {
-    pub(super) fn new(parent: De<'a, 'de>, mut items: Vec<Child<'a>>) -> Self {
-        if let Some(slow) = parent.context.slow {
+impl<'a, 'de> ItemAccess<'a, 'de> {
+    pub(super) fn new(parent: ValueDeserializer<'a, 'de>, mut items: Vec<Child<'a>>) -> Self {
+        if let Some(diagnosis) = parent.context.diagnosis {
             parent.count_entries(items.len());
-            slow.borrow_mut().learned.enter_list(&parent, &mut items);
+            diagnosis
+                .borrow_mut()
+                .inference
+                .enter_list(&parent, &mut items);
         }
         Self {
             parent,
@@ -132,7 +127,7 @@ impl<'a, 'de> Seq<'a, 'de> {
     }
 }
 
-impl<'de> SeqAccess<'de> for Seq<'_, 'de> {
+impl<'de> SeqAccess<'de> for ItemAccess<'_, 'de> {
     type Error = Fault;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -151,7 +146,7 @@ impl<'de> SeqAccess<'de> for Seq<'_, 'de> {
         let _reading = de.reading();
         match seed.deserialize(de) {
             Ok(value) => Ok(Some(value)),
-            Err(fault) => Err(de.place_as::<S::Value>(fault)),
+            Err(fault) => Err(de.locate_as::<S::Value>(fault)),
         }
     }
 
@@ -160,10 +155,10 @@ impl<'de> SeqAccess<'de> for Seq<'_, 'de> {
     }
 }
 
-/// A list of one, which is how a secret is handed over.
-pub(super) struct One<'a, 'de>(pub(super) Option<De<'a, 'de>>);
+/// A list of one item, as which a secret reads its value.
+pub(super) struct SingleItem<'a, 'de>(pub(super) Option<ValueDeserializer<'a, 'de>>);
 
-impl<'de> SeqAccess<'de> for One<'_, 'de> {
+impl<'de> SeqAccess<'de> for SingleItem<'_, 'de> {
     type Error = Fault;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -175,45 +170,38 @@ impl<'de> SeqAccess<'de> for One<'_, 'de> {
         };
         match seed.deserialize(de) {
             Ok(value) => Ok(Some(value)),
-            Err(fault) => Err(de.place_as::<S::Value>(fault)),
+            Err(fault) => Err(de.locate_as::<S::Value>(fault)),
         }
     }
 }
 
-/// The entries of a table, and in the second pass the fields that it lacks.
-pub(super) struct Map<'a, 'de> {
-    parent: De<'a, 'de>,
+/// The entries of a table, and in a diagnosis also the missing fields.
+pub(super) struct EntryAccess<'a, 'de> {
+    parent: ValueDeserializer<'a, 'de>,
     entries: std::vec::IntoIter<Child<'a>>,
     current: Option<Child<'a>>,
     variant: Option<Cow<'a, str>>,
-    /// The entries whose names were no text, by what the names converted to.
-    given: Option<HashMap<String, Child<'a>>>,
-    /// Tells who made this the name that was read last.
-    last: &'a Cell<Option<&'a str>>,
+    /// The entries whose names are not read as text, by what the names converted to.
+    converted_names: Option<HashMap<String, Child<'a>>>,
+    /// Receives the name that was read last, for the fault of a field that is set twice.
+    last_name: &'a Cell<Option<&'a str>>,
 }
 
-impl<'a, 'de> Map<'a, 'de> {
+impl<'a, 'de> EntryAccess<'a, 'de> {
     pub(super) fn new(
-        parent: De<'a, 'de>,
+        parent: ValueDeserializer<'a, 'de>,
         mut entries: Vec<Child<'a>>,
-        last: &'a Cell<Option<&'a str>>,
+        last_name: &'a Cell<Option<&'a str>>,
     ) -> Self {
         let mut variant = None;
-        if let Some(slow) = parent.context.slow {
+        if let Some(diagnosis) = parent.context.diagnosis {
             parent.count_entries(entries.len());
-            let mut slow = slow.borrow_mut();
-            variant = slow.learned.enter_table(&parent, &mut entries);
+            let mut diagnosis = diagnosis.borrow_mut();
+            variant = diagnosis.inference.enter_table(&parent, &mut entries);
             let path = parent.path_text();
-            entries.retain(|child| !slow.is_skipped(&path, child.name));
-            for name in slow.missing_at(&path) {
-                entries.push(Child {
-                    name,
-                    segment: Segment::Name(name),
-                    input: Input::Absent,
-                    origin: None,
-                    masked: false,
-                    json: None,
-                });
+            entries.retain(|child| !diagnosis.is_skipped(&path, child.name));
+            for name in diagnosis.missing_at(&path) {
+                entries.push(Child::entry(name, Input::Absent));
             }
         }
         Self {
@@ -221,13 +209,13 @@ impl<'a, 'de> Map<'a, 'de> {
             entries: entries.into_iter(),
             current: None,
             variant,
-            given: None,
-            last,
+            converted_names: None,
+            last_name,
         }
     }
 }
 
-impl<'de> MapAccess<'de> for Map<'_, 'de> {
+impl<'de> MapAccess<'de> for EntryAccess<'_, 'de> {
     type Error = Fault;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
@@ -238,35 +226,35 @@ impl<'de> MapAccess<'de> for Map<'_, 'de> {
         let Some(child) = &self.current else {
             return Ok(None);
         };
-        self.last.set(Some(child.name));
+        self.last_name.set(Some(child.name));
         let path = Path {
             parent: Some(self.parent.path),
             segment: child.segment,
             variant: self.variant.as_deref(),
         };
-        let de = De {
+        let de = ValueDeserializer {
             input: Input::Text(child.name),
             path: &path,
             context: self.parent.context,
             origin: child.origin.or(self.parent.origin),
             masked: child.masked || self.parent.masked,
-            name: true,
+            is_name: true,
             json: None,
         };
-        let converted = &self.parent.context.converted;
+        let converted = &self.parent.context.converted_name;
         converted.take();
         match seed.deserialize(de) {
             Ok(value) => {
-                let given = &mut self.given;
-                let add = |name| given.get_or_insert_default().insert(name, *child);
+                let converted_names = &mut self.converted_names;
+                let add = |name| converted_names.get_or_insert_default().insert(name, *child);
                 match converted.take().and_then(add) {
-                    Some(first) => Err(self.parent.given_twice(first, *child)),
+                    Some(first) => Err(self.parent.duplicate_key(first, *child)),
                     None => Ok(Some(value)),
                 }
             }
-            // The struct says it with the names it knows: let the fault travel up to it.
-            Err(fault) if fault.0.unknown.is_some() => Err(fault),
-            Err(fault) => Err(de.place(fault)),
+            // The struct locates the fault: it knows its names.
+            Err(fault) if fault.0.unknown_field.is_some() => Err(fault),
+            Err(fault) => Err(de.locate(fault)),
         }
     }
 
@@ -282,13 +270,15 @@ impl<'de> MapAccess<'de> for Map<'_, 'de> {
             variant: self.variant.as_deref(),
         };
         let de = child.de(&self.parent, &path);
-        if let (Some(slow), Input::Dummy(_)) = (de.context.slow, de.input) {
-            let wanted = || type_name::<S::Value>();
-            slow.borrow_mut().note_wanted(&de.path_text(), wanted);
+        if let (Some(diagnosis), Input::Placeholder(_)) = (de.context.diagnosis, de.input) {
+            let expected = || type_name::<S::Value>();
+            diagnosis
+                .borrow_mut()
+                .record_missing_type(&de.path_text(), expected);
         }
         let _reading = de.reading();
         seed.deserialize(de)
-            .map_err(|fault| de.place_as::<S::Value>(fault))
+            .map_err(|fault| de.locate_as::<S::Value>(fault))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -296,37 +286,39 @@ impl<'de> MapAccess<'de> for Map<'_, 'de> {
     }
 }
 
-/// The variant of an enum and what it holds.
+/// The variant of an enum with its content.
 pub(super) struct Variant<'a, 'de> {
     pub(super) name: &'a str,
-    pub(super) content: De<'a, 'de>,
+    pub(super) content: ValueDeserializer<'a, 'de>,
 }
 
 impl<'de, 'a> EnumAccess<'de> for Variant<'a, 'de> {
     type Error = Fault;
-    type Variant = Content<'a, 'de>;
+    type Variant = VariantContent<'a, 'de>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(
         self,
         seed: S,
-    ) -> Result<(S::Value, Content<'a, 'de>), Fault> {
+    ) -> Result<(S::Value, VariantContent<'a, 'de>), Fault> {
         let name: StrDeserializer<'_, Fault> = self.name.into_deserializer();
         let variant = seed.deserialize(name)?;
-        // What serde derives to tell variants apart is an enum; another type may be none.
-        let is_key = self.content.name;
+        // `__Field` is the enum that serde derives for the names of variants.
+        let is_key = self.content.is_name;
         if is_key && std::any::type_name::<S::Value>().ends_with("::__Field") {
             let variant = std::mem::discriminant(&variant);
-            self.content.convert(|| format!("{variant:?}"));
+            self.content.record_name(|| format!("{variant:?}"));
         }
-        Ok((variant, Content(self.content)))
+        Ok((variant, VariantContent(self.content)))
     }
 }
 
-/// What a variant holds.
-pub(super) struct Content<'a, 'de>(De<'a, 'de>);
+/// The content of a variant.
+pub(super) struct VariantContent<'a, 'de>(ValueDeserializer<'a, 'de>);
 
-impl<'de> VariantAccess<'de> for Content<'_, 'de> {
+impl<'de> VariantAccess<'de> for VariantContent<'_, 'de> {
     type Error = Fault;
+
+    forward_fields_of_variant!(0);
 
     fn unit_variant(self) -> Result<(), Fault> {
         match self.0.input {
@@ -337,18 +329,6 @@ impl<'de> VariantAccess<'de> for Content<'_, 'de> {
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Fault> {
         let de = self.0;
-        seed.deserialize(de).map_err(|fault| de.place(fault))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
-        self.0.deserialize_tuple(len, visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
-        self.0.deserialize_struct("", fields, visitor)
+        seed.deserialize(de).map_err(|fault| de.locate(fault))
     }
 }

@@ -1,4 +1,4 @@
-//! Text that spells a table: JSON, or an inline table such as `{a = 1, b = "x"}`.
+//! Reads text in braces as a table: JSON, or an inline table such as `{a = 1, b = "x"}`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::value::Value;
 use crate::value::key::{MAX_DEPTH, MAX_TABLES, MAX_VALUES};
 use crate::value::table::Table;
 
-/// Whether text is meant as a table in braces.
+/// Whether a text is meant as a table in braces.
 pub(super) fn is_braced(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
@@ -15,13 +15,7 @@ pub(super) fn is_braced(text: &str) -> bool {
 /// Reads a table: names with `=` or `:`, bare or quoted, and values that are bare, quoted, lists or
 /// tables. A bare word that is no number, boolean or `null` is text.
 pub(super) fn table(text: &str) -> Result<Table, &'static str> {
-    let mut reader = Reader {
-        text,
-        at: 0,
-        strict: false,
-        tables: 0,
-        values: 0,
-    };
+    let mut reader = Reader::new(text, false);
     reader.skip();
     let fields = reader.table(0)?;
     reader.skip();
@@ -31,15 +25,9 @@ pub(super) fn table(text: &str) -> Result<Table, &'static str> {
     Ok(fields)
 }
 
-/// The items of a list in JSON; `None` if this is no JSON.
+/// The items of a JSON list; `None` if the text is no JSON.
 pub(super) fn json_list(text: &str) -> Option<Box<[Value]>> {
-    let mut reader = Reader {
-        text,
-        at: 0,
-        strict: true,
-        tables: 0,
-        values: 0,
-    };
+    let mut reader = Reader::new(text, true);
     reader.skip();
     if reader.peek() != Some('[') {
         return None;
@@ -52,23 +40,17 @@ pub(super) fn json_list(text: &str) -> Option<Box<[Value]>> {
     }
 }
 
-/// Whether the text of a JSON list has an item with an escaped NUL, which every format refuses.
+/// Whether the text of a JSON list has an item with an escaped NUL, which every format rejects.
 pub(super) fn list_holds_nul(text: &str) -> bool {
     let text = text.trim_start();
     if !text.starts_with('[') || !text.contains("\\u0000") {
         return false;
     }
-    let mut reader = Reader {
-        text,
-        at: 0,
-        strict: true,
-        tables: 0,
-        values: 0,
-    };
+    let mut reader = Reader::new(text, true);
     reader.list(0).is_err_and(|fault| fault == NUL)
 }
 
-/// A text may have as many tables and values as a document.
+/// A text has the same limits as a document.
 pub(super) const MANY_TABLES: &str = "more than 100000 tables and lists in one text";
 pub(super) const MANY_VALUES: &str = "more than 1000000 values in one text";
 
@@ -81,8 +63,8 @@ const NO_COMMA: &str = "a missing comma between two entries";
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    /// Whether only JSON is taken.
-    strict: bool,
+    /// Whether only JSON is accepted.
+    is_json: bool,
     /// The tables and lists so far.
     tables: usize,
     /// The other values so far.
@@ -90,6 +72,16 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    fn new(text: &'a str, is_json: bool) -> Self {
+        Self {
+            text,
+            at: 0,
+            is_json,
+            tables: 0,
+            values: 0,
+        }
+    }
+
     fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }
@@ -103,8 +95,8 @@ impl<'a> Reader<'a> {
         self.rest().chars().next()
     }
 
-    /// Steps over a character that may be here, and over the space around it.
-    fn takes(&mut self, c: char) -> bool {
+    /// Skips a character, if it is the next one, and the space around it.
+    fn skips(&mut self, c: char) -> bool {
         self.skip();
         let found = self.peek() == Some(c);
         if found {
@@ -128,13 +120,13 @@ impl<'a> Reader<'a> {
 
     fn table(&mut self, depth: usize) -> Result<Table, &'static str> {
         self.open(depth)?;
-        if !self.takes('{') {
+        if !self.skips('{') {
             return Err("no `{` at its start");
         }
         let mut fields = BTreeMap::new();
-        while !self.takes('}') {
+        while !self.skips('}') {
             let name = self.name()?;
-            let named = (!self.strict && self.takes('=')) || self.takes(':');
+            let named = (!self.is_json && self.skips('=')) || self.skips(':');
             if !named {
                 return Err("a name without `=` or `:` in braces");
             }
@@ -142,7 +134,7 @@ impl<'a> Reader<'a> {
             if fields.insert(name, value).is_some() {
                 return Err("a name that stands twice");
             }
-            if !self.takes(',') {
+            if !self.skips(',') {
                 match self.peek() {
                     Some('}') => {}
                     None | Some(']') => return Err("a `{` that is not closed"),
@@ -155,11 +147,11 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self, depth: usize) -> Result<Value, &'static str> {
         self.open(depth)?;
-        self.takes('[');
+        self.skips('[');
         let mut items = Vec::new();
-        while !self.takes(']') {
+        while !self.skips(']') {
             items.push(self.value(depth + 1)?);
-            if !self.takes(',') {
+            if !self.skips(',') {
                 match self.peek() {
                     Some(']') => {}
                     None | Some('}') => return Err("a `[` that is not closed"),
@@ -174,7 +166,7 @@ impl<'a> Reader<'a> {
         if let Some(quote) = self.quote() {
             return self.quoted(quote).map(String::into_boxed_str);
         }
-        if self.strict {
+        if self.is_json {
             return Err(NO_JSON);
         }
         let name = self.bare(&['=', ':', ',', '{', '}', '[', ']', '"']);
@@ -202,7 +194,7 @@ impl<'a> Reader<'a> {
                 Some(quote) => self.quoted(quote).map(Value::from),
                 None => Err(NO_JSON),
             },
-            _ if self.strict => json_scalar(self.bare(&[',', '}', ']'])).ok_or(NO_JSON),
+            _ if self.is_json => json_scalar(self.bare(&[',', '}', ']'])).ok_or(NO_JSON),
             _ => {
                 let word = self.bare(&[',', '}', ']']);
                 if word.contains(['\n', '\r']) || text::runs_on(word, &['=', ':']) {
@@ -215,7 +207,7 @@ impl<'a> Reader<'a> {
 
     fn quote(&self) -> Option<char> {
         self.peek()
-            .filter(|c| *c == '"' || (*c == '\'' && !self.strict))
+            .filter(|c| *c == '"' || (*c == '\'' && !self.is_json))
     }
 
     fn bare(&mut self, ends: &[char]) -> &'a str {
@@ -287,8 +279,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What a bare word is. A number that is spelled unusually stays text, which reads as the same number
-/// and keeps its spelling.
+/// The value of a bare word. A number in an unusual notation stays text, which is read as the same number
+/// and keeps its notation.
 fn scalar(word: &str) -> Value {
     match word {
         "true" => return Value::from(true),
@@ -309,7 +301,7 @@ fn scalar(word: &str) -> Value {
     }
 }
 
-/// What a bare word is in JSON. A number keeps its spelling.
+/// The value of a bare word in JSON. A number keeps its notation.
 fn json_scalar(word: &str) -> Option<Value> {
     if let "true" | "false" | "null" = word {
         return Some(scalar(word));

@@ -1,20 +1,20 @@
-//! Tables that are read as lists and lack an item.
+//! The error about a table that is read as a list and lacks items.
 
 use crate::decode::access::Child;
-use crate::decode::place::first_origin;
+use crate::decode::location::first_origin;
 
-/// As many gaps of one list are named.
-const MOST_GAPS: usize = 3;
+/// How many gaps of one list the error names.
+const MAX_GAPS: usize = 3;
 
-/// What is wrong with items that do not begin at 0 or do not follow each other: each missing index with
-/// the items around it and their places. Takes the items by index, in that order and each once.
+/// Describes the gaps of a list: each missing index with the items around it and their origins. `items`
+/// has each index once, in order. `None` if there is no gap.
 pub(super) fn detail(items: &[(usize, Child<'_>)]) -> Option<String> {
     let mut next = 0;
     let mut before = None;
     let mut gaps: Vec<String> = Vec::new();
     let mut others = 0;
     for item in items {
-        if item.0 != next && gaps.len() < MOST_GAPS {
+        if item.0 != next && gaps.len() < MAX_GAPS {
             gaps.push(gap(next, before, item));
         } else if item.0 != next {
             others += 1;
@@ -41,12 +41,16 @@ fn gap(missing: usize, before: Option<&(usize, Child<'_>)>, after: &(usize, Chil
         last => format!("items {missing} to {last} are missing"),
     };
     match before {
-        Some(before) => format!("{missing} between {} and {}", place(before), place(after)),
-        None => format!("{missing} before {}", place(after)),
+        Some(before) => format!(
+            "{missing} between {} and {}",
+            describe(before),
+            describe(after)
+        ),
+        None => format!("{missing} before {}", describe(after)),
     }
 }
 
-fn place((at, child): &(usize, Child<'_>)) -> String {
+fn describe((at, child): &(usize, Child<'_>)) -> String {
     match child.origin.or_else(|| first_origin(child.input)) {
         Some(origin) => format!("item {at} ({origin})"),
         None => format!("item {at}"),

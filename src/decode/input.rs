@@ -1,8 +1,8 @@
-//! What stands at a place of the tree, and the way there.
+//! A value of the tree as the deserializer sees it, and the path to it.
 
 use std::borrow::Cow;
 
-use crate::decode::diagnose::fault::shorten;
+use crate::decode::diagnose::wording::shorten;
 use crate::error::Error;
 use crate::value::Value;
 use crate::value::key;
@@ -13,7 +13,7 @@ use crate::value::secret;
 use crate::value::spelled::Spelled;
 use crate::value::table::Table as Fields;
 
-/// What stands at a place, in the form that is looked at.
+/// A value, wherever the tree keeps it.
 #[derive(Clone, Copy)]
 pub(super) enum Input<'a> {
     Absent,
@@ -21,7 +21,7 @@ pub(super) enum Input<'a> {
     Int(i64),
     Big(Wide),
     Float(f64),
-    /// A number or a boolean that is not written in its canonical form.
+    /// A number or a boolean in a notation that is not canonical.
     Spelled(&'a Spelled),
     Text(&'a str),
     List(&'a [Value]),
@@ -31,8 +31,8 @@ pub(super) enum Input<'a> {
     Nothing,
     /// A reference that cannot be followed.
     Failed(&'a Error),
-    /// Only while reporting: stands in for a value that is known to be bad.
-    Dummy(usize),
+    /// In a diagnosis, the placeholder of a bad value, with its level.
+    Placeholder(usize),
 }
 
 impl<'a> Input<'a> {
@@ -56,7 +56,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The input, where it was written, and whether it may be secret.
+    /// The input, its origin, and whether it may be secret.
     #[inline]
     pub(super) fn of_node(node: &'a Node) -> (Self, Option<&'a Origin>, bool) {
         match node {
@@ -65,7 +65,7 @@ impl<'a> Input<'a> {
             Node::Resolved(resolved) => {
                 let (input, is_secret) = match &resolved.value {
                     Ok(value) => (Self::of_value(value), resolved.secret),
-                    // Nothing of a secret went into it.
+                    // A broken reference has no text of a secret.
                     Err(error) => (Input::Failed(error), false),
                 };
                 (input, Some(&resolved.raw.origin), is_secret)
@@ -73,7 +73,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The same without its spelling, for who wants no text.
+    /// The value without its notation, for a type that is no text.
     #[inline]
     pub(super) fn canonical(self) -> Self {
         match self {
@@ -82,8 +82,8 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Kind and shortened value, for a message.
-    pub(super) fn shown(&self) -> String {
+    /// The kind and the shortened text, for an error.
+    pub(super) fn description(&self) -> String {
         match self {
             Input::Absent => "nothing".into(),
             Input::Bool(value) => format!("boolean {value}"),
@@ -97,11 +97,11 @@ impl<'a> Input<'a> {
             Input::Table(table) => format!("table of {}", table.len()),
             Input::Nothing => "table of 0".into(),
             Input::Failed(_) => "a reference that cannot be followed".into(),
-            Input::Dummy(_) => "a placeholder".into(),
+            Input::Placeholder(_) => "a placeholder".into(),
         }
     }
 
-    /// Whether anything in here looks secret by its name or is an address with a password.
+    /// Whether a name in the value, or the form of a text in it, looks secret.
     pub(super) fn holds_secret(&self) -> bool {
         match self {
             Input::Text(text) => secret::value_text_holds_secret(text),
@@ -116,7 +116,7 @@ impl<'a> Input<'a> {
         matches!(self, Input::List(_) | Input::Fields(_) | Input::Table(_))
     }
 
-    /// Text of a scalar, for who wants text.
+    /// The text of a scalar, for a type that is text.
     pub(super) fn text(&self) -> Option<Cow<'a, str>> {
         match *self {
             Input::Text(value) => Some(Cow::Borrowed(value)),
@@ -130,11 +130,11 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The way to a place, on the stack; it becomes text only when something goes wrong.
+/// The path to a value, on the stack. It becomes text only when a request fails.
 pub(super) struct Path<'a> {
     pub(super) parent: Option<&'a Path<'a>>,
     pub(super) segment: Segment<'a>,
-    /// The tag of the table around it, once it is known which entry that is.
+    /// The tag of the table around it, if its name is known.
     pub(super) variant: Option<&'a str>,
 }
 
@@ -142,18 +142,18 @@ pub(super) struct Path<'a> {
 pub(super) enum Segment<'a> {
     Name(&'a str),
     Index(usize),
-    /// The root, whose name the context knows, or a name that may be part of a secret.
+    /// The root, whose key is in the request, or a name that may be part of a secret.
     Hidden,
 }
 
 impl Path<'_> {
-    /// How many steps lead here.
+    /// The number of segments.
     pub(super) fn depth(&self) -> usize {
         let up = |path: &&Self| path.parent;
         std::iter::successors(self.parent, up).count()
     }
 
-    /// The segments from the root to here; `None` if one is not known.
+    /// The segments; `None` if one is hidden.
     pub(super) fn segments(&self) -> Option<Vec<String>> {
         let Some(parent) = self.parent else {
             return Some(Vec::new());
@@ -167,6 +167,7 @@ impl Path<'_> {
         Some(segments)
     }
 
+    /// Appends the segments to a key.
     pub(super) fn write(&self, text: &mut String) {
         if let Some(parent) = self.parent {
             parent.write(text);

@@ -1,8 +1,8 @@
-//! Values to types: one lenient serde deserializer over the tree.
+//! Turns values of the tree into typed values, with one lenient serde deserializer.
 //!
-//! The environment and most stores hold only text, so text becomes whatever type is asked for; a
-//! typed value is taken at its word. Integers never pass through floats and nothing is cut off
-//! silently. A float without a fraction is an integer, as it is in JSON: the written digits decide; see
+//! The environment and most stores hold only text, so text becomes whatever type is asked for. A
+//! typed value keeps its type. Integers never pass through floats, and no digit is lost silently. A
+//! float without a fraction is an integer, as it is in JSON: the written digits decide; see
 //! [`decimal`].
 //!
 //! | asked for | accepted |
@@ -16,31 +16,41 @@
 //! | maps, structs | tables; text such as `a=1, b=2`, `{a = 1}` or JSON |
 //! | enums | the name of a variant; a table of one name |
 //!
-//! # What serde buffers
+//! # Flow
 //!
-//! `#[serde(flatten)]`, internally tagged and untagged types are buffered by serde before it knows
-//! what each field is. Values stay what they are there, so that a password of digits is not forced
-//! into a number. When that fails, the decoding is repeated until each value has the form that its
-//! type wants; see [`learn`]. Values of the same type that are written alike get their form at once, so
-//! the number of passes does not grow with the number of values.
+//! A [`Request`] says what to read. Its first *pass* runs the type's `Deserialize` over a
+//! [`ValueDeserializer`](deserializer::ValueDeserializer), one for each value. A request that fails on
+//! the way is a [`Fault`](diagnose::fault::Fault) with a *location*. If the pass fails, [`diagnose`] runs
+//! further passes, and returns the value or an error with all faults. Success pays nothing for it.
 //!
-//! # Errors
+//! # Terms
 //!
-//! The first failure starts a slower second pass that replaces each bad field with a placeholder,
-//! to find them all. Bad items of one list or map are found in one pass; see [`collect`]. Success pays
-//! nothing for it.
+//! - *input*: a value of the tree, wherever the tree keeps it.
+//! - *location*: the key of a fault, with what an error shows of the value there.
+//! - *origin*: where the value is written, such as a line of a file.
+//! - *masked*: shown as `******` in errors.
+//! - *rivals*: several names of one table that mean the same field or variant.
+//! - *visit*: a call of the type's visitor with a value.
+//! - *buffered*: serde keeps the value of `#[serde(flatten)]`, internally tagged and untagged types before
+//!   it knows the type of each field. Such a value is visited as it is written, so that a password of
+//!   digits is not forced into a number. [`diagnose`] finds out which other form the type expects.
 
 mod access;
 mod braces;
-mod cuts;
-mod de;
+mod containers;
 mod decimal;
+mod deserializer;
 mod diagnose;
+mod duplicates;
+mod forward;
 mod gaps;
 mod input;
+mod location;
 mod of_secret;
 mod of_size;
-mod place;
+mod part_masks;
+mod request;
+mod scalars;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -53,7 +63,7 @@ use std::rc::Rc;
 use serde::de::{Deserialize, DeserializeOwned};
 
 use crate::decode::input::Input;
-use crate::decode::place::Root;
+use crate::decode::request::Request;
 use crate::error::Error;
 use crate::value::Value;
 use crate::value::key;
@@ -61,17 +71,17 @@ use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 use crate::value::secret::{self, Secrets, buffered};
 
-pub(crate) use crate::value::secret::buffered::Places;
+pub(crate) use crate::value::secret::buffered::SecretKeys;
 
-pub(crate) use crate::decode::diagnose::probe::{Way, is_secret_type, secret_places};
-pub(crate) use crate::decode::place::NULL_ITEM;
+pub(crate) use crate::decode::diagnose::secret_paths::{TypePath, is_secret_type, secret_paths};
+pub(crate) use crate::decode::location::NULL_ITEM;
 
-/// What errors do not show: everything, or what is secret by itself.
+/// Which values errors mask.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask<'a> {
-    /// Nothing is shown of any value.
+    /// Whether errors mask every value.
     pub(crate) all: bool,
-    /// What is known of the secret keys, where anything is.
+    /// The known secret keys; without them, the names of keys decide.
     pub(crate) secrets: Option<&'a Secrets>,
 }
 
@@ -81,155 +91,159 @@ impl From<bool> for Mask<'_> {
     }
 }
 
-/// The keys at and below a key that a type reads as secrets, as far as it tells.
+/// The keys at and below `key` that a type reads as secrets, as far as its `Deserialize` shows them.
 pub(crate) fn secret_keys<T: DeserializeOwned>(key: &str) -> Vec<String> {
-    let key_of = |way: Way| {
-        let mut path = key.to_owned();
-        // Of a list or a map, all is hidden.
-        for name in way.into_iter().map_while(|name| name) {
-            key::push_segment(&mut path, name);
-        }
-        path
-    };
-    secret_places::<T>().into_iter().map(key_of).collect()
+    let paths = secret_paths::<T>();
+    paths.iter().map(|path| key_of(key, path)).collect()
+}
+
+/// The key of a path inside a type. In a list or a map, the whole container counts.
+fn key_of(key: &str, path: &TypePath) -> String {
+    let mut key = key.to_owned();
+    for name in path.iter().map_while(|name| *name) {
+        key::push_segment(&mut key, name);
+    }
+    key
 }
 
 thread_local! {
-    static WAYS: RefCell<HashMap<TypeId, Rc<[Way]>>> = RefCell::default();
+    /// The secret fields of the types that this thread has read.
+    static SECRET_FIELDS: RefCell<HashMap<TypeId, Rc<[TypePath]>>> = RefCell::default();
 }
 
-/// The keys of the fields below a key that a type reads as secrets where they are set, as far as it
-/// tells. What is in lists and maps is not known before it is there. Each thread asks a type once.
+/// The keys of the fields below `key` that a type reads as secrets if they are set, as far as its
+/// `Deserialize` shows them. The keys in lists and maps are not known before they are set.
 pub(crate) fn secret_fields<T: DeserializeOwned + 'static>(key: &str) -> Vec<String> {
-    let known = |ways: &RefCell<HashMap<_, _>>| ways.borrow().get(&TypeId::of::<T>()).cloned();
-    let known: Option<Rc<[Way]>> = WAYS.try_with(known).ok().flatten();
-    let ways = known.unwrap_or_else(|| {
-        let is_field = |way: &Way| way.iter().all(Option::is_some);
-        let ways: Rc<[Way]> = secret_places::<T>().into_iter().filter(is_field).collect();
-        let _ = WAYS.try_with(|all| all.borrow_mut().insert(TypeId::of::<T>(), Rc::clone(&ways)));
-        ways
+    let known = |fields: &RefCell<HashMap<_, _>>| fields.borrow().get(&TypeId::of::<T>()).cloned();
+    let known: Option<Rc<[TypePath]>> = SECRET_FIELDS.try_with(known).ok().flatten();
+    let fields = known.unwrap_or_else(|| {
+        let is_field = |path: &TypePath| path.iter().all(Option::is_some);
+        let fields: Rc<[TypePath]> = secret_paths::<T>().into_iter().filter(is_field).collect();
+        let entry = (TypeId::of::<T>(), Rc::clone(&fields));
+        let _ = SECRET_FIELDS.try_with(|all| all.borrow_mut().extend([entry]));
+        fields
     });
-    let key_of = |way: &Way| {
-        let mut path = key.to_owned();
-        let names = way.iter().flatten();
-        names.for_each(|name| key::push_segment(&mut path, name));
-        path
-    };
-    ways.iter().map(key_of).collect()
+    fields.iter().map(|path| key_of(key, path)).collect()
 }
 
-/// Reads what stands at a key as a `T`; `None` is an absent key, which only an `Option` accepts.
-///
-/// `mask` hides the value in errors, beside the keys that look secret by name.
+/// Decodes the value at a key; `None` is an absent key, which only an `Option` accepts.
 pub(crate) fn from_node<'a, T: DeserializeOwned>(
     key: &'a str,
     node: Option<&'a Node>,
     mask: impl Into<Mask<'a>>,
 ) -> Result<T, Error> {
-    root(key, node, mask.into()).decode()
+    request(key, node, mask.into()).decode()
 }
 
-/// As [`from_node`], and adds the keys that were read into a [`Secret`](crate::Secret) to `secrets`.
-pub(crate) fn from_node_noting<T: DeserializeOwned>(
+/// As [`from_node`], and adds the keys that the type reads as [`Secret`](crate::Secret) to `secrets`.
+pub(crate) fn from_node_recording<T: DeserializeOwned>(
     key: &str,
     node: Option<&Node>,
     masked: bool,
-    secrets: &mut Places,
+    secrets: &mut SecretKeys,
 ) -> Result<T, Error> {
-    noting(root(key, node, masked.into()), secrets)
+    decode_recording(request(key, node, masked.into()), secrets)
 }
 
-/// Reads a single value, such as an item of a list.
+/// Decodes a single value, such as an item of a list.
 pub(crate) fn from_value<'a, T: DeserializeOwned>(
     key: &'a str,
     value: &'a Value,
     origin: &'a Origin,
     mask: impl Into<Mask<'a>>,
 ) -> Result<T, Error> {
-    Root::new(key, Input::of_value(value), Some(origin), mask.into()).decode()
+    Request::new(key, Input::of_value(value), Some(origin), mask.into()).decode()
 }
 
-/// As [`from_value`], and adds the keys that were read into a [`Secret`](crate::Secret).
-pub(crate) fn from_value_noting<T: DeserializeOwned>(
+/// As [`from_value`], and adds the keys that the type reads as [`Secret`](crate::Secret) to `secrets`.
+pub(crate) fn from_value_recording<T: DeserializeOwned>(
     key: &str,
     value: &Value,
     origin: &Origin,
     masked: bool,
-    secrets: &mut Places,
+    secrets: &mut SecretKeys,
 ) -> Result<T, Error> {
     let input = Input::of_value(value);
-    noting(Root::new(key, input, Some(origin), masked.into()), secrets)
+    decode_recording(
+        Request::new(key, input, Some(origin), masked.into()),
+        secrets,
+    )
 }
 
-/// Reads a value of which nothing is known but itself.
+/// Decodes a value without a key or an origin.
 pub(crate) fn read_bare<'de, T: Deserialize<'de>>(value: &Value) -> Option<T> {
     let mask = Mask::from(true);
-    Root::new("", Input::of_value(value), None, mask)
+    Request::new("", Input::of_value(value), None, mask)
         .run(None)
         .ok()
 }
 
-/// Reads a table as a `T`; an absent one is an empty one, so that each missing field is named.
+/// Decodes a table. An absent table counts as an empty one, so that errors name each missing field.
 pub(crate) fn from_table<'a, T: DeserializeOwned>(
     key: &'a str,
     table: Option<&'a Table>,
     mask: impl Into<Mask<'a>>,
 ) -> Result<T, Error> {
-    table_root(key, table, mask.into()).decode()
+    table_request(key, table, mask.into()).decode()
 }
 
-/// As [`from_table`], and adds the keys that were read into a [`Secret`](crate::Secret).
-pub(crate) fn from_table_noting<T: DeserializeOwned>(
+/// As [`from_table`], and adds the keys that the type reads as [`Secret`](crate::Secret) to `secrets`.
+pub(crate) fn from_table_recording<T: DeserializeOwned>(
     key: &str,
     table: Option<&Table>,
     masked: bool,
-    secrets: &mut Places,
+    secrets: &mut SecretKeys,
 ) -> Result<T, Error> {
-    noting(table_root(key, table, masked.into()), secrets)
+    decode_recording(table_request(key, table, masked.into()), secrets)
 }
 
-fn root<'a>(key: &'a str, node: Option<&'a Node>, mut mask: Mask<'a>) -> Root<'a> {
+fn request<'a>(key: &'a str, node: Option<&'a Node>, mut mask: Mask<'a>) -> Request<'a> {
     match node {
         Some(node) => {
             let (input, origin, secret) = Input::of_node(node);
             mask.all |= secret;
-            Root::new(key, input, origin, mask)
+            Request::new(key, input, origin, mask)
         }
-        None => Root::new(key, Input::Absent, None, mask),
+        None => Request::new(key, Input::Absent, None, mask),
     }
 }
 
-fn table_root<'a>(key: &'a str, table: Option<&'a Table>, mask: Mask<'a>) -> Root<'a> {
+fn table_request<'a>(key: &'a str, table: Option<&'a Table>, mask: Mask<'a>) -> Request<'a> {
     let input = table.map_or(Input::Nothing, Input::Table);
-    Root::new(key, input, None, mask)
+    Request::new(key, input, None, mask)
 }
 
-fn noting<T: DeserializeOwned>(root: Root<'_>, secrets: &mut Places) -> Result<T, Error> {
-    let notes = RefCell::new(Vec::new());
-    let root = root.noting(&notes);
-    let (result, is_buffered) = buffered::noticing(|| root.decode());
+/// Decodes, and adds the keys that the type reads as secrets to `secrets`. If the type reads a secret from
+/// serde's buffer, a traced pass finds its key.
+fn decode_recording<T: DeserializeOwned>(
+    request: Request<'_>,
+    secrets: &mut SecretKeys,
+) -> Result<T, Error> {
+    let keys = RefCell::new(Vec::new());
+    let request = request.recording_secrets(&keys);
+    let (result, is_buffered) = buffered::detect_secrets(|| request.decode());
     if is_buffered {
-        let again = || drop(root.traced().decode::<T>());
-        let ((), mut places) = buffered::tracing(again);
-        if result.is_err() && root.is_table() {
-            // It was not read at all, so nothing says that everything is secret.
-            let inside = buffered::inside_of(root.key);
-            let is_root = |place: &String| *place == root.key || *place == inside;
-            places.possible.retain(|place| !is_root(place));
+        let decode = || drop(request.traced().decode::<T>());
+        let ((), mut found) = buffered::trace_secrets(decode);
+        if result.is_err() && request.is_table() {
+            // The type has not read the table, so the table is not secret as a whole.
+            let unnamed = buffered::unnamed_below(request.key);
+            let is_whole = |key: &String| *key == request.key || *key == unnamed;
+            found.possible.retain(|key| !is_whole(key));
         }
-        if result.is_ok() && places.certain.is_empty() && places.possible.is_empty() {
-            // The type read something else the second time.
-            places.possible.push(root.key.to_owned());
+        if result.is_ok() && found.certain.is_empty() && found.possible.is_empty() {
+            // The type has read something else the second time.
+            found.possible.push(request.key.to_owned());
         }
-        secrets.certain.append(&mut places.certain);
-        secrets.possible.append(&mut places.possible);
+        secrets.certain.append(&mut found.certain);
+        secrets.possible.append(&mut found.possible);
     }
-    secrets.certain.append(&mut notes.into_inner());
-    secrets.settle(|key| key.contains(diagnose::learn::PROBE_WORDS));
+    secrets.certain.append(&mut keys.into_inner());
+    secrets.normalize(|key| key.contains(diagnose::inference::PROBE_WORDS));
     result
 }
 
-/// The items of a list, or of a text that spells one.
+/// The items of a list, or of a text that is a list.
 pub(crate) fn items(value: &Value) -> Option<Vec<Value>> {
     match value {
         Value::List(items) => Some(items.to_vec()),
@@ -246,18 +260,18 @@ pub(crate) fn items(value: &Value) -> Option<Vec<Value>> {
     }
 }
 
-/// Whether a text spells a map, such as `a=1, b=2`.
-pub(crate) fn spells_a_map(value: &Value) -> bool {
+/// Whether a text is a map, such as `a=1, b=2`.
+pub(crate) fn is_map_text(value: &Value) -> bool {
     let Value::Text(text) = value else {
         return false;
     };
     text.trim_start().starts_with('{') || text::pairs(text).is_ok_and(|pairs| !pairs.is_empty())
 }
 
-/// A value for a message: its kind and its text, cut to a readable length, or the mask.
-pub(crate) fn shown(value: &Value, masked: bool) -> String {
+/// The kind and the shortened text of a value for an error, or the mask.
+pub(crate) fn describe(value: &Value, masked: bool) -> String {
     if masked || secret::holds_secret(value) {
         return crate::error::MASK.to_owned();
     }
-    Input::of_value(value).shown()
+    Input::of_value(value).description()
 }

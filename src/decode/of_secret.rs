@@ -1,4 +1,4 @@
-//! How a [`Secret`] is read: so that no error shows it, and its place is known.
+//! `Deserialize` of [`Secret`]: no error shows the value, and its key is recorded.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use crate::value::secret::{self, SECRET_NAME, Secret, buffered};
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Secret<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        secret::note_read();
+        secret::record_read();
         deserializer.deserialize_newtype_struct(SECRET_NAME, SecretVisitor(PhantomData))
     }
 }
@@ -25,21 +25,23 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for SecretVisitor<T> {
         f.write_str("a secret")
     }
 
-    /// Any other deserializer, and serde's own buffer, would quote the value in its error.
+    /// Any other deserializer, such as serde's buffer. Its errors would quote the value.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Secret<T>, D::Error> {
-        let unread = || D::Error::custom("a secret that cannot be read");
+        let unreadable = || D::Error::custom("a secret that cannot be read");
         if buffered::is_recording() && inner.is_human_readable() {
             let value = Value::deserialize(inner);
             buffered::record(value.as_ref().ok());
-            let value = value.map_err(|_| unread())?;
+            let value = value.map_err(|_| unreadable())?;
             return decode::read_bare(&value)
                 .map(Secret::new)
-                .ok_or_else(unread);
+                .ok_or_else(unreadable);
         }
-        T::deserialize(inner).map(Secret::new).map_err(|_| unread())
+        T::deserialize(inner)
+            .map(Secret::new)
+            .map_err(|_| unreadable())
     }
 
-    /// The deserializer of this crate comes this way: it masks by itself and knows more.
+    /// The deserializer of this crate, which masks its own errors.
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Secret<T>, A::Error> {
         match items.next_element()? {
             Some(value) => Ok(Secret::new(value)),

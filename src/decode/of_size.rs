@@ -1,4 +1,4 @@
-//! How a [`ByteSize`] is read: from text with a unit, or from a number of bytes.
+//! `Deserialize` of [`ByteSize`]: from text with a unit, or from a number of bytes.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl<'de> Deserialize<'de> for ByteSize {
 }
 
 struct SizeVisitor {
-    /// Whether floats are refused: then the integer that was written comes instead.
+    /// Whether floats are rejected: then the search tries the integer that was written.
     is_exact: bool,
 }
 
@@ -26,7 +26,7 @@ impl<'de> Visitor<'de> for SizeVisitor {
         f.write_str("a size such as `10 MiB`")
     }
 
-    /// Any other deserializer says by itself whether there is text or a number.
+    /// A deserializer visits text or a number, whatever it has.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<ByteSize, D::Error> {
         let is_exact = is_buffer::<D>();
         inner.deserialize_any(SizeVisitor { is_exact })
@@ -37,10 +37,10 @@ impl<'de> Visitor<'de> for SizeVisitor {
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<ByteSize, E> {
-        let refused = |_| E::invalid_value(Unexpected::Signed(value), &self);
+        let invalid = |_| E::invalid_value(Unexpected::Signed(value), &self);
         u64::try_from(value)
             .map(ByteSize::from_bytes)
-            .map_err(refused)
+            .map_err(invalid)
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<ByteSize, E> {
@@ -59,16 +59,15 @@ impl<'de> Visitor<'de> for SizeVisitor {
     }
 }
 
-/// The number that text spells in any base, if 64 bits hold it.
+/// The number of a text in any base, if 64 bits hold it.
 fn natural(text: &str) -> Option<u64> {
-    match text::whole(text) {
-        Ok(text::Whole::Signed(number)) => u64::try_from(number).ok(),
+    match text::integer(text) {
+        Ok(text::AnyInteger::Signed(number)) => u64::try_from(number).ok(),
         _ => None,
     }
 }
 
-/// Whether a deserializer is the buffer of serde, filled by this crate. If its name does not say so, it
-/// is taken for that of another crate.
+/// Whether a deserializer is serde's buffer, filled by this crate, by the name of its error type.
 fn is_buffer<D>() -> bool {
     let errors = std::any::type_name::<fault::Fault>();
     std::any::type_name::<D>().contains(errors)

@@ -1,4 +1,4 @@
-//! What text means: numbers, booleans, lists and pairs.
+//! Reads text as numbers, booleans, lists and pairs.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -6,17 +6,17 @@ use std::collections::HashSet;
 use crate::decode::braces::{self, MANY_TABLES, MANY_VALUES};
 use crate::value::key::{MAX_TABLES, MAX_VALUES};
 
-/// An integer of any size that a target may ask for.
+/// An integer of any type.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Whole {
+pub(super) enum AnyInteger {
     Signed(i128),
     /// Above `i128::MAX`.
     Huge(u128),
 }
 
-/// Why text is not the number that was asked for.
+/// Why a text is not the expected number.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum NumberFault {
+pub(super) enum NumberError {
     Empty,
     Malformed,
     Range,
@@ -24,11 +24,11 @@ pub(super) enum NumberFault {
 }
 
 /// Reads an integer: surrounding space, a sign, `0x` `0o` `0b`, and `_` between digits.
-pub(super) fn whole(text: &str) -> Result<Whole, NumberFault> {
+pub(super) fn integer(text: &str) -> Result<AnyInteger, NumberError> {
     let text = text.trim();
     let bytes = text.as_bytes();
     let (negative, digits) = match bytes {
-        [] => return Err(NumberFault::Empty),
+        [] => return Err(NumberError::Empty),
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
         all => (false, all),
@@ -41,17 +41,19 @@ pub(super) fn whole(text: &str) -> Result<Whole, NumberFault> {
     };
     // Fifteen digits of any base fit 60 bits, and 64-bit steps are much cheaper.
     let magnitude = if digits.len() <= 15 {
-        u128::from(short_digits(digits, radix).ok_or(NumberFault::Malformed)?)
+        u128::from(short_digits(digits, radix).ok_or(NumberError::Malformed)?)
     } else {
         long_digits(digits, radix)?
     };
     if !negative {
-        return Ok(i128::try_from(magnitude).map_or(Whole::Huge(magnitude), Whole::Signed));
+        return Ok(
+            i128::try_from(magnitude).map_or(AnyInteger::Huge(magnitude), AnyInteger::Signed)
+        );
     }
     0i128
         .checked_sub_unsigned(magnitude)
-        .map(Whole::Signed)
-        .ok_or(NumberFault::Range)
+        .map(AnyInteger::Signed)
+        .ok_or(NumberError::Range)
 }
 
 fn digit(byte: u8, radix: u32) -> Option<u32> {
@@ -72,14 +74,14 @@ fn short_digits(digits: &[u8], radix: u32) -> Option<u64> {
     after_digit.then_some(value)
 }
 
-fn long_digits(digits: &[u8], radix: u32) -> Result<u128, NumberFault> {
+fn long_digits(digits: &[u8], radix: u32) -> Result<u128, NumberError> {
     let mut value = Some(0u128);
     let mut after_digit = false;
     for &byte in digits {
         if byte == b'_' && after_digit {
             after_digit = false;
         } else {
-            let digit = digit(byte, radix).ok_or(NumberFault::Malformed)?;
+            let digit = digit(byte, radix).ok_or(NumberError::Malformed)?;
             value = value
                 .and_then(|v| v.checked_mul(u128::from(radix)))
                 .and_then(|v| v.checked_add(u128::from(digit)));
@@ -87,12 +89,12 @@ fn long_digits(digits: &[u8], radix: u32) -> Result<u128, NumberFault> {
         }
     }
     if !after_digit {
-        return Err(NumberFault::Malformed);
+        return Err(NumberError::Malformed);
     }
-    value.ok_or(NumberFault::Range)
+    value.ok_or(NumberError::Range)
 }
 
-/// The two float types, as far as reading them goes.
+/// The two float types.
 pub(super) trait Float: Copy + PartialEq + std::str::FromStr {
     fn of_i128(value: i128) -> Option<Self>;
     fn of_u128(value: u128) -> Option<Self>;
@@ -120,7 +122,7 @@ macro_rules! float {
             fn of_f64(value: f64) -> Option<Self> {
                 let mut float = value as $t;
                 if value.is_finite() && f64::from(float) != value {
-                    // Rounded once, as the text of this number is.
+                    // Parsing the text rounds only once.
                     float = format!("{value:?}").parse().ok()?;
                 }
                 let overflows = value.is_finite() && !float.is_finite();
@@ -138,27 +140,27 @@ float!(f32);
 float!(f64);
 
 /// Reads a float. Text of an integer must be exact, as a typed integer must.
-pub(super) fn float<F: Float>(text: &str) -> Result<F, NumberFault> {
+pub(super) fn float<F: Float>(text: &str) -> Result<F, NumberError> {
     let text = text.trim();
     if matches!(text, "nan" | "inf" | "-inf") {
-        return text.parse().map_err(|_| NumberFault::Malformed);
+        return text.parse().map_err(|_| NumberError::Malformed);
     }
-    match whole(text) {
-        Ok(Whole::Signed(value)) => return F::of_i128(value).ok_or(NumberFault::Inexact),
-        Ok(Whole::Huge(value)) => return F::of_u128(value).ok_or(NumberFault::Inexact),
-        Err(NumberFault::Malformed) => {}
+    match integer(text) {
+        Ok(AnyInteger::Signed(value)) => return F::of_i128(value).ok_or(NumberError::Inexact),
+        Ok(AnyInteger::Huge(value)) => return F::of_u128(value).ok_or(NumberError::Inexact),
+        Err(NumberError::Malformed) => {}
         Err(fault) => return Err(fault),
     }
     let known = |b: u8| b.is_ascii_digit() || matches!(b, b'.' | b'+' | b'-' | b'e' | b'E' | b'_');
     if !text.bytes().all(known) {
-        return Err(NumberFault::Malformed);
+        return Err(NumberError::Malformed);
     }
-    let plain = without_separators(text).ok_or(NumberFault::Malformed)?;
-    let value: F = plain.parse().map_err(|_| NumberFault::Malformed)?;
+    let plain = without_separators(text).ok_or(NumberError::Malformed)?;
+    let value: F = plain.parse().map_err(|_| NumberError::Malformed)?;
     let mantissa = plain.split(['e', 'E']).next().unwrap_or_default();
     let vanished = value == F::ZERO && mantissa.bytes().any(|b| matches!(b, b'1'..=b'9'));
     if !value.finite() || vanished {
-        return Err(NumberFault::Range);
+        return Err(NumberError::Range);
     }
     Ok(value)
 }
@@ -211,7 +213,7 @@ pub(super) fn items(text: &str) -> Result<Vec<Cow<'_, str>>, &'static str> {
     Ok(items)
 }
 
-/// What text should look like that is to be a table.
+/// The detail of a text that is no table.
 pub(super) const NO_TABLE: &str =
     "not a table: write `a=1, b=2`, `{a = 1, b = 2}` or JSON such as `{\"a\": 1}`";
 
@@ -230,7 +232,7 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
         if stop != Some(b'=') {
             return Err(NO_TABLE);
         }
-        // What is no name: the text is of another form, and is cut in the wrong places.
+        // A name has none of these: the text has another form, and is split in the wrong places.
         if name.contains(['{', '}', '[', ']', '"', '?', '\n', '\r']) || name.contains("://") {
             return Err(NO_TABLE);
         }
@@ -295,7 +297,7 @@ fn begins_entry(text: &str, signs: &[char]) -> bool {
     if sign == '=' {
         return is_named && !after.starts_with('=');
     }
-    // A time, an address, a path of Windows and a path of Rust.
+    // Behind `:`, these are a time, an address, a Windows path or a Rust path.
     let is_word = !name.starts_with(|c: char| c.is_ascii_digit());
     is_named && is_word && !after.starts_with(['/', '\\', ':'])
 }
@@ -315,7 +317,7 @@ fn unbracketed(text: &str) -> Result<&str, &'static str> {
     })
 }
 
-/// Where the bracket or brace that `text` begins with is closed.
+/// The position at which the bracket or brace at the start of a text is closed.
 fn closing(text: &[u8]) -> Option<usize> {
     let mut depth = 0usize;
     let mut braces = 0usize;
@@ -350,7 +352,7 @@ fn closing(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// Cuts text at separators that stand outside of quotes and brackets.
+/// Splits text at separators outside of quotes and brackets.
 struct Pieces<'a> {
     rest: &'a str,
 }
@@ -396,7 +398,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Reads up to the closing quote: what stands inside, and what stands behind.
+/// Reads up to the closing quote; returns the text inside and the text behind.
 fn unquote(text: &str, quote: u8) -> Result<(Cow<'_, str>, &str), &'static str> {
     let quote = char::from(quote);
     let mut owned = String::new();

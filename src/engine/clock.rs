@@ -7,13 +7,13 @@ use crate::sync::lock::{Condvar, MutexGuard};
 /// A monotonic clock: wall clocks are for display only.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-util"))]
     fake: Option<std::sync::Arc<Fake>>,
 }
 
 impl Clock {
     pub(crate) fn now(&self) -> Instant {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "test-util"))]
         if let Some(fake) = &self.fake {
             return fake.now();
         }
@@ -22,7 +22,7 @@ impl Clock {
 
     /// A thread that goes by this clock is about to begin: a test's clock waits for it.
     pub(crate) fn expect_thread(&self) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "test-util"))]
         if let Some(fake) = &self.fake {
             fake.expect_thread();
         }
@@ -30,37 +30,37 @@ impl Clock {
 
     /// That thread has begun.
     pub(crate) fn thread_begins(&self) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "test-util"))]
         if let Some(fake) = &self.fake {
             fake.thread_begins();
         }
     }
 
-    /// Waits for the bell, at the longest until a moment; may wake for nothing.
+    /// Waits for a notification, at the longest until a moment; may wake for nothing.
     pub(crate) fn wait<T>(
         &self,
-        bell: &Condvar,
-        held: &mut MutexGuard<'_, T>,
+        condvar: &Condvar,
+        guard: &mut MutexGuard<'_, T>,
         until: Option<Instant>,
     ) {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "test-util"))]
         if let Some(fake) = &self.fake {
-            fake.wait(bell, held);
+            fake.wait(condvar, guard);
             return;
         }
         match until {
             Some(until) => {
-                let _ = bell.wait_until(held, until);
+                let _ = condvar.wait_until(guard, until);
             }
-            None => bell.wait(held),
+            None => condvar.wait(guard),
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-util"))]
 pub(crate) use fake::Fake;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-util"))]
 mod fake {
     use std::cell::Cell;
     use std::collections::HashMap;
@@ -76,14 +76,14 @@ mod fake {
 
     thread_local! {
         /// What this thread knows of the time.
-        static TOLD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+        static KNOWN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
-    /// A clock that stands still until it is told to go on.
+    /// A clock that stands still until a test advances it.
     #[derive(Debug)]
     pub(crate) struct Fake {
         began: Instant,
-        gone: Mutex<Duration>,
+        elapsed: Mutex<Duration>,
         threads: Mutex<HashMap<ThreadId, Doing>>,
         /// How many were started and have not begun.
         expected: Mutex<usize>,
@@ -103,7 +103,7 @@ mod fake {
         pub(crate) fn new() -> (Arc<Self>, Clock) {
             let fake = Arc::new(Self {
                 began: Instant::now(),
-                gone: Mutex::default(),
+                elapsed: Mutex::default(),
                 threads: Mutex::default(),
                 expected: Mutex::default(),
             });
@@ -114,13 +114,13 @@ mod fake {
         }
 
         pub(crate) fn now(&self) -> Instant {
-            let gone = *self.gone.lock();
-            TOLD.set(gone);
-            self.began + gone
+            let elapsed = *self.elapsed.lock();
+            KNOWN.set(elapsed);
+            self.began + elapsed
         }
 
         pub(crate) fn advance(&self, by: Duration) {
-            *self.gone.lock() += by;
+            *self.elapsed.lock() += by;
         }
 
         pub(super) fn expect_thread(&self) {
@@ -135,19 +135,19 @@ mod fake {
             *expected = expected.saturating_sub(1);
         }
 
-        pub(super) fn wait<T>(&self, bell: &Condvar, held: &mut MutexGuard<'_, T>) {
+        pub(super) fn wait<T>(&self, condvar: &Condvar, guard: &mut MutexGuard<'_, T>) {
             let me = thread::current().id();
-            self.threads.lock().insert(me, Doing::Waits(TOLD.get()));
-            // A fake clock rings no bells, so look often.
-            bell.wait_for(held, Duration::from_millis(1));
-            TOLD.set(*self.gone.lock());
+            self.threads.lock().insert(me, Doing::Waits(KNOWN.get()));
+            // A fake clock notifies nobody, so look often.
+            condvar.wait_for(guard, Duration::from_millis(1));
+            KNOWN.set(*self.elapsed.lock());
             self.threads.lock().insert(me, Doing::Works);
         }
 
         /// Lets every thread that waits notice what time it is, and do what is to be done then.
-        pub(crate) fn settle(&self) {
+        pub(crate) fn catch_up(&self) {
             let begun = Instant::now();
-            let gone = *self.gone.lock();
+            let elapsed = *self.elapsed.lock();
             loop {
                 {
                     let mut threads = self.threads.lock();
@@ -158,11 +158,11 @@ mod fake {
                         }
                     }
                     let knows = |doing: &Doing| match doing {
-                        Doing::Waits(told) => *told == gone,
+                        Doing::Waits(known) => *known == elapsed,
                         Doing::Works => false,
                         Doing::IsAway => true,
                     };
-                    // One that waits has no say in how long that takes.
+                    // A thread that hangs bounds the wait.
                     let late = begun.elapsed() > Duration::from_secs(10);
                     let here = *self.expected.lock() == 0;
                     if late || here && threads.values().all(knows) {

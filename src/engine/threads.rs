@@ -22,7 +22,7 @@ struct Inner {
     ended: Condvar,
 }
 
-/// Tells the group that a thread is about to end, however it does.
+/// Notifies the group that a thread is about to end, for whatever reason.
 struct Exit(Arc<Inner>);
 
 impl Drop for Exit {
@@ -33,7 +33,7 @@ impl Drop for Exit {
 }
 
 impl Threads {
-    /// Starts a thread, or says why the system refused.
+    /// Starts a thread, or returns why the system cannot.
     pub(crate) fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let exit = Exit(Arc::clone(&self.0));
         let run = move || {
@@ -96,7 +96,7 @@ impl Threads {
                 handles.clear();
                 return;
             }
-            // A thread tells just before it ends, so look again shortly after.
+            // A thread notifies just before it ends, so look again shortly after.
             self.0
                 .ended
                 .wait_for(&mut handles, (until - now).min(Duration::from_millis(1)));

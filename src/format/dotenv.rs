@@ -423,7 +423,8 @@ fn key(name: &str) -> Result<Key, Error> {
     let valid = first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && letters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
     if !valid {
-        let detail = "not the name of a variable: letters, digits, `_` and `.`, no digit first";
+        let detail =
+            "not the name of a variable; expected letters, digits, `_` and `.`, and no digit first";
         return Err(Error::new(ErrorKind::InvalidKey, detail));
     }
     let Some(segments) = env_name_to_key(name) else {

@@ -189,7 +189,7 @@ impl Format {
         };
         match extension.and_then(feature_of) {
             Some(feature) => format!("its format needs the feature `{feature}` of liveprops"),
-            None => "no format is known for its name; name one by `format`".to_owned(),
+            None => "no format is known for its name; set one with `format`".to_owned(),
         }
     }
 

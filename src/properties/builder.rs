@@ -1,65 +1,70 @@
-//! Builds [`Properties`]: starts the sources, waits for their first values, commits them as one.
+//! Builds [`Properties`](crate::Properties): the sources, and the rules for all of them.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::clock::Clock;
-use crate::engine::commit::candidate::{Rules, TreeValidator};
-use crate::engine::commit::pins::{BOOTSTRAP_RANK, DEFAULT_RANK, reserved};
-use crate::engine::core::Engine;
+use crate::engine::commit::bootstrap::reserved;
+use crate::engine::commit::rules::TreeValidator;
 use crate::engine::health::SourceEvent;
-use crate::error::{Error, ErrorKind};
-use crate::properties::start::{Limits, Loaded, Started, after, layer};
-use crate::properties::{Owner, Properties};
+#[cfg(feature = "test-util")]
+use crate::engine::manual_clock::ManualClock;
+use crate::error::Error;
+#[cfg(doc)]
+use crate::error::ErrorKind;
+#[cfg(doc)]
+use crate::properties::Properties;
 use crate::schema::Schema;
 use crate::source::Source;
 use crate::sync::discard::{Contained, Discard};
-use crate::tree::layer::Layer;
+use crate::tree::layer::{BOOTSTRAP_RANK, Layer};
 use crate::tree::snapshot::Snapshot;
-use crate::tree::usage::Usage;
 use crate::value::Value;
-use crate::value::document::Document;
 use crate::value::key::Key;
-use crate::value::origin::Origin;
-use crate::value::secret::Secrets;
 
-/// The rank of the layer that [`Properties::set`] writes to: stronger than any but what only the
-/// start sets.
-const OVERRIDE_RANK: i32 = BOOTSTRAP_RANK + 1;
-
-/// How long the builder waits for the first load of all sources.
+/// The default of [`Builder::load_timeout`].
 pub(super) const DEFAULT_LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How late a change may be seen at the worst.
+/// The default of [`Builder::max_propagation`].
 const MAX_PROPAGATION: Duration = Duration::from_secs(10);
 
 /// Builds [`Properties`]: sources from the weakest to the strongest, and rules for all of them.
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let props = Properties::builder()
+///     .default("qps", 10)                      // the weakest layer
+///     .source(Memory::from([("qps", 100)]))
+///     .source(Memory::from([("qps", 500)]))    // overrides the source before it
+///     .build()?;
+/// assert_eq!(props.get::<u32>("qps")?, 500);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
-    sources: Vec<(Layer, Discard<Box<dyn Source>>)>,
-    restart_required: Vec<Result<Key, Error>>,
-    history: usize,
-    defaults: Document,
-    append: Vec<Result<Key, Error>>,
-    secrets: Vec<Result<Key, Error>>,
-    not_secrets: Vec<Result<Key, Error>>,
-    validators: Vec<TreeValidator>,
-    schema: Option<Schema>,
-    tracks_usage: bool,
-    keeps_unresolved: bool,
-    inline: bool,
-    timeout: Duration,
-    faults: Vec<Error>,
-    events: Vec<EventCallback>,
-    max_propagation: Duration,
-    clock: Clock,
-    state_dir: Option<PathBuf>,
+    pub(super) sources: Vec<(Layer, Discard<Box<dyn Source>>)>,
+    pub(super) restart_required: Vec<Result<Key, Error>>,
+    pub(super) history: usize,
+    pub(super) defaults: Vec<(Result<Key, Error>, Value)>,
+    pub(super) append: Vec<Result<Key, Error>>,
+    pub(super) secrets: Vec<Result<Key, Error>>,
+    pub(super) not_secrets: Vec<Result<Key, Error>>,
+    pub(super) validators: Vec<TreeValidator>,
+    pub(super) schema: Option<Schema>,
+    pub(super) tracks_usage: bool,
+    pub(super) keeps_unresolved: bool,
+    pub(super) inline: bool,
+    pub(super) timeout: Duration,
+    pub(super) faults: Vec<Error>,
+    pub(super) events: Vec<EventCallback>,
+    pub(super) max_propagation: Duration,
+    pub(super) clock: Clock,
+    pub(super) state_dir: Option<PathBuf>,
 }
 
-/// Hears of what happens to the sources.
+/// Gets the events of all sources.
 type EventCallback = Box<dyn FnMut(&SourceEvent) + Send>;
 
 impl Builder {
@@ -68,7 +73,7 @@ impl Builder {
             sources: Vec::new(),
             restart_required: Vec::new(),
             history: 0,
-            defaults: Document::new(),
+            defaults: Vec::new(),
             append: Vec::new(),
             secrets: Vec::new(),
             not_secrets: Vec::new(),
@@ -91,8 +96,8 @@ impl Builder {
         self.source_in(Layer::new("sources", Layer::RANK), source)
     }
 
-    /// Adds a source in a layer: the layer with the lower rank wins, and within a rank the source
-    /// added later.
+    /// Adds a source in a layer. The higher rank wins, and within one rank the source that was added
+    /// later.
     ///
     /// The rank of [bootstrap sources](Self::bootstrap) is reserved: their layer is an error in
     /// [`build`](Self::build).
@@ -104,11 +109,12 @@ impl Builder {
         self
     }
 
-    /// Adds a source whose values are fixed from the start on: it is loaded once, it is stronger than
-    /// all others, and what they, or the program itself, say of its keys is ignored and reported.
+    /// Adds a source whose values are fixed from the start on. It is loaded once, and it is stronger
+    /// than all others: values that these, or the program itself, have for its keys are ignored and
+    /// reported.
     ///
-    /// For what a program needs to reach its other sources, such as the address of a store, which the
-    /// store must not be able to change. Several of them override each other in their order.
+    /// It is for values that a program needs to reach its other sources, such as the address of a store,
+    /// which the store must not be able to change. A later bootstrap source overrides an earlier one.
     ///
     /// References and contextual values of these sources are resolved once, by the values that all
     /// sources have at the start. Their lists are [joined](Self::append) among bootstrap sources only.
@@ -135,25 +141,24 @@ impl Builder {
         self
     }
 
-    /// Has a key, and all below it, keep the value it has at the start: a change of it waits for the
-    /// program to be restarted, see
-    /// [`Health::pending_restart`](crate::health::Health::pending_restart).
+    /// Keeps the value that a key, and all below it, has at the start. A change waits for the next
+    /// start; see [`Health::pending_restart`](crate::health::Health::pending_restart).
     ///
     /// A list changes as a whole: a key that names an item of a list, such as `listen.0.port`, has
     /// the whole list wait. A key whose reference is broken at the start has no value to keep, and
     /// neither has a contextual value without a matching case.
     ///
-    /// For what a program reads once, such as the port it listens on. A
-    /// [`RestartRequired`](crate::health::SourceEventKind::RestartRequired) event tells of each new
+    /// It is for values that a program reads once, such as the port it listens on. A
+    /// [`RestartRequired`](crate::health::SourceEventKind::RestartRequired) event reports each new
     /// value, so that the program can end itself when that suits it.
     pub fn restart_required(mut self, key: &str) -> Self {
         self.restart_required.push(Key::parse(key));
         self
     }
 
-    /// How many generations before the one in force are kept, for
-    /// [`Properties::history`] and [`Properties::rollback_to`]. The default is 0. A start without
-    /// values is generation 0, and is kept as any other.
+    /// Keeps this many generations before the one in force, for [`Properties::history`] and
+    /// [`Properties::rollback_to`]. The default is 0. A start without values is generation 0, and is
+    /// kept as any other.
     ///
     /// Generations share what they have in common, so one costs what it changed.
     pub fn history(mut self, generations: usize) -> Self {
@@ -168,14 +173,18 @@ impl Builder {
             .fold(self, |builder, source| builder.source(source))
     }
 
-    /// Sets the value a key has while no source defines it.
+    /// Sets the value that a key has while no source defines it.
     ///
-    /// Defaults are the weakest layer. At a key that is given to [`append`](Self::append), a default
-    /// list is joined with the lists of the sources, as their first part.
+    /// Defaults are in the weakest layer: every source overrides them, and the
+    /// [default of a handle](crate::property::PropertyBuilder::default) does not count while they are
+    /// there. At a key that is given to [`append`](Self::append), a default list is joined with the
+    /// lists of the sources, as their first part.
+    ///
+    /// A key that the [schema](Self::schema) declares gets its default there, by
+    /// [`Declaration::default`](crate::schema::Declaration::default): [`build`](Self::build) returns
+    /// [`ErrorKind::InvalidKey`] if it is also given here.
     pub fn default(mut self, key: &str, value: impl Into<Value>) -> Self {
-        if let Err(error) = self.defaults.set(key, value, Origin::new("default", "")) {
-            self.faults.push(error);
-        }
+        self.defaults.push((Key::parse(key), value.into()));
         self
     }
 
@@ -183,8 +192,8 @@ impl Builder {
     /// `http://${host}` while no layer defines `host`.
     ///
     /// Without this, an unresolved reference is an error of the keys that refer to it
-    /// ([`ErrorKind::Reference`](crate::ErrorKind::Reference)). For values whose references another
-    /// program resolves. If no value of a source has references,
+    /// ([`ErrorKind::Reference`](crate::ErrorKind::Reference)). It is for values whose references
+    /// another program resolves. If no value of a source has references,
     /// [`Policy::without_references`](crate::Policy::without_references) of that source is the better
     /// choice.
     ///
@@ -219,23 +228,26 @@ impl Builder {
         self
     }
 
-    /// Never shows the values of a key and of all keys below it.
+    /// Masks the values of a key and of all keys below it, in every output.
     ///
     /// Keys that look like secrets, such as `db.password`, and keys read as
     /// [`Secret`](crate::Secret) are masked without being named here. A key that is named here is
     /// secret, even if it or a key above it is given to [`not_secret`](Self::not_secret).
+    ///
+    /// A key that the [schema](Self::schema) declares is marked there, by
+    /// [`Declaration::secret`](crate::schema::Declaration::secret): [`build`](Self::build) returns
+    /// [`ErrorKind::InvalidKey`] if it is also given here. A key above declared keys may be given here.
     pub fn secret(mut self, key: &str) -> Self {
         self.secrets.push(Key::parse(key));
         self
     }
 
-    /// Shows a key that looks like a secret and is none, and keeps it in the
-    /// [cache](crate::source::Cached).
+    /// Shows a key that only looks like a secret, and keeps it in the [cache](crate::source::Cached).
     ///
-    /// Neither the key's name nor the form of a value at the key or below it counts any more. Of a key
-    /// below it only the names from there on count: after `not_secret("auth")`, `auth.server` is shown,
-    /// and `auth.password` is not. The same holds for the items of a list and the entries of a table
-    /// that stand in the value of the key itself. A key that is read as a [`Secret`](crate::Secret) stays one.
+    /// Neither the name of the key nor the form of its values counts any more. Of a key below it only
+    /// the names from there on count: after `not_secret("auth")`, `auth.server` is shown, and
+    /// `auth.password` is not. The same holds for the items and entries in the value of the key. A key
+    /// that is read as a [`Secret`](crate::Secret) stays secret.
     ///
     /// ```
     /// use liveprops::{Properties, sources::Memory};
@@ -253,10 +265,13 @@ impl Builder {
         self
     }
 
-    /// Adds a rule for the tree as a whole: an update after which `check` fails is refused, and
-    /// the reason it returns is reported, with `******` in place of each known secret. It sees the candidate, so it can compare keys of several
-    /// sources. An unresolved reference is accepted unless `check` rejects the error that reading the
-    /// key returns.
+    /// Rejects updates that lead to a tree for which `validator` returns an error. It gets the tree as
+    /// it would be, so it can compare keys of several sources.
+    ///
+    /// The returned text is the reason in the reported error, with `******` in place of each known
+    /// secret. An unresolved reference is accepted unless `validator` returns the error of reading its
+    /// key. A validator runs inside the commit; see
+    /// [`Properties`](crate::Properties#inside-validators-and-decoders). Its panic rejects the update.
     ///
     /// ```
     /// use liveprops::{Properties, sources::Memory};
@@ -277,17 +292,17 @@ impl Builder {
     /// ```
     pub fn validate(
         mut self,
-        check: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
+        validator: impl Fn(&Snapshot) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        self.validators.push(Contained::new(Box::new(check)));
+        self.validators.push(Contained::new(Box::new(validator)));
         self
     }
 
-    /// Declares keys: what they are, what they may be and what they must not lack; see
-    /// [`Schema`]. A second schema adds to the first.
+    /// Declares keys with their types, rules and defaults; see [`Schema`]. A second schema adds to the
+    /// first.
     ///
-    /// What breaks the schema in the first load is told by [`build`](Self::build), all at once;
-    /// later an update that breaks it is refused as by a validator, and the old values stay.
+    /// [`build`](Self::build) reports everything that breaks the schema in the first load. Later an
+    /// update that breaks it is rejected as by a validator, and the old values stay.
     pub fn schema(mut self, schema: Schema) -> Self {
         self.schema = Some(match self.schema.take() {
             Some(first) => first.and(schema),
@@ -296,65 +311,64 @@ impl Builder {
         self
     }
 
-    /// Notes which keys are read, for [`Properties::unused_keys`]. Reading by name is slower then,
+    /// Records which keys are read, for [`Properties::unused_keys`]. Reading by name is slower then,
     /// about as slow as a search in a map behind a lock; reading a handle is not.
     pub fn track_usage(mut self) -> Self {
         self.tracks_usage = true;
         self
     }
 
-    /// Runs callbacks on the thread that commits in place of threads of their own. For tests, and
-    /// for callbacks that are short and must not wait for a thread.
+    /// Runs callbacks on the thread that commits, not on threads of their own. It is for tests, and for
+    /// short callbacks that must not wait for a thread.
     ///
-    /// A change that a source brings is committed on the thread of that source, which does nothing
-    /// else while a callback runs: in there, [`Properties::refresh_now`] of that source is refused.
+    /// The thread of a source commits its changes, and does nothing else while a callback runs. In that
+    /// callback, [`Properties::refresh_now`] of the source returns [`ErrorKind::Reentrant`].
     ///
-    /// While one thread commits at a time, they have run when its call returns. Of several that
-    /// commit at once, one may commit and call back for the others. What is told without a commit,
-    /// such as that a source hangs, may be told on another thread.
+    /// While one thread commits at a time, its callbacks have run when its call returns. Of several
+    /// threads that commit at once, one may commit and run the callbacks for the others. An event without
+    /// a commit, such as that a source hangs, may be reported on another thread.
     pub fn inline_callbacks(mut self) -> Self {
         self.inline = true;
         self
     }
 
-    /// Calls `callback` with what happens to the sources from their first load on, for as long as
-    /// the properties live; see [`Properties::on_source_event`].
+    /// Calls `callback` with the events of all sources from their first load on, for as long as the
+    /// properties live; see [`Properties::on_source_event`].
     pub fn on_source_event(mut self, callback: impl FnMut(&SourceEvent) + Send + 'static) -> Self {
         self.events.push(Box::new(callback));
         self
     }
 
-    /// How long [`build`](Self::build) waits for the first load of all sources together. The
-    /// default is 10 seconds. A source whose policy says how long it is waited for has that time
-    /// instead, unless the start fails anyhow.
+    /// Limits how long [`build`](Self::build) waits for the first load of all sources together. The
+    /// default is 10 seconds. A source with a time of its own in its [`Policy`](crate::Policy) has that
+    /// time instead, unless the start fails for another reason.
     pub fn load_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How late a change may be seen at the worst while its source answers; see
+    /// Limits how late a change may be seen while its source answers; see
     /// [`Timing::worst_case_latency`](crate::source::Timing::worst_case_latency). The default is 10 seconds.
     ///
-    /// A source whose interval, settling and timeouts add up to more is refused by
-    /// [`build`](Self::build), with the sum in the message; one that is loaded once or only on
-    /// request is not.
+    /// [`build`](Self::build) rejects a source whose interval, debounce and timeouts add up to more, with
+    /// the sum in the message. It accepts one that is loaded once or only on request.
     pub fn max_propagation(mut self, time: Duration) -> Self {
         self.max_propagation = time;
         self
     }
 
-    /// The directory in which the newest accepted values of each source are kept whose policy says
-    /// [`cached`](crate::Policy::cached), a file a source. It is made, for the user of the process
-    /// alone, when it is not there; several processes may share it.
+    /// Sets the directory for the newest accepted values of each [cached](crate::Policy::cached)
+    /// source, one file for each. The builder creates the directory, for the user of the process alone.
+    /// Several processes may share it.
     ///
-    /// It also holds what was [rolled back to](Properties::rollback_to). Processes that share it
-    /// should therefore be those of one program: a roll-back in one is that of the others when they
-    /// start anew.
+    /// It also holds the tree of a [roll-back](Properties::rollback_to). Processes that share it should
+    /// therefore be those of one program: a roll-back in one is in force in the others after their next
+    /// start.
     ///
-    /// A start for which a source has no answer uses what is there, says so in
-    /// [`SourceHealth::cached`](crate::health::SourceHealth::cached), and goes on asking. A file
-    /// that cannot be written keeps nothing from working: see
-    /// [`SourceHealth::degraded`](crate::health::SourceHealth::degraded).
+    /// A start without an answer of a source uses its cached values, shows that in
+    /// [`SourceHealth::cached`](crate::health::SourceHealth::cached), and goes on loading. A file that
+    /// cannot be written is reported in
+    /// [`SourceHealth::degraded`](crate::health::SourceHealth::degraded), and has no other effect.
     ///
     /// ```
     /// use liveprops::{Document, Error, ErrorKind, Origin, Properties, Source};
@@ -393,152 +407,17 @@ impl Builder {
         self
     }
 
+    /// Measures pauses and deadlines by a clock that a test moves by hand, in place of the system's.
+    #[cfg(feature = "test-util")]
+    pub fn manual_clock(mut self, clock: &ManualClock) -> Self {
+        self.clock = clock.clock();
+        self
+    }
+
     #[cfg(test)]
     pub(crate) fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
-    }
-
-    /// Loads every source and starts to watch them.
-    ///
-    /// # Blocking
-    ///
-    /// Blocks the calling thread until each source has answered or its time is over. The sources load
-    /// at the same time. A required source has the [`load_timeout`](Self::load_timeout), 10 seconds by
-    /// default. An [optional](crate::source::Policy::optional) source that does not respond costs one
-    /// second, a source with a time of its own in its [`Policy`](crate::source::Policy) that time.
-    ///
-    /// An async program builds before it starts its runtime, or on a thread that may block:
-    ///
-    /// ```no_run
-    /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
-    /// use liveprops::{Properties, sources::Env};
-    ///
-    /// let build = || Properties::builder().source(Env::prefix("APP_")).build();
-    /// let props = tokio::task::spawn_blocking(build).await??;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong at once: each source that cannot be loaded, each malformed key,
-    /// or why the tree is refused.
-    pub fn build(mut self) -> Result<Properties, Error> {
-        let mut faults = self.faults;
-        let mut keys = |keys: Vec<Result<Key, Error>>| -> Vec<Key> {
-            keys.into_iter()
-                .filter_map(|key| key.map_err(|error| faults.push(error)).ok())
-                .collect()
-        };
-        let append: BTreeSet<Key> = keys(self.append).into_iter().collect();
-        let secrets = Secrets::default();
-        secrets.set_plain(keys(self.not_secrets).into_iter().collect());
-        keys(self.secrets)
-            .into_iter()
-            .for_each(|key| secrets.add(key));
-        let mut frozen = keys(self.restart_required);
-        let mut defaults = self.defaults;
-        if let Some(schema) = &mut self.schema {
-            schema.settle(&mut defaults, &secrets, &mut faults);
-            frozen.extend(schema.restart_required().cloned());
-        }
-        if frozen.iter().any(Key::is_root) {
-            let detail = "`restart_required` does not take the whole tree; name the keys that a \
-                          program reads once";
-            faults.push(Error::new(ErrorKind::InvalidKey, detail));
-        }
-        let rules = Rules {
-            append: Arc::new(append),
-            validators: self.validators,
-            secrets,
-            frozen,
-            history: self.history,
-            schema: self.schema,
-            keeps_unresolved: self.keeps_unresolved,
-            usage: self.tracks_usage.then(Arc::<Usage>::default),
-        };
-        let engine = Engine::new(rules, self.inline, self.clock);
-        let _building = engine.begin_building();
-        // From here on an early return ends what was started.
-        let props = Properties(Arc::new(Owner {
-            engine: Arc::clone(&engine),
-            max_propagation: self.max_propagation,
-        }));
-        for callback in self.events {
-            props.on_source_event(callback).detach();
-        }
-        if let Some(dir) = self.state_dir {
-            engine.cache.open(dir);
-            match engine.cache.rolled_back() {
-                Ok(Some(before)) => engine.begin_with(before)?,
-                Ok(None) => {}
-                Err(unusable) => engine.health_registry.note(0, unusable),
-            }
-        }
-        let deadline = after(self.timeout);
-
-        let mut layers = vec![layer(
-            engine.overrides,
-            Layer::with_any_rank("overrides", OVERRIDE_RANK),
-            "overrides",
-        )];
-        if !defaults.is_empty() {
-            let mut layer = layer(
-                engine.new_source(),
-                Layer::with_any_rank("defaults", DEFAULT_RANK),
-                "defaults",
-            );
-            layer.root = defaults.into_parts().0;
-            layers.push(layer);
-        }
-        let limits = Limits {
-            propagation: self.max_propagation,
-            load: self.timeout,
-        };
-        let mut started = Vec::new();
-        for (layer, source) in self.sources {
-            match Started::one(&engine, layer, source, limits) {
-                Ok(source) => started.push(source),
-                Err(error) => faults.push(error),
-            }
-        }
-        // A source that is waited for, however long, comes last: what is wrong with another may
-        // mean that there is nothing to wait for.
-        started.sort_by_key(|source: &Started| source.patience(deadline));
-        let mut follow: Vec<Loaded> = Vec::new();
-        for mut source in started {
-            let doomed = !faults.is_empty();
-            match source
-                .recall(&engine)
-                .and_then(|()| source.finish(deadline, doomed))
-            {
-                Ok(loaded) => follow.push(loaded),
-                Err(error) => faults.push(error),
-            }
-        }
-        follow.sort_by_key(|loaded| loaded.state.id);
-        layers.extend(follow.iter().map(|loaded| loaded.state.clone()));
-        if !faults.is_empty() {
-            return Err(Error::all(faults));
-        }
-        let instead = follow.iter().filter_map(Loaded::instead).collect();
-        let applied = engine.admit(layers, instead).map_err(|error| {
-            let missing = follow.iter().filter_map(Loaded::stood_in_for);
-            Error::all([error].into_iter().chain(missing).collect())
-        })?;
-        let lost: Vec<Error> = follow
-            .iter()
-            .filter_map(|loaded| loaded.lost(&engine, &applied))
-            .collect();
-        if !lost.is_empty() {
-            return Err(Error::all(lost));
-        }
-        for mut loaded in follow {
-            loaded.judged(&engine, &applied);
-            loaded.admitted(&engine, applied.generation, true);
-        }
-        Ok(props)
     }
 }
 

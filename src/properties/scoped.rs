@@ -3,6 +3,8 @@
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::properties::Properties;
 use crate::property::batch::Batch;
 use crate::property::builder::PropertyBuilder;
@@ -14,7 +16,18 @@ use crate::value::key::Key;
 
 /// A view of the keys under a prefix, by their names below it; made by [`Properties::scoped`].
 ///
-/// It reads, writes and subscribes as [`Properties`] does, and holds nothing but the prefix.
+/// It reads, writes and subscribes as [`Properties`] do, and has no state but the prefix.
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let props = Properties::builder().source(Memory::from([("db.pool.max", 10)])).build()?;
+/// let pool = props.scoped("db.pool")?;
+/// assert_eq!(pool.get::<u32>("max")?, 10);
+/// pool.set("max", 20)?;
+/// assert_eq!(props.get::<u32>("db.pool.max")?, 20);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Scoped {
     pub(super) props: Properties,
@@ -35,7 +48,7 @@ impl Scoped {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the prefix is malformed.
+    /// [`ErrorKind::InvalidKey`] if the prefix is malformed.
     pub fn scoped(&self, prefix: &str) -> Result<Scoped, Error> {
         Ok(Scoped {
             props: self.props.clone(),
@@ -43,34 +56,41 @@ impl Scoped {
         })
     }
 
-    /// As [`Properties::get`].
+    /// The current value of a key.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// - [`ErrorKind::NotFound`] if no layer defines the key.
+    /// - [`ErrorKind::Mismatch`] if its value cannot become a `T`.
+    /// - [`ErrorKind::Reference`] if a reference in it, or in a key that it refers to, is unresolved or
+    ///   broken.
+    /// - [`ErrorKind::InvalidKey`] for a malformed key.
     pub fn get<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
         self.props.get(self.full(key)?.as_str())
     }
 
-    /// As [`Properties::get_opt`].
+    /// The current value of a key, or `None` if no layer defines it.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// - [`ErrorKind::Mismatch`] if its value cannot become a `T`.
+    /// - [`ErrorKind::Reference`] if a reference in it, or in a key that it refers to, is unresolved or
+    ///   broken.
+    /// - [`ErrorKind::InvalidKey`] for a malformed key.
     pub fn get_opt<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<Option<T>, Error> {
         self.props.get_opt(self.full(key)?.as_str())
     }
 
-    /// As [`Properties::get_or`].
+    /// The current value of a key, or `default` if no layer defines it, as [`Properties::get_or`].
     pub fn get_or<T: DeserializeOwned + 'static>(&self, key: &str, default: T) -> T {
         match self.full(key) {
             Ok(key) => self.props.get_or(key.as_str(), default),
-            // Let the malformed key be reported as any other bad reading.
+            // A malformed key is reported as any other failed read.
             Err(_) => self.props.get_or(key, default),
         }
     }
 
-    /// As [`Properties::property`].
+    /// Begins a live handle on a key, as [`Properties::property`].
     pub fn property<T: DeserializeOwned + Send + Sync + 'static>(
         &self,
         key: &str,
@@ -78,7 +98,7 @@ impl Scoped {
         PropertyBuilder::new(self.props.host(), self.prefix.clone(), key, false)
     }
 
-    /// As [`Properties::bind`].
+    /// Begins a live handle on a subtree as a struct, as [`Properties::bind`].
     pub fn bind<T: DeserializeOwned + Send + Sync + 'static>(
         &self,
         key: &str,
@@ -86,11 +106,13 @@ impl Scoped {
         PropertyBuilder::new(self.props.host(), self.prefix.clone(), key, true)
     }
 
-    /// As [`Properties::on_change_under`]; the batch names keys in full.
+    /// Calls `callback` once per generation with all its changes under a prefix, as
+    /// [`Properties::on_change_under`]. The batch names keys in full.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// - [`ErrorKind::InvalidKey`] if the prefix is malformed.
+    /// - [`ErrorKind::Reentrant`] inside a validator, and [`ErrorKind::Closed`] in a fork.
     pub fn on_change_under(
         &self,
         prefix: &str,
@@ -99,29 +121,36 @@ impl Scoped {
         self.props.subscribe(self.full(prefix)?, callback)
     }
 
-    /// As [`Properties::explain`].
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if the key is malformed.
-    pub fn explain(&self, key: &str) -> Result<Explanation, Error> {
-        Ok(self.props.explain(self.full(key)?.as_str()))
+    /// Explains a key, as [`Properties::explain`] does; the explanation names it in full.
+    pub fn explain(&self, key: &str) -> Explanation {
+        match self.full(key) {
+            Ok(key) => self.props.explain(key.as_str()),
+            Err(error) => Explanation::of_malformed(&self.props.snapshot().0, key, error),
+        }
     }
 
-    /// As [`Properties::set`].
+    /// Sets a key in the override layer, as [`Properties::set`].
     ///
     /// # Errors
     ///
-    /// As there.
+    /// - [`ErrorKind::InvalidKey`] for a malformed key.
+    /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if a validator, the
+    ///   schema or a live handle does not accept the resulting tree.
+    /// - [`ErrorKind::Loop`] if callbacks trigger each other without end.
+    /// - [`ErrorKind::Reentrant`] inside a validator, and [`ErrorKind::Closed`] in a fork.
     pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<CommitOutcome, Error> {
         self.props.set(self.full(key)?.as_str(), value)
     }
 
-    /// As [`Properties::remove`].
+    /// Removes a key and all below it from the override layer, as [`Properties::remove`].
     ///
     /// # Errors
     ///
-    /// As there.
+    /// - [`ErrorKind::InvalidKey`] for a malformed key.
+    /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if a validator, the
+    ///   schema or a live handle does not accept the resulting tree.
+    /// - [`ErrorKind::Loop`] if callbacks trigger each other without end.
+    /// - [`ErrorKind::Reentrant`] inside a validator, and [`ErrorKind::Closed`] in a fork.
     pub fn remove(&self, key: &str) -> Result<CommitOutcome, Error> {
         self.props.remove(self.full(key)?.as_str())
     }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::cache::{Form, Kept, Unkept};
-use crate::engine::commit::Instead;
-use crate::engine::commit::pins::BOOTSTRAP_RANK;
+use crate::engine::cache::{Form, NotRestored, Restored};
+use crate::engine::commit::fallback::Fallback;
+use crate::engine::commit::removal_guard::Delivery;
 use crate::engine::core::Engine;
-use crate::engine::health::registry::{Answer, Expected, News};
+use crate::engine::health::registry::{Acceptance, Expected, Notices};
 use crate::engine::supervisor::{SourceRunner, Terms, guarded};
 use crate::error::{Error, ErrorKind};
 use crate::source::{CommitOutcome, Masked, Policy, References, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;
-use crate::tree::layer::{Layer, LayerState, SourceId};
+use crate::tree::layer::{BOOTSTRAP_RANK, Layer, LayerState, SourceId};
 use crate::value::document::Report;
 use crate::value::node::Table;
 
@@ -31,7 +31,7 @@ pub(super) fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
         root: Table::default(),
         generation: 0,
         time: SystemTime::UNIX_EPOCH,
-        kept: None,
+        restored: None,
         left_out: Arc::default(),
         is_literal: false,
     }
@@ -49,9 +49,9 @@ pub(super) struct Loaded {
     /// Why it has given none.
     failure: Option<Error>,
     /// What was kept of it on disk and stands in for what it says.
-    kept: Option<Kept>,
+    kept: Option<Restored>,
     /// What was kept of it, in case that what it says is refused.
-    spare: Option<Kept>,
+    spare: Option<Restored>,
     /// Whether it is about to push its first values, and what was kept stands in until then.
     is_awaited: bool,
     /// Why what it said itself is not in force instead.
@@ -84,7 +84,7 @@ impl Loaded {
         let detail = format!("what was kept of it on disk is refused: {refused}");
         let refused = Error::new(refused.kind(), detail).with_source_name(&self.state.name);
         let health_registry = &engine.health_registry;
-        health_registry.unusable(self.runner.id, applied.generation, refused.clone());
+        health_registry.note_unusable(self.runner.id, applied.generation, refused.clone());
         if self.held.is_some() || self.is_awaited {
             // The values of the source are in force instead, or are still to come.
             return None;
@@ -93,15 +93,14 @@ impl Loaded {
         (!self.is_optional()).then(|| Error::all(errors))
     }
 
-    /// What takes the place of its first values if they are refused; nothing if there is no start
-    /// without them.
-    pub(super) fn instead(&self) -> Option<Instead> {
+    /// What replaces its first values if they are rejected; nothing if there is no start without them.
+    pub(super) fn fallback(&self) -> Option<Fallback> {
         let kept = self.spare.as_ref();
         let possible = self.loaded && (kept.is_some() || self.is_optional());
-        possible.then(|| Instead {
+        possible.then(|| Fallback {
             source: self.runner.id,
             root: kept.map(|kept| kept.root.clone()).unwrap_or_default(),
-            kept: kept.map(|kept| kept.confirmed),
+            restored: kept.map(|kept| kept.confirmed),
             left_out: kept
                 .map(|kept| kept.left_out.clone().into())
                 .unwrap_or_default(),
@@ -146,34 +145,38 @@ impl Loaded {
         }
         let arrived = self.loaded && self.has_arrived(engine);
         if let Some(unusable) = self.unusable {
-            engine.health_registry.unusable(id, generation, unusable);
+            engine
+                .health_registry
+                .note_unusable(id, generation, unusable);
         }
         if arrived {
-            engine.cache.heard(id, self.revision.clone());
+            engine.cache.record_update(id, self.revision.clone());
         }
         match self.failure {
             Some(failure) if is_kept(engine, id) => {
                 if let Some(kept) = &self.kept {
                     engine
                         .health_registry
-                        .kept(id, generation, kept, failure.clone());
+                        .record_restored(id, generation, kept, failure.clone());
                 }
                 if let Some(held) = self.held {
-                    engine.show_held(id, generation, held);
+                    engine.report_withheld(id, generation, held);
                 }
             }
             Some(failure) => engine.health_registry.report_error(id, generation, failure),
             None if arrived => {
-                let mut news = News::default();
-                let answer = Answer {
+                let mut notices = Notices::default();
+                let acceptance = Acceptance {
                     generation,
                     changed,
                     problems: self.problems,
                     revision: self.revision,
-                    ..Answer::default()
+                    ..Acceptance::default()
                 };
-                engine.health_registry.answered(&mut news, id, answer);
-                news.tell();
+                engine
+                    .health_registry
+                    .record_accepted(&mut notices, id, acceptance);
+                notices.deliver();
             }
             None => {}
         }
@@ -188,7 +191,7 @@ impl Loaded {
 fn is_kept(engine: &Engine, id: SourceId) -> bool {
     let current = engine.current.full();
     let mut layers = current.layers.iter();
-    layers.any(|layer| layer.id == id && layer.kept.is_some())
+    layers.any(|layer| layer.id == id && layer.restored.is_some())
 }
 
 /// Whether a layer holds nothing.
@@ -203,7 +206,7 @@ pub(super) struct Started {
     pub(super) state: LayerState,
     runner: Arc<SourceRunner>,
     engine: Arc<Engine>,
-    kept: Option<Result<Kept, Unkept>>,
+    kept: Option<Result<Restored, NotRestored>>,
 }
 
 impl Started {
@@ -243,18 +246,21 @@ impl Started {
         };
         engine
             .health_registry
-            .open(id, Arc::clone(&state.name), place, expected);
+            .register(id, Arc::clone(&state.name), place, expected);
         if let Some(guard) = policy.guard {
-            let speaks = matches!(terms.watching, Watching::Stream | Watching::Push);
-            engine.guard(id, guard, !speaks)?;
+            let delivery = match terms.watching {
+                Watching::Stream | Watching::Push => Delivery::Streamed,
+                _ => Delivery::Polled,
+            };
+            engine.guard(id, guard, delivery)?;
         }
         if terms.watching == Watching::Push {
-            engine.arriving(id);
+            engine.delay_updates(id);
         }
         let name = Arc::clone(&state.name);
         let source = Box::new(Masked::new(source.keep(), credentials));
         let runner = engine.supervisor.start(engine, id, name, terms, source);
-        let runner = runner.inspect_err(|_| engine.give_up(id))?;
+        let runner = runner.inspect_err(|_| engine.abandon(id))?;
         Ok(Self {
             state,
             runner,
@@ -277,9 +283,9 @@ impl Started {
         let kept = engine
             .cache
             .add(engine, id, &self.state.name, &cached, form);
-        let kept = kept.inspect_err(|_| engine.give_up(id))?;
+        let kept = kept.inspect_err(|_| engine.abandon(id))?;
         if let Ok(kept) = &kept {
-            engine.known_secrets(&kept.left_out);
+            engine.add_known_secrets(&kept.left_out);
         }
         self.kept = Some(kept);
         Ok(())
@@ -315,14 +321,22 @@ impl Started {
         };
         let (kept, missing) = match kept {
             Some(Ok(kept)) => (Some(kept), None),
-            Some(Err(Unkept::Missing(missing))) => (None, Some(missing)),
-            Some(Err(Unkept::Unusable(unusable))) => {
+            Some(Err(NotRestored::Missing(missing))) => (None, Some(missing)),
+            Some(Err(NotRestored::Unusable(unusable))) => {
                 loaded.unusable = Some(unusable.clone());
                 (None, Some(unusable))
             }
             None => (None, None),
         };
-        let why = |error: Error| Error::all([error].into_iter().chain(missing).collect());
+        let name = Arc::clone(&state.name);
+        let why = |error: Error| {
+            // The error of a user's source need not name the source.
+            let error = match error.origin() {
+                Some(_) => error,
+                None => error.with_source_name(&name),
+            };
+            Error::all([error].into_iter().chain(missing).collect())
+        };
         let first = if !loaded.pushes() {
             let runner = &loaded.runner;
             runner.wait_for_first(deadline, kept.is_some(), doomed)
@@ -345,8 +359,9 @@ impl Started {
                 }
                 // A store that was wiped while nobody looked is believed no sooner than one that is
                 // wiped later.
-                let judge = |kept: &Kept| engine.judge_first(state.id, &kept.root, document.root());
-                loaded.held = kept.as_ref().and_then(|kept| judge(kept).err());
+                let check =
+                    |kept: &Restored| engine.check_first(state.id, &kept.root, document.root());
+                loaded.held = kept.as_ref().and_then(|kept| check(kept).err());
                 loaded.revision = document.revision.clone();
                 let (root, left_out) = document.into_parts();
                 loaded.problems = Some(left_out);
@@ -366,10 +381,10 @@ impl Started {
         loaded.loaded = false;
         loaded.failure = Some(why(failure));
         if let Some(kept) = &kept {
-            let absent = kept.without_secrets().into_iter();
+            let absent = kept.missing_secrets().into_iter();
             let errors = loaded.failure.take().into_iter().chain(absent);
             loaded.failure = Some(Error::all(errors.collect()));
-            (state.root, state.kept) = (kept.root.clone(), Some(kept.confirmed));
+            (state.root, state.restored) = (kept.root.clone(), Some(kept.confirmed));
             state.left_out = kept.left_out.clone().into();
         }
         loaded.kept = kept;

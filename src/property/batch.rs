@@ -1,4 +1,4 @@
-//! All changes of one generation under a prefix, in one call.
+//! Delivers all changes under a prefix as batches.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -16,9 +16,29 @@ use crate::value::secret::Secrets;
 
 /// All keys under a prefix that changed since the call before.
 ///
-/// A subscriber that keeps up gets one batch for each generation. The generations that come while
-/// its callback runs become one batch: the newest snapshot, with the oldest `old` and the newest
-/// `new` of each key. A key that is back where it was is left out.
+/// [`Properties::on_change_under`](crate::Properties::on_change_under) calls its callback with one
+/// batch for each generation. Generations that come while the callback runs become one batch: the
+/// newest snapshot, and of each key the oldest old value and the newest new value. A key that has
+/// its old value again is left out.
+///
+/// ```
+/// use std::sync::mpsc::channel;
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let memory = Memory::from([("http.port", 80), ("http.backlog", 10), ("qps", 1)]);
+/// let props = Properties::builder().source(memory.clone()).inline_callbacks().build()?;
+/// let (report, reports) = channel();
+/// let _subscription = props.on_change_under("http", move |batch| {
+///     let keys: Vec<String> = batch.changes().iter().map(|change| change.key().to_string()).collect();
+///     let port: u16 = batch.snapshot().get("http.port").unwrap();
+///     report.send((keys, port, batch.generation())).unwrap();
+/// })?;
+/// memory.replace([("http.port", 81), ("http.backlog", 20), ("qps", 2)])?;
+/// let (keys, port, generation) = reports.recv().unwrap();
+/// assert_eq!(keys, ["http.backlog", "http.port"]);
+/// assert_eq!((port, generation), (81, props.generation()));
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 pub struct Batch {
     /// The newest generation in the batch.
     generation: u64,
@@ -27,7 +47,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The generation that brought the changes; the newest, if several were merged.
+    /// The generation that brought the changes; the newest one if several were merged.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -37,7 +57,7 @@ impl Batch {
         &self.changes
     }
 
-    /// The tree as it was when the newest of these changes became visible.
+    /// The tree of that generation.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
@@ -52,13 +72,13 @@ impl fmt::Debug for Batch {
     }
 }
 
-/// What one generation changed, as a commit hands it to all mailboxes.
+/// The changes of one generation, which a commit puts into all mailboxes.
 pub(crate) struct Commit {
     pub(crate) snapshot: Snapshot,
     pub(crate) changes: Vec<LeafChange>,
 }
 
-/// The changes that wait for one subscriber to a subtree.
+/// The pending changes of one subscriber to a subtree.
 pub(crate) struct Mailbox {
     prefix: Key,
     pending: Mutex<Pending>,
@@ -66,13 +86,12 @@ pub(crate) struct Mailbox {
     pub(crate) subscriber: Arc<Subscriber>,
 }
 
-/// What waits for a subscriber. However many commits that are, they retain one generation, and two
-/// values of each key.
+/// The pending changes of any number of commits. They retain one generation, and two values of each key.
 #[derive(Default)]
 enum Pending {
     #[default]
     Nothing,
-    /// A subscriber that keeps up sees no more than this, so nothing is copied for it.
+    /// The usual case, without a copy.
     One(Arc<Commit>),
     Several(Merged),
 }
@@ -84,7 +103,7 @@ struct Merged {
 }
 
 impl Mailbox {
-    /// Makes a mailbox whose callback is called with one batch at a time.
+    /// Creates a mailbox whose callback gets one batch at a time.
     pub(crate) fn new(
         prefix: Key,
         secrets: Secrets,
@@ -94,7 +113,7 @@ impl Mailbox {
         Arc::new_cyclic(|mailbox: &Weak<Mailbox>| {
             let mailbox = Weak::clone(mailbox);
             let job = move || {
-                let batch = mailbox.upgrade().and_then(|mailbox| mailbox.take());
+                let batch = mailbox.upgrade().and_then(|mailbox| mailbox.drain());
                 if let Some(batch) = batch {
                     callback(&batch);
                 }
@@ -108,7 +127,7 @@ impl Mailbox {
         })
     }
 
-    /// Takes a commit in; says whether it concerns this subscriber.
+    /// Adds a commit; returns whether it concerns this subscriber.
     pub(crate) fn put(&self, commit: &Arc<Commit>) -> bool {
         let concerns = commit.changes.iter().any(|change| self.concerns(change));
         if concerns {
@@ -161,9 +180,9 @@ impl Mailbox {
         merged
     }
 
-    /// Takes what waits, as one batch.
-    fn take(&self) -> Option<Batch> {
-        // Bound first: a guard in the `match` would lock the mailbox until the merge is over.
+    /// Removes the pending changes, as one batch.
+    fn drain(&self) -> Option<Batch> {
+        // A guard in the `match` would lock the mailbox until the end of the merge.
         let pending = std::mem::take(&mut *self.pending.lock());
         let merged = match pending {
             Pending::Nothing => return None,
@@ -179,7 +198,7 @@ impl Mailbox {
 }
 
 impl Merged {
-    /// No changes yet, seen from a commit.
+    /// No changes, at the generation of a commit.
     fn at(commit: &Commit) -> Self {
         Self {
             snapshot: commit.snapshot.clone(),
@@ -188,7 +207,7 @@ impl Merged {
     }
 }
 
-/// Whether a key has the value again that it had before.
+/// Whether a key has its old value again.
 fn is_back(change: &KeyChange) -> bool {
     match (&change.old, &change.new) {
         (Some(old), Some(new)) => diff::same(&old.node, &new.node),
@@ -231,7 +250,7 @@ mod tests {
         // The merge asks which keys are secret.
         let merge_waits = secrets.block();
         let taker = Arc::clone(&mailbox);
-        let callback = thread::spawn(move || taker.take().map(|batch| batch.changes.len()));
+        let callback = thread::spawn(move || taker.drain().map(|batch| batch.changes.len()));
         let (report, is_free) = channel();
         let committer = thread::spawn(move || {
             while !matches!(*mailbox.pending.lock(), Pending::Nothing) {

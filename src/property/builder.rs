@@ -1,4 +1,4 @@
-//! Builds a handle: default, validators, fallback keys.
+//! Builds a handle: its default, validators and fallback keys.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind};
+use crate::property::draft::AnySlot;
 use crate::property::handle::DynamicProperty;
 use crate::property::inline;
 use crate::property::registry::{Host, HostRef, Registry};
-use crate::property::slot::{
-    AnySlot, Decoder, DefaultValue, Rule, Slot, Spec, Validator, Version, validate,
-};
+use crate::property::rule::{Decoder, DefaultValue, Rule, Spec, Validator, validate};
+use crate::property::slot::Slot;
+use crate::property::version::Version;
 use crate::sync::discard::{Contained, Discard};
 use crate::tree::quoted::without_secrets;
 use crate::tree::snapshot::{Found, Generation};
@@ -20,6 +21,24 @@ use crate::value::key::Key;
 
 /// Builds a [`DynamicProperty`]; made by [`Properties::property`](crate::Properties::property) and
 /// [`Properties::bind`](crate::Properties::bind).
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let memory = Memory::from([("http.timeout", 30)]);
+/// let props = Properties::builder().source(memory.clone()).build()?;
+/// let timeout = props
+///     .property::<u32>("login.timeout")
+///     .or_key("http.timeout")
+///     .default(60)
+///     .build()?;
+/// assert_eq!(timeout.get(), 30);
+/// memory.set("login.timeout", 10)?;
+/// assert_eq!(timeout.get(), 10);
+/// memory.replace([("other", 1)])?;
+/// assert_eq!(timeout.get(), 60);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct PropertyBuilder<T> {
     host: HostRef,
@@ -43,10 +62,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
         }
     }
 
-    /// The value while no layer defines the key. It counts for an absent key only, never in place
-    /// of a malformed value. A key whose reference is unresolved is not absent: no handle can be built
-    /// on it, and a live handle keeps its last good value, which
-    /// [`Health::stale_properties`](crate::health::Health::stale_properties) lists.
+    /// Sets the value while no layer defines any of the keys. It is the weakest default: the one of the
+    /// [schema](crate::schema::Declaration::default) or of the [builder](crate::Builder::default)
+    /// defines a key.
+    ///
+    /// It counts for an absent key only, never in place of a malformed value. A key whose reference is
+    /// unresolved is not absent: no handle can be built on it, and a live handle keeps its last good
+    /// value, which [`Health::stale_properties`](crate::health::Health::stale_properties) lists.
     pub fn default(mut self, value: T) -> Self
     where
         T: Clone,
@@ -58,33 +80,47 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
         self
     }
 
-    /// A key to fall back to while the ones before it are absent; may be given several times. A key
-    /// whose reference is unresolved is not absent. In a
-    /// [scoped view](crate::Scoped) it is named below the view's prefix, as the first key is. The
-    /// property follows it: a change of the fallback alone is a change of the property.
+    /// Adds a key to fall back to while the ones before it are absent. A key whose reference is
+    /// unresolved is not absent. In a [scoped view](crate::Scoped) it is named below the prefix of the
+    /// view, as the first key is. A change of the fallback alone is a change of the property.
     pub fn or_key(mut self, key: &str) -> Self {
         self.keys
             .push(Key::parse(key).and_then(|key| self.prefix.join(&key)));
         self
     }
 
-    /// Refuses values for which `accept` is false: the update that brings one is refused and the
-    /// last good value stays.
-    pub fn validate(self, accept: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
-        self.validate_with(move |value| match accept(value) {
-            true => Ok(()),
-            false => Err("refused by the property's validator".to_owned()),
-        })
-    }
-
-    /// As [`validate`](Self::validate), with the reason in words. They are left out if the key is secret,
-    /// and otherwise show `******` in place of each known secret.
-    pub fn validate_with(
+    /// Rejects values for which `validator` returns an error: an update that brings one is rejected,
+    /// and the last good value stays. A property can have several validators, and the first error
+    /// counts.
+    ///
+    /// The returned text is the reason in the reported error. It is left out if the key is secret, and
+    /// shows `******` in place of each other known secret. A validator runs inside the commit; see
+    /// [`Properties`](crate::Properties#inside-validators-and-decoders). Its panic rejects the update.
+    ///
+    /// ```
+    /// use liveprops::{ErrorKind, Properties, sources::Memory};
+    ///
+    /// let memory = Memory::from([("qps", 100)]);
+    /// let props = Properties::builder().source(memory.clone()).build()?;
+    /// let qps = props
+    ///     .property::<u32>("qps")
+    ///     .validate(|qps| match qps {
+    ///         0 => Err("must not be 0".into()),
+    ///         _ => Ok(()),
+    ///     })
+    ///     .build()?;
+    /// let error = memory.set("qps", 0).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Rejected);
+    /// assert_eq!(error.to_string(), "`qps`: must not be 0, found integer 0 (memory @ 1)");
+    /// assert_eq!(qps.get(), 100);
+    /// # Ok::<(), liveprops::Error>(())
+    /// ```
+    pub fn validate(
         mut self,
-        check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
+        validator: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         self.validators
-            .push(Arc::new(Contained::new(Box::new(check))));
+            .push(Arc::new(Contained::new(Box::new(validator))));
         self
     }
 
@@ -92,35 +128,35 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
     ///
     /// The key need not exist: with a default, or if `T` is an `Option`, the handle is valid at
     /// once and follows the key when it appears. Without either, a live handle needs its key: an
-    /// update that takes it away is refused.
+    /// update that removes it is rejected.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] if the key is absent and nothing stands in for it,
-    /// [`ErrorKind::Mismatch`] if its value cannot become a `T`, [`ErrorKind::Rejected`] if a
-    /// validator refuses the value or the default, [`ErrorKind::InvalidKey`] for a malformed key,
-    /// [`ErrorKind::Closed`] if the properties are gone, [`ErrorKind::Reentrant`] if called from
-    /// inside a validator.
+    /// - [`ErrorKind::NotFound`] if all keys are absent and there is no default.
+    /// - [`ErrorKind::Mismatch`] if the value cannot become a `T`.
+    /// - [`ErrorKind::Reference`] if a reference in it is unresolved or broken.
+    /// - [`ErrorKind::Rejected`] if a validator rejects the value or the default, and
+    ///   [`ErrorKind::Panicked`] if it panics.
+    /// - [`ErrorKind::InvalidKey`] for a malformed key.
+    /// - [`ErrorKind::Reentrant`] inside a validator, and [`ErrorKind::Closed`] once the properties are
+    ///   dropped, and in a fork.
     pub fn build(self) -> Result<DynamicProperty<T>, Error> {
         let mut keys = self.keys.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let read = keys.clone();
+        let all = keys.clone();
         let fallbacks = keys.split_off(1).into();
-        let terms = Spec {
+        let spec = Spec {
             decoder: Decoder {
                 bind: self.bind,
-                // A key is shorter.
+                // A key is shorter than 64 KiB.
                 prefix: u16::try_from(self.prefix.as_str().len()).unwrap_or_default(),
-                read: match self.bind {
-                    true => read_table,
-                    false => read_key,
-                },
+                read: if self.bind { read_table } else { read_key },
             },
             fallbacks,
             default: self.default,
             validators: self.validators.into(),
         };
-        let built = build(keys.remove(0), terms, &self.host)?;
-        note_read::<T>(&read, &self.host);
+        let built = build(keys.remove(0), spec, &self.host)?;
+        note_read::<T>(&all, &self.host);
         Ok(built)
     }
 }
@@ -152,7 +188,7 @@ fn read_key<T: DeserializeOwned>(
     key: &str,
     found: Found<'_>,
 ) -> Result<T, Error> {
-    let read = generation.decode_noting(key, found);
+    let read = generation.decode_recording(key, found);
     read.map_err(|error| generation.explain_missing_of::<T>(key, error))
 }
 
@@ -163,7 +199,7 @@ fn read_table<T: DeserializeOwned>(
 ) -> Result<T, Error> {
     let read = match found {
         Found::Nothing => generation.decode_absent(key),
-        found => generation.decode_noting(key, found),
+        found => generation.decode_recording(key, found),
     };
     read.map_err(|error| generation.explain_missing(error))
 }
@@ -176,11 +212,11 @@ pub(crate) fn with_fallback<T: Send + Sync + 'static>(
     let (decoder, default, validators) = match &slot.rule {
         Rule::Plain(decoder) => (*decoder, None, Box::default()),
         Rule::Spec(spec) => {
-            let again = |default: &DefaultValue<T>| DefaultValue {
+            let copied = |default: &DefaultValue<T>| DefaultValue {
                 value: Contained::new((default.copy)(&default.value)),
                 copy: default.copy,
             };
-            let default = spec.default.as_ref().map(again);
+            let default = spec.default.as_ref().map(copied);
             (spec.decoder, default, spec.validators.clone())
         }
         Rule::Map(_) => {
@@ -193,53 +229,53 @@ pub(crate) fn with_fallback<T: Send + Sync + 'static>(
     let prefix = slot.key.as_str().get(..usize::from(decoder.prefix));
     let prefix = Key::parse(prefix.unwrap_or_default())?;
     fallbacks.push(prefix.join(&Key::parse(key)?)?);
-    let terms = Spec {
+    let spec = Spec {
         decoder,
         fallbacks: fallbacks.into(),
         default,
         validators,
     };
-    build(slot.key.clone(), terms, slot.host())
+    build(slot.key.clone(), spec, slot.host())
 }
 
 fn build<T: Send + Sync + 'static>(
     key: Key,
-    terms: Spec<T>,
+    spec: Spec<T>,
     host: &HostRef,
 ) -> Result<DynamicProperty<T>, Error> {
-    if let Some(default) = &terms.default {
-        validate(&terms.validators, &default.value)
-            .map_err(|reason| refused_default(&key, &reason, host))?;
+    if let Some(default) = &spec.default {
+        validate(&spec.validators, &default.value)
+            .map_err(|reason| rejected_default(&key, &reason, host))?;
     }
-    let host_now = host.upgrade().ok_or_else(closed)?;
-    let mut terms = Some(terms);
-    let mut outcome = Err(closed());
+    let host_now = host.upgrade().ok_or_else(Error::closed)?;
+    let mut spec = Some(spec);
+    let mut outcome = Err(Error::closed());
     host_now.between_commits(&mut |generation, registry| {
-        // A slot that keeps its last good value would give a new handle a value that is not in force.
-        let is_broken = |terms: &Spec<T>| {
-            let mut keys = std::iter::once(&key).chain(&terms.fallbacks);
+        // A shared slot may keep a last good value that is not in force, which a new handle must not get.
+        let is_broken = |spec: &Spec<T>| {
+            let mut keys = std::iter::once(&key).chain(&spec.fallbacks);
             keys.any(|key| generation.has_broken_reference(key.as_str()))
         };
-        outcome = match terms
+        outcome = match spec
             .as_ref()
-            .filter(|terms| !is_broken(terms))
-            .and_then(|terms| sharable(&key, terms, registry))
+            .filter(|spec| !is_broken(spec))
+            .and_then(|spec| sharable(&key, spec, registry))
         {
             Some(slot) => Ok(DynamicProperty { slot }),
             None => {
-                note_missing(&key, terms.as_ref(), generation, &*host_now);
-                fresh(&key, &mut terms, host, generation, registry)
+                note_missing(&key, spec.as_ref(), generation, &*host_now);
+                new_slot(&key, &mut spec, host, generation, registry)
             }
         };
     })?;
     outcome
 }
 
-/// The error of a default that a validator refuses. The reason may quote the default.
-fn refused_default(key: &Key, reason: &str, host: &HostRef) -> Error {
+/// The error of a default that a validator rejects. The reason may quote the default.
+fn rejected_default(key: &Key, reason: &str, host: &HostRef) -> Error {
     let mut shown = None;
     if let Some(host) = host.upgrade() {
-        // In vain where a call may not wait: then nothing is known, and nothing shown.
+        // Where the call may not wait, the secrets are unknown and the reason is left out.
         let _ = host.between_commits(&mut |generation, _| {
             let hidden = generation.hides_any(std::slice::from_ref(key));
             shown = (!hidden).then(|| without_secrets(reason, &[generation]));
@@ -253,69 +289,69 @@ fn refused_default(key: &Key, reason: &str, host: &HostRef) -> Error {
 }
 
 /// Has the engine compare a key that is missing with those that are set.
-fn note_missing<T>(key: &Key, terms: Option<&Spec<T>>, generation: &Generation, host: &dyn Host) {
-    let fallbacks = terms.map(|terms| &*terms.fallbacks).unwrap_or_default();
+fn note_missing<T>(key: &Key, spec: Option<&Spec<T>>, generation: &Generation, host: &dyn Host) {
+    let fallbacks = spec.map(|spec| &*spec.fallbacks).unwrap_or_default();
     let mut keys = std::iter::once(key).chain(fallbacks);
     let is_missing = |key: &Key| {
         let found = Found::in_tree(&generation.root, key.as_str());
         found.is_ok_and(|found| found.is_nothing())
     };
     if keys.all(is_missing) {
-        let is_table = terms.is_some_and(|terms| terms.decoder.bind);
+        let is_table = spec.is_some_and(|spec| spec.decoder.bind);
         host.note_missing(key, is_table);
     }
 }
 
-fn fresh<T: Send + Sync + 'static>(
+fn new_slot<T: Send + Sync + 'static>(
     key: &Key,
     left: &mut Option<Spec<T>>,
     host: &HostRef,
     generation: &Generation,
     registry: &mut Registry,
 ) -> Result<DynamicProperty<T>, Error> {
-    let Some(terms) = left.take() else {
-        return Err(closed());
+    let Some(spec) = left.take() else {
+        return Err(Error::closed());
     };
-    let plain =
-        terms.fallbacks.is_empty() && terms.default.is_none() && terms.validators.is_empty();
-    let rule = match plain {
-        true => Rule::Plain(terms.decoder),
-        false => Rule::Spec(Box::new(terms)),
+    let is_plain =
+        spec.fallbacks.is_empty() && spec.default.is_none() && spec.validators.is_empty();
+    let rule = if is_plain {
+        Rule::Plain(spec.decoder)
+    } else {
+        Rule::Spec(Box::new(spec))
     };
-    let drawn = match rule.draw(key, generation, None) {
-        Ok(drawn) => drawn,
+    let decoded = match rule.decode(key, generation, None) {
+        Ok(decoded) => decoded,
         Err(error) => {
             // Dropped by the caller, once the lock is released.
-            if let Rule::Spec(terms) = rule {
-                *left = Some(*terms);
+            if let Rule::Spec(spec) = rule {
+                *left = Some(*spec);
             }
             return Err(error);
         }
     };
-    let version = Version::new(drawn, Arc::clone(&generation.stamp));
+    let version = Version::new(decoded, Arc::clone(&generation.stamp));
     let slot = Slot::with(key.clone(), rule, Arc::clone(host), version);
     let untyped: Arc<dyn AnySlot> = Arc::<Slot<T>>::clone(&slot);
     registry.add(&untyped);
     Ok(DynamicProperty { slot })
 }
 
-/// The slots of one key that a new handle is compared with.
+/// Limits the slots of one key that a new handle is compared with. Sharing saves memory where many
+/// handles are alike; where they are not, comparing all would be quadratic.
 const MAX_COMPARED: usize = 32;
 
-/// A live slot that was built on the same terms.
+/// A live slot that was built on the same spec.
 ///
 /// Validators cannot be compared, and neither can defaults of unknown types: such slots are not
 /// shared.
 fn sharable<T: Send + Sync + 'static>(
     key: &Key,
-    terms: &Spec<T>,
+    spec: &Spec<T>,
     registry: &Registry,
 ) -> Option<Arc<Slot<T>>> {
-    if !terms.validators.is_empty() {
+    if !spec.validators.is_empty() {
         return None;
     }
-    // Sharing saves room where many handles are alike. Where they are not, looking at all of them
-    // for each new one would be quadratic.
     registry
         .at(key.as_str())
         .take(MAX_COMPARED)
@@ -327,7 +363,7 @@ fn sharable<T: Send + Sync + 'static>(
                 Rule::Spec(spec) => (spec.decoder, spec.default.as_ref(), &*spec.validators),
                 Rule::Map(_) => return None,
             };
-            let same_default = match (&terms.default, default) {
+            let same_default = match (&spec.default, default) {
                 (None, None) => true,
                 (Some(a), Some(b)) => inline::plain_eq(&*a.value, &*b.value) == Some(true),
                 _ => false,
@@ -335,13 +371,9 @@ fn sharable<T: Send + Sync + 'static>(
             let same = same_default
                 && validators.is_empty()
                 && slot.key == *key
-                && *slot.rule.fallbacks() == *terms.fallbacks
-                && decoder.bind == terms.decoder.bind
-                && decoder.prefix == terms.decoder.prefix;
+                && *slot.rule.fallbacks() == *spec.fallbacks
+                && decoder.bind == spec.decoder.bind
+                && decoder.prefix == spec.decoder.prefix;
             same.then(|| slot.keep())
         })
-}
-
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the properties this belongs to are gone")
 }

@@ -3,28 +3,30 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::property::builder;
-use crate::property::listen::Changes;
+use crate::property::change::Change;
+use crate::property::listen::{Changes, Listener};
 use crate::property::reader::Reader;
-use crate::property::slot::{Mapped, Slot, ValueGuard, Version};
+use crate::property::rule::Mapped;
+use crate::property::slot::Slot;
 use crate::property::subscription::{Subscriber, Subscription};
+use crate::property::version::{ValueGuard, Version};
 use crate::sync::discard::Contained;
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
-use crate::value::origin::Origin;
 
 /// A typed handle on one key that always reads the current value.
 ///
-/// Cloning is cheap and handles on the same key and type share their value. Reading takes no lock
-/// and parses nothing: that was done when the value came. It allocates nothing either, except for
-/// the copy that [`get`](Self::get) makes of a type like `String`; [`load`](Self::load) and
-/// [`reader`](Self::reader) make none. A value that cannot
-/// become a `T`, or that a validator refuses, never gets here; the last good one stays.
+/// Cloning is cheap, and handles on the same key and type share their value. A read takes no lock and
+/// parses nothing, since the commit has decoded the value. It allocates nothing either, except for the
+/// copy that [`get`](Self::get) makes of a type like `String`; [`load`](Self::load) and
+/// [`reader`](Self::reader) make none. An update with a value that cannot become a `T`, or that a
+/// validator rejects, is rejected, and the last good value stays.
 ///
-/// The handle outlives its [`Properties`](crate::Properties): it then keeps its last value.
+/// The handle outlives its [`Properties`](crate::Properties), and then keeps its last value.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Memory};
@@ -48,37 +50,6 @@ impl<T> Clone for DynamicProperty<T> {
         Self {
             slot: Arc::clone(&self.slot),
         }
-    }
-}
-
-/// A change of one property, as a callback sees it.
-#[non_exhaustive]
-pub struct Change<'a, T> {
-    /// The value this subscriber saw last.
-    pub old: &'a T,
-    /// The value now.
-    pub new: &'a T,
-    /// The property's key.
-    pub key: &'a Key,
-    /// The generation that brought the new value.
-    pub generation: u64,
-    /// When that was, by the wall clock; for showing only.
-    pub time: SystemTime,
-    /// Where the old value was written.
-    pub old_origin: Option<&'a Origin>,
-    /// Where the new value is written; `None` for a default and for a struct.
-    pub origin: Option<&'a Origin>,
-}
-
-impl<T> fmt::Debug for Change<'_, T> {
-    /// Shows where the values were written, not the values: they may be secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Change")
-            .field("key", self.key)
-            .field("generation", &self.generation)
-            .field("old_origin", &self.old_origin)
-            .field("origin", &self.origin)
-            .finish_non_exhaustive()
     }
 }
 
@@ -109,8 +80,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
 
     /// The current value with its generation, time, layer and origin, which always belong to it.
     ///
-    /// While a commit is on its way this may be one change ahead of [`get`](Self::get), never behind
-    /// it.
+    /// During a commit this may be one change ahead of [`get`](Self::get), never behind it.
     pub fn versioned(&self) -> Arc<Version<T>> {
         self.slot.full()
     }
@@ -119,13 +89,17 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// # Errors
     ///
-    /// As building the handle in that generation would have: a snapshot older than the handle may
-    /// hold a value that is not acceptable.
+    /// A snapshot older than the handle may have a value that is not acceptable.
+    ///
+    /// - [`ErrorKind::NotFound`] if all keys are absent and there is no default.
+    /// - [`ErrorKind::Mismatch`] if the value cannot become a `T`.
+    /// - [`ErrorKind::Reference`] if a reference in it is unresolved or broken.
+    /// - [`ErrorKind::Rejected`] if a validator rejects the value, and [`ErrorKind::Panicked`] if it panics.
     pub fn at(&self, snapshot: &Snapshot) -> Result<T, Error> {
         self.slot
             .rule
-            .draw(&self.slot.key, &snapshot.0, None)
-            .map(|drawn| drawn.value)
+            .decode(&self.slot.key, &snapshot.0, None)
+            .map(|decoded| decoded.value)
     }
 
     /// The key.
@@ -136,18 +110,16 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// Calls `callback` after each change of the typed value, from now on.
     ///
     /// Calls come one at a time and in the order of generations, on a thread of the crate. A slow
-    /// callback delays nobody else, up to 64 that are slow at the same time: the changes that come
-    /// meanwhile collapse into the newest, and the last call always carries the final value. The
-    /// callback may use any part of this crate and may panic; the panic is counted and reported.
+    /// callback delays no other one, as long as at most 64 are slow at the same time. The changes that
+    /// come meanwhile are merged into one, so the last call always has the final value. The callback may
+    /// use any part of this crate and may panic; the panic is counted and reported.
     ///
-    /// Where the system has no thread to give, calls wait until it has: each commit tries again, and
-    /// so do [`Properties::health`](crate::Properties::health), which shows it, and the thread that
-    /// looks after sources that are polled or watched. A thread ends when it has been idle for 10
-    /// seconds.
+    /// If the system cannot start a thread, calls wait until it can. Each commit tries again, and so do
+    /// [`Properties::health`](crate::Properties::health), which shows it, and the thread that watches the
+    /// sources. A thread ends after 10 idle seconds.
     ///
-    /// A callback whose own write calls it again, directly or through other callbacks, is cut off
-    /// after 32 calls in a row with [`ErrorKind::Loop`]. A write from outside in between begins the
-    /// count again.
+    /// If a callback's own write calls it again, directly or through other callbacks, the write returns
+    /// [`ErrorKind::Loop`] after 32 calls in a row. A write from outside restarts the count.
     pub fn on_change(&self, callback: impl FnMut(&Change<'_, T>) + Send + 'static) -> Subscription
     where
         T: PartialEq,
@@ -159,20 +131,12 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let subscriber = Subscriber::new(
             Weak::clone(self.slot.host()),
             Box::new(move || {
-                let Some(now) = slot.settled() else {
+                let Some(now) = slot.visible() else {
                     return;
                 };
                 let before = std::mem::replace(&mut *last, now);
                 if last.value != before.value {
-                    callback(&Change {
-                        old: &before.value,
-                        new: &last.value,
-                        key: &slot.key,
-                        generation: last.generation(),
-                        time: last.time(),
-                        old_origin: before.origin(),
-                        origin: last.origin(),
-                    });
+                    callback(&Change::new(&slot.key, &before, &last));
                 }
             }),
         );
@@ -192,7 +156,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let subscriber = Subscriber::new(
             Weak::clone(self.slot.host()),
             Box::new(move || {
-                let now = match (slot.settled(), &*last) {
+                let now = match (slot.visible(), &*last) {
                     (Some(now), _) => now,
                     (None, None) => slot.full(),
                     (None, Some(_)) => return,
@@ -203,7 +167,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 }
             }),
         );
-        // Before anybody knows the subscriber, so that this call is the first.
+        // Before the subscriber is attached, so that this call is the first.
         let base = self.slot.full();
         if let Some(panic) = subscriber.run(|_| ()).panic {
             if let Some(host) = self.slot.host().upgrade() {
@@ -215,15 +179,15 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     }
 
     fn attach(&self, subscriber: &Arc<Subscriber>, base: &Arc<Version<T>>) {
-        let listener: std::sync::Weak<Subscriber> = Arc::downgrade(subscriber);
+        let listener: Weak<Subscriber> = Arc::downgrade(subscriber);
         let now = self.slot.listen(listener);
         if !Arc::ptr_eq(&now, base) {
-            // A commit came between reading the base and getting on the list.
-            crate::property::listen::Listener::tell(Arc::clone(subscriber));
+            // A commit came between the read of the base and the addition of the listener.
+            Listener::notify(Arc::clone(subscriber));
         }
     }
 
-    /// A channel of the changes from now on, the newest only.
+    /// A channel of the changes from now on, which keeps only the newest.
     pub fn changes(&self) -> Changes<T>
     where
         T: PartialEq,
@@ -234,7 +198,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     /// Resolves when the value differs from what it is now, on any executor.
     ///
     /// For a loop, keep a [`changes`](Self::changes) and await
-    /// [`changed`](crate::property::Changes::changed) on it, which misses nothing in between.
+    /// [`changed`](crate::property::Changes::changed) on it, which misses no change in between.
     ///
     /// # Errors
     ///
@@ -252,9 +216,11 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] if it did not in time; [`ErrorKind::Closed`] if it did not before the
-    /// last clone of the properties was dropped, and in a fork; [`ErrorKind::Reentrant`] if it does
-    /// not yet and the caller is a validator or a decoder, of any properties.
+    /// - [`ErrorKind::Timeout`] if the value did not satisfy `wanted` in time.
+    /// - [`ErrorKind::Closed`] if it did not before the last clone of the properties was dropped, and in a
+    ///   fork.
+    /// - [`ErrorKind::Reentrant`] inside a validator or a decoder of any properties, if the value does not
+    ///   satisfy `wanted` yet.
     pub fn wait_until(
         &self,
         mut wanted: impl FnMut(&T) -> bool,
@@ -264,17 +230,17 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         T: Clone + PartialEq,
     {
         self.slot.check_process()?;
-        let late = || {
+        let timed_out = || {
             Error::new(
                 ErrorKind::Timeout,
-                format!("did not become what was waited for within {timeout:?}"),
+                format!("condition not met within {timeout:?}"),
             )
             .with_key(self.key())
         };
         let until = Instant::now().checked_add(timeout);
         let mut changes = self.changes();
         let mut now = changes.current();
-        // The commit that brought it may not have ended: reading by name would not show it yet.
+        // Its commit may not have ended, so that a read by name would not show it yet.
         while !self.slot.is_visible(&now) {
             std::thread::yield_now();
         }
@@ -289,24 +255,23 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
             now = changes
                 .recv_timeout(left)
                 .map_err(|error| match error.kind() {
-                    ErrorKind::Timeout => late(),
+                    ErrorKind::Timeout => timed_out(),
                     _ => error,
                 })?;
         }
     }
 
-    /// A property computed from this one: once when it changes, not when it is read.
+    /// A property computed from this one, once for each change and not for each read.
     ///
-    /// Not to be called from inside a validator or another mapping of the same properties: what is
-    /// made there keeps its first value. It counts as changed when its own value differs. A panic
-    /// in `compute` refuses the update that led to it; the panic of the very first call is passed on
-    /// to the caller.
+    /// It changes when its own value differs. A panic in `compute` rejects the update that led to it; the
+    /// panic of the first call propagates to the caller. A property that is created inside a validator or
+    /// another mapping of the same properties keeps its first value.
     pub fn map<U: Send + Sync + 'static>(
         &self,
         compute: impl Fn(&T) -> U + Send + Sync + 'static,
     ) -> DynamicProperty<U> {
         let compute = Arc::new(Contained::new(compute));
-        let again = Arc::clone(&compute);
+        let compute_again = Arc::clone(&compute);
         let parent = Contained::new(Arc::clone(&self.slot));
         let mapped = Mapped {
             staged: Contained::new(Box::new(move |version| {
@@ -314,8 +279,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
                 Some(version.derive(compute(&version.value)))
             })),
             fresh: Contained::new(Box::new(move |generation| {
-                let drawn = parent.rule.draw(&parent.key, generation, None)?;
-                Ok(drawn.map(|value| again(value)))
+                let decoded = parent.rule.decode(&parent.key, generation, None)?;
+                Ok(decoded.map(|value| compute_again(value)))
             })),
             fallbacks: self.slot.rule.fallbacks().into(),
         };
@@ -331,7 +296,14 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// # Errors
     ///
-    /// As building the handle; [`ErrorKind::InvalidConfig`] for a property made by [`map`](Self::map).
+    /// - [`ErrorKind::InvalidConfig`] for a property made by [`map`](Self::map).
+    /// - [`ErrorKind::InvalidKey`] for a malformed key.
+    /// - [`ErrorKind::NotFound`] if all keys are absent and there is no default.
+    /// - [`ErrorKind::Mismatch`] if the value of the new key cannot become a `T`.
+    /// - [`ErrorKind::Reference`] if a reference in it is unresolved or broken.
+    /// - [`ErrorKind::Rejected`] if a validator rejects it, and [`ErrorKind::Panicked`] if it panics.
+    /// - [`ErrorKind::Reentrant`] inside a validator, and [`ErrorKind::Closed`] once the properties are
+    ///   dropped, and in a fork.
     pub fn or_key(&self, key: &str) -> Result<Self, Error> {
         builder::with_fallback(&self.slot, key)
     }

@@ -1,4 +1,4 @@
-//! Ways to hear of a change besides a callback: a channel, a future, a wait.
+//! Changes without a callback: a channel, a future, a wait.
 
 use std::fmt;
 use std::future::Future;
@@ -8,17 +8,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
-use crate::property::slot::{Slot, Version};
+use crate::property::slot::Slot;
+use crate::property::version::Version;
 use crate::sync::discard::discard;
 use crate::sync::{Condvar, Mutex, lock};
 
-/// Who is told after a commit is visible. Called with no lock of the engine held.
+/// Is notified after a commit is visible, without a lock of the engine.
 pub(crate) trait Listener: Send + Sync {
-    fn tell(self: Arc<Self>);
+    fn notify(self: Arc<Self>);
 }
 
-/// The changes of one property, the newest first of all: whoever reads slowly sees pending changes
-/// collapse into the last one.
+/// The changes of one property as a channel of length one: a slow receiver gets pending changes as one,
+/// with the newest value.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,34 +38,34 @@ pub(crate) trait Listener: Send + Sync {
 /// ```
 pub struct Changes<T> {
     slot: Arc<Slot<T>>,
-    bell: Arc<Bell>,
+    signal: Arc<Signal>,
     last: Arc<Version<T>>,
 }
 
-/// Rings when something may have changed, for a thread or for a task.
+/// Wakes a thread or a task when something may have changed.
 #[derive(Default)]
-pub(crate) struct Bell {
-    state: Mutex<Rung>,
-    rang: Condvar,
+pub(crate) struct Signal {
+    state: Mutex<SignalState>,
+    was_set: Condvar,
 }
 
 #[derive(Default)]
-struct Rung {
-    rung: bool,
+struct SignalState {
+    is_set: bool,
     waker: Option<Waker>,
 }
 
-impl Bell {
+impl Signal {
     /// Clears the signal. The caller then reads the current state, and after that calls
     /// [`wait`](Self::wait).
     pub(crate) fn reset(&self) {
-        self.state.lock().rung = false;
+        self.state.lock().is_set = false;
     }
 
-    /// Waits until it rings, at most until then, and reports whether it rang.
+    /// Waits until the signal is set, at most until then; returns whether it is set.
     pub(crate) fn wait(&self, until: Option<Instant>) -> bool {
         let mut state = self.state.lock();
-        while !state.rung {
+        while !state.is_set {
             let left = match until {
                 Some(until) => until.saturating_duration_since(Instant::now()),
                 None => Duration::from_secs(3600),
@@ -72,7 +73,7 @@ impl Bell {
             if left.is_zero() {
                 return false;
             }
-            self.rang.wait_for(&mut state, left);
+            self.was_set.wait_for(&mut state, left);
         }
         true
     }
@@ -91,7 +92,7 @@ impl Listeners {
         listeners.push(listener);
     }
 
-    /// Adds those who still listen to the ones who are notified.
+    /// Adds the live listeners to those that are notified.
     pub(crate) fn collect_into(&self, notified: &mut Vec<Arc<dyn Listener>>) {
         let mut listeners = self.0.lock();
         listeners.retain(|listener| listener.strong_count() > 0);
@@ -105,12 +106,12 @@ impl fmt::Debug for Listeners {
     }
 }
 
-impl Listener for Bell {
-    fn tell(self: Arc<Self>) {
+impl Listener for Signal {
+    fn notify(self: Arc<Self>) {
         let waker = {
             let mut state = self.state.lock();
-            state.rung = true;
-            self.rang.notify_all();
+            state.is_set = true;
+            self.was_set.notify_all();
             state.waker.take()
         };
         if let Some(waker) = waker {
@@ -121,13 +122,13 @@ impl Listener for Bell {
 
 impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     pub(crate) fn new(slot: Arc<Slot<T>>) -> Self {
-        let bell = Arc::new(Bell::default());
-        let listener: Weak<Bell> = Arc::downgrade(&bell);
+        let signal = Arc::new(Signal::default());
+        let listener: Weak<Signal> = Arc::downgrade(&signal);
         if let Some(host) = slot.host().upgrade() {
             host.on_close(listener.clone());
         }
         let last = slot.listen(listener);
-        Self { slot, bell, last }
+        Self { slot, signal, last }
     }
 
     /// The version received last, or the one current when the channel was made.
@@ -137,7 +138,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
 
     /// The newest version if its value differs from the one received last, without waiting.
     pub fn try_recv(&mut self) -> Option<Arc<Version<T>>> {
-        let now = self.slot.settled()?;
+        let now = self.slot.visible()?;
         // The same version is no change, even of a value that is not equal to itself.
         let differs = !Arc::ptr_eq(&now, &self.last) && now.value != self.last.value;
         self.last = now;
@@ -148,14 +149,16 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] if none came; [`ErrorKind::Closed`] once the last clone of the
-    /// properties is dropped and the last change is received, and in a fork; [`ErrorKind::Reentrant`]
-    /// if called from inside a validator or a decoder, of any properties, and no change is there yet.
+    /// - [`ErrorKind::Timeout`] if no change came.
+    /// - [`ErrorKind::Closed`] once the last clone of the properties is dropped and the last change is
+    ///   received, and in a fork.
+    /// - [`ErrorKind::Reentrant`] inside a validator or a decoder of any properties, if there is no
+    ///   change yet.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Arc<Version<T>>, Error> {
         self.slot.check_process()?;
         let until = Instant::now().checked_add(timeout);
         loop {
-            self.bell.reset();
+            self.signal.reset();
             if let Some(received) = self.received() {
                 return received;
             }
@@ -163,7 +166,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
                 let detail = "a validator or a decoder may not wait for a change";
                 return Err(Error::new(ErrorKind::Reentrant, detail).with_key(&self.slot.key));
             }
-            if !self.bell.wait(until) {
+            if !self.signal.wait(until) {
                 let detail = format!("did not change within {timeout:?}");
                 return Err(Error::new(ErrorKind::Timeout, detail).with_key(&self.slot.key));
             }
@@ -172,7 +175,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
 
     /// The next change, or the error once there can be none; `None` while one may still come.
     fn received(&mut self) -> Option<Result<Arc<Version<T>>, Error>> {
-        // Read before the value, so that the last change is received before the end.
+        // Read before the value, so that the last change is received before `Closed`.
         let is_closed = self.slot.is_closed();
         if let Some(version) = self.try_recv() {
             return Some(Ok(version));
@@ -185,7 +188,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
 
     /// Resolves when the value differs from the one received last, on any executor.
     ///
-    /// Dropping the future loses nothing: the next one starts where this one stood.
+    /// Dropping the future loses no change: the next future resolves with it.
     ///
     /// # Errors
     ///
@@ -219,7 +222,19 @@ impl<T> fmt::Debug for Changes<T> {
     }
 }
 
-/// Resolves to the next change; see [`Changes::changed`].
+/// The future of the next change; made by [`Changes::changed`].
+///
+/// ```
+/// use std::future::Future;
+/// use liveprops::{Properties, property::Changed, sources::Memory};
+///
+/// let props = Properties::builder().source(Memory::from([("qps", 1)])).build()?;
+/// let mut changes = props.property::<u32>("qps").build()?.changes();
+/// let future: Changed<'_, u32> = changes.changed();
+/// # fn is_future(_: impl Future) {}
+/// # is_future(future);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Changed<'a, T> {
@@ -232,14 +247,13 @@ impl<T: PartialEq + Send + Sync + 'static> Future for Changed<'_, T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let changes = &mut *self.get_mut().changes;
         if let Err(error) = changes.slot.check_process() {
-            // Nothing changes any more, and the lock may be held for ever.
+            // No commit follows in a fork, and the lock may be held for ever.
             return Poll::Ready(Err(error.with_key(&changes.slot.key)));
         }
-        // How a waker is cloned and dropped is the executor's code, which runs without a lock.
+        // The clone and the drop of a waker are code of the executor, which runs without a lock.
         let waker = context.waker().clone();
-        // The waker goes in first: a change or the end after this line wakes it, one before is seen
-        // below.
-        let before = changes.bell.state.lock().waker.replace(waker);
+        // The waker is stored first: a later change wakes it, and an earlier one is received below.
+        let before = changes.signal.state.lock().waker.replace(waker);
         discard(before);
         changes.received().map_or(Poll::Pending, Poll::Ready)
     }
@@ -255,7 +269,7 @@ mod tests {
     use super::*;
     use crate::property::handle::DynamicProperty;
     use crate::property::registry::{Host, Registry};
-    use crate::property::slot::{Drawn, Mapped, Rule};
+    use crate::property::rule::{Decoded, Mapped, Rule};
     use crate::property::subscription::Subscriber;
     use crate::sync::discard::Contained;
     use crate::sync::panics::Panicked;
@@ -304,7 +318,7 @@ mod tests {
             layers: Arc::default(),
             pinned: None,
         });
-        Version::new(Drawn::default_of(value), stamp)
+        Version::new(Decoded::default_of(value), stamp)
     }
 
     #[test]
@@ -324,12 +338,12 @@ mod tests {
         let handle = DynamicProperty {
             slot: Arc::clone(&slot),
         };
-        let _sub = handle.on_change(move |change| report.send(*change.new).unwrap());
+        let _sub = handle.on_change(move |change| report.send(*change.new_value()).unwrap());
         let mut changes = Changes::new(Arc::clone(&slot));
         let notify = |slot: &Slot<u64>| {
-            let mut told = Vec::new();
-            slot.notify(&mut told);
-            told.into_iter().for_each(Listener::tell);
+            let mut notified = Vec::new();
+            slot.collect_listeners(&mut notified);
+            notified.into_iter().for_each(Listener::notify);
         };
         slot.publish(Arc::new(version(1)));
         // Another thread may look at any time.

@@ -21,11 +21,13 @@ use loom::thread;
 
 use crate::error::{Error, ErrorKind};
 use crate::property::handle::DynamicProperty;
-use crate::property::listen::{Bell, Changes, Listener, Listeners};
+use crate::property::listen::{Changes, Listener, Listeners, Signal};
 use crate::property::reader::Reader;
 use crate::property::registry::{Host, HostRef, Registry};
-use crate::property::slot::{Drawn, Mapped, Rule, Slot, Version};
+use crate::property::rule::{Decoded, Mapped, Rule};
+use crate::property::slot::Slot;
 use crate::property::subscription::{After, Subscriber, Subscription};
+use crate::property::version::Version;
 use crate::sync::Mutex;
 use crate::sync::discard::Contained;
 use crate::sync::panics::Panicked;
@@ -94,7 +96,7 @@ fn version(value: u64) -> Arc<Version<u64>> {
         layers: Arc::default(),
         pinned: None,
     });
-    Arc::new(Version::new(Drawn::default_of(value), stamp))
+    Arc::new(Version::new(Decoded::default_of(value), stamp))
 }
 
 /// A slot with the value 0 that nobody draws anything for.
@@ -122,8 +124,8 @@ fn commit_on(host: Option<&Inline>, slot: &Slot<u64>, value: u64) {
         host.generation.store(value, Ordering::Release);
     }
     let mut told = Vec::new();
-    slot.notify(&mut told);
-    told.into_iter().for_each(Listener::tell);
+    slot.collect_listeners(&mut told);
+    told.into_iter().for_each(Listener::notify);
 }
 
 #[test]
@@ -198,7 +200,7 @@ struct Ear {
 }
 
 impl Listener for Ear {
-    fn tell(self: Arc<Self>) {
+    fn notify(self: Arc<Self>) {
         self.heard
             .fetch_max(self.slot.full().value, Ordering::AcqRel);
     }
@@ -242,7 +244,9 @@ fn a_callback_registered_during_a_commit_misses_no_change() {
         };
         let log = Arc::clone(&calls);
         let subscription: Subscription = property.on_change(move |change| {
-            log.lock().unwrap().push((*change.old, *change.new));
+            log.lock()
+                .unwrap()
+                .push((*change.old_value(), *change.new_value()));
         });
         writer.join().unwrap();
         commit_on(Some(&host), &slot, 2);
@@ -331,7 +335,7 @@ fn a_task_that_waits_for_a_change_is_woken_by_the_end() {
                 host.closed.store(true, Ordering::Release);
                 let mut listeners = Vec::new();
                 host.close_listeners.collect_into(&mut listeners);
-                listeners.into_iter().for_each(Listener::tell);
+                listeners.into_iter().for_each(Listener::notify);
             })
         };
         let woken = Arc::new(Woken(AtomicBool::new(false)));
@@ -384,8 +388,8 @@ fn who_waits_for_a_commit_is_woken_by_it() {
     loom::model(|| {
         let in_force = Arc::new(AtomicU64::new(0));
         let listeners = Arc::new(Listeners::default());
-        let bell = Arc::new(Bell::default());
-        let listener: Weak<Bell> = Arc::downgrade(&bell);
+        let signal = Arc::new(Signal::default());
+        let listener: Weak<Signal> = Arc::downgrade(&signal);
         listeners.add(listener);
         let writer = {
             let (in_force, listeners) = (Arc::clone(&in_force), Arc::clone(&listeners));
@@ -393,16 +397,16 @@ fn who_waits_for_a_commit_is_woken_by_it() {
                 in_force.store(1, Ordering::Release);
                 let mut notified = Vec::new();
                 listeners.collect_into(&mut notified);
-                notified.into_iter().for_each(Listener::tell);
+                notified.into_iter().for_each(Listener::notify);
             })
         };
         // As `Properties::wait_for` does.
         loop {
-            bell.reset();
+            signal.reset();
             if in_force.load(Ordering::Acquire) == 1 {
                 break;
             }
-            assert!(bell.wait(None));
+            assert!(signal.wait(None));
         }
         writer.join().unwrap();
     });

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::property::slot::{Slot, Version};
+use crate::property::slot::Slot;
+use crate::property::version::Version;
 use crate::sync::Cached;
 
 /// A view of a property that belongs to one thread or task and keeps what it read last: the

@@ -1,4 +1,4 @@
-//! Which slots and subscribers are alive, by key.
+//! The live slots and subscribers, by key.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 
 use crate::error::Error;
 use crate::property::batch::Mailbox;
+use crate::property::draft::AnySlot;
 use crate::property::listen::Listener;
-use crate::property::slot::AnySlot;
 use crate::property::subscription::Subscriber;
 use crate::sync::discard::discard;
 use crate::sync::panics::Panicked;
@@ -16,7 +16,7 @@ use crate::tree::snapshot::Generation;
 use crate::value::key::Key;
 use crate::value::scan;
 
-/// What a handle needs of the engine that keeps it current.
+/// The engine, as handles use it.
 pub(crate) trait Host: Send + Sync {
     /// Calls `f` between two commits, with the current generation and the registry.
     fn between_commits(
@@ -43,10 +43,10 @@ pub(crate) trait Host: Send + Sync {
     /// Records the keys that a handle reads: its own, or those of the fields of a struct.
     fn note_read(&self, _keys: Vec<Key>) {}
 
-    /// Has a subscriber run.
+    /// Queues a subscriber to run.
     fn schedule(&self, subscriber: Arc<Subscriber>);
 
-    /// How deep in a chain of callbacks the commit is that this thread is telling of.
+    /// The depth, in a chain of callbacks, of the commit that this thread reports.
     fn cause(&self) -> u32;
 
     /// Reports a callback that panicked outside the dispatcher.
@@ -58,7 +58,7 @@ pub(crate) trait Host: Send + Sync {
     /// Whether the properties are closed, so that nothing changes any more.
     fn is_closed(&self) -> bool;
 
-    /// Keeps a subscriber, or what holds it, alive as long as the engine.
+    /// Keeps a subscriber, or its owner, alive as long as the engine.
     fn keep(&self, holder: Arc<dyn std::any::Any + Send + Sync>);
 }
 
@@ -67,8 +67,8 @@ pub(crate) type HostRef = Arc<Weak<dyn Host>>;
 
 /// All live slots and subscribers of one engine.
 ///
-/// There may be as many slots as keys, so a place in here is small: 25 bytes at the hash of the
-/// key, 33 with the room a hash table leaves free. The key itself is in the slot.
+/// There may be as many slots as keys, so an entry is small: 25 bytes at the hash of the key, and 33 with
+/// the free capacity of a hash table. The key itself is in the slot.
 #[derive(Default)]
 pub(crate) struct Registry {
     slots: HashMap<u64, Slots, foldhash::fast::RandomState>,
@@ -81,7 +81,7 @@ pub(crate) struct Registry {
     kept: usize,
 }
 
-/// Prune no more often than this.
+/// The minimum number of additions between two prunings.
 const MIN_ADDED: usize = 64;
 
 /// The slots at one hash; nearly always one.
@@ -91,7 +91,7 @@ enum Slots {
     Many(Box<Vec<Weak<dyn AnySlot>>>),
 }
 
-/// The slots that were found so far, by address: a list while there are few, as in most commits.
+/// The addresses of the slots that were found so far: a list while there are few, as in most commits.
 #[derive(Default)]
 pub(crate) struct Seen {
     few: Vec<*const ()>,
@@ -99,7 +99,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Notes an address; says whether it is new.
+    /// Adds an address; returns whether it is new.
     fn insert(&mut self, address: *const ()) -> bool {
         const FEW: usize = 8;
         if self.few.contains(&address) {
@@ -129,8 +129,8 @@ impl Slots {
         }
     }
 
-    /// Drops what is dead; says whether anything is left.
-    fn sweep(&mut self) -> bool {
+    /// Drops dead slots; returns whether any is left.
+    fn prune(&mut self) -> bool {
         match self {
             Slots::One(slot) => slot.strong_count() > 0,
             Slots::Many(slots) => {
@@ -146,7 +146,7 @@ impl Slots {
     }
 }
 
-/// Drops the dead entries of a list, and room that few live ones leave free.
+/// Drops the dead entries of a list, and capacity that few live ones do not need.
 fn prune<T: ?Sized>(list: &mut Vec<Weak<T>>) {
     list.retain(|entry| entry.strong_count() > 0);
     if list.capacity() > 4 * list.len() {
@@ -211,7 +211,7 @@ impl Registry {
     }
 
     fn prune(&mut self) {
-        self.slots.retain(|_, slots| slots.sweep());
+        self.slots.retain(|_, slots| slots.prune());
         (self.added, self.kept) = (0, self.slots.len());
         if self.slots.capacity() > 4 * self.kept.max(MIN_ADDED) {
             self.slots.shrink_to(2 * self.kept);
@@ -238,7 +238,7 @@ impl Registry {
     /// [discards](discard) each that it does not keep.
     pub(crate) fn touched(&self, change: &LeafChange, seen: &mut Seen) -> Vec<Arc<dyn AnySlot>> {
         let mut touched = Vec::new();
-        let mut take = |key: &str| {
+        let mut add = |key: &str| {
             for slot in self.at(key) {
                 if seen.insert(Arc::as_ptr(&slot).cast()) {
                     touched.push(slot);
@@ -247,14 +247,14 @@ impl Registry {
                 }
             }
         };
-        change.key.lineage().for_each(&mut take);
+        change.key.lineage().for_each(&mut add);
         if !self.into_lists.is_empty() && change.holds_list() {
             for key in self.into_lists.range(change.key.clone()..) {
                 if !key.as_str().starts_with(change.key.as_str()) {
                     break;
                 }
                 if key.is_under(&change.key) {
-                    take(key.as_str());
+                    add(key.as_str());
                 }
             }
         }

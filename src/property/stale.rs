@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::error::Error;
-use crate::property::slot::{AnySlot, Drafts};
+use crate::property::draft::{AnySlot, Drafts};
 use crate::value::key::Key;
 
 /// A slot whose value could not be decoded, since a reference is unresolved.
@@ -25,7 +25,7 @@ impl Stale {
         }
     }
 
-    /// What tells the slot from others while this lives.
+    /// The address of the slot, which is unique while this lives.
     pub(crate) fn address(&self) -> usize {
         self.slot.as_ptr().cast::<()>() as usize
     }
@@ -53,7 +53,7 @@ pub(crate) struct StaleSlots {
     kept: usize,
 }
 
-/// Which slots became stale through a commit, and which did not stay it.
+/// The slots that became stale through a commit, and those that recovered.
 #[derive(Debug, Default)]
 pub(crate) struct StaleChange {
     pub(crate) stale: Vec<Stale>,

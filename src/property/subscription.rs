@@ -16,14 +16,26 @@ use crate::sync::{AtomicU8, Condvar, Mutex, Ordering};
 
 /// A subscription: the callback lives as long as this guard.
 ///
-/// Dropping it ends the subscription and waits for nothing: a call that is running on another
-/// thread finishes, and none begins afterwards. [`close_and_wait`](Self::close_and_wait) waits for
-/// the running one as well. [`detach`](Self::detach) keeps the callback for as long as the
-/// properties live; if it holds a clone of them, that is for ever.
+/// Dropping it ends the subscription without waiting: a call that runs on another thread finishes, and
+/// none begins afterwards. [`close_and_wait`](Self::close_and_wait) also waits for the running call.
+/// [`detach`](Self::detach) keeps the callback for as long as the properties live; if the callback holds a
+/// clone of them, that is for ever.
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let memory = Memory::from([("qps", 1)]);
+/// let props = Properties::builder().source(memory.clone()).build()?;
+/// let qps = props.property::<u32>("qps").build()?;
+/// let subscription = qps.on_change(|change| println!("now {}", change.new_value()));
+/// memory.set("qps", 2)?;
+/// subscription.close_and_wait()?; // no call runs any more
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[must_use = "dropping the guard ends the subscription at once"]
 pub struct Subscription {
     subscriber: Arc<Subscriber>,
-    /// What else must live for the callback to be called.
+    /// Another value that the callback needs alive.
     holder: Option<Arc<dyn Any + Send + Sync>>,
     kept: bool,
 }
@@ -45,18 +57,19 @@ impl Subscription {
         }
     }
 
-    /// Ends the subscription and waits until no call is running any more.
+    /// Ends the subscription and waits until no call runs any more.
     ///
-    /// Called from inside the callback itself it ends the subscription and returns at once, since
-    /// the call that is running is the caller.
+    /// Inside the callback itself it ends the subscription and returns immediately, since the running call
+    /// is the caller.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Reentrant`] if called from inside a validator or a decoder, of any properties: a
-    /// running call may wait for the commit that the validator is part of. The same if called from
-    /// inside a callback that the running call waits for, in its own `close_and_wait` or through
-    /// further callbacks, of any properties: they would wait for each other for ever. The subscription
-    /// is ended all the same, and nothing is waited for.
+    /// The subscription is ended in any case, but the call does not wait.
+    ///
+    /// - [`ErrorKind::Reentrant`] inside a validator or a decoder of any properties: a running call may
+    ///   wait for the commit that the validator is part of.
+    /// - [`ErrorKind::Reentrant`] inside a callback that the running call waits for, in its own
+    ///   `close_and_wait` or through further callbacks: they would wait for each other for ever.
     pub fn close_and_wait(self) -> Result<(), Error> {
         self.subscriber.close();
         if lock::is_committing() {
@@ -94,7 +107,7 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// What runs when something changed.
+/// Runs after a change.
 type Job = Box<dyn FnMut() + Send>;
 
 /// A callback with the state that keeps it to one thread at a time.
@@ -103,15 +116,15 @@ pub(crate) struct Subscriber {
     state: AtomicU8,
     causes: Mutex<Causes>,
     job: Mutex<Option<Job>>,
-    /// The thread that is running the job, for whoever waits for it to end.
+    /// The thread that runs the job, for threads that wait for its end.
     running: Mutex<Option<Arc<Runner>>>,
     ended: Condvar,
 }
 
-/// How deep in a chain of callbacks the commits are that a subscriber is notified of.
+/// The depths, in a chain of callbacks, of the commits that notify a subscriber.
 #[derive(Default)]
 struct Causes {
-    /// The least depth of the commits that no run has seen yet: a write from outside ends a chain.
+    /// The least depth of the commits that no run has seen yet, since a write from outside ends a chain.
     pending: Option<u32>,
     /// The depth of the commits that the last run has seen.
     seen: u32,
@@ -122,7 +135,7 @@ impl Causes {
         self.pending = Some(self.pending.map_or(depth, |pending| pending.min(depth)));
     }
 
-    /// The depth of the commits that a run sees which begins now.
+    /// The depth of the commits for a run that begins now.
     fn begin_run(&mut self) -> u32 {
         // Where nothing is pending, the run before has seen the depth of this one's commit.
         self.seen = self.pending.take().unwrap_or(self.seen);
@@ -137,7 +150,7 @@ const RUNNING: u8 = 2;
 /// No call may begin any more.
 const CLOSED: u8 = 4;
 
-/// What is left to do after a run.
+/// What to do after a run.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum After {
     Nothing,
@@ -145,10 +158,10 @@ pub(crate) enum After {
     Again,
 }
 
-/// How a run went.
+/// The outcome of a run.
 pub(crate) struct Ran {
     pub(crate) after: After,
-    /// What the callback panicked with.
+    /// The panic of the callback.
     pub(crate) panic: Option<Panicked>,
 }
 
@@ -164,12 +177,12 @@ impl Subscriber {
         })
     }
 
-    /// Notes that something changed; says whether the caller has to put this into a queue.
+    /// Marks a change; returns whether the caller has to queue this subscriber.
     pub(crate) fn poke(&self) -> bool {
-        // ORDERING: AcqRel; pairs with the AcqRel in `begin`, which takes the mark away.
-        // Orders: the change that was published before this poke is seen by the run that clears it.
-        // Weaker breaks: a run could clear the mark, read the value from before, and nobody would
-        // run again. Stronger buys nothing: one word carries the whole protocol.
+        // ORDERING: AcqRel; pairs with the AcqRel in `begin`, which clears the mark.
+        // Orders: the run that clears the mark sees the change that was published before it was set.
+        // Weaker breaks: a run could clear the mark and read the old value, and no run would follow.
+        // Stronger buys nothing: one word carries the whole protocol.
         // Proof: property/models.rs, `a_change_during_a_run_is_not_lost`.
         let before = self.state.fetch_or(QUEUED, Ordering::AcqRel);
         before & (QUEUED | RUNNING | CLOSED) == 0
@@ -183,8 +196,8 @@ impl Subscriber {
                 return false;
             }
             let next = (state & !QUEUED) | RUNNING;
-            // ORDERING: AcqRel; pairs with the AcqRel in `poke`, see there. Weaker breaks: the run
-            // takes the mark of a change it does not see.
+            // ORDERING: AcqRel; pairs with the AcqRel in `poke`, see there. Weaker breaks: the
+            // run clears the mark of a change that it does not see.
             // Proof: property/models.rs,
             // `a_change_before_a_poke_is_seen_by_the_run_that_takes_the_mark`.
             // Against `close` the one word is enough under any ordering: either the close came
@@ -255,7 +268,7 @@ impl Subscriber {
         // ORDERING: any; see the end of `run`.
         let before = self.state.fetch_or(CLOSED, Ordering::AcqRel);
         if before & (RUNNING | CLOSED) == 0 && self.is_in_its_process() {
-            // What the callback captured goes now; a panic in there stays in there.
+            // The captured values are dropped now, and a panic of a drop is contained.
             drop(self.drop_job());
         }
     }
@@ -295,7 +308,7 @@ impl Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        // What the callback captured is the user's. A subscription that was forgotten still has it.
+        // The captured values are user code. A detached subscription still has them.
         let job = self.job.lock().take();
         if let Some(job) = job {
             discard(job);
@@ -310,11 +323,11 @@ impl Awaited for Subscriber {
 }
 
 impl Listener for Subscriber {
-    fn tell(self: Arc<Self>) {
+    fn notify(self: Arc<Self>) {
         let Some(host) = self.host.upgrade() else {
             return;
         };
-        // Before the mark is set, for the run that takes the mark away.
+        // Before the mark is set, for the run that clears it.
         self.causes.lock().add(host.cause());
         if self.poke() {
             host.schedule(self);

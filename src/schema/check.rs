@@ -1,4 +1,4 @@
-//! What of a candidate tree breaks the schema.
+//! Checks a candidate tree against the schema.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,62 +6,65 @@ use std::ops::Bound;
 
 use crate::error::{Error, ErrorKind};
 use crate::schema::Schema;
-use crate::schema::declaration::Field;
+use crate::schema::field::Field;
 use crate::schema::nearest::BUDGET;
 use crate::tree::diff::LeafChange;
 use crate::tree::snapshot::Generation;
 use crate::value::key::{Key, under};
 
-/// As many undeclared keys are told one by one; of more only how many there are.
-const MAX_TOLD: usize = 100;
+/// Undeclared keys beyond this number are reported as a count.
+const MAX_REPORTED: usize = 100;
 
 impl Schema {
-    /// What is wrong with a generation, each with the changed keys that led to it. Where `news` is
-    /// given, all else was looked at before.
+    /// The faults of a generation, each with the changed keys that led to it. Checks the keys of
+    /// `changes`, or all keys without them.
     pub(crate) fn faults(
         &self,
         generation: &Generation,
-        news: Option<&[LeafChange]>,
+        changes: Option<&[LeafChange]>,
     ) -> Vec<(Error, Vec<Key>)> {
         let mut faults = Vec::new();
-        // Made for the first fault: most commits have none.
+        // Computed for the first fault: most commits have none.
         let mut changed: Option<BTreeMap<&str, &Key>> = None;
-        let mut ask = |key: &Key, field: &Field| {
+        let mut check = |key: &Key, field: &Field| {
             let Some(error) = field.fault(key, generation, self) else {
                 return;
             };
             let changed = changed.get_or_insert_with(|| {
-                let keys = news.unwrap_or_default().iter().map(|change| &change.key);
+                let keys = changes.unwrap_or_default().iter().map(|change| &change.key);
                 keys.map(|key| (key.as_str(), key)).collect()
             });
-            let above = key.lineage().filter_map(|place| changed.get(place));
+            let above = key.lineage().filter_map(|above| changed.get(above));
             let below = after(changed, key.as_str()).map(|(_, key)| key);
             let keys: Vec<Key> = above.chain(below).map(|key| (*key).clone()).collect();
             // A struct may have several bad fields.
             faults.extend(error.iter().map(|error| (error.clone(), keys.clone())));
         };
-        match news {
-            None => self.fields.iter().for_each(|(key, field)| ask(key, field)),
+        match changes {
+            None => self
+                .fields
+                .iter()
+                .for_each(|(key, field)| check(key, field)),
             Some(changes) => {
-                for key in self.concerned(changes) {
+                for key in self.affected_by(changes) {
                     if let Some(field) = self.fields.get(key) {
-                        ask(key, field);
+                        check(key, field);
                     }
                 }
             }
         }
         if self.deny_unknown {
-            self.deny(generation, news, &mut faults);
+            self.deny(generation, changes, &mut faults);
         }
         faults
     }
 
-    /// The declared keys that changes have to do with, each once.
-    fn concerned<'a>(&'a self, changes: &[LeafChange]) -> BTreeSet<&'a Key> {
+    /// The declared keys at, above and below changed keys, each once.
+    fn affected_by<'a>(&'a self, changes: &[LeafChange]) -> BTreeSet<&'a Key> {
         let mut keys = BTreeSet::new();
         for change in changes.iter().filter(|change| !change.moved) {
             let above = change.key.lineage();
-            keys.extend(above.filter_map(|place| Some(self.fields.get_key_value(place)?.0)));
+            keys.extend(above.filter_map(|above| Some(self.fields.get_key_value(above)?.0)));
             keys.extend(self.below(change.key.as_str()));
             if keys.len() == self.fields.len() {
                 break;
@@ -75,14 +78,14 @@ impl Schema {
         after(&self.fields, key).map(|(key, _)| key)
     }
 
-    /// Tells of undeclared keys.
+    /// Reports undeclared keys.
     fn deny(
         &self,
         generation: &Generation,
-        news: Option<&[LeafChange]>,
+        changes: Option<&[LeafChange]>,
         faults: &mut Vec<(Error, Vec<Key>)>,
     ) {
-        let mut unknown = match news {
+        let mut unknown = match changes {
             None => self.undeclared(generation),
             Some(changes) => changes
                 .iter()
@@ -91,7 +94,7 @@ impl Schema {
                 .filter(|(key, entry)| !self.declares(key.as_str(), entry))
                 .collect(),
         };
-        let more = unknown.split_off(unknown.len().min(MAX_TOLD));
+        let more = unknown.split_off(unknown.len().min(MAX_REPORTED));
         let mut budget = BUDGET;
         for (key, entry) in unknown {
             let mut detail = String::from("not declared in the schema");
@@ -113,7 +116,7 @@ impl Schema {
     }
 }
 
-/// What stands below a key in a map by keys.
+/// The entries below a key in a map by keys.
 fn after<'a, K: Borrow<str> + Ord, V>(
     map: &'a BTreeMap<K, V>,
     key: &str,

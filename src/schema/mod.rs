@@ -1,4 +1,4 @@
-//! What is declared of keys: types, ranges, what is required, what is secret.
+//! Declares keys: their types, ranges and defaults, and which are required or secret.
 //!
 //! ```
 //! use liveprops::{ErrorKind, Key, Properties, Schema, sources::Memory};
@@ -15,8 +15,8 @@
 //!     .schema(schema.clone())
 //!     .build()
 //!     .unwrap_err();
-//! let told: Vec<String> = error.iter().map(ToString::to_string).collect();
-//! assert_eq!(told, [
+//! let errors: Vec<String> = error.iter().map(ToString::to_string).collect();
+//! assert_eq!(errors, [
 //!     "`db.password`: required, and no layer defines it, expected string",
 //!     "`http.port`: not an integer, expected u16, found text \"eighty\" (memory @ 0)",
 //!     "`ratelimit.qps`: out of range, expected 1..=10000, found text \"0\" (memory @ 0)",
@@ -27,16 +27,18 @@
 //! assert_eq!(props.get::<u32>("ratelimit.qps")?, 100);
 //! assert_eq!(props.unknown_keys()[0].to_string(), "`http.prot` is not declared, did you mean `http.port`? (memory @ 0)");
 //!
-//! let refused = source.set("http.port", 70_000).unwrap_err(); // later, too
-//! assert_eq!(refused.key().map(Key::as_str), Some("http.port"));
+//! let rejected = source.set("http.port", 70_000).unwrap_err(); // later, too
+//! assert_eq!(rejected.key().map(Key::as_str), Some("http.port"));
 //! assert_eq!(props.get::<u16>("http.port")?, 80);
 //! # Ok::<(), liveprops::Error>(())
 //! ```
 
 mod check;
 mod declaration;
+mod field;
 mod json;
 mod nearest;
+mod rule;
 mod shape;
 mod text;
 mod unknown;
@@ -49,9 +51,9 @@ use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::Way;
+use crate::decode::TypePath;
 use crate::error::{Error, ErrorKind};
-use crate::schema::declaration::{Fault, Field};
+use crate::schema::field::{Fault, Field};
 use crate::schema::nearest::{Lookalikes, Names};
 use crate::schema::shape::Kind;
 use crate::value::document::Document;
@@ -64,11 +66,11 @@ pub use crate::schema::unknown::{Deprecated, Unknown};
 /// The keys a program knows, with their types and rules; given to
 /// [`Builder::schema`](crate::Builder::schema).
 ///
-/// At the start everything that breaks it is told in one error, see [`Error::iter`]; later an
-/// update that breaks it is refused, key by key where the source allows that, and the old values
-/// stay. Only the rules of keys that a commit has to do with are looked at.
+/// At the start one error reports everything that breaks the schema; see [`Error::iter`]. Later an
+/// update that breaks it is rejected, key by key where the source allows that, and the old values stay.
+/// A commit checks only the keys that it changes.
 ///
-/// It can be kept (it is cheap to clone) and written out as [text](Self::to_text) or as
+/// A schema is cheap to clone, and can be written as [text](Self::to_text) or as
 /// [JSON Schema](Self::to_json_schema).
 ///
 /// ```
@@ -84,11 +86,11 @@ pub struct Schema {
     fields: BTreeMap<Key, Field>,
     strict: BTreeSet<Key>,
     deny_unknown: bool,
-    /// What is wrong with the schema itself.
+    /// The errors of the schema itself.
     faults: Vec<Error>,
-    /// What else is not to be shown: of a schema that is in use, all that its builder was told.
+    /// The secret keys of the properties that use the schema.
     secrets: Secrets,
-    /// Made for the first undeclared key.
+    /// Computed for the first undeclared key.
     names: OnceLock<Arc<Names>>,
 }
 
@@ -98,17 +100,19 @@ impl Schema {
         Self::default()
     }
 
-    /// Begins the declaration of a key that holds a `T`; [`declare`](Self::declare) takes it.
+    /// Begins the declaration of a key that holds a `T`, for [`declare`](Self::declare).
     ///
     /// `T` may also be a struct or a map: then the key is a subtree, and all below it is declared.
+    /// The declaration is the one place for the default of a declared key and to mark it as secret.
     pub fn key<T: DeserializeOwned + 'static>(key: &str) -> Declaration<T> {
         Declaration::new(key)
     }
 
     /// Adds a declared key.
     ///
-    /// What is wrong with a declaration, such as a malformed key, a default that breaks its own
-    /// rules or a key declared twice, is told when the properties are built.
+    /// [`Builder::build`](crate::Builder::build) reports what is wrong with a declaration:
+    /// [`ErrorKind::InvalidKey`] for a malformed key or one that is declared twice, and
+    /// [`ErrorKind::Rejected`] or [`ErrorKind::Mismatch`] for a default that is not acceptable.
     pub fn declare<T: DeserializeOwned + 'static>(mut self, declaration: Declaration<T>) -> Self {
         match declaration.finish(&mut self.faults) {
             Some((key, field)) => self.put(key, field),
@@ -119,28 +123,28 @@ impl Schema {
     fn put(mut self, key: Key, field: Field) -> Self {
         self.names = OnceLock::new();
         match self.fields.entry(key) {
-            Entry::Vacant(place) => {
-                place.insert(field);
+            Entry::Vacant(entry) => {
+                entry.insert(field);
             }
-            Entry::Occupied(mut place) => {
-                // What one of them hides is not shown because of the other.
-                let first = place.get_mut();
+            Entry::Occupied(mut entry) => {
+                // A secret of either declaration stays hidden.
+                let first = entry.get_mut();
                 first.secret |= field.secret;
-                first.leaks |= field.leaks;
-                first.marks.extend(field.marks);
-                first.ways.extend(field.ways);
+                first.reveals_secret |= field.reveals_secret;
+                first.secret_keys.extend(field.secret_keys);
+                first.secret_paths.extend(field.secret_paths);
                 let faults = field.faults.into_iter();
                 self.faults.extend(faults.map(|fault| fault.masked));
                 let detail = "declared twice in the schema";
-                let fault = Error::new(ErrorKind::InvalidKey, detail).with_key(place.key());
+                let fault = Error::new(ErrorKind::InvalidKey, detail).with_key(entry.key());
                 self.faults.push(fault);
             }
         }
         self
     }
 
-    /// Wants all keys under a prefix to be declared; the empty prefix is the whole tree. Those that
-    /// are not are listed by [`Properties::unknown_keys`](crate::Properties::unknown_keys).
+    /// Expects all keys under a prefix to be declared; the empty prefix is the whole tree.
+    /// [`Properties::unknown_keys`](crate::Properties::unknown_keys) lists the ones that are not.
     pub fn strict(mut self, prefix: &str) -> Self {
         match Key::parse(prefix) {
             Ok(prefix) => drop(self.strict.insert(prefix)),
@@ -149,8 +153,7 @@ impl Schema {
         self
     }
 
-    /// Makes an undeclared key under a [strict](Self::strict) prefix an error at the start, and an
-    /// update that brings one a refused update.
+    /// Rejects undeclared keys under a [strict](Self::strict) prefix: at the start, and in each update.
     pub fn deny_unknown(mut self) -> Self {
         self.deny_unknown = true;
         self
@@ -167,47 +170,52 @@ impl Schema {
             .fold(self, |all, (key, field)| all.put(key, field))
     }
 
-    /// The keys whose values take effect with the next start only.
+    /// The keys that keep the value of the start.
     pub(crate) fn restart_required(&self) -> impl Iterator<Item = &Key> {
         let fields = self.fields.iter();
-        fields.filter_map(|(key, field)| field.restart.then_some(key))
+        fields.filter_map(|(key, field)| field.restart_required.then_some(key))
     }
 
-    /// Adds the defaults of the schema below those of the program, names its secrets, and tells
-    /// what is wrong with the schema itself.
-    pub(crate) fn settle(
-        &mut self,
-        defaults: &mut Document,
-        secrets: &Secrets,
-        faults: &mut Vec<Error>,
-    ) {
+    /// Adds the secret keys to those of the builder, and returns the defaults of the schema.
+    ///
+    /// Reports the errors of the schema itself.
+    pub(crate) fn install(&mut self, secrets: &Secrets, faults: &mut Vec<Error>) -> Document {
         faults.extend(self.faults.iter().cloned());
-        self.marks().into_iter().for_each(|key| secrets.add(key));
+        self.secret_keys()
+            .into_iter()
+            .for_each(|key| secrets.add(key));
         self.secrets = secrets.clone();
         self.hide_lookalikes(secrets);
-        let origin = declaration::origin();
-        let mut below = Document::new();
+        let origin = field::origin();
+        let mut defaults = Document::new();
         for (key, field) in &self.fields {
-            let hidden = || secrets.hides(key.as_str());
+            let is_hidden = || secrets.hides(key.as_str());
             if !field.faults.is_empty() {
-                let masked = field.leaks || hidden();
-                let told = |fault: &Fault| match masked {
+                let masked = field.reveals_secret || is_hidden();
+                let shown = |fault: &Fault| match masked {
                     true => fault.masked.clone(),
-                    false => fault.open.clone(),
+                    false => fault.plain.clone(),
                 };
-                faults.extend(field.faults.iter().map(told));
+                faults.extend(field.faults.iter().map(shown));
             }
-            if let Some(error) = field.fault_of_default(key, &hidden) {
+            if let Some(error) = field.default_fault(key, &is_hidden) {
                 faults.extend(error.iter().cloned());
             }
             if let Some(default) = &field.default {
-                if let Err(error) = below.set_key(key, default.clone(), &origin) {
+                if let Err(error) = defaults.set_key(key, default.clone(), &origin) {
                     faults.push(error);
                 }
             }
         }
-        below.merge(std::mem::take(defaults));
-        *defaults = below;
+        defaults
+    }
+
+    /// The error of a key that is declared, if the builder sets what its declaration has to set.
+    pub(crate) fn reject_declared(&self, key: &Key, instead: &str) -> Option<Error> {
+        self.has(key.as_str()).then(|| {
+            let detail = format!("declared in the schema: use `{instead}` there");
+            Error::new(ErrorKind::InvalidKey, detail).with_key(key)
+        })
     }
 
     /// Hides the keys that may be misspellings of declared secrets.
@@ -230,65 +238,66 @@ impl Schema {
         self.fields.contains_key(key)
     }
 
-    /// The keys that are declared secret, by a declaration, a type or a default.
-    fn marks(&self) -> BTreeSet<Key> {
-        let mut marks = BTreeSet::new();
+    /// The keys that are secret by a declaration, a type or a default.
+    fn secret_keys(&self) -> BTreeSet<Key> {
+        let mut secret_keys = BTreeSet::new();
         for (key, field) in &self.fields {
-            marks.extend(field.secret.then(|| key.clone()));
-            marks.extend(field.marks.iter().cloned());
-            if field.ways.is_empty() {
+            secret_keys.extend(field.secret.then(|| key.clone()));
+            secret_keys.extend(field.secret_keys.iter().cloned());
+            if field.secret_paths.is_empty() {
                 continue;
             }
             let above = key.segments().count();
             for below in self.below(key.as_str()) {
                 let names: Vec<_> = below.segments().skip(above).collect();
-                let leads = |way: &Way| {
-                    let mut steps = way.iter().zip(&names);
+                let matches = |path: &TypePath| {
+                    let mut steps = path.iter().zip(&names);
                     steps.all(|(wanted, name)| wanted.is_none_or(|wanted| wanted == name))
                 };
-                if field.ways.iter().any(leads) {
-                    marks.insert(below.clone());
+                if field.secret_paths.iter().any(matches) {
+                    secret_keys.insert(below.clone());
                 }
             }
         }
-        marks
+        secret_keys
     }
 
-    /// How much of a key is not to be shown, given the [`marks`](Self::marks).
-    fn veil(&self, marks: &BTreeSet<Key>, key: &Key, field: &Field) -> Veil {
-        let marked = key.lineage().any(|place| marks.contains(place));
-        // What the builder was told, and what was read as a secret; it hides what is above, too.
-        let told = self.secrets.hides(key.as_str());
-        if marked
+    /// How much of a key is masked, given the [`secret_keys`](Self::secret_keys).
+    fn masking(&self, secret_keys: &BTreeSet<Key>, key: &Key, field: &Field) -> Masking {
+        let is_secret = key.lineage().any(|above| secret_keys.contains(above));
+        // Also by the builder, or because it was read as a secret; both hide the keys above, too.
+        let is_hidden = self.secrets.hides(key.as_str());
+        if is_secret
             || self.secrets.looks_secret(key.as_str())
-            || (told && field.shape.kind != Kind::Any)
+            || (is_hidden && field.shape.kind != Kind::Any)
         {
-            return Veil::Whole;
+            return Masking::Whole;
         }
-        let below = (Bound::Excluded(key.as_str()), Bound::Unbounded);
-        // What sorts behind a key may begin with it and yet not be below it, such as `a-b` and `a`.
-        let mut begin = marks
-            .range::<str, _>(below)
-            .take_while(|mark| mark.as_str().starts_with(key.as_str()));
-        let inside = begin.any(|mark| mark.is_under(key)) || self.shows(key);
-        match told || field.leaks || inside {
-            true => Veil::Part,
-            false => Veil::None,
+        let after = (Bound::Excluded(key.as_str()), Bound::Unbounded);
+        // A key that sorts after another may begin with it and not be below it, such as `a-b` and `a`.
+        let mut after = secret_keys
+            .range::<str, _>(after)
+            .take_while(|other| other.as_str().starts_with(key.as_str()));
+        let has_secret_below =
+            after.any(|other| other.is_under(key)) || self.looks_secret_below(key);
+        match is_hidden || field.reveals_secret || has_secret_below {
+            true => Masking::Part,
+            false => Masking::None,
         }
     }
 
     /// Whether a declared key below another one looks secret.
-    fn shows(&self, key: &Key) -> bool {
+    fn looks_secret_below(&self, key: &Key) -> bool {
         self.below(key.as_str())
             .any(|below| self.secrets.looks_secret(below.as_str()))
     }
 }
 
-/// How much of a key is not to be shown.
+/// How much of a key is masked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Veil {
+enum Masking {
     None,
-    /// Something in its values.
+    /// A part of its values.
     Part,
     Whole,
 }

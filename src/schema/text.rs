@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::error::{MASK, Plain};
-use crate::schema::declaration::Field;
-use crate::schema::{Schema, Veil};
+use crate::schema::field::Field;
+use crate::schema::{Masking, Schema};
 use crate::value::key::Key;
 
 const HEAD: [&str; 6] = ["key", "type", "range", "default", "flags", "description"];
@@ -24,9 +24,11 @@ impl Schema {
     /// ```
     pub fn to_text(&self) -> String {
         let mut rows = vec![HEAD.map(str::to_owned)];
-        let marks = self.marks();
+        let secret_keys = self.secret_keys();
         let fields = self.fields.iter();
-        rows.extend(fields.map(|(key, field)| row(key, field, self.veil(&marks, key, field))));
+        rows.extend(
+            fields.map(|(key, field)| row(key, field, self.masking(&secret_keys, key, field))),
+        );
         let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max();
         let widths: Vec<usize> = (0..HEAD.len()).filter_map(width).collect();
         let mut text = String::new();
@@ -43,8 +45,8 @@ impl Schema {
     }
 }
 
-fn row(key: &Key, field: &Field, veil: Veil) -> [String; 6] {
-    let masked = veil != Veil::None;
+fn row(key: &Key, field: &Field, masking: Masking) -> [String; 6] {
+    let masked = masking != Masking::None;
     let limits: Vec<String> = field.limits.iter().map(|l| l.shown(masked)).collect();
     let default = field.default.as_ref().map(|default| match masked {
         true => MASK.to_owned(),
@@ -53,8 +55,8 @@ fn row(key: &Key, field: &Field, veil: Veil) -> [String; 6] {
     let mut flags = Vec::new();
     for (flag, set) in [
         ("required", field.required),
-        ("secret", veil == Veil::Whole),
-        ("restart", field.restart),
+        ("secret", masking == Masking::Whole),
+        ("restart", field.restart_required),
     ] {
         flags.extend(set.then(|| flag.to_owned()));
     }

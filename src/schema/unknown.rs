@@ -1,4 +1,4 @@
-//! Keys that nobody declared, and those that nobody should set any more.
+//! Finds undeclared keys, and deprecated keys that are set.
 
 use std::fmt;
 use std::ops::Bound;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::Plain;
 use crate::schema::nearest::{BUDGET, Names};
-use crate::schema::{Schema, declaration};
+use crate::schema::{Schema, field};
 use crate::tree::diff;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
@@ -14,7 +14,20 @@ use crate::value::hamt::Entry;
 use crate::value::key::{Key, under};
 use crate::value::origin::Origin;
 
-/// A key under a strict prefix that the schema does not declare; its value is not shown.
+/// A key under a strict prefix that the schema does not declare, without its value; see
+/// [`Properties::unknown_keys`](crate::Properties::unknown_keys).
+///
+/// ```
+/// use liveprops::{Properties, Schema, sources::Memory};
+///
+/// let schema = Schema::new().declare(Schema::key::<u16>("http.port")).strict("http");
+/// let source = Memory::from([("http.prot", 80)]);
+/// let props = Properties::builder().source(source).schema(schema).build()?;
+/// let unknown = &props.unknown_keys()[0];
+/// assert_eq!(unknown.key.as_str(), "http.prot");
+/// assert_eq!(unknown.nearest.as_ref().unwrap().as_str(), "http.port");
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Unknown {
@@ -22,11 +35,23 @@ pub struct Unknown {
     pub key: Key,
     /// Where it was written.
     pub origin: Option<Origin>,
-    /// The declared key that may be meant; not looked for in a large crowd.
+    /// The declared key that may be meant; `None` also where too many keys are unknown to compare them.
     pub nearest: Option<Key>,
 }
 
-/// A key that is set though the schema declares it deprecated; its value is not shown.
+/// A deprecated key that is set, without its value; see
+/// [`Properties::deprecated_keys`](crate::Properties::deprecated_keys).
+///
+/// ```
+/// use liveprops::{Properties, Schema, sources::Memory};
+///
+/// let schema = Schema::new().declare(Schema::key::<u16>("port").deprecated("use http.port"));
+/// let source = Memory::from([("port", 80)]);
+/// let props = Properties::builder().source(source).schema(schema).build()?;
+/// let deprecated = &props.deprecated_keys()[0];
+/// assert_eq!((deprecated.key.as_str(), &*deprecated.instead), ("port", "use http.port"));
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Deprecated {
@@ -38,8 +63,8 @@ pub struct Deprecated {
     pub instead: String,
 }
 
-/// What a leaf holds, as far as declared keys can reach into it.
-enum Holds {
+/// The content of a leaf, as far as declared keys can reach into it.
+enum Content {
     Value,
     List,
     Table,
@@ -97,23 +122,23 @@ impl Schema {
 
     pub(super) fn undeclared<'g>(&self, generation: &'g Generation) -> Vec<(Key, &'g Arc<Entry>)> {
         let mut all = Vec::new();
-        // A prefix below another one is looked at with it.
+        // A prefix below another one is visited with it.
         let outermost = self.strict.iter().filter(|prefix| {
             let mut above = prefix.lineage().skip(1);
-            !above.any(|place| self.strict.contains(place))
+            !above.any(|above| self.strict.contains(above))
         });
         for prefix in outermost {
-            let mut look = |key: &str, entry: &'g Arc<Entry>| {
+            let mut visit = |key: &str, entry: &'g Arc<Entry>| {
                 if !self.declares(key, entry) {
                     all.extend(Key::parse(key).ok().map(|key| (key, entry)));
                 }
             };
             let path = &mut prefix.as_str().to_owned();
             match Found::in_tree(&generation.root, prefix.as_str()) {
-                Ok(Found::Root(table)) => table.walk(path, &mut look),
+                Ok(Found::Root(table)) => table.walk(path, &mut visit),
                 Ok(Found::Entry(entry)) => match entry.node.table() {
-                    Some(table) if !table.is_empty() => table.walk(path, &mut look),
-                    _ => look(path, entry),
+                    Some(table) if !table.is_empty() => table.walk(path, &mut visit),
+                    _ => visit(path, entry),
                 },
                 _ => {}
             }
@@ -124,29 +149,29 @@ impl Schema {
     }
 
     pub(super) fn is_strict(&self, key: &Key) -> bool {
-        key.lineage().any(|place| self.strict.contains(place))
+        key.lineage().any(|at| self.strict.contains(at))
     }
 
     /// Whether a leaf belongs to a declared key, or declared keys reach into it.
     pub(super) fn declares(&self, key: &str, entry: &Entry) -> bool {
-        let mut place = key;
+        let mut at = key;
         loop {
-            if self.fields.contains_key(place) {
+            if self.fields.contains_key(at) {
                 return true;
             }
-            match place.rfind('.') {
-                // In a quoted segment it is no key, and nothing is found there.
-                Some(dot) => place = &place[..dot],
+            match at.rfind('.') {
+                // A dot in a quoted segment ends no key, and nothing is declared there.
+                Some(dot) => at = &at[..dot],
                 None => break,
             }
         }
-        let holds = match (diff::value(&entry.node), entry.node.table()) {
-            (Some(Value::List(_)), _) => Holds::List,
-            (Some(Value::Table(fields)), _) if fields.is_empty() => Holds::Nothing,
-            (Some(Value::Table(_)), _) => Holds::Table,
-            (None, Some(table)) if table.is_empty() => Holds::Nothing,
-            (None, Some(_)) => Holds::Table,
-            _ => Holds::Value,
+        let content = match (diff::value(&entry.node), entry.node.table()) {
+            (Some(Value::List(_)), _) => Content::List,
+            (Some(Value::Table(fields)), _) if fields.is_empty() => Content::Nothing,
+            (Some(Value::Table(_)), _) => Content::Table,
+            (None, Some(table)) if table.is_empty() => Content::Nothing,
+            (None, Some(_)) => Content::Table,
+            _ => Content::Value,
         };
         // A table that has nothing in it sets no key below a strict prefix.
         let leads_to_prefix = || {
@@ -155,11 +180,11 @@ impl Schema {
             let mut below = below.take_while(|prefix| prefix.as_str().starts_with(key));
             below.any(|prefix| under(prefix.as_str(), key))
         };
-        match holds {
-            Holds::Value => false,
-            Holds::List => self.below(key).any(|below| is_item(below.as_str(), key)),
-            Holds::Table => self.below(key).next().is_some(),
-            Holds::Nothing => self.below(key).next().is_some() || leads_to_prefix(),
+        match content {
+            Content::Value => false,
+            Content::List => self.below(key).any(|below| is_item(below.as_str(), key)),
+            Content::Table => self.below(key).next().is_some(),
+            Content::Nothing => self.below(key).next().is_some() || leads_to_prefix(),
         }
     }
 
@@ -170,8 +195,8 @@ impl Schema {
             let Some(instead) = &field.deprecated else {
                 continue;
             };
-            let mut tell = |key: &str, origin: Option<&Origin>| {
-                if origin.is_some_and(|origin| *origin == declaration::origin()) {
+            let mut report = |key: &str, origin: Option<&Origin>| {
+                if origin.is_some_and(|origin| *origin == field::origin()) {
                     return;
                 }
                 all.extend(Key::parse(key).ok().map(|key| Deprecated {
@@ -184,18 +209,18 @@ impl Schema {
                 Ok(Found::Entry(entry)) => match entry.node.table() {
                     Some(table) => {
                         table.walk(&mut declared.as_str().to_owned(), &mut |key, leaf| {
-                            tell(key, leaf.node.origin());
+                            report(key, leaf.node.origin());
                         })
                     }
-                    None => tell(declared.as_str(), entry.node.origin()),
+                    None => report(declared.as_str(), entry.node.origin()),
                 },
                 Ok(Found::Inside(_, leaf) | Found::Broken(leaf)) => {
-                    tell(declared.as_str(), leaf.node.origin())
+                    report(declared.as_str(), leaf.node.origin())
                 }
                 _ => {}
             }
         }
-        // One below another one would be told twice.
+        // A declared key below another one would be reported twice.
         all.sort_by(|a, b| a.key.cmp(&b.key));
         all.dedup_by(|a, b| a.key == b.key);
         all

@@ -1,4 +1,4 @@
-//! A suite that any source can be held against, and the [`Recorder`] it listens with.
+//! A test suite for sources, and the [`Recorder`] that it listens with.
 //!
 //! Run it in the tests of a source of your own: [`check`] needs a way to make the source and an
 //! [`Editor`] that changes the store behind it.
@@ -71,40 +71,40 @@ struct State {
 
 type Refuse = Box<dyn Fn(&Document) -> bool + Send>;
 
-/// What a [`Recorder`] has heard.
+/// What a [`Recorder`] has received; see [`Recorder::seen`].
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Seen {
-    /// The sum of all updates that were taken.
+    /// The sum of all accepted updates.
     pub document: Document,
-    /// How many updates were taken.
+    /// The number of accepted updates.
     pub updates: usize,
-    /// How many of them changed a value.
+    /// The number of accepted updates that changed a value.
     pub changes: usize,
-    /// How many updates were refused; see [`Recorder::refuse_when`].
+    /// The number of rejected updates; see [`Recorder::refuse_when`].
     pub refused: usize,
-    /// The failures the source reported, oldest first.
+    /// The errors that the source reported, the oldest first.
     pub failures: Vec<Error>,
-    /// How often the source said that nothing has changed.
+    /// The number of heartbeats.
     pub alive: usize,
-    /// What keeps the source from working as it should; see [`SourceContext::set_degraded`].
+    /// Why the source works worse than it should; see [`SourceContext::set_degraded`].
     pub degraded: Option<Error>,
     /// Where the source reads from; see [`SourceContext::set_location`].
     pub location: Option<Arc<str>>,
 }
 
 impl Recorder {
-    /// Creates a recorder that has heard nothing.
+    /// Creates an empty recorder.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What to hand to [`Source::watch`].
+    /// The context for [`Source::watch`].
     pub fn updates(&self) -> SourceContext {
         SourceContext::new(Arc::new(self.clone()))
     }
 
-    /// Asks the source's watch to return.
+    /// Requests that the watch of the source returns.
     pub fn stop(&self) {
         let hooks = {
             let mut state = self.0.state.lock();
@@ -115,17 +115,17 @@ impl Recorder {
         hooks.iter().for_each(|hook| hook());
     }
 
-    /// Refuses each update after which the whole document would be one for which `refuse` says so.
+    /// Rejects each update that would lead to a document for which `refuse` returns true.
     pub fn refuse_when(&self, refuse: impl Fn(&Document) -> bool + Send + 'static) {
         self.0.state.lock().refuse = Some(Box::new(refuse));
     }
 
-    /// What was heard so far.
+    /// What was received so far.
     pub fn seen(&self) -> Seen {
         self.0.state.lock().seen.clone()
     }
 
-    /// Waits, at most `deadline`, until `want` holds for what was heard; says whether it did.
+    /// Waits, at most `deadline`, until `want` returns true for what was received; returns whether it did.
     pub fn wait_for(&self, deadline: Duration, mut want: impl FnMut(&Seen) -> bool) -> bool {
         let until = Instant::now() + deadline;
         let mut state = self.0.state.lock();
@@ -145,7 +145,7 @@ impl Recorder {
         if state.refuse.as_ref().is_some_and(|refuse| refuse(&next)) {
             state.seen.refused += 1;
             self.0.bell.notify_all();
-            return Err(Error::new(ErrorKind::Rejected, "the recorder refuses this"));
+            return Err(Error::new(ErrorKind::Rejected, "the recorder rejects this"));
         }
         let changed = next != state.seen.document;
         state.seen.document = next;
@@ -255,7 +255,7 @@ impl Ticket for Done {
 
 /// Holds a source against the contract of [`Source`].
 ///
-/// `make` creates the source anew over the same store; `editor` changes that store. It must start
+/// `make` creates a new source over the same store; `editor` changes that store. It must start
 /// without the keys `conformance.first` and `conformance.second`, which the suite sets and
 /// removes. Takes some seconds with a source that is pushed to, and some pauses with a polled one.
 ///
@@ -320,7 +320,9 @@ fn check_load<S: Source>(
         faults.push("two loads with no change between them differ".to_owned());
     }
     if !is_text(&document, FIRST, "one") {
-        faults.push(format!("load does not say `{FIRST}`, which was set before"));
+        faults.push(format!(
+            "load does not return `{FIRST}`, which was set before"
+        ));
     }
     for (key, _, origin) in document.iter() {
         if origin.kind().is_empty() {
@@ -369,7 +371,7 @@ fn check_changes<S: Source>(make: &dyn Fn() -> S, editor: &dyn Editor, faults: &
     });
     match make().load() {
         Ok(document) if document == recorder.seen().document => {}
-        Ok(_) => faults.push("load says something else than the sum of all updates".to_owned()),
+        Ok(_) => faults.push("load returns something else than the sum of all updates".to_owned()),
         Err(error) => faults.push(format!("load fails after edits: {error}")),
     }
     let begun = Instant::now();
@@ -378,13 +380,13 @@ fn check_changes<S: Source>(make: &dyn Fn() -> S, editor: &dyn Editor, faults: &
         std::thread::yield_now();
     }
     if !thread.is_finished() {
-        faults.push("a watch that is told to stop does not return within 1 second".to_owned());
+        faults.push("a watch does not return within 1 second after a stop".to_owned());
     } else if let Ok(Err(error)) = thread.join() {
         faults.push(format!("the watch ends with an error: {error}"));
     }
 }
 
-/// Does the engine's part: watches or polls until it is told to stop.
+/// Acts as the engine: watches or polls until the stop.
 fn listen(source: &dyn Source, recorder: &Recorder) -> Result<(), Error> {
     let updates = recorder.updates();
     let Watching::Poll(pause) = source.watching() else {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::source::forward::forward;
 use crate::source::{
     Content, Make, Policy, Refusal, Sink, Source, SourceContext, Ticket, Timing, Update, Watching,
+    WithPolicy,
 };
-use crate::sync::panics;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Credentials;
@@ -29,16 +30,14 @@ impl Masked {
 
     /// Runs code of the source; what it panics with may quote a credential as well.
     fn run<R>(&self, run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
-        let outcome = panics::catch(run)
-            .unwrap_or_else(|panic| Err(Error::from_panic("the source", panic.message())));
+        let outcome = Error::catch("the source", run);
         outcome.map_err(|error| self.credentials.mask_error(error))
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Source for Masked {
-    fn origin(&self) -> Origin {
-        self.source.origin()
-    }
+    forward!(self => self.source; origin watching refusal timing policy with);
 
     fn load(&self) -> Result<Document, Error> {
         let mut document = self.run(|| self.source.load())?;
@@ -51,10 +50,6 @@ impl Source for Masked {
         Ok(masked(update, &self.credentials))
     }
 
-    fn watching(&self) -> Watching {
-        self.source.watching()
-    }
-
     fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         let sink = MaskingSink {
             sink: Arc::clone(&updates.0),
@@ -62,18 +57,6 @@ impl Source for Masked {
         };
         let updates = SourceContext::new(Arc::new(sink));
         self.run(|| self.source.watch(&updates))
-    }
-
-    fn refusal(&self) -> Refusal {
-        self.source.refusal()
-    }
-
-    fn timing(&self) -> Timing {
-        self.source.timing()
-    }
-
-    fn policy(&self) -> Policy {
-        self.source.policy()
     }
 
     fn credentials(&self) -> Credentials {

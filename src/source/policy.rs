@@ -1,16 +1,18 @@
-//! What the program wants of one source: whether it can start without it, how long its values may
-//! grow old, and what is not believed at once.
+//! The policy of a source: whether the program can start without it, how old its values may become, and
+//! which removals are withheld.
 
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::source::forward::forward;
 use crate::source::{Credentials, Refusal, Source, SourceContext, Timing, Update, Watching};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
-/// What the program wants of one source.
+/// How the program uses one source: whether the start needs it, whether it is cached, and which of its
+/// removals are withheld.
 ///
-/// Given by [`Source::with`]; a source may bring its own by [`Source::policy`].
+/// The program sets it by [`Source::with`]; a source may have its own default ([`Source::policy`]).
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,7 +38,7 @@ pub struct Policy {
     pub(crate) references: References,
 }
 
-/// What `${` means in the values of a source.
+/// The meaning of `${` in the values of a source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum References {
     /// A reference to another key begins.
@@ -45,22 +47,22 @@ pub(crate) enum References {
     Literal,
 }
 
-/// What the start of the program does about a source that does not answer.
+/// What the start of the program does about a source without a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Start {
-    /// Fails, after this or after what the builder says.
+    /// Fails, after this time or that of the builder.
     Required(Option<Duration>),
-    /// Goes on without it after this.
+    /// Goes on without it after this time.
     Optional(Duration),
     /// Waits for it, however long.
     Waits,
 }
 
-/// How long a start waits for an optional source, unless told otherwise.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The default time that a start waits for an optional source.
+const OPTIONAL_WAIT: Duration = Duration::from_secs(1);
 
 impl Policy {
-    /// A source that is required, is not cached, and is believed whatever it says.
+    /// A source that is required, not cached and not guarded.
     pub fn new() -> Self {
         Self {
             start: Start::Required(None),
@@ -72,43 +74,43 @@ impl Policy {
         }
     }
 
-    /// The start fails if the source answers with an error, or not within
-    /// [`Builder::load_timeout`](crate::Builder::load_timeout), and nothing of it is kept on disk. It is
-    /// asked once: [`required_within`](Self::required_within) asks again. This is the default.
+    /// Lets the start fail if the source returns an error, or no values within
+    /// [`Builder::load_timeout`](crate::Builder::load_timeout), and is not in the cache. The source is
+    /// loaded once: [`required_within`](Self::required_within) retries. This is the default.
     pub fn required(mut self) -> Self {
         self.start = Start::Required(None);
         self
     }
 
-    /// The start fails if the source gives no values within `time`, in which it is asked again after each
-    /// failure, and nothing of it is kept on disk.
+    /// Lets the start fail if the source returns no values within `time`, and is not in the cache. The
+    /// engine retries after each failure.
     pub fn required_within(mut self, time: Duration) -> Self {
         self.start = Start::Required(Some(time));
         self
     }
 
-    /// The start goes on without the source if it gives no values within a second. It is asked
-    /// again until it does.
+    /// Lets the start go on without the source if it returns no values within a second. The engine retries
+    /// until it does.
     pub fn optional(self) -> Self {
-        self.optional_after(PATIENCE)
+        self.optional_after(OPTIONAL_WAIT)
     }
 
-    /// The start goes on without the source if it gives no values within `time`. It is asked
-    /// again until it does.
+    /// Lets the start go on without the source if it returns no values within `time`. The engine retries
+    /// until it does.
     pub fn optional_after(mut self, time: Duration) -> Self {
         self.start = Start::Optional(time);
         self
     }
 
-    /// The start waits for the source, or its cache, however long that takes.
+    /// Lets the start wait for the source, or its cache, without a limit.
     pub fn wait_forever(mut self) -> Self {
         self.start = Start::Waits;
         self
     }
 
-    /// Keeps the newest accepted values in the directory of
-    /// [`Builder::state_dir`](crate::Builder::state_dir), and starts from there when the source does
-    /// not answer. They count as stale until it does. A part that the source reports as unreadable by
+    /// Caches the newest accepted values in the directory of
+    /// [`Builder::state_dir`](crate::Builder::state_dir), and starts from there if the source does not
+    /// respond. They count as stale until it does. A part that the source reports as unreadable by
     /// [`Document::report`](crate::Document::report) keeps its values in the cache.
     ///
     /// The cache belongs to one meaning of `${`: after a change between
@@ -118,41 +120,39 @@ impl Policy {
         self.cached_as(Cached::new())
     }
 
-    /// As [`cached`](Self::cached), with limits.
+    /// Caches the newest accepted values as [`cached`](Self::cached) does, with limits.
     pub fn cached_as(mut self, cached: Cached) -> Self {
         self.cache = Some(cached);
         self
     }
 
-    /// Holds an update that would take away most of what the source says, until it is confirmed.
+    /// Withholds an update that would remove most keys of the source, until it is confirmed.
     ///
-    /// With [`cached`](Self::cached), that is also what the first answer of a start would take away
-    /// of what was kept. A [`Memory`](crate::sources::Memory) takes back what is not believed, so
-    /// there is nothing to confirm.
+    /// With [`cached`](Self::cached), the first load of a start is compared with the cache.
+    /// [`Memory`](crate::sources::Memory) undoes a rejected update itself, so there is nothing to confirm.
     pub fn guarded(mut self, guard: RemovalGuard) -> Self {
         self.guard = Some(guard);
         self
     }
 
-    /// Believes the source whatever it takes away.
+    /// Accepts every removal of the source.
     pub fn unguarded(mut self) -> Self {
         self.guard = None;
         self
     }
 
-    /// How old the source's values may grow while it does not answer before the whole counts as
-    /// degraded. The default is 0: at once.
+    /// Sets how old the values of a source without a response may become before the properties count as
+    /// degraded. The default is 0: immediately.
     pub fn max_stale(mut self, age: Duration) -> Self {
         self.max_stale = age;
         self
     }
 
-    /// The values of the source contain no references: `${` in them is text, whether a key may be a
-    /// secret or not.
+    /// Treats `${` in the values of the source as text.
     ///
-    /// This is the default of sources that give single raw values, such as
-    /// [`Env`](crate::sources::Env) and [`Args`](crate::sources::Args): a password may hold any
-    /// characters. In the values of other sources `${key}` is a reference, and `$${` a literal `${`.
+    /// This is the default of sources with single raw values, such as [`Env`](crate::sources::Env) and
+    /// [`Args`](crate::sources::Args), because a password may contain any characters. In the values of other
+    /// sources `${key}` is a reference, and `$${` a literal `${`.
     ///
     /// ```
     /// use liveprops::{Properties, Source, sources::Memory};
@@ -168,17 +168,16 @@ impl Policy {
         self
     }
 
-    /// `${key}` in the values of the source is a reference to another key. This is the default of
-    /// sources that give documents.
+    /// Treats `${key}` in the values of the source as a reference to another key. This is the default of
+    /// sources with documents.
     pub fn with_references(mut self) -> Self {
         self.references = References::Followed;
         self
     }
 
-    /// Loads a source that is polled only when
-    /// [`Properties::refresh_now`](crate::Properties::refresh_now) asks for it, also after a failure; until
-    /// it has answered once, it is asked as any other. For tests, and for programs that decide
-    /// themselves when to look.
+    /// Loads a polled source only for [`Properties::refresh_now`](crate::Properties::refresh_now), also after
+    /// a failure. Until its first response it is polled as any other. It is for tests, and for programs that
+    /// decide themselves when to load.
     pub fn manual(mut self) -> Self {
         self.manual = true;
         self
@@ -191,7 +190,15 @@ impl Default for Policy {
     }
 }
 
-/// How the newest values of a source are kept on disk.
+/// How the newest values of a source are cached on disk.
+///
+/// ```
+/// use std::time::Duration;
+/// use liveprops::{Source, source::Cached, sources::Memory};
+///
+/// let day = Duration::from_secs(24 * 60 * 60);
+/// let source = Memory::new().with(|policy| policy.cached_as(Cached::new().max_age(day)));
+/// ```
 ///
 /// Secrets are left out, in one of four ways in which a value counts as one:
 ///
@@ -230,7 +237,7 @@ pub struct Cached {
 }
 
 impl Cached {
-    /// Of any age, without secrets.
+    /// A cache of any age, without secrets.
     pub fn new() -> Self {
         Self {
             max_age: None,
@@ -238,7 +245,7 @@ impl Cached {
         }
     }
 
-    /// Refuses to start from values that were confirmed longer ago than this.
+    /// Rejects cached values that were confirmed longer ago than this.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
@@ -260,10 +267,22 @@ impl Default for Cached {
     }
 }
 
-/// What of an update is not believed at once: that most keys are gone.
+/// Withholds an update that would remove most keys of a source.
 ///
-/// An expired bucket, a wiped prefix, an unmounted directory and a page that is not the
-/// configuration look like this.
+/// An expired bucket, a wiped prefix, an unmounted directory and a page that is not the configuration all
+/// look like a mass removal.
+///
+/// ```
+/// use liveprops::{ErrorKind, Source, Properties, source::RemovalGuard, sources::Memory};
+///
+/// let memory = Memory::from([("a", 1), ("b", 2)]);
+/// let guarded = memory.clone().with(|policy| policy.guarded(RemovalGuard::all()));
+/// let props = Properties::builder().source(guarded).build()?;
+/// let error = memory.replace([("c", 3)]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Withheld);
+/// assert_eq!(props.get::<u32>("a")?, 1);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 ///
 /// Removals within 10 seconds count together, since a prefix may be wiped key by key. The guard
 /// compares an update with the present keys, and with the keys at the beginning of the 10 seconds.
@@ -281,7 +300,7 @@ pub struct RemovalGuard {
 impl Eq for RemovalGuard {}
 
 impl RemovalGuard {
-    /// Holds an update that takes away all keys, or more than half of at least 8.
+    /// Withholds an update that removes all keys, or more than half of at least 8.
     pub fn new() -> Self {
         Self {
             share: 0.5,
@@ -290,41 +309,40 @@ impl RemovalGuard {
         }
     }
 
-    /// Holds an update that takes away all keys, and no other.
+    /// Withholds an update that removes all keys, and no other.
     pub fn all() -> Self {
         Self::new().max_removed_ratio(1.0)
     }
 
-    /// Holds an update that takes away more than this share of the keys, from 0 to 1.
-    pub fn max_removed_ratio(mut self, share: f64) -> Self {
-        self.share = share;
+    /// Withholds an update that removes more than this ratio of the keys, from 0 to 1. The default is 0.5.
+    pub fn max_removed_ratio(mut self, ratio: f64) -> Self {
+        self.share = ratio;
         self
     }
 
-    /// With fewer keys than this, only an update that takes away all of them is held.
+    /// Of fewer keys than this, withholds only an update that removes all. The default is 8.
     pub fn min_keys(mut self, keys: usize) -> Self {
         self.at_least = keys;
         self
     }
 
-    /// Believes the update after all when the source has gone on saying so for this long. By
-    /// default it never does: only [`Properties::confirm`](crate::Properties::confirm) and values
-    /// that come back end it.
+    /// Accepts the update once the source has repeated it for this long. By default it stays withheld until
+    /// [`Properties::confirm`](crate::Properties::confirm), or until the keys return.
     ///
-    /// A source that is polled has to say it again when the time is over. What a source said that
-    /// watches or pushes stands until it says otherwise. A failure in between lets the time begin
-    /// anew, with the next time it says so.
+    /// A polled source has to repeat it after that time. The update of a source that watches or pushes counts
+    /// as repeated until the source sends another one. A failure in between restarts the time with the next
+    /// repetition.
     pub fn accept_after(mut self, time: Duration) -> Self {
         self.repeated = Some(time);
         self
     }
 
-    /// Whether an update that leaves out `gone` of `before` keys is held.
-    pub(crate) fn holds(&self, gone: usize, before: usize) -> bool {
-        if gone == 0 || before == 0 {
+    /// Whether an update that removes `removed` of `total` keys is withheld.
+    pub(crate) fn holds(&self, removed: usize, total: usize) -> bool {
+        if removed == 0 || total == 0 {
             return false;
         }
-        gone == before || (before >= self.at_least && gone as f64 > self.share * before as f64)
+        removed == total || (total >= self.at_least && removed as f64 > self.share * total as f64)
     }
 }
 
@@ -334,53 +352,33 @@ impl Default for RemovalGuard {
     }
 }
 
-/// A source with a policy; see [`Source::with`].
+/// A source with another policy; made by [`Source::with`].
+///
+/// ```
+/// use liveprops::{Source, source::WithPolicy, sources::Memory};
+///
+/// let source: WithPolicy<Memory> = Memory::new().with(|policy| policy.optional());
+/// ```
 #[derive(Clone, Debug)]
 pub struct WithPolicy<S> {
     source: S,
     policy: Policy,
 }
 
-impl<S> WithPolicy<S> {
-    pub(super) fn new(source: S, policy: Policy) -> Self {
+impl<S: Source> WithPolicy<S> {
+    /// A source with what `edit` makes of its own policy.
+    pub(super) fn edited(source: S, edit: impl FnOnce(Policy) -> Policy) -> Self {
+        let policy = edit(source.policy());
         Self { source, policy }
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<S: Source> Source for WithPolicy<S> {
-    fn origin(&self) -> Origin {
-        self.source.origin()
-    }
-
-    fn load(&self) -> Result<Document, Error> {
-        self.source.load()
-    }
-
-    fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
-        self.source.poll(committed)
-    }
-
-    fn watching(&self) -> Watching {
-        self.source.watching()
-    }
-
-    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
-        self.source.watch(updates)
-    }
-
-    fn refusal(&self) -> Refusal {
-        self.source.refusal()
-    }
-
-    fn timing(&self) -> Timing {
-        self.source.timing()
-    }
+    forward!(self => self.source;
+        origin load poll watching watch refusal timing credentials with);
 
     fn policy(&self) -> Policy {
         self.policy.clone()
-    }
-
-    fn credentials(&self) -> Credentials {
-        self.source.credentials()
     }
 }

@@ -1,12 +1,12 @@
-//! Whose configuration is meant: an application's own over what all share, and profiles over both.
+//! The names of an application's configuration: its own over the common one, and profiles over both.
 
 use crate::error::{Error, ErrorKind};
 
-/// The names under which one program's configuration stands in a place that several programs share.
+/// The names of one program's configuration in a place that several programs share.
 ///
-/// A file `checkout.toml` beside a `common.toml`, a prefix `checkout` beside `common` in a store:
-/// what the program's own says is stronger than what is common to all, and what a profile says is
-/// stronger than what holds without it.
+/// Examples are a file `checkout.toml` beside a `common.toml`, and a prefix `checkout` beside `common` in a
+/// store. A later name overrides an earlier one: the program's own configuration overrides the common one,
+/// and a profile overrides the configuration without it.
 ///
 /// ```
 /// use liveprops::source::Scope;
@@ -39,20 +39,20 @@ impl Scope {
         }
     }
 
-    /// Names what all applications share.
+    /// Sets the name of the common configuration. The default is `common`.
     pub fn common(mut self, name: impl Into<String>) -> Self {
         self.common = Some(name.into());
         self
     }
 
-    /// Leaves out what all applications share.
+    /// Leaves out the common configuration.
     pub fn without_common(mut self) -> Self {
         self.common = None;
         self
     }
 
-    /// Adds a profile, or another field such as a region, a cluster or a zone; a later one is
-    /// stronger.
+    /// Adds a profile, or another field such as a region, a cluster or a zone. A later one overrides an
+    /// earlier one.
     pub fn profile(mut self, name: impl Into<String>) -> Self {
         self.profiles.push(name.into());
         self
@@ -83,7 +83,7 @@ fn checked(name: &str) -> Result<&str, Error> {
     }
     let shown: String = name.chars().take(80).collect();
     let detail = format!(
-        "`{shown}` is not a name or a profile: 1 to 64 of letters, digits, `_`, `.` and `-`"
+        "`{shown}` is not a name or a profile; expected 1 to 64 letters, digits, `_`, `.` and `-`"
     );
     Err(Error::new(ErrorKind::InvalidKey, detail))
 }

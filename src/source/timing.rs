@@ -1,22 +1,20 @@
-//! How long the parts of a source's work may take, and what they add up to.
+//! The deadlines of a source, and the latency that follows from them.
 
 use std::time::Duration;
 
 use crate::source::Watching;
 
-/// How long one load may take once the program runs, unless the source says otherwise. The first load
-/// may take as long as the start waits for it.
+/// The default limit of one load once the program runs. The first load may take as long as the start
+/// waits for it.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The longest that the engine leaves a source alone because its error
-/// [says so](crate::Error::with_retry_after): no server silences a program for an hour. A random
-/// part of the source's interval, of at most 5 seconds, comes on top, so that not all that were
-/// told the same come back at the same time.
-/// [`refresh_now`](crate::Properties::refresh_now) asks all the same.
+/// Limits the pause that the error of a source [requests](crate::Error::with_retry_after), so that no
+/// server silences a program for an hour. The engine adds a random part of the source's interval, at most
+/// 5 seconds, so that programs with the same pause do not return at the same time.
+/// [`refresh_now`](crate::Properties::refresh_now) ignores the pause.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// How long the parts of a source's work may take: what its deadlines are, and how late a change
-/// may be seen at the worst.
+/// The deadlines of a source, and how late a change may be seen.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,8 +36,7 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Loads within [`DEFAULT_TIMEOUT`], nothing that settles first, and a watch that may be silent
-    /// for as long as nothing changes.
+    /// Loads within [`DEFAULT_TIMEOUT`], no debounce, and a watch that may be silent while nothing changes.
     pub fn new() -> Self {
         Self {
             timeout: DEFAULT_TIMEOUT,
@@ -50,12 +47,12 @@ impl Timing {
         }
     }
 
-    /// How long one load may take. The engine leaves a load that takes longer to itself, reports
-    /// it, and tries again on another thread.
+    /// Limits how long one load may take. The engine abandons a load that takes longer, reports it, and
+    /// tries again on another thread.
     ///
     /// The first load may take longer where the start waits longer for it:
     /// [`Builder::load_timeout`](crate::Builder::load_timeout), or the time of
-    /// [`Policy::optional_after`](crate::Policy::optional_after). A start that goes on asking
+    /// [`Policy::optional_after`](crate::Policy::optional_after). A start that retries
     /// ([`Policy::required_within`](crate::Policy::required_within),
     /// [`Policy::wait_forever`](crate::Policy::wait_forever)) gives each attempt this time.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -63,48 +60,47 @@ impl Timing {
         self
     }
 
-    /// How long the first load may take at least, whatever the start waits for. The default is no
-    /// more than [`timeout`](Self::timeout).
+    /// Allows the first load this time at least, however short the start waits. The default is
+    /// [`timeout`](Self::timeout).
     ///
-    /// For a source that gives up by itself when its store does not answer, and may take long while
-    /// it does: an attempt that gets somewhere is not begun anew.
+    /// It is for a source that itself gives up when its store does not respond, and may take long while it
+    /// does: an attempt with progress is not restarted.
     pub fn first_load(mut self, limit: Duration) -> Self {
         self.first_load = limit;
         self
     }
 
-    /// How long the source waits, at most, for a change to be complete before it tells of it.
+    /// Sets how long, at most, the source waits for a change to be complete before it reports it.
     pub fn debounce(mut self, debounce: Duration) -> Self {
         self.debounce = debounce;
         self
     }
 
-    /// How often a watch looks for changes that no event told it of.
+    /// Sets how often a watch looks for changes without an event.
     pub fn rescan_interval(mut self, every: Duration) -> Self {
         self.rescan_interval = Some(every);
         self
     }
 
-    /// How long a watch may give no sign of life, by a call of anything that
-    /// [`SourceContext`](crate::SourceContext) reports with, before the engine leaves it to itself and begins
-    /// another.
+    /// Limits how long a watch may make no report to its [`SourceContext`](crate::SourceContext), such as a
+    /// heartbeat, before the engine abandons it and begins another.
     pub fn heartbeat_timeout(mut self, limit: Duration) -> Self {
         self.heartbeat_timeout = Some(limit);
         self
     }
 
-    /// How late a change may be at the worst while the source answers; `None` for a source that
-    /// brings no changes of its own accord, or whose store tells of each.
+    /// How late a change may be seen while the source responds. `None` for a source that delivers no
+    /// changes by itself, or whose store reports each.
     ///
-    /// Polls begin at whole intervals, so a change that one poll just misses is asked for an
-    /// interval after that began, however long its answer took; only a timeout longer than the
-    /// interval leaves intervals out. The first poll after the start, or after a failure, is spread
-    /// over an interval instead and may come later by the time that the answer before it took.
+    /// Polls begin at whole intervals, so a change that one poll just misses is found one interval later,
+    /// however long the response took; only a timeout longer than the interval skips intervals. The first
+    /// poll after the start, or after a failure, is spread over an interval. It may come later by the time
+    /// that the response before it took.
     pub fn worst_case_latency(&self, watching: Watching) -> Option<Duration> {
         let interval = match watching {
             Watching::Never | Watching::Push => return None,
             Watching::Poll(every) => every.saturating_mul(self.intervals(every)),
-            // What a dead watch has missed is found when its silence is noticed.
+            // The changes that a dead watch missed are found at its timeout.
             Watching::Stream => self.rescan_interval.or(self.heartbeat_timeout)?,
         };
         Some(
@@ -120,7 +116,7 @@ impl Timing {
         u32::try_from(whole).unwrap_or(u32::MAX).max(1)
     }
 
-    /// The terms of [`worst_case_latency`](Self::worst_case_latency), for a person.
+    /// The sum in [`worst_case_latency`](Self::worst_case_latency) as text.
     pub(crate) fn arithmetic(&self, watching: Watching) -> String {
         let mut text = match (watching, self.rescan_interval, self.heartbeat_timeout) {
             (Watching::Poll(every), ..) => match self.intervals(every) {

@@ -11,12 +11,12 @@ use crate::value::origin::Origin;
 
 /// Reads properties from the command line.
 ///
-/// `--ratelimit.qps=500` sets `ratelimit.qps` to the text `500`, which becomes a number for who
-/// asks for one; `--verbose` without a value sets `true`. Only arguments that begin with `--` are
-/// looked at, and none after a bare `--`; the last of several wins.
+/// `--ratelimit.qps=500` sets `ratelimit.qps` to the text `500`, which becomes a number where
+/// the program reads one; `--verbose` without a value sets `true`. Only arguments that begin with `--`
+/// count, and none after a bare `--`; the last of several wins.
 ///
-/// `--ratelimit.qps 500` with a space sets `true`, since nothing tells a value from the next argument.
-/// Reading such a key as a number or a text is an error that says to write `--ratelimit.qps=500`, and the
+/// `--ratelimit.qps 500` with a space sets `true`, because a value looks like the next argument.
+/// A read of such a key as a number or a text is an error with the advice to write `--ratelimit.qps=500`, and the
 /// health of this source has a hint ([`SourceHealth::hints`](crate::health::SourceHealth::hints)).
 ///
 /// Names are keys as they are: `--ratelimit-qps`, `--RATELIMIT.QPS` and `--peers[0].port` set other keys
@@ -26,11 +26,11 @@ use crate::value::origin::Origin;
 ///
 /// A name contains no blank and no `:`, unless they stand in quotes: `--db.password hunter2` as one
 /// argument, or `--db.password:hunter2`, sets nothing and is reported in the health of the source. Only
-/// what stands before the blank or the `:` is shown. The same holds for a name with a quote that is not
+/// the text before the blank or the `:` is shown. The same applies to a name with a quote that is not
 /// closed, or that encloses a part of a segment: nothing behind the quote, or behind the first `=`, is shown.
 ///
 /// Values contain no references: `${` in them is text, unless
-/// [`with_references`](Self::with_references) says otherwise.
+/// [`with_references`](Self::with_references) is set.
 ///
 /// ```
 /// use liveprops::{Properties, sources::Args};
@@ -80,8 +80,8 @@ impl<S: Into<OsString>> FromIterator<S> for Args {
 
 impl Args {
     /// Why an argument is `true` although a value seems to follow it. The value is not shown.
-    fn detached_value(&self, place: usize, argument: &str) -> Option<Error> {
-        let next = self.0.get(place + 1)?.as_encoded_bytes();
+    fn detached_value(&self, index: usize, argument: &str) -> Option<Error> {
+        let next = self.0.get(index + 1)?.as_encoded_bytes();
         let is_flag = next.starts_with(b"-") && !next[1..].first().is_some_and(u8::is_ascii_digit);
         if next.is_empty() || is_flag {
             return None;
@@ -123,7 +123,7 @@ impl Source for Args {
 
     fn load(&self) -> Result<Document, Error> {
         let mut document = Document::new();
-        for (place, arg) in self.0.iter().enumerate() {
+        for (index, arg) in self.0.iter().enumerate() {
             if arg == "--" {
                 break;
             }
@@ -134,7 +134,7 @@ impl Source for Args {
             let Ok(text) = std::str::from_utf8(bytes) else {
                 let origin = match name_of(bytes) {
                     Some(name) => here(name),
-                    None => Origin::new("argument", format!("number {}", place + 1)),
+                    None => Origin::new("argument", format!("number {}", index + 1)),
                 };
                 let error = Error::new(ErrorKind::Malformed, "is not UTF-8 and was skipped");
                 document.report_fragment(&origin, error.with_origin(&origin));
@@ -150,7 +150,7 @@ impl Source for Args {
             };
             let hints = match value {
                 Some(_) => None,
-                None => self.detached_value(place, name),
+                None => self.detached_value(index, name),
             };
             let value = value.map_or(Value::from(true), Value::from);
             for hint in hints.into_iter().chain(bracketed(name)) {

@@ -17,11 +17,11 @@ use crate::value::origin::Origin;
 
 /// Reads properties from environment variables.
 ///
-/// The prefix is cut off, two underscores part the segments of the key, and letters become small:
+/// The prefix is removed, two underscores separate the segments of the key, and letters become lower case:
 /// with `Env::prefix("CHECKOUT_")`, `CHECKOUT_RATELIMIT__MAX_BURST` is `ratelimit.max_burst`. A
 /// single underscore stays, so no name is ambiguous. Values stay text and become numbers,
-/// durations or lists for who asks for them. They contain no references: `${` in them is text, unless
-/// [`with_references`](Self::with_references) says otherwise.
+/// durations or lists where the program reads those. They contain no references: `${` in them is text, unless
+/// [`with_references`](Self::with_references) is set.
 ///
 /// Numbers are indexes: `CHECKOUT_HOSTS__1` overrides the second item of the list `hosts` of a lower
 /// layer, and `CHECKOUT_HOSTS__1__PORT` a field of it. [`Layer`](crate::Layer) has the rules.

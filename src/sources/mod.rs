@@ -27,6 +27,8 @@ mod shared;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
 
+#[cfg(feature = "http")]
+pub use self::http::Http;
 pub use args::Args;
 #[cfg(feature = "consul")]
 pub use consul::Consul;
@@ -35,8 +37,6 @@ pub use env::Env;
 pub use etcd::Etcd;
 pub use fs::dir::Dir;
 pub use fs::file::File;
-#[cfg(feature = "http")]
-pub use http::Http;
 pub use memory::Memory;
 #[cfg(feature = "nats")]
 pub use nats::Nats;

@@ -29,6 +29,7 @@ pub(crate) mod discard;
 pub(crate) mod lock;
 pub(crate) mod panics;
 pub(crate) mod process;
+pub(crate) mod random;
 pub(crate) mod runner;
 
 /// Waits for a notification, at most this long, and reports whether the time was over. May wake for

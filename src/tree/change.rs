@@ -16,14 +16,33 @@ use crate::value::key::Key;
 use crate::value::origin::Origin;
 use crate::value::secret::Secrets;
 
-/// One key that came, went or changed. Shown with its secrets masked.
+/// A key that was added, removed or changed. Its `Display` and `Debug` mask secrets.
+///
+/// [`Batch::changes`](crate::property::Batch::changes) and
+/// [`Snapshot::changes_since`](crate::Snapshot::changes_since) have them.
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let memory = Memory::from([("qps", 100)]);
+/// let props = Properties::builder().source(memory.clone()).build()?;
+/// let before = props.snapshot();
+/// memory.set("qps", 500)?;
+/// let changes = props.snapshot().changes_since(&before);
+/// let change = &changes[0];
+/// assert_eq!(change.key().as_str(), "qps");
+/// assert_eq!(change.old_value(), Some(&100.into()));
+/// assert_eq!(change.get::<u32>()?, Some(500));
+/// assert_eq!(change.to_string(), "qps: 100 -> 500 (memory @ 1)");
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct KeyChange {
     pub(crate) key: Key,
     pub(crate) old: Option<Arc<Entry>>,
     pub(crate) new: Option<Arc<Entry>>,
     pub(crate) hidden: bool,
-    /// What is known of secrets, to be asked when this is shown.
+    /// Decides which values are masked, at the time when this is shown.
     pub(crate) secrets: Secrets,
 }
 
@@ -43,22 +62,24 @@ impl KeyChange {
         self.new.as_ref().and_then(|entry| diff::value(&entry.node))
     }
 
-    /// Where the value was written before.
+    /// Where the old value was written; `None` if the key was absent.
     pub fn old_origin(&self) -> Option<&Origin> {
         self.old.as_ref().and_then(|entry| entry.node.origin())
     }
 
-    /// Where the value is written now.
+    /// Where the new value is written; `None` if the key is absent.
     pub fn new_origin(&self) -> Option<&Origin> {
         self.new.as_ref().and_then(|entry| entry.node.origin())
     }
 
-    /// The value now as a `T`, `None` if the key is absent. Reading it as a
-    /// [`Secret`](crate::Secret) marks the key as secret.
+    /// The new value as a `T`; `None` if the key is absent. Reading it as a
+    /// [`Secret`](crate::Secret) makes the key secret.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if it cannot become one.
+    /// - [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if the value cannot become a `T`.
+    /// - [`ErrorKind::Reference`](crate::ErrorKind::Reference) if a reference in it is unresolved or
+    ///   broken.
     pub fn get<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         let Some(entry) = &self.new else {
             if decode::is_secret_type::<T>() {
@@ -67,8 +88,8 @@ impl KeyChange {
             return Ok(None);
         };
         let key = self.key.as_str();
-        let mut secrets = decode::Places::default();
-        let outcome = decode::from_node_noting(key, Some(&entry.node), false, &mut secrets);
+        let mut secrets = decode::SecretKeys::default();
+        let outcome = decode::from_node_recording(key, Some(&entry.node), false, &mut secrets);
         if !secrets.certain.is_empty() {
             let targets = missing::sole_targets(&entry.node).into_iter();
             let targets = targets.map(|target| target.as_str().to_owned());

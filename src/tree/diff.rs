@@ -130,12 +130,12 @@ pub(crate) fn along(old: &Table, new: &Table, keys: &[&Key], listed: bool) -> Di
 }
 
 /// How many leaves of a layer are not there any more, wherever their values went.
-pub(crate) fn gone(old: &Table, new: &Table) -> usize {
+pub(crate) fn count_removed(old: &Table, new: &Table) -> usize {
     let mut count = 0;
     old.map().diff(new.map(), &mut |x, y| {
         let Some(x) = x else { return };
         count += match (&x.node, y.map(|y| &y.node)) {
-            (Node::Table(a), Some(Node::Table(b))) => gone(a, b),
+            (Node::Table(a), Some(Node::Table(b))) => count_removed(a, b),
             (Node::Table(a), _) => a.leaves().max(1),
             (_, Some(Node::Leaf(_) | Node::Resolved(_))) => 0,
             (_, _) => 1,
@@ -145,7 +145,7 @@ pub(crate) fn gone(old: &Table, new: &Table) -> usize {
 }
 
 /// The keys of leaves of a layer that are not there any more, the first ones by name.
-pub(crate) fn first_gone(old: &Table, new: &Table, most: usize) -> Vec<String> {
+pub(crate) fn first_removed(old: &Table, new: &Table, most: usize) -> Vec<String> {
     let mut keys = BTreeSet::new();
     old.walk(&mut String::new(), &mut |key, was| {
         let path: Result<Vec<_>, _> = key::segments(key).collect();

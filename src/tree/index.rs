@@ -46,8 +46,8 @@ pub(super) fn position(name: &str) -> Option<usize> {
 /// Why a decimal name overrides no item.
 pub(super) fn why_no_index(name: &str) -> String {
     match position(name) {
-        Some(at) => format!("is ignored: `{name}` is no index of a list; write `{at}`"),
-        None => format!("is ignored: `{name}` is no index of a list; it is too large"),
+        Some(at) => format!("is ignored: `{name}` is not an index of a list; write `{at}`"),
+        None => format!("is ignored: `{name}` is not an index of a list; it is too large"),
     }
 }
 

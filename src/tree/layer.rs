@@ -1,5 +1,6 @@
-//! A layer: one source's values at its place in the order.
+//! A layer: one source's values, and its position in the order of precedence.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,16 +8,18 @@ use std::time::SystemTime;
 use crate::value::key::{Key, under};
 use crate::value::node::Table;
 
-/// The rank of layers that only the start of the program sets: stronger than any other.
-pub(crate) const BOOTSTRAP_RANK: i32 = i32::MIN;
-/// The rank of what a program has by default: weaker than any other.
-pub(crate) const DEFAULT_RANK: i32 = i32::MAX;
+/// The rank of bootstrap layers: stronger than any other.
+pub(crate) const BOOTSTRAP_RANK: i32 = i32::MAX;
+/// The rank of the layer that [`Properties::set`](crate::Properties::set) writes to: stronger than any
+/// but the bootstrap layers.
+pub(crate) const OVERRIDE_RANK: i32 = BOOTSTRAP_RANK - 1;
+/// The rank of the layer of defaults: weaker than any other.
+pub(crate) const DEFAULT_RANK: i32 = i32::MIN;
 
-/// A named place in the precedence order.
+/// A name and a rank, which decides which layer wins.
 ///
-/// The layer with the lower rank wins. Within one rank, the source added later wins, which is why
-/// sources without a layer, all of rank [`Layer::RANK`], override each other in the order they are
-/// given to the builder.
+/// The higher rank wins, and within one rank the source that was added later. Sources without a layer
+/// all have the rank [`Layer::RANK`], so each overrides the ones before it.
 ///
 /// Tables are merged key by key. A value replaces what lower layers have at its key.
 ///
@@ -51,7 +54,7 @@ pub(crate) const DEFAULT_RANK: i32 = i32::MAX;
 /// use liveprops::{Layer, Properties, sources::Memory};
 ///
 /// let props = Properties::builder()
-///     .source_in(Layer::new("emergency", 10), Memory::from([("limit", 1)]))
+///     .source_in(Layer::new("emergency", 900), Memory::from([("limit", 1)]))
 ///     .source(Memory::from([("limit", 100)]))
 ///     .build()?;
 /// assert_eq!(props.get::<u32>("limit")?, 1);
@@ -67,12 +70,15 @@ impl Layer {
     /// The rank of a source that names no layer.
     pub const RANK: i32 = 500;
 
-    /// Names a layer and its rank; the lower rank wins.
+    /// Names a layer and its rank; the higher rank wins.
     ///
-    /// The two lowest and the highest `i32` belong to what only the start sets, to the override layer
-    /// and to the defaults of the builder; a rank is moved just inside of them.
+    /// The two highest and the lowest `i32` belong to the bootstrap sources, the override layer and the
+    /// defaults. A rank beyond the others is moved just inside of them.
     pub fn new(name: impl AsRef<str>, rank: i32) -> Self {
-        Self::with_any_rank(name.as_ref(), rank.clamp(i32::MIN + 2, i32::MAX - 1))
+        Self::with_any_rank(
+            name.as_ref(),
+            rank.clamp(DEFAULT_RANK + 1, OVERRIDE_RANK - 1),
+        )
     }
 
     pub(crate) fn with_any_rank(name: &str, rank: i32) -> Self {
@@ -92,13 +98,27 @@ impl Layer {
         &self.name
     }
 
-    /// The rank; the lower one wins.
+    /// The rank; the higher one wins.
     pub fn rank(&self) -> i32 {
         self.rank
     }
+
+    /// Sorts sources from the strongest to the weakest. Ids grow, so a later source has a higher one.
+    pub(crate) fn order(&self, source: SourceId) -> Reverse<(i32, SourceId)> {
+        Reverse((self.rank, source))
+    }
 }
 
-/// Identifies a source of one [`Properties`](crate::Properties) for as long as that lives.
+/// Identifies a source of one [`Properties`](crate::Properties) for as long as those live.
+///
+/// ```
+/// use liveprops::{Properties, sources::Memory};
+///
+/// let props = Properties::builder().build()?;
+/// let id = props.add_source(Memory::from([("qps", 100)]))?;
+/// assert_eq!(props.health().sources[0].source, id);
+/// # Ok::<(), liveprops::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SourceId(pub(crate) u64);
 
@@ -119,24 +139,24 @@ pub(crate) struct LayerState {
     /// The generation that brought the newest change of this layer, and when.
     pub(crate) generation: u64,
     pub(crate) time: SystemTime,
-    /// When the values were last confirmed, if they are those that were kept on disk.
-    pub(crate) kept: Option<SystemTime>,
-    /// The secrets that are missing because they are not kept on disk, while `kept` is set.
+    /// When the values were last confirmed, if they were restored from disk.
+    pub(crate) restored: Option<SystemTime>,
+    /// The secrets that restored values lack, since secrets are not written to disk.
     pub(crate) left_out: Arc<[Key]>,
-    /// Whether the values of the source contain no references: what looks like one is escaped.
+    /// Whether the values of the source contain no references: a text that looks like one is escaped.
     pub(crate) is_literal: bool,
 }
 
 impl LayerState {
-    /// Whether a key, or one below it, has no value because secrets are not kept on disk.
+    /// Whether a key, or one below it, has no value because secrets are not written to disk.
     pub(crate) fn lacks_secret(&self, key: &str) -> bool {
         let is_at = |left_out: &Key| under(left_out.as_str(), key) || under(key, left_out.as_str());
-        self.kept.is_some() && self.left_out.iter().any(is_at)
+        self.restored.is_some() && self.left_out.iter().any(is_at)
     }
 
-    /// What sorts layers from the strongest to the weakest.
-    pub(crate) fn order(&self) -> (i32, std::cmp::Reverse<u64>) {
-        (self.layer.rank, std::cmp::Reverse(self.id.0))
+    /// Sorts layers from the strongest to the weakest.
+    pub(crate) fn order(&self) -> Reverse<(i32, SourceId)> {
+        self.layer.order(self.id)
     }
 }
 

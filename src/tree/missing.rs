@@ -1,7 +1,8 @@
-//! What an error about a key says beside what was found at the key: why the key is missing, and where
-//! a value that came by reference was written.
+//! Adds to an error why a key is missing, and where a value that came by reference was written.
 
 use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
 
 use crate::decode;
 use crate::error::{Error, ErrorKind};
@@ -12,12 +13,12 @@ use crate::value::key::{self, Key};
 use crate::value::node::Node;
 use crate::value::origin::Origin;
 
-/// As many referred values are named in one error.
+/// Limits the referred values that one error names.
 const MOST_REFERRED: usize = 3;
-/// As many references are followed one after the other to where a value was written.
+/// Limits the references that are followed to the origin of a value.
 const MAX_CHAIN: usize = 64;
 
-/// Said about a key of which no layer says anything.
+/// The detail of an error about a key that no layer defines.
 pub(crate) const UNDEFINED: &str = "not set: no layer defines it";
 
 /// The key above a key.
@@ -26,7 +27,7 @@ fn parent(key: &str) -> Option<&str> {
 }
 
 impl Generation {
-    /// Adds to "not set" why each missing key is missing: where it is unset, or which key may be meant.
+    /// Adds to each missing key why it is missing: where it is unset, or which key may be meant.
     pub(crate) fn explain_missing(&self, error: Error) -> Error {
         if error.iter().nth(1).is_some() {
             let all = error.iter().cloned();
@@ -227,5 +228,31 @@ pub(crate) fn sole_targets(node: &Node) -> Vec<Key> {
                 .collect()
         }
         Node::Table(_) | Node::Leaf(_) => Vec::new(),
+    }
+}
+
+impl Generation {
+    /// As [`explain_missing`](Self::explain_missing) for a key that is read as a `T`: if that is a
+    /// struct or a map, also the key that may be meant for one below.
+    pub(crate) fn explain_missing_of<T: DeserializeOwned>(&self, key: &str, error: Error) -> Error {
+        let is_absent = error.kind() == ErrorKind::NotFound && error.key_text() == Some(key);
+        if !is_absent || self.spelled_otherwise(key).is_some() {
+            return self.explain_missing(error);
+        }
+        // The missing fields of a table are below it.
+        let as_table = decode::from_table::<T>(key, None, true).map(drop);
+        let fields = match &as_table {
+            Ok(()) => Vec::new(),
+            Err(errors) => errors.iter().filter_map(Error::key_text).collect(),
+        };
+        if fields.contains(&key) {
+            return self.explain_missing(error);
+        }
+        let mut fields = fields.into_iter();
+        let spelled = fields.find_map(|field| self.spelled_otherwise(field));
+        match spelled.or_else(|| self.spelled_below(key)) {
+            Some(spelled) => spelled.explain(key, &error),
+            None => self.explain_missing(error),
+        }
     }
 }

@@ -1,15 +1,18 @@
-//! Layers become one tree: merge, follow references, tell what changed, explain.
+//! Layers become one tree: merge, follow references, find changes, explain.
 
 mod arguments;
 pub(crate) mod change;
 pub(crate) mod diff;
 pub(crate) mod explain;
+pub(crate) mod found;
 mod index;
 pub(crate) mod interpolate;
 pub(crate) mod items;
 pub(crate) mod layer;
+mod masking;
 pub(crate) mod merge;
 pub(crate) mod missing;
+mod provenance;
 pub(crate) mod quoted;
 pub(crate) mod rivals;
 pub(crate) mod snapshot;

@@ -122,7 +122,7 @@ impl Document {
         origin: &Origin,
     ) -> Result<(), Error> {
         if key.is_root() {
-            let detail = "the root holds no value";
+            let detail = "the root cannot have a value; set the keys below it";
             return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
         }
         let fits = value.check(path.len());

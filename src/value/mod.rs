@@ -18,6 +18,7 @@ pub(crate) mod literal;
 pub(crate) mod name;
 pub(crate) mod node;
 pub(crate) mod origin;
+pub(crate) mod percent;
 pub(crate) mod plain;
 pub(crate) mod scalar;
 pub(crate) mod scan;
@@ -242,7 +243,7 @@ impl Value {
         }
         let bytes = self.bytes();
         if bytes > MAX_VALUE_BYTES {
-            let detail = format!("a value of {bytes} bytes, and {MAX_VALUE_BYTES} is the most");
+            let detail = format!("a value of {bytes} bytes, expected at most {MAX_VALUE_BYTES}");
             return Err(Error::new(ErrorKind::TooLarge, detail));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Four stores under one program, and all that can go wrong with each at the same time.
+//! Four stores under one program, and every fault of each at the same time.
 #![cfg(all(
     feature = "consul",
     feature = "etcd",
@@ -14,9 +14,9 @@ use liveprops::health::Status;
 use liveprops::sources::Memory;
 use liveprops::{Properties, Source};
 
-use crate::field::{Field, SOON, Store, within};
 use crate::proxy::Mode;
-use crate::random::Random;
+use crate::scenario::{SOON, Scenario, Store, wait_until};
+use crate::support::Random;
 
 const SECOND: Duration = Duration::from_secs(1);
 const KEYS: usize = 10;
@@ -58,7 +58,7 @@ impl Fault {
     }
 }
 
-impl<S: Store> Victim for Field<S> {
+impl<S: Store> Victim for Scenario<S> {
     fn name(&self) -> String {
         format!("{:?}", S::KIND).to_lowercase()
     }
@@ -94,13 +94,13 @@ impl<S: Store> Victim for Field<S> {
 }
 
 fn start<S: Store + 'static>() -> Option<Box<dyn Victim>> {
-    let mut field = Field::<S>::with(&[])?;
-    (0..KEYS).for_each(|n| Victim::put(&mut field, n, 0));
-    Some(Box::new(field))
+    let mut scenario = Scenario::<S>::with(&[])?;
+    (0..KEYS).for_each(|n| Victim::put(&mut scenario, n, 0));
+    Some(Box::new(scenario))
 }
 
 #[test]
-fn thirty_seconds_of_faults_in_four_stores_are_never_read() {
+fn thirty_seconds_of_faults_in_four_stores_change_no_reading() {
     let victims = [
         start::<crate::consul::Client>(),
         start::<crate::etcd::Client>(),
@@ -166,10 +166,10 @@ fn thirty_seconds_of_faults_in_four_stores_are_never_read() {
                         faults[n] = None;
                     }
                     Some(_) => {}
-                    None if begun.elapsed() < 30 * SECOND && random.below(40) == 0 => {
-                        let any = Fault::ALL[random.below(Fault::ALL.len())];
+                    None if begun.elapsed() < 30 * SECOND && random.index(40) == 0 => {
+                        let any = Fault::ALL[random.index(Fault::ALL.len())];
                         let fault = first[n].pop().unwrap_or(any);
-                        let time = Duration::from_millis(300 + random.below(4000) as u64);
+                        let time = Duration::from_millis(300 + random.below(4000));
                         victim.begin(fault);
                         faults[n] = Some((fault, Instant::now() + time));
                         count += 1;
@@ -177,9 +177,9 @@ fn thirty_seconds_of_faults_in_four_stores_are_never_read() {
                     None => {}
                 }
                 let is_there = faults[n].is_none_or(|(fault, _)| !fault.is_of_the_store());
-                if is_there && random.below(5) == 0 {
+                if is_there && random.index(5) == 0 {
                     values[n] += 1;
-                    victim.put(random.below(KEYS), values[n]);
+                    victim.put(random.index(KEYS), values[n]);
                 }
             }
             for source in props.health().sources {
@@ -193,14 +193,14 @@ fn thirty_seconds_of_faults_in_four_stores_are_never_read() {
         for (victim, value) in victims.iter_mut().zip(&values) {
             (0..KEYS).for_each(|n| victim.put(n, value + 1));
         }
-        within(SOON, "the last values", || {
+        wait_until(SOON, "the last values", || {
             names.iter().zip(&values).all(|(name, value)| {
                 let last = |n| props.get::<i64>(&format!("{name}.n{n}")).unwrap() == value + 1;
                 (0..KEYS).all(last)
             })
         });
         let took = over.elapsed();
-        within(SOON, "all is told", || {
+        wait_until(SOON, "all is told", || {
             let sources = props.health().sources;
             sources.iter().all(|it| matches!(it.status, Status::Up))
         });

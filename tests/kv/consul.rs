@@ -12,8 +12,10 @@ use liveprops::sources::Consul;
 use liveprops::{Properties, Source};
 
 use crate::faults::{BACK, others_stay};
-use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, tell, toml, within};
 use crate::proxy::Mode;
+use crate::scenario::{
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, wait_until,
+};
 use crate::server::{Kind, Server, free_port};
 use crate::suite;
 
@@ -100,12 +102,13 @@ impl Store for Client {
 suite!(Client);
 
 #[test]
-fn the_last_key_that_is_deleted_is_gone_and_comes_back() {
-    let Some(field) = Field::<Client>::with(&[("app/only", "1")]) else {
+fn the_last_key_is_removed_and_can_return() {
+    let Some(scenario) = Scenario::<Client>::with(&[("app/only", "1")]) else {
         return;
     };
     // Without its guard, or the last one would be held.
-    let consul = Consul::prefix("app").address(format!("http://127.0.0.1:{}", field.proxy.port()));
+    let consul =
+        Consul::prefix("app").address(format!("http://127.0.0.1:{}", scenario.proxy.port()));
     let props = Properties::builder()
         .source(consul.with(|policy| policy.unguarded()))
         .build()
@@ -113,15 +116,15 @@ fn the_last_key_that_is_deleted_is_gone_and_comes_back() {
     let only = props.property::<u32>("only").default(7).build().unwrap();
     assert_eq!(only.get(), 1);
     // The answer is 404 then, with a higher index.
-    field.store.delete("app/only");
-    within(SOON, "it is gone", || only.get() == 7);
+    scenario.store.delete("app/only");
+    wait_until(SOON, "it is gone", || only.get() == 7);
     assert!(is_up(&props), "nothing is wrong");
-    field.store.put("app/only", "2");
-    within(SOON, "it is back", || only.get() == 2);
+    scenario.store.put("app/only", "2");
+    wait_until(SOON, "it is back", || only.get() == 2);
 }
 
 #[test]
-fn a_token_that_is_refused_takes_nothing_away_and_is_read_anew() {
+fn a_rejected_token_removes_nothing_and_is_read_again() {
     const MASTER: &str = "1c3c4a7e-90c3-4d8c-8f0e-2d1b0c3f5a11";
     let rules = format!(
         "acl {{ enabled = true default_policy = \"deny\" tokens {{ master = \"{MASTER}\" }} }}"
@@ -134,7 +137,7 @@ fn a_token_that_is_refused_takes_nothing_away_and_is_read_anew() {
         let put = ureq::put(format!("{at}/v1/kv/app/n")).header("x-consul-token", MASTER);
         put.send(value).is_ok_and(|answer| answer.status() == 200)
     };
-    within(SOON, "the rules are in force", || put("1"));
+    wait_until(SOON, "the rules are in force", || put("1"));
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
     std::fs::write(&token, format!("{MASTER}\n")).unwrap();
@@ -148,7 +151,7 @@ fn a_token_that_is_refused_takes_nothing_away_and_is_read_anew() {
     // Nobody may read without one: an empty list would be no refusal.
     std::fs::write(&token, "wrong").unwrap();
     // An agent may answer for a moment as if nothing were there, which is held.
-    within(SOON, "it is told", || {
+    wait_until(SOON, "it is told", || {
         let Status::Stale { reason, .. } = health(&props).status else {
             return false;
         };
@@ -159,8 +162,8 @@ fn a_token_that_is_refused_takes_nothing_away_and_is_read_anew() {
     assert_eq!(n.get(), 1);
     assert!(put("2"));
     std::fs::write(&token, MASTER).unwrap();
-    within(SOON, "it is read anew", || n.get() == 2);
-    within(SOON, "health says so", || is_up(&props));
+    wait_until(SOON, "it is read anew", || n.get() == 2);
+    wait_until(SOON, "health says so", || is_up(&props));
 
     let shown = format!("{:?}", consul().token(MASTER.to_owned()));
     assert!(!shown.contains(MASTER), "{shown}");
@@ -191,11 +194,11 @@ pub(crate) fn stand_in_with(answer: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
 }
 
 #[test]
-fn an_answer_that_leaves_keys_out_or_is_old_is_no_answer() {
-    let Some(field) = Field::<Client>::with(&[("app/n", "1")]) else {
+fn an_incomplete_or_old_answer_changes_nothing() {
+    let Some(scenario) = Scenario::<Client>::with(&[("app/n", "1")]) else {
         return;
     };
-    let props = field.follow();
+    let props = scenario.follow();
     for (header, says) in [
         (
             "X-Consul-Results-Filtered-By-ACLs: true",
@@ -205,16 +208,16 @@ fn an_answer_that_leaves_keys_out_or_is_old_is_no_answer() {
         ("X-Consul-LastContact: 60000", "60s"),
     ] {
         let answer = format!("404 x\r\nX-Consul-Index: 9\r\n{header}\r\nContent-Length: 0\r\n\r\n");
-        field.proxy.aim(stand_in_with(&answer).0);
-        within(SOON, "it is told", || why(&props).contains(says));
+        scenario.proxy.aim(stand_in_with(&answer).0);
+        wait_until(SOON, "it is told", || why(&props).contains(says));
         assert_eq!(props.get::<u32>("n").unwrap(), 1);
-        field.proxy.aim(field.server.port());
-        within(SOON, "it is over", || is_up(&props));
+        scenario.proxy.aim(scenario.server.port());
+        wait_until(SOON, "it is over", || is_up(&props));
     }
 }
 
 #[test]
-fn nothing_secret_is_sent_without_the_tls_that_was_asked_for() {
+fn credentials_are_never_sent_without_the_configured_tls() {
     let (port, asked) = stand_in_with("404 x\r\nX-Consul-Index: 1\r\nContent-Length: 0\r\n\r\n");
     let dir = tempfile::tempdir().unwrap();
     let ca = dir.path().join("ca.pem");
@@ -236,7 +239,7 @@ fn nothing_secret_is_sent_without_the_tls_that_was_asked_for() {
 }
 
 #[test]
-fn what_a_read_is_to_be_like_is_asked_for() {
+fn a_read_requests_the_configured_consistency() {
     let (port, asked) = stand_in_with("404 x\r\nX-Consul-Index: 1\r\nContent-Length: 0\r\n\r\n");
     let consul = Consul::prefix("a b/c").address(format!("http://127.0.0.1:{port}"));
     consul.datacenter("dc 2").stale().load().unwrap();
@@ -249,13 +252,13 @@ fn what_a_read_is_to_be_like_is_asked_for() {
 }
 
 #[test]
-fn an_answer_that_is_an_error_takes_nothing_away() {
+fn an_error_response_removes_nothing() {
     let keys: Vec<String> = (0..20).map(|n| format!("app/n{n}")).collect();
     let keys: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "0")).collect();
-    let Some(field) = Field::<Client>::with(&keys) else {
+    let Some(scenario) = Scenario::<Client>::with(&keys) else {
         return;
     };
-    let props = field.follow();
+    let props = scenario.follow();
     let reader = Reader::of(&props);
     // The agents that the tests can have end connections where newer ones answer with 429.
     for (n, (status, says)) in (1..).zip([
@@ -264,19 +267,19 @@ fn an_answer_that_is_an_error_takes_nothing_away() {
         (500, "no leader"),
         (503, "log of the agent"),
     ]) {
-        field.proxy.aim(stand_in(status));
-        within(SOON, "it is told", || {
+        scenario.proxy.aim(stand_in(status));
+        wait_until(SOON, "it is told", || {
             let told = why(&props);
             told.contains(&status.to_string()) && told.contains(says) && told.contains("no way")
         });
-        field.store.put("app/n0", n.to_string());
-        field.store.delete(&format!("app/n{}", n + 1));
+        scenario.store.put("app/n0", n.to_string());
+        scenario.store.delete(&format!("app/n{}", n + 1));
         std::thread::sleep(SECOND / 2);
         assert_eq!(props.get::<i64>("n0").unwrap(), n - 1);
-        field.proxy.aim(field.server.port());
-        let took = within(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
+        scenario.proxy.aim(scenario.server.port());
+        let took = wait_until(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
         tell::<Client>(&format!("an answer of {status}: over"), took);
-        reader.is_well(&field, &props);
+        reader.is_well(&scenario, &props);
     }
 }
 
@@ -312,86 +315,88 @@ fn second_agent(first: &mut Server) -> Option<Server> {
 }
 
 #[test]
-fn an_agent_without_a_leader_takes_nothing_away() {
+fn an_agent_without_a_leader_removes_nothing() {
     let mut first = Server::prepare(Kind::Consul, &[]);
     let Some(mut second) = second_agent(&mut first) else {
         return;
     };
-    let field = Field::<Client>::of(first);
+    let scenario = Scenario::<Client>::of(first);
     for n in 0..20 {
-        field.store.put(&format!("app/n{n}"), n.to_string());
+        scenario.store.put(&format!("app/n{n}"), n.to_string());
     }
     let both = || {
-        let peers = field.store.ask("operator/raft/configuration");
+        let peers = scenario.store.ask("operator/raft/configuration");
         let peers: serde_json::Value = serde_json::from_slice(&peers).unwrap();
         let servers = peers["Servers"].as_array().unwrap();
         servers.len() == 2 && servers.iter().all(|it| it["Voter"] == true)
     };
-    within(SOON, "the second has a vote", both);
-    let props = field.follow();
+    wait_until(SOON, "the second has a vote", both);
+    let props = scenario.follow();
     let reader = Reader::of(&props);
     second.kill();
     let begun = Instant::now();
-    within(SOON, "it is told", || {
+    wait_until(SOON, "it is told", || {
         let told = why(&props);
         told.contains("500") && told.contains("No cluster leader")
     });
     tell::<Client>("no leader: told", begun.elapsed());
     assert!(others_stay(&props) && props.get::<i64>("n0").unwrap() == 0);
     assert!(second.restart());
-    within(SOON, "it decides again", || {
-        let answer = ureq::put(format!("{}/kv/app/n0", field.store.0)).send("1");
+    wait_until(SOON, "it decides again", || {
+        let answer = ureq::put(format!("{}/kv/app/n0", scenario.store.0)).send("1");
         answer.is_ok_and(|answer| answer.status() == 200)
     });
-    let took = within(BACK, "the change", || props.get::<i64>("n0").unwrap() == 1);
+    let took = wait_until(BACK, "the change", || props.get::<i64>("n0").unwrap() == 1);
     tell::<Client>("no leader: over", took);
-    reader.is_well(&field, &props);
+    reader.is_well(&scenario, &props);
 }
 
 #[test]
-fn a_store_that_is_restored_from_the_past_is_read_anew() {
+fn a_store_that_is_restored_from_the_past_is_read_from_scratch() {
     let keys: Vec<String> = (0..20).map(|n| format!("app/n{n}")).collect();
     let keys: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "0")).collect();
-    let Some(field) = Field::<Client>::with(&keys) else {
+    let Some(scenario) = Scenario::<Client>::with(&keys) else {
         return;
     };
-    let past = field.store.ask("snapshot");
-    let props = field.follow();
+    let past = scenario.store.ask("snapshot");
+    let props = scenario.follow();
     let reader = Reader::of(&props);
     let n0 = || props.get::<i64>("n0").unwrap();
     for n in 1..=50 {
-        field.store.put("app/n0", n.to_string());
+        scenario.store.put("app/n0", n.to_string());
     }
-    field.store.put("app/new", "1");
-    field.store.delete("app/n7");
-    within(SOON, "it is followed", || {
-        field.agrees(&props) && n0() == 50
+    scenario.store.put("app/new", "1");
+    scenario.store.delete("app/n7");
+    wait_until(SOON, "it is followed", || {
+        scenario.agrees(&props) && n0() == 50
     });
     let index = |props: &Properties| -> u64 { health(props).revision.unwrap().parse().unwrap() };
     let before = index(&props);
     // A read blocks. One that comes just after it blocks for as long as any.
     std::thread::sleep(SECOND / 4);
-    let answer = ureq::put(format!("{}/snapshot", field.store.0)).send(&past[..]);
+    let answer = ureq::put(format!("{}/snapshot", scenario.store.0)).send(&past[..]);
     assert_eq!(answer.unwrap().status(), 200);
-    let took = within(2 * SECOND, "the past", || n0() == 0 && field.agrees(&props));
+    let took = wait_until(2 * SECOND, "the past", || {
+        n0() == 0 && scenario.agrees(&props)
+    });
     tell::<Client>("restored from the past", took);
     assert!(index(&props) < before, "the index went backwards");
-    field.store.put("app/n0", "1");
-    within(SECOND, "it is followed", || n0() == 1);
+    scenario.store.put("app/n0", "1");
+    wait_until(SECOND, "it is followed", || n0() == 1);
     // The same while it cannot be seen.
-    field.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
-    field.store.delete("app/n8");
-    let answer = ureq::put(format!("{}/snapshot", field.store.0)).send(&past[..]);
+    scenario.proxy.set(Mode::Refuse);
+    wait_until(SOON, "it is told", || is_stale(&props));
+    scenario.store.delete("app/n8");
+    let answer = ureq::put(format!("{}/snapshot", scenario.store.0)).send(&past[..]);
     assert_eq!(answer.unwrap().status(), 200);
-    field.proxy.set(Mode::Pass);
-    within(BACK, "the past", || n0() == 0);
-    reader.is_well(&field, &props);
+    scenario.proxy.set(Mode::Pass);
+    wait_until(BACK, "the past", || n0() == 0);
+    reader.is_well(&scenario, &props);
 }
 
 #[test]
-fn what_is_no_agent_of_consul_is_refused_and_the_next_address_asked() {
-    let Some(field) = Field::<Client>::with(&[("app/n", "1")]) else {
+fn a_server_that_is_no_consul_agent_is_skipped_for_the_next_address() {
+    let Some(scenario) = Scenario::<Client>::with(&[("app/n", "1")]) else {
         return;
     };
     // Answers, but is no agent; and one where nobody is.
@@ -401,14 +406,14 @@ fn what_is_no_agent_of_consul_is_refused_and_the_next_address_asked() {
     let at = |port: u16| format!("http://127.0.0.1:{port}");
     let error = Source::load(&Consul::prefix("app").address(at(other.port()))).unwrap_err();
     assert!(error.to_string().contains("agent of Consul"), "{error}");
-    let all = [at(1), at(other.port()), at(field.proxy.port())];
+    let all = [at(1), at(other.port()), at(scenario.proxy.port())];
     let props = Properties::builder()
         .source(Consul::prefix("app").addresses(all))
         .build()
         .unwrap();
     assert_eq!(props.get::<u32>("n").unwrap(), 1);
-    field.store.put("app/n", "2");
-    within(SOON, "it is followed", || {
+    scenario.store.put("app/n", "2");
+    wait_until(SOON, "it is followed", || {
         props.get::<u32>("n").unwrap() == 2
     });
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use liveprops::sources::Consul;
 use liveprops::{ErrorKind, Source};
 
-use crate::child::{self, Child};
+use crate::support::child::{self, Child};
+use crate::support::proc::status;
 
 /// What one read may take at most, as `src/guide/stores.md` states: an answer of 32 MiB, and 12.5 MiB of
 /// items as they are parsed and as they are held.
@@ -70,7 +71,7 @@ const ALL: [(&str, Send, ErrorKind); 11] = [
         ErrorKind::TooLarge,
     ),
     (
-        "objects that hold objects of one field",
+        "objects that hold objects of one scenario",
         |to| body(to, "[", r#"{"":0},"#, 31 * MIB, r#"{"":0}]"#),
         ErrorKind::Malformed,
     ),
@@ -136,16 +137,6 @@ const ALL: [(&str, Send, ErrorKind); 11] = [
     ),
 ];
 
-/// The most memory that this process has had in use so far.
-fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kib = line
-        .and_then(|line| line.split_whitespace().nth(1))
-        .unwrap();
-    kib.parse::<usize>().unwrap() << 10
-}
-
 fn serve(send: Send) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -160,8 +151,8 @@ fn serve(send: Send) -> String {
 }
 
 #[test]
-fn the_answer_of_a_hostile_agent_takes_bounded_memory() {
-    const TEST: &str = "consul_hostile::the_answer_of_a_hostile_agent_takes_bounded_memory";
+fn memory_is_bounded_for_the_answer_of_a_hostile_agent() {
+    const TEST: &str = "consul_hostile::memory_is_bounded_for_the_answer_of_a_hostile_agent";
     let Some(role) = child::role() else {
         for (what, ..) in &ALL {
             Child::of(TEST).role(what).succeeds();
@@ -171,7 +162,7 @@ fn the_answer_of_a_hostile_agent_takes_bounded_memory() {
     let (what, send, kind) = ALL.into_iter().find(|(what, ..)| *what == role).unwrap();
     let address = serve(send);
     let consul = Consul::prefix("").address(address);
-    let (before, begun) = (peak(), Instant::now());
+    let (before, begun) = (status("VmHWM") as usize * 1024, Instant::now());
     // A debug build on a busy machine may need longer than the source allows an answer.
     let mut outcome = consul.load().map(|document| document.problems().to_vec());
     while outcome
@@ -181,7 +172,7 @@ fn the_answer_of_a_hostile_agent_takes_bounded_memory() {
     {
         outcome = consul.load().map(|document| document.problems().to_vec());
     }
-    let took = peak() - before;
+    let took = status("VmHWM") as usize * 1024 - before;
     let error = match &outcome {
         Err(error) => error,
         Ok(problems) => problems.first().expect("a problem"),
@@ -192,8 +183,8 @@ fn the_answer_of_a_hostile_agent_takes_bounded_memory() {
 }
 
 #[test]
-fn as_many_small_items_as_fit_take_bounded_memory() {
-    const TEST: &str = "consul_hostile::as_many_small_items_as_fit_take_bounded_memory";
+fn memory_is_bounded_for_as_many_small_items_as_fit() {
+    const TEST: &str = "consul_hostile::memory_is_bounded_for_as_many_small_items_as_fit";
     if child::role().is_none() {
         return Child::of(TEST).succeeds();
     }
@@ -207,9 +198,9 @@ fn as_many_small_items_as_fit_take_bounded_memory() {
     assert!(ITEMS.len() < 32 * MIB);
     let address = serve(|to| body(to, "[", &ITEMS, ITEMS.len(), "]"));
     let consul = Consul::prefix("").address(address);
-    let before = peak();
+    let before = status("VmHWM") as usize * 1024;
     let error = consul.load().unwrap_err();
-    let took = peak() - before;
+    let took = status("VmHWM") as usize * 1024 - before;
     child::say(format!("{} KiB, {error}", took >> 10));
     assert!(took < MOST, "{took} bytes");
     let is_expected = matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Timeout);

@@ -12,7 +12,7 @@ use liveprops::sources::Consul;
 use liveprops::{Properties, Source};
 
 use crate::consul::Client;
-use crate::field::{Field, SOON, Store, health, is_up, say, within};
+use crate::scenario::{SOON, Scenario, Store, health, is_up, say, wait_until};
 use crate::server::{Kind, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,58 +20,58 @@ const SECOND: Duration = Duration::from_secs(1);
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 /// A store with so many keys below the prefix `app`, none of which has a name in common with another.
-fn flat(count: usize) -> Option<Field<Client>> {
-    let field = Field::<Client>::with(&[("app/n", "0")])?;
+fn flat(count: usize) -> Option<Scenario<Client>> {
+    let scenario = Scenario::<Client>::with(&[("app/n", "0")])?;
     let keys: Vec<String> = (0..count).map(|n| format!("app/key{n}")).collect();
     let changes: Vec<(&str, Option<&[u8]>)> = keys
         .iter()
         .map(|key| (key.as_str(), Some(&b"some value"[..])))
         .collect();
-    field.store.change(&changes);
-    Some(field)
+    scenario.store.change(&changes);
+    Some(scenario)
 }
 
 /// Waits until the watch waits for changes.
-fn is_followed(field: &Field<Client>, props: &Properties, n: i64) {
-    field.store.put("app/n", n.to_string());
-    within(SOON, "the change", || props.get::<i64>("n").unwrap() == n);
-    let requests = field.proxy.requests().len();
-    within(SOON, "the watch waits again", || {
-        field.proxy.requests().len() > requests
+fn is_followed(scenario: &Scenario<Client>, props: &Properties, n: i64) {
+    scenario.store.put("app/n", n.to_string());
+    wait_until(SOON, "the change", || props.get::<i64>("n").unwrap() == n);
+    let requests = scenario.proxy.requests().len();
+    wait_until(SOON, "the watch waits again", || {
+        scenario.proxy.requests().len() > requests
     });
 }
 
 /// What an idle program transfers in one heartbeat, on average.
-fn bytes_per_heartbeat(count: usize, between: impl Fn(&Field<Client>)) -> Option<usize> {
+fn bytes_per_heartbeat(count: usize, between: impl Fn(&Scenario<Client>)) -> Option<usize> {
     const HEARTBEATS: usize = 4;
-    let field = flat(count)?;
-    let props = field.follow();
-    is_followed(&field, &props, 1);
+    let scenario = flat(count)?;
+    let props = scenario.follow();
+    is_followed(&scenario, &props, 1);
     let mut seen = 0;
-    let (begun, bytes) = (Instant::now(), field.proxy.passed());
+    let (begun, bytes) = (Instant::now(), scenario.proxy.passed());
     for _ in 0..HEARTBEATS {
-        between(&field);
+        between(&scenario);
         let next = || {
-            let requests = field.proxy.requests();
+            let requests = scenario.proxy.requests();
             requests.iter().filter(|at| **at > begun).count() > seen
         };
-        within(SOON, "a heartbeat", next);
+        wait_until(SOON, "a heartbeat", next);
         // Its answer, and further requests of the same heartbeat.
         thread::sleep(SECOND / 2);
         seen = {
-            let requests = field.proxy.requests();
+            let requests = scenario.proxy.requests();
             requests.iter().filter(|at| **at > begun).count()
         };
     }
-    let (took, bytes) = (begun.elapsed(), field.proxy.passed() - bytes);
+    let (took, bytes) = (begun.elapsed(), scenario.proxy.passed() - bytes);
     say(format!(
         "Consul: idle at {count} keys: {seen} requests and {bytes} bytes in {took:?}"
     ));
     // At most one heartbeat in 2 seconds.
     assert!(took > 2 * SECOND * (HEARTBEATS as u32 - 1), "{took:?}");
     // The watch was not affected.
-    field.store.put("app/n", "2");
-    within(SOON, "a change", || props.get::<i64>("n").unwrap() == 2);
+    scenario.store.put("app/n", "2");
+    wait_until(SOON, "a change", || props.get::<i64>("n").unwrap() == 2);
     assert!(is_up(&props));
     Some(bytes / HEARTBEATS)
 }
@@ -91,9 +91,9 @@ fn an_idle_program_transfers_almost_nothing_however_many_keys_there_are() {
 #[test]
 fn writes_elsewhere_in_the_store_cost_an_idle_program_almost_nothing() {
     let writes = AtomicUsize::new(0);
-    let write = |field: &Field<Client>| {
+    let write = |scenario: &Scenario<Client>| {
         let n = writes.fetch_add(1, Ordering::SeqCst);
-        field.store.put("elsewhere/n", n.to_string());
+        scenario.store.put("elsewhere/n", n.to_string());
     };
     if let Some(bytes) = bytes_per_heartbeat(10_000, write) {
         assert!(bytes < 3000, "{bytes}");
@@ -102,39 +102,39 @@ fn writes_elsewhere_in_the_store_cost_an_idle_program_almost_nothing() {
 
 #[test]
 fn a_change_arrives_in_ten_seconds_although_the_connection_of_the_watch_is_dead() {
-    let Some(field) = flat(20) else {
+    let Some(scenario) = flat(20) else {
         return;
     };
-    let props = field.follow();
-    is_followed(&field, &props, 1);
+    let props = scenario.follow();
+    is_followed(&scenario, &props, 1);
     let nested = || props.get_opt::<i64>("deep.er.n").unwrap();
     for round in 0..2 {
-        assert_eq!(field.proxy.swallow("&wait="), 1, "the watch");
+        assert_eq!(scenario.proxy.swallow("&wait="), 1, "the watch");
         let begun = Instant::now();
-        field.store.put("app/deep/er/n", round.to_string());
-        let took = within(SOON, "the change", || nested() == Some(round));
+        scenario.store.put("app/deep/er/n", round.to_string());
+        let took = wait_until(SOON, "the change", || nested() == Some(round));
         say(format!(
             "Consul: the watch is dead: {} ms",
             took.as_millis()
         ));
         assert!(begun.elapsed() < TEN_SECONDS, "{took:?}");
         // The new watch works.
-        is_followed(&field, &props, round + 2);
+        is_followed(&scenario, &props, round + 2);
     }
-    assert!(is_up(&props) && field.agrees(&props));
+    assert!(is_up(&props) && scenario.agrees(&props));
 }
 
 #[test]
 fn a_deletion_arrives_although_the_connection_of_the_watch_is_dead() {
-    let Some(field) = flat(20) else {
+    let Some(scenario) = flat(20) else {
         return;
     };
-    let props = field.follow();
-    is_followed(&field, &props, 1);
-    assert_eq!(field.proxy.swallow("&wait="), 1, "the watch");
+    let props = scenario.follow();
+    is_followed(&scenario, &props, 1);
+    assert_eq!(scenario.proxy.swallow("&wait="), 1, "the watch");
     let begun = Instant::now();
-    field.store.delete("app/key7");
-    within(SOON, "the deletion", || {
+    scenario.store.delete("app/key7");
+    wait_until(SOON, "the deletion", || {
         props.get_opt::<String>("key7").unwrap().is_none()
     });
     assert!(begun.elapsed() < TEN_SECONDS);
@@ -142,30 +142,31 @@ fn a_deletion_arrives_although_the_connection_of_the_watch_is_dead() {
 
 #[test]
 fn a_document_arrives_although_the_connection_of_the_watch_is_dead() {
-    let Some(field) = Field::<Client>::with(&[("app.toml", "n = 1"), ("app.toml.bak", "")]) else {
+    let Some(scenario) = Scenario::<Client>::with(&[("app.toml", "n = 1"), ("app.toml.bak", "")])
+    else {
         return;
     };
-    let source = Client::document(field.proxy.port(), "app.toml");
+    let source = Client::document(scenario.proxy.port(), "app.toml");
     let props = Properties::builder().source(source).build().unwrap();
-    let n = |wanted: i64| within(SOON, "it", || props.get::<i64>("n").unwrap() == wanted);
-    field.store.put("app.toml", "n = 2");
+    let n = |wanted: i64| wait_until(SOON, "it", || props.get::<i64>("n").unwrap() == wanted);
+    scenario.store.put("app.toml", "n = 2");
     n(2);
-    let requests = field.proxy.requests().len();
-    within(SOON, "the watch waits again", || {
-        field.proxy.requests().len() > requests
+    let requests = scenario.proxy.requests().len();
+    wait_until(SOON, "the watch waits again", || {
+        scenario.proxy.requests().len() > requests
     });
-    assert_eq!(field.proxy.swallow("&wait="), 1, "the watch");
+    assert_eq!(scenario.proxy.swallow("&wait="), 1, "the watch");
     // Others are no news.
-    field.store.put("app.toml.bak", "n = 2");
+    scenario.store.put("app.toml.bak", "n = 2");
     let begun = Instant::now();
-    field.store.put("app.toml", "n = 3");
+    scenario.store.put("app.toml", "n = 3");
     n(3);
     assert!(begun.elapsed() < TEN_SECONDS);
 }
 
 /// A store with ACLs: keeps the address, and does what needs all rights.
 struct Guarded {
-    field: Field<Client>,
+    scenario: Scenario<Client>,
 }
 
 impl Guarded {
@@ -184,9 +185,9 @@ impl Guarded {
             return None;
         }
         let guarded = Self {
-            field: Field::of(server),
+            scenario: Scenario::of(server),
         };
-        within(SOON, "the rules are in force", || {
+        wait_until(SOON, "the rules are in force", || {
             guarded.put("kv/app/n", "1").is_some()
         });
         Some(guarded)
@@ -194,7 +195,7 @@ impl Guarded {
 
     /// `None` if it is refused.
     fn put(&self, path: &str, body: &str) -> Option<()> {
-        let at = format!("http://127.0.0.1:{}/v1/{path}", self.field.server.port());
+        let at = format!("http://127.0.0.1:{}/v1/{path}", self.scenario.server.port());
         let put = ureq::put(at).header("x-consul-token", Self::MASTER);
         put.send(body)
             .is_ok_and(|it| it.status() == 200)
@@ -203,7 +204,7 @@ impl Guarded {
 
     /// By what name the token can be changed.
     fn token_accessor(&self) -> String {
-        let port = self.field.server.port();
+        let port = self.scenario.server.port();
         let at = format!("http://127.0.0.1:{port}/v1/acl/token/self");
         let answer = ureq::get(at).header("x-consul-token", Self::TOKEN).call();
         let bytes = answer.unwrap().body_mut().read_to_vec().unwrap();
@@ -233,7 +234,7 @@ fn a_token_for_the_prefix_alone_is_enough_for_heartbeats() {
         guarded.allow(&format!(r#"key_prefix "app/" {{ policy = "{policy}" }}"#));
         let failures = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&failures);
-        let proxy = &guarded.field.proxy;
+        let proxy = &guarded.scenario.proxy;
         let consul = Consul::prefix("app")
             .address(format!("http://127.0.0.1:{}", proxy.port()))
             .token(Guarded::TOKEN.to_owned());
@@ -253,13 +254,13 @@ fn a_token_for_the_prefix_alone_is_enough_for_heartbeats() {
         for n in 0..4 {
             guarded.put("kv/elsewhere/n", &n.to_string()).unwrap();
             let requests = proxy.requests().len();
-            within(SOON, "a heartbeat", || proxy.requests().len() > requests);
+            wait_until(SOON, "a heartbeat", || proxy.requests().len() > requests);
         }
         assert_eq!(failures.load(Ordering::SeqCst), 0, "{settings}");
         assert_eq!(proxy.swallow("&wait="), 1, "the watch");
         let begun = Instant::now();
         guarded.put("kv/app/n", "2").unwrap();
-        within(SOON, "the change", || props.get::<u32>("n").unwrap() == 2);
+        wait_until(SOON, "the change", || props.get::<u32>("n").unwrap() == 2);
         assert!(begun.elapsed() < TEN_SECONDS, "{settings}");
     }
 }
@@ -271,7 +272,10 @@ fn a_token_that_loses_or_gets_its_rights_is_noticed_soon() {
     };
     guarded.allow(r#"key_prefix "elsewhere/" { policy = "read" }"#);
     let consul = Consul::prefix("app")
-        .address(format!("http://127.0.0.1:{}", guarded.field.proxy.port()))
+        .address(format!(
+            "http://127.0.0.1:{}",
+            guarded.scenario.proxy.port()
+        ))
         .token(Guarded::TOKEN.to_owned());
     let props = Properties::builder()
         .source(consul.with(|policy| policy.unguarded()))
@@ -292,20 +296,20 @@ fn a_token_that_loses_or_gets_its_rights_is_noticed_soon() {
     };
     set("all");
     let begun = Instant::now();
-    within(2 * SOON, "what it may read", || n() == Some(1));
+    wait_until(2 * SOON, "what it may read", || n() == Some(1));
     say(format!("Consul: rights given: {:?}", begun.elapsed()));
     set("app");
     let begun = Instant::now();
-    within(2 * SOON, "what it may not read", || n().is_none());
+    wait_until(2 * SOON, "what it may not read", || n().is_none());
     say(format!("Consul: rights taken: {:?}", begun.elapsed()));
 }
 
 #[test]
 fn an_absent_prefix_is_read_ever_less_often_while_other_keys_change() {
-    let Some(field) = Field::<Client>::with(&[]) else {
+    let Some(scenario) = Scenario::<Client>::with(&[]) else {
         return;
     };
-    let source = Client::prefix(field.proxy.port(), "not/there");
+    let source = Client::prefix(scenario.proxy.port(), "not/there");
     let props = Properties::builder().source(source).build().unwrap();
     let ended = AtomicBool::new(false);
     thread::scope(|threads| {
@@ -314,14 +318,14 @@ fn an_absent_prefix_is_read_ever_less_often_while_other_keys_change() {
                 if ended.load(Ordering::SeqCst) {
                     return;
                 }
-                field.store.put("elsewhere/n", n.to_string());
+                scenario.store.put("elsewhere/n", n.to_string());
                 thread::sleep(SECOND / 50);
             }
         });
         thread::sleep(3 * SECOND);
         let from = Instant::now();
         let later = || {
-            let requests = field.proxy.requests();
+            let requests = scenario.proxy.requests();
             requests.iter().filter(|at| **at > from).count()
         };
         thread::sleep(6 * SECOND);
@@ -329,8 +333,8 @@ fn an_absent_prefix_is_read_ever_less_often_while_other_keys_change() {
         let count = later();
         say(format!("Consul: an absent prefix: {count} requests in 6 s"));
         let begun = Instant::now();
-        field.store.put("not/there/n", "1");
-        within(SOON, "what was created", || {
+        scenario.store.put("not/there/n", "1");
+        wait_until(SOON, "what was created", || {
             props.get_opt::<i64>("n").unwrap() == Some(1)
         });
         let took = begun.elapsed();
@@ -394,7 +398,7 @@ fn answer_of(index: usize, body: &str) -> String {
 }
 
 #[test]
-fn an_agent_that_never_waits_is_asked_ever_less_often() {
+fn an_agent_that_never_waits_is_polled_less_and_less_often() {
     const ITEMS: &str = r#"[{"Key":"app/n","Value":"MQ==","ModifyIndex":1}]"#;
     let absent =
         |index: usize| format!("404 x\r\nX-Consul-Index: {index}\r\nContent-Length: 0\r\n\r\n");
@@ -459,7 +463,7 @@ fn an_answer_that_is_too_large_is_not_read_again_until_something_changes() {
         .source(consul.with(|policy| policy.optional()))
         .build()
         .unwrap();
-    within(SOON, "the watch waits", || {
+    wait_until(SOON, "the watch waits", || {
         reads.load(Ordering::SeqCst) >= 3
     });
     let (before, begun) = (reads.load(Ordering::SeqCst), Instant::now());
@@ -471,7 +475,7 @@ fn an_answer_that_is_too_large_is_not_read_again_until_something_changes() {
     let told = format!("{:?}", health(&props).status);
     assert!(told.contains("13107200 bytes"), "{told}");
     is_large.store(false, Ordering::SeqCst);
-    within(SOON, "what fits", || {
+    wait_until(SOON, "what fits", || {
         props.get_opt::<u32>("n").unwrap() == Some(1) && is_up(&props)
     });
 }
@@ -523,7 +527,7 @@ fn an_agent_that_closes_its_connections_without_notice_is_no_failure() {
     for n in 2..5 {
         thread::sleep(3 * SECOND);
         version.store(n, Ordering::SeqCst);
-        within(SOON, "a change", || props.get::<usize>("n").unwrap() == n);
+        wait_until(SOON, "a change", || props.get::<usize>("n").unwrap() == n);
         assert!(is_up(&props));
     }
     assert_eq!(failures.load(Ordering::SeqCst), 0);
@@ -568,13 +572,15 @@ fn a_prefix_or_key_that_no_request_can_name_is_an_error_of_the_start() {
 
 #[test]
 fn keys_that_begin_with_a_slash_or_hold_empty_names_are_reported() {
-    let Some(field) = Field::<Client>::with(&[]) else {
+    let Some(scenario) = Scenario::<Client>::with(&[]) else {
         return;
     };
     // Only a transaction can set them.
     let keys = ["/lead", "app//twice", "app/n"];
-    field.store.change(&keys.map(|key| (key, Some(&b"1"[..]))));
-    let source = Client::prefix(field.proxy.port(), "");
+    scenario
+        .store
+        .change(&keys.map(|key| (key, Some(&b"1"[..]))));
+    let source = Client::prefix(scenario.proxy.port(), "");
     let props = Properties::builder().source(source).build().unwrap();
     assert_eq!(props.get::<u32>("app.n").unwrap(), 1);
     let health = health(&props);

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use liveprops::sources::Etcd;
 use liveprops::{ErrorKind, Properties, Source};
 
-use crate::child::{self, Child};
 use crate::etcd_standin::{Standin, Then, header, item, n, range, stream, whole};
-use crate::field::health;
+use crate::scenario::health;
+use crate::support::child::{self, Child};
+use crate::support::proc::peak_mib;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -15,14 +16,6 @@ const SECOND: Duration = Duration::from_secs(1);
 /// `src/guide/stores.md` states the first.
 const MOST_REFUSED: usize = 160;
 const MOST_TAKEN: usize = 384;
-
-/// The most memory that this process has had, in MiB.
-fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|it| it.starts_with("VmHWM:")).unwrap();
-    let kilobytes: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kilobytes / 1024
-}
 
 /// As much of something as an answer may hold.
 fn many(one: &str) -> String {
@@ -248,8 +241,8 @@ fn memory_is_bounded_whatever_a_server_sends() {
 
 /// The bound holds for what is accepted, too, and for what is held although it is too much.
 #[test]
-fn memory_is_bounded_for_as_many_keys_as_are_taken() {
-    let test = "etcd_hostile::memory_is_bounded_for_as_many_keys_as_are_taken";
+fn memory_is_bounded_for_as_many_keys_as_are_accepted() {
+    let test = "etcd_hostile::memory_is_bounded_for_as_many_keys_as_are_accepted";
     if let Some(role) = child::role() {
         return measure(&role);
     }
@@ -271,7 +264,7 @@ fn memory_is_bounded_for_as_many_keys_as_are_taken() {
 fn measure(role: &str) {
     let (how, url) = role.split_once(' ').unwrap();
     let etcd = || Etcd::prefix("app").address(url);
-    let (before, begun) = (peak(), Instant::now());
+    let (before, begun) = (peak_mib(), Instant::now());
     let outcome = match how {
         "load" => match etcd().load() {
             Ok(document) => format!("{} keys", document.len()),
@@ -295,8 +288,8 @@ fn measure(role: &str) {
         }
     };
     let (grown, most) = match how {
-        "accept" | "hold" => (peak() - before, MOST_TAKEN),
-        _ => (peak() - before, MOST_REFUSED),
+        "accept" | "hold" => (peak_mib() - before, MOST_TAKEN),
+        _ => (peak_mib() - before, MOST_REFUSED),
     };
     child::say(format!(
         "{grown} MiB in {:?}: {outcome:.120}",

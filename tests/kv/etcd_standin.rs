@@ -10,7 +10,7 @@ use liveprops::health::SourceEventKind;
 use liveprops::sources::Etcd;
 use liveprops::{ErrorKind, Properties, Source};
 
-use crate::field::{SOON, is_stale, is_up, within};
+use crate::scenario::{SOON, is_stale, is_up, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -179,7 +179,7 @@ pub(crate) fn n(props: &Properties) -> u64 {
 
 /// Has servers answer for a while, and wants them to be asked ever more rarely.
 #[track_caller]
-fn is_asked_ever_more_rarely(servers: &[&Standin], what: &str) {
+fn is_polled_less_and_less_often(servers: &[&Standin], what: &str) {
     let props = follow(servers);
     let begun = Instant::now();
     let mut told = false;
@@ -213,12 +213,12 @@ fn is_asked_ever_more_rarely(servers: &[&Standin], what: &str) {
             _ => (stream(1 << 40, &[]), Then::Hold),
         });
     }
-    within(SOON, "the value", || n(&props) == 7);
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the value", || n(&props) == 7);
+    wait_until(SOON, "it is up", || is_up(&props));
 }
 
 #[test]
-fn members_that_end_each_stream_as_it_begins_are_asked_ever_more_rarely() {
+fn members_that_end_each_stream_at_once_are_contacted_less_and_less_often() {
     let ends = || {
         Standin::start(|request| match request.path.as_str() {
             "/v3/kv/range" => (range(5, "0"), Then::Keep),
@@ -226,8 +226,8 @@ fn members_that_end_each_stream_as_it_begins_are_asked_ever_more_rarely() {
         })
     };
     let (one, two) = (ends(), ends());
-    is_asked_ever_more_rarely(&[&one, &two], "two that end their streams");
-    is_asked_ever_more_rarely(&[&ends()], "one that ends its streams");
+    is_polled_less_and_less_often(&[&one, &two], "two that end their streams");
+    is_polled_less_and_less_often(&[&ends()], "one that ends its streams");
     let cuts = || {
         Standin::start(|request| match request.path.as_str() {
             "/v3/kv/range" => (range(5, "0"), Then::Keep),
@@ -235,11 +235,11 @@ fn members_that_end_each_stream_as_it_begins_are_asked_ever_more_rarely() {
         })
     };
     let (one, two) = (cuts(), cuts());
-    is_asked_ever_more_rarely(&[&one, &two], "two that cut their streams");
+    is_polled_less_and_less_often(&[&one, &two], "two that cut their streams");
 }
 
 #[test]
-fn answers_that_come_at_once_and_say_nothing_are_asked_for_ever_more_rarely() {
+fn empty_answers_that_come_at_once_are_requested_less_and_less_often() {
     let compacted = "{\"result\":{\"canceled\":true,\"compact_revision\":\"9\"}}".to_owned();
     // Which revision the nth request finds, for a read and for a stream, and what the stream brings.
     type Case = (&'static str, fn(u64) -> u64, fn(u64) -> u64, Vec<String>);
@@ -269,7 +269,7 @@ fn answers_that_come_at_once_and_say_nothing_are_asked_for_ever_more_rarely() {
                 _ => (stream(begun(count), &lines), Then::Hold),
             }
         });
-        is_asked_ever_more_rarely(&[&server], what);
+        is_polled_less_and_less_often(&[&server], what);
     };
     std::thread::scope(|scope| {
         for case in cases {
@@ -317,7 +317,7 @@ fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
             .build()
             .unwrap();
         // Two streams and more.
-        within(SOON, "a change", || n(&props) >= before + 2);
+        wait_until(SOON, "a change", || n(&props) >= before + 2);
         let all: Vec<String> = failures.try_iter().collect();
         assert!(all.is_empty(), "{all:?}");
         assert!(is_up(&props));

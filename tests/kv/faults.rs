@@ -1,4 +1,4 @@
-//! What goes wrong between a program and its store, and that nothing comes of it.
+//! Faults between a program and its store change no value.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use liveprops::Properties;
 
-use crate::child::{self, Child};
-use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, say, tell, within};
 use crate::proxy::Mode;
+use crate::scenario::{
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, say, tell, wait_until,
+};
 use crate::server::Server;
+use crate::support::child::{self, Child};
+use crate::support::proc::{open_files, threads};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest pause between two tries, and what it takes to try.
@@ -27,17 +30,17 @@ fn keys() -> Vec<(String, String)> {
         .collect()
 }
 
-fn field<S: Store>() -> Option<Field<S>> {
+fn scenario<S: Store>() -> Option<Scenario<S>> {
     let keys = keys();
     let keys: Vec<(&str, &str)> = keys.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    Field::with(&keys)
+    Scenario::with(&keys)
 }
 
 /// Waits until the watch is set: a fault before that is another one.
-fn is_followed<S: Store>(field: &Field<S>, props: &Properties) {
+fn is_followed<S: Store>(scenario: &Scenario<S>, props: &Properties) {
     for n in [-1, 0] {
-        field.store.put("app/n0", n.to_string());
-        within(SOON, "it is followed", || {
+        scenario.store.put("app/n0", n.to_string());
+        wait_until(SOON, "it is followed", || {
             props.get::<i64>("n0").unwrap() == n
         });
     }
@@ -69,36 +72,38 @@ pub(crate) fn a_store_that_is_killed_is_followed_again_however_long_it_was_gone<
 }
 
 fn killed_for<S: Store>(seconds: u64) {
-    let Some(mut field) = field::<S>() else {
+    let Some(mut scenario) = scenario::<S>() else {
         return;
     };
-    let props = field.follow();
+    let props = scenario.follow();
     let reader = Reader::of(&props);
     let n0 = props.property::<i64>("n0").build().unwrap();
-    field.server.kill();
+    scenario.server.kill();
     let killed = Instant::now();
-    within(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "it is told", || is_stale(&props));
     assert!(others_stay(&props) && n0.get() == 0);
     while killed.elapsed() < SECOND * seconds as u32 {
         std::thread::sleep(SECOND / 100);
     }
-    let tries = field.proxy.connections();
+    let tries = scenario.proxy.connections();
     let full = tries.iter().filter(|at| **at > killed + FULL).count() as u64;
     assert!(
         full <= seconds.saturating_sub(FULL.as_secs()),
         "{full} tries in the last of {seconds} s"
     );
-    field.restart();
-    field.store.put("app/n0", "1");
-    field.store.delete("app/n19");
-    let took = within(BACK, "the change after the outage", || n0.get() == 1);
+    scenario.restart();
+    scenario.store.put("app/n0", "1");
+    scenario.store.delete("app/n19");
+    let took = wait_until(BACK, "the change after the outage", || n0.get() == 1);
     tell::<S>(&format!("kill -9, {seconds} s down"), took);
-    reader.is_well(&field, &props);
+    reader.is_well(&scenario, &props);
 }
 
-pub(crate) fn what_changed_in_an_outage_is_told_once_and_nothing_else<S: Store>() {
-    let Some(field) = field::<S>() else { return };
-    let props = field.follow();
+pub(crate) fn changes_during_an_outage_are_reported_once_and_nothing_else<S: Store>() {
+    let Some(scenario) = scenario::<S>() else {
+        return;
+    };
+    let props = scenario.follow();
     let reader = Reader::of(&props);
     let (send, told) = channel();
     let _guard = props.on_change_under("", move |batch| {
@@ -110,62 +115,64 @@ pub(crate) fn what_changed_in_an_outage_is_told_once_and_nothing_else<S: Store>(
         let _ = send.send(changes);
     });
     // Nothing changes: nothing is told.
-    field.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
-    field.proxy.set(Mode::Pass);
-    within(SOON, "it is told", || is_up(&props));
+    scenario.proxy.set(Mode::Refuse);
+    wait_until(SOON, "it is told", || is_stale(&props));
+    scenario.proxy.set(Mode::Pass);
+    wait_until(SOON, "it is told", || is_up(&props));
     assert!(told.try_recv().is_err(), "nothing had changed");
 
-    field.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
+    scenario.proxy.set(Mode::Refuse);
+    wait_until(SOON, "it is told", || is_stale(&props));
     for n in 0..3 {
-        field.store.put(&format!("app/n{n}"), "77");
+        scenario.store.put(&format!("app/n{n}"), "77");
     }
-    field.store.delete("app/n3");
+    scenario.store.delete("app/n3");
     std::thread::sleep(3 * SECOND);
-    field.proxy.set(Mode::Pass);
-    let took = within(BACK, "all of it", || props.get::<i64>("n2").unwrap() == 77);
+    scenario.proxy.set(Mode::Pass);
+    let took = wait_until(BACK, "all of it", || props.get::<i64>("n2").unwrap() == 77);
     tell::<S>("cut for 3 s", took);
     let mut changes = told.recv_timeout(SOON).unwrap();
     changes.sort();
     assert_eq!(changes, ["n0", "n1", "n2", "n3"]);
-    reader.is_well(&field, &props);
+    reader.is_well(&scenario, &props);
     assert!(told.try_recv().is_err());
 }
 
 pub(crate) fn fifty_changes_in_an_outage_arrive_as_one_value<S: Store>() {
-    let Some(field) = field::<S>() else { return };
-    let props = field.follow();
+    let Some(scenario) = scenario::<S>() else {
+        return;
+    };
+    let props = scenario.follow();
     let n0 = props.property::<i64>("n0").build().unwrap();
     let (send, told) = channel();
     let _guard = n0.on_change(move |change| {
-        let _ = send.send(*change.new);
+        let _ = send.send(*change.new_value());
     });
-    field.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
+    scenario.proxy.set(Mode::Refuse);
+    wait_until(SOON, "it is told", || is_stale(&props));
     for n in 1..=50 {
-        field.store.put("app/n0", n.to_string());
+        scenario.store.put("app/n0", n.to_string());
     }
-    field.proxy.set(Mode::Pass);
+    scenario.proxy.set(Mode::Pass);
     assert_eq!(told.recv_timeout(SOON).unwrap(), 50);
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     assert!(told.try_recv().is_err());
 }
 
-pub(crate) fn a_store_that_is_wiped_does_not_take_the_values_with_it<S: Store>() {
-    let Some(mut field) = field::<S>() else {
+pub(crate) fn the_values_of_a_wiped_store_stay<S: Store>() {
+    let Some(mut scenario) = scenario::<S>() else {
         return;
     };
     for n in 100..130 {
-        field.store.put("app/n0", n.to_string());
+        scenario.store.put("app/n0", n.to_string());
     }
-    let props = field.follow();
+    let props = scenario.follow();
     let reader = Reader::of(&props);
-    field.server.kill();
-    field.server.wipe();
-    field.restart();
-    field.store.put("app/n0", "1");
-    let took = within(BACK, "it is told", || health(&props).held.is_some());
+    scenario.server.kill();
+    scenario.server.wipe();
+    scenario.restart();
+    scenario.store.put("app/n0", "1");
+    let took = wait_until(BACK, "it is told", || health(&props).held.is_some());
     tell::<S>("wiped: held", took);
     assert!(
         others_stay(&props),
@@ -173,115 +180,121 @@ pub(crate) fn a_store_that_is_wiped_does_not_take_the_values_with_it<S: Store>()
     );
     // It is filled again, with other revisions.
     for (key, value) in keys().iter().skip(1) {
-        field.store.put(key, value);
+        scenario.store.put(key, value);
     }
-    within(SOON, "nothing is held any more", || {
+    wait_until(SOON, "nothing is held any more", || {
         health(&props).held.is_none()
     });
-    field.store.put("app/n0", "2");
-    within(SOON, "it is followed", || {
+    scenario.store.put("app/n0", "2");
+    wait_until(SOON, "it is followed", || {
         props.get::<i64>("n0").unwrap() == 2
     });
     assert!(others_stay(&props));
-    reader.is_well(&field, &props);
+    reader.is_well(&scenario, &props);
 }
 
-pub(crate) fn another_store_in_its_place_is_read_anew<S: Store>() {
-    let Some(mut field) = field::<S>() else {
+pub(crate) fn a_replaced_store_is_read_from_scratch<S: Store>() {
+    let Some(mut scenario) = scenario::<S>() else {
         return;
     };
     for n in 100..130 {
-        field.store.put("app/n0", n.to_string());
+        scenario.store.put("app/n0", n.to_string());
     }
-    let props = field.follow();
+    let props = scenario.follow();
     let reader = Reader::of(&props);
-    is_followed(&field, &props);
+    is_followed(&scenario, &props);
     // It has the same keys, but for one, and has seen fewer changes.
-    let mut other = self::field::<S>().unwrap();
+    let mut other = self::scenario::<S>().unwrap();
     other.store.put("app/n0", "1");
     other.store.delete("app/n7");
-    std::mem::swap(&mut field.server, &mut other.server);
-    std::mem::swap(&mut field.store, &mut other.store);
-    field.proxy.aim(field.server.port());
-    let took = within(2 * SECOND, "what it holds", || field.agrees(&props));
+    std::mem::swap(&mut scenario.server, &mut other.server);
+    std::mem::swap(&mut scenario.store, &mut other.store);
+    scenario.proxy.aim(scenario.server.port());
+    let took = wait_until(2 * SECOND, "what it holds", || scenario.agrees(&props));
     tell::<S>("another store in its place", took);
-    field.store.put("app/n0", "2");
-    let took = within(2 * SECOND, "a change", || {
+    scenario.store.put("app/n0", "2");
+    let took = wait_until(2 * SECOND, "a change", || {
         props.get::<i64>("n0").unwrap() == 2
     });
     assert!(took < 2 * SECOND);
-    reader.is_well(&field, &props);
+    reader.is_well(&scenario, &props);
 }
 
-pub(crate) fn a_store_that_is_frozen_is_told_of_and_read_from_memory<S: Store>() {
+pub(crate) fn a_frozen_store_is_reported_and_its_values_stay<S: Store>() {
     for_each(&[5, 20], frozen_for::<S>);
 }
 
 fn frozen_for<S: Store>(seconds: u64) {
-    let Some(field) = field::<S>() else { return };
-    let props = field.follow();
+    let Some(scenario) = scenario::<S>() else {
+        return;
+    };
+    let props = scenario.follow();
     let reader = Reader::of(&props);
-    is_followed(&field, &props);
-    field.server.freeze();
+    is_followed(&scenario, &props);
+    scenario.server.freeze();
     let frozen = Instant::now();
     let limit = DEADLINE + SECOND;
-    let told = within(limit, "it is told", || is_stale(&props));
+    let told = wait_until(limit, "it is told", || is_stale(&props));
     while frozen.elapsed() < SECOND * seconds as u32 {
         assert!(is_stale(&props) && others_stay(&props));
         std::thread::sleep(SECOND / 100);
     }
-    field.server.thaw();
-    field.store.put("app/n0", "1");
-    let took = within(SECOND * 3 / 2, "the change after it", || {
+    scenario.server.thaw();
+    scenario.store.put("app/n0", "1");
+    let took = wait_until(SECOND * 3 / 2, "the change after it", || {
         props.get::<i64>("n0").unwrap() == 1
     });
     tell::<S>(&format!("frozen for {seconds} s: told"), told);
     tell::<S>(&format!("frozen for {seconds} s: over"), took);
-    reader.is_well(&field, &props);
+    reader.is_well(&scenario, &props);
 }
 
-pub(crate) fn a_connection_that_swallows_everything_is_given_up<S: Store>() {
-    let Some(field) = field::<S>() else { return };
-    let props = field.follow();
+pub(crate) fn a_connection_that_swallows_everything_is_closed<S: Store>() {
+    let Some(scenario) = scenario::<S>() else {
+        return;
+    };
+    let props = scenario.follow();
     let reader = Reader::of(&props);
-    is_followed(&field, &props);
-    field.proxy.set(Mode::HalfOpen);
-    field.store.put("app/n0", "1");
-    field.store.delete("app/n19");
-    let took = within(DEADLINE + SECOND, "it is told", || is_stale(&props));
+    is_followed(&scenario, &props);
+    scenario.proxy.set(Mode::HalfOpen);
+    scenario.store.put("app/n0", "1");
+    scenario.store.delete("app/n19");
+    let took = wait_until(DEADLINE + SECOND, "it is told", || is_stale(&props));
     tell::<S>("half-open: told", took);
     assert!(others_stay(&props));
-    field.proxy.set(Mode::Pass);
+    scenario.proxy.set(Mode::Pass);
     // What was sent before is never answered.
-    let took = within(TIMEOUT + SECOND, "the change", || {
+    let took = wait_until(TIMEOUT + SECOND, "the change", || {
         props.get::<i64>("n0").unwrap() == 1
     });
     tell::<S>("half-open: over", took);
-    reader.is_well(&field, &props);
+    reader.is_well(&scenario, &props);
 }
 
-pub(crate) fn a_connection_that_is_reset_or_stalls_is_begun_anew<S: Store>() {
-    let Some(field) = field::<S>() else { return };
-    let props = field.follow();
+pub(crate) fn a_connection_that_is_reset_or_stalls_is_replaced<S: Store>() {
+    let Some(scenario) = scenario::<S>() else {
+        return;
+    };
+    let props = scenario.follow();
     let reader = Reader::of(&props);
-    is_followed(&field, &props);
+    is_followed(&scenario, &props);
     for (n, mode) in [(1, Mode::Reset), (2, Mode::Stall)] {
-        let connections = || field.proxy.connections().len();
+        let connections = || scenario.proxy.connections().len();
         let before = connections();
-        field.proxy.set(mode);
-        field.store.put("app/n0", n.to_string());
-        let took = within(DEADLINE + SECOND, "it is told", || is_stale(&props));
+        scenario.proxy.set(mode);
+        scenario.store.put("app/n0", n.to_string());
+        let took = wait_until(DEADLINE + SECOND, "it is told", || is_stale(&props));
         tell::<S>(&format!("{mode:?}: told"), took);
-        within(BACK, "it is begun anew", || connections() > before);
+        wait_until(BACK, "it is begun anew", || connections() > before);
         assert!(others_stay(&props));
-        field.proxy.set(Mode::Pass);
-        let took = within(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
+        scenario.proxy.set(Mode::Pass);
+        let took = wait_until(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
         tell::<S>(&format!("{mode:?}: over"), took);
-        reader.is_well(&field, &props);
+        reader.is_well(&scenario, &props);
     }
 }
 
-pub(crate) fn a_store_that_is_absent_at_the_start_is_picked_up<S: Store>() {
+pub(crate) fn a_store_that_is_absent_at_the_start_is_used_once_it_is_up<S: Store>() {
     let mut server = Server::prepare(S::KIND, &[]);
     let source = || S::prefix(server.port(), "app");
     let props = Properties::builder()
@@ -304,19 +317,21 @@ pub(crate) fn a_store_that_is_absent_at_the_start_is_picked_up<S: Store>() {
     }
     let store = S::connect(&server);
     store.change(&[("app/n0", Some(b"0")), ("app/n1", Some(b"1"))]);
-    let took = within(BACK, "it is there", || {
+    let took = wait_until(BACK, "it is there", || {
         props.get_opt::<i64>("n1").unwrap() == Some(1)
     });
     tell::<S>("absent at the start", took);
-    Reader::of(&props).is_well(&Field::<S>::of(server), &props);
+    Reader::of(&props).is_well(&Scenario::<S>::of(server), &props);
 }
 
 pub(crate) fn the_end_does_not_wait_for_a_read_that_waits<S: Store>() {
-    let Some(field) = field::<S>() else { return };
+    let Some(scenario) = scenario::<S>() else {
+        return;
+    };
     let mut all: Vec<Duration> = (0..7)
         .map(|_| {
-            let props = field.follow();
-            within(SOON, "it waits for changes", || is_up(&props));
+            let props = scenario.follow();
+            wait_until(SOON, "it waits for changes", || is_up(&props));
             // It has read, has paused, and waits.
             std::thread::sleep(Duration::from_millis(400));
             let begun = Instant::now();
@@ -328,17 +343,14 @@ pub(crate) fn the_end_does_not_wait_for_a_read_that_waits<S: Store>() {
     tell::<S>("drop", all[3]);
     // A machine that is busy makes one or the other late.
     assert!(all[3] < SECOND / 10 && all[6] < SECOND / 2, "{all:?}");
-    within(SOON, "nothing is connected any more", || {
-        field.proxy.open() == 0
+    wait_until(SOON, "nothing is connected any more", || {
+        scenario.proxy.open() == 0
     });
 }
 
 /// How many threads and files of this process are open.
 fn open() -> [usize; 2] {
-    ["task", "fd"].map(|what| {
-        let all = std::fs::read_dir(format!("/proc/self/{what}"));
-        all.unwrap().count()
-    })
+    [threads(), open_files()]
 }
 
 /// Runs a test in a process of its own, where nobody else has threads and files that come and go.
@@ -375,39 +387,43 @@ fn nothing_leaks(before: [usize; 2], what: &str) {
 pub(crate) fn fifty_cuts_leak_nothing_and_end_on_the_last_value<S: Store>() {
     let test = "fifty_cuts_leak_nothing_and_end_on_the_last_value";
     alone::<S>(test, || {
-        let Some(field) = field::<S>() else { return };
+        let Some(scenario) = scenario::<S>() else {
+            return;
+        };
         // Whatever is made once for all.
-        drop(field.follow());
-        within(SOON, "it has ended", || field.proxy.open() == 0);
+        drop(scenario.follow());
+        wait_until(SOON, "it has ended", || scenario.proxy.open() == 0);
         let before = open();
         // The more often one was cut off, the later it comes back; so there are some.
-        let programs: Vec<Properties> = (0..10).map(|_| field.follow()).collect();
+        let programs: Vec<Properties> = (0..10).map(|_| scenario.follow()).collect();
         let readers: Vec<Reader> = programs.iter().map(Reader::of).collect();
-        programs.iter().for_each(|props| is_followed(&field, props));
-        within(SOON, "all are connected", || {
-            field.proxy.open() >= programs.len() * S::CONNECTIONS
+        programs
+            .iter()
+            .for_each(|props| is_followed(&scenario, props));
+        wait_until(SOON, "all are connected", || {
+            scenario.proxy.open() >= programs.len() * S::CONNECTIONS
         });
-        let connections = || field.proxy.connections().len();
+        let connections = || scenario.proxy.connections().len();
         let (following, first) = (open(), connections());
         for n in 1..=50 {
-            field.proxy.cut();
-            field.store.put("app/n0", n.to_string());
+            scenario.proxy.cut();
+            scenario.store.put("app/n0", n.to_string());
             std::thread::sleep(SECOND / 10);
         }
-        let took = within(BACK, "the last value", || {
+        let took = wait_until(BACK, "the last value", || {
             programs
                 .iter()
                 .all(|props| props.get::<i64>("n0").unwrap() == 50)
         });
         tell::<S>("50 cuts", took);
         for (props, reader) in programs.iter().zip(&readers) {
-            reader.is_well(&field, props);
+            reader.is_well(&scenario, props);
         }
         let made = connections() - first;
         assert!(made >= 30, "only {made} connections were made");
         nothing_leaks(following, "after 50 cuts");
-        within(SOON, "the server forgets them", || {
-            field.store.readers() <= programs.len()
+        wait_until(SOON, "the server forgets them", || {
+            scenario.store.readers() <= programs.len()
         });
         drop((programs, readers));
         nothing_leaks(before, "after the end");
@@ -439,19 +455,19 @@ pub(crate) fn two_hundred_programs_come_back_without_a_rush<S: Store>() {
 }
 
 fn two_hundred_programs<S: Store>() {
-    let Some(mut field) = field::<S>() else {
+    let Some(mut scenario) = scenario::<S>() else {
         return;
     };
-    drop(field.follow());
-    within(SOON, "it has ended", || field.proxy.open() == 0);
+    drop(scenario.follow());
+    wait_until(SOON, "it has ended", || scenario.proxy.open() == 0);
     let before = open();
-    let programs: Vec<Properties> = (0..PROGRAMS).map(|_| field.follow()).collect();
+    let programs: Vec<Properties> = (0..PROGRAMS).map(|_| scenario.follow()).collect();
     let all_have = |n: i64| {
         let mut programs = programs.iter();
         programs.all(|props| props.get::<i64>("n0").unwrap() == n && is_up(props))
     };
-    field.store.put("app/n0", "-1");
-    within(SOON, "all follow", || all_have(-1));
+    scenario.store.put("app/n0", "-1");
+    wait_until(SOON, "all follow", || all_have(-1));
     let spread = |what: &str, times: Vec<Instant>, from: Instant, until: Instant| {
         let times = &times;
         let (peak, mean) = rate(times, from, until);
@@ -466,30 +482,30 @@ fn two_hundred_programs<S: Store>() {
         );
         (peak, mean)
     };
-    field.server.kill();
+    scenario.server.kill();
     let killed = Instant::now();
-    within(3 * SECOND, "all are told", || programs.iter().all(is_stale));
+    wait_until(3 * SECOND, "all are told", || programs.iter().all(is_stale));
     while killed.elapsed() < 3 * SECOND {
         std::thread::sleep(SECOND / 100);
     }
-    let tries = field.proxy.connections();
+    let tries = scenario.proxy.connections();
     let (peak, mean) = spread("tries in an outage", tries, killed, Instant::now());
     // Fewer than five of each, and never all of them at once.
     let limit = 5.0 * PROGRAMS as f64 / 12.0;
     assert!(peak <= PROGRAMS && mean < limit, "{peak}, {mean}");
-    field.restart();
-    field.store.put("app/n0", "1");
+    scenario.restart();
+    scenario.store.put("app/n0", "1");
     let ready = Instant::now();
-    let took = within(10 * SECOND, "all have it", || all_have(1));
+    let took = wait_until(10 * SECOND, "all have it", || all_have(1));
     tell::<S>("200 programs, 3 s down", took);
     let back = Instant::now();
-    let made = field.proxy.connections();
+    let made = scenario.proxy.connections();
     spread("connections on the return", made, ready, back);
     std::thread::sleep(5 * SECOND);
     let after = Instant::now();
-    let (peak, _) = spread("requests after it", field.proxy.requests(), back, after);
+    let (peak, _) = spread("requests after it", scenario.proxy.requests(), back, after);
     assert!(peak <= PROGRAMS / 2, "{peak} requests at once");
-    assert!(programs.iter().all(|props| field.agrees(props)));
+    assert!(programs.iter().all(|props| scenario.agrees(props)));
     drop(programs);
     nothing_leaks(before, "after the end");
 }

@@ -15,11 +15,11 @@ use liveprops::{Properties, Source};
 
 use crate::cluster::Cluster;
 use crate::faults::others_stay;
-use crate::field::{Field, Reader, SOON, Store, health, is_up, tell, toml, within};
 use crate::proxy::{Mode, Proxy};
+use crate::quorum::Members;
+use crate::scenario::{Reader, SOON, Scenario, Store, health, is_up, tell, toml, wait_until};
 use crate::server::{Kind, Server};
 use crate::suite;
-use crate::three::Members;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -145,12 +145,12 @@ pub(crate) struct Client(Mutex<Wire>);
 
 /// What a test of several servers does, where an answer may stay away.
 pub(crate) mod cluster {
-    use super::{BufRead, BufReader, Read, SECOND, SOON, TcpStream, Wire, Write, within};
+    use super::{BufRead, BufReader, Read, SECOND, SOON, TcpStream, Wire, Write, wait_until};
 
     /// Makes a bucket that three servers keep, as soon as they know of each other.
     pub(crate) fn make(port: u16) {
         let mut wire = Wire::connect(port, "");
-        within(SOON, "the bucket", || {
+        wait_until(SOON, "the bucket", || {
             let answer = wire.ask_to_make(",\"num_replicas\":3");
             !answer.contains("\"error\"")
         });
@@ -282,12 +282,12 @@ impl Store for Client {
 
 suite!(Client);
 
-fn field() -> Option<Field<Client>> {
+fn scenario() -> Option<Scenario<Client>> {
     let keys: Vec<(String, String)> = (0..20)
         .map(|n| (format!("app/n{n}"), n.to_string()))
         .collect();
     let keys: Vec<(&str, &str)> = keys.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    Field::with(&keys)
+    Scenario::with(&keys)
 }
 
 fn n0(props: &Properties) -> i64 {
@@ -296,17 +296,17 @@ fn n0(props: &Properties) -> i64 {
 
 #[test]
 fn a_document_is_one_generation_whatever_it_changes() {
-    let Some(field) = field() else { return };
+    let Some(scenario) = scenario() else { return };
     let text = |value: u32| -> String { (0..64).map(|n| format!("k{n} = {value}\n")).collect() };
-    field.store.put("app/all", text(0));
-    let source = Client::with_document(field.proxy.port(), "app", "all");
+    scenario.store.put("app/all", text(0));
+    let source = Client::with_document(scenario.proxy.port(), "app", "all");
     let props = Properties::builder().source(source).build().unwrap();
     let (send, batches) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let _ = send.send(batch.changes().len());
     });
     let before = props.generation();
-    field.store.put("app/all", text(1));
+    scenario.store.put("app/all", text(1));
     assert_eq!(batches.recv_timeout(SOON), Ok(64));
     assert_eq!(props.get::<u32>("all.k0").unwrap(), 1);
     assert_eq!(props.generation(), before + 1);
@@ -315,17 +315,17 @@ fn a_document_is_one_generation_whatever_it_changes() {
 
 #[test]
 fn a_burst_becomes_few_generations_and_the_last_value_is_right() {
-    let Some(field) = field() else { return };
-    let props = field.follow();
+    let Some(scenario) = scenario() else { return };
+    let props = scenario.follow();
     let before = props.generation();
     // Without a batch, each on its own.
-    let mut wire = field.store.wire();
+    let mut wire = scenario.store.wire();
     for n in 0..64 {
         let key = subject(&format!("app/n{}", n % 8));
         let answer = wire.request(&key, "", (n + 100).to_string().as_bytes());
         assert!(answer.contains("\"seq\":"), "{answer}");
     }
-    within(SOON, "the last", || props.get::<u32>("n7").unwrap() == 163);
+    wait_until(SOON, "the last", || props.get::<u32>("n7").unwrap() == 163);
     assert_eq!(n0(&props), 156);
     let generations = props.generation() - before;
     println!("Nats: 64 puts: {generations} generations");
@@ -333,111 +333,117 @@ fn a_burst_becomes_few_generations_and_the_last_value_is_right() {
 }
 
 #[test]
-fn a_consumer_that_somebody_deletes_is_missed_and_made_again() {
-    let Some(field) = field() else { return };
-    let props = field.follow();
+fn a_deleted_consumer_is_noticed_and_created_again() {
+    let Some(scenario) = scenario() else { return };
+    let props = scenario.follow();
     let reader = Reader::of(&props);
-    within(SOON, "it is followed", || {
-        field.store.wire().consumers().len() == 1
+    wait_until(SOON, "it is followed", || {
+        scenario.store.wire().consumers().len() == 1
     });
-    let names = field.store.wire().consumers();
+    let names = scenario.store.wire().consumers();
     for name in names {
         let what = format!("CONSUMER.DELETE.KV_config.{name}");
-        field.store.wire().api(&what, "");
+        scenario.store.wire().api(&what, "");
     }
-    field.store.put("app/n0", "1");
-    let took = within(6 * SECOND, "the change", || n0(&props) == 1);
+    scenario.store.put("app/n0", "1");
+    let took = wait_until(6 * SECOND, "the change", || n0(&props) == 1);
     tell::<Client>("consumer deleted", took);
-    reader.is_well(&field, &props);
-    assert_eq!(field.store.wire().consumers().len(), 1);
+    reader.is_well(&scenario, &props);
+    assert_eq!(scenario.store.wire().consumers().len(), 1);
 }
 
 #[test]
-fn what_is_purged_is_gone_with_and_without_a_marker() {
-    let Some(field) = field() else { return };
-    let props = field.follow();
+fn a_purged_key_is_removed_with_and_without_a_marker() {
+    let Some(scenario) = scenario() else { return };
+    let props = scenario.follow();
     let reader = Reader::of(&props);
     let purge = "KV-Operation: PURGE\r\nNats-Rollup: sub\r\n";
-    field.store.wire().request(&subject("app/n1"), purge, b"");
-    within(2 * SECOND, "the purge of a key", || {
+    scenario
+        .store
+        .wire()
+        .request(&subject("app/n1"), purge, b"");
+    wait_until(2 * SECOND, "the purge of a key", || {
         props.get_opt::<i64>("n1").unwrap().is_none()
     });
     // As a server says of what has expired.
     let marker = "Nats-Marker-Reason: MaxAge\r\n";
-    field.store.wire().request(&subject("app/n2"), marker, b"");
-    within(2 * SECOND, "what has expired", || {
+    scenario
+        .store
+        .wire()
+        .request(&subject("app/n2"), marker, b"");
+    wait_until(2 * SECOND, "what has expired", || {
         props.get_opt::<i64>("n2").unwrap().is_none()
     });
     // Of this no message tells.
     let filter = format!("{{\"filter\":\"{}\"}}", subject("app/n3"));
-    field.store.wire().api("STREAM.PURGE.KV_config", &filter);
-    let took = within(6 * SECOND, "the purge of the stream", || {
+    scenario.store.wire().api("STREAM.PURGE.KV_config", &filter);
+    let took = wait_until(6 * SECOND, "the purge of the stream", || {
         props.get_opt::<i64>("n3").unwrap().is_none()
     });
     tell::<Client>("purged without a marker", took);
-    field.store.put("app/n0", "1");
-    within(SOON, "it is followed", || n0(&props) == 1);
-    reader.is_well(&field, &props);
+    scenario.store.put("app/n0", "1");
+    wait_until(SOON, "it is followed", || n0(&props) == 1);
+    reader.is_well(&scenario, &props);
 }
 
 #[test]
-fn a_bucket_that_is_missing_is_empty_and_picked_up_when_it_is_made() {
-    let Some(field) = field() else { return };
-    field.store.wire().api("STREAM.DELETE.KV_config", "");
-    let props = field.follow();
+fn a_missing_bucket_is_empty_and_followed_once_it_is_created() {
+    let Some(scenario) = scenario() else { return };
+    scenario.store.wire().api("STREAM.DELETE.KV_config", "");
+    let props = scenario.follow();
     assert!(props.snapshot().keys().is_empty());
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     std::thread::sleep(SECOND);
-    field.store.wire().make("");
-    field.store.put("app/deep/er/n", "7");
-    let took = within(2 * SECOND, "the bucket", || {
+    scenario.store.wire().make("");
+    scenario.store.put("app/deep/er/n", "7");
+    let took = wait_until(2 * SECOND, "the bucket", || {
         props.get_opt::<u32>("deep.er.n").unwrap() == Some(7)
     });
     tell::<Client>("bucket made", took);
-    field.store.put("app/deep/er/n", "8");
-    within(SOON, "it is followed", || {
+    scenario.store.put("app/deep/er/n", "8");
+    wait_until(SOON, "it is followed", || {
         props.get::<u32>("deep.er.n").unwrap() == 8
     });
 }
 
 #[test]
-fn a_bucket_that_is_deleted_and_made_anew_is_followed_and_what_it_lost_is_held() {
-    let Some(field) = field() else { return };
-    let props = field.follow();
+fn a_recreated_bucket_is_followed_and_its_removals_are_withheld() {
+    let Some(scenario) = scenario() else { return };
+    let props = scenario.follow();
     let reader = Reader::of(&props);
-    field.store.wire().api("STREAM.DELETE.KV_config", "");
-    field.store.wire().make("");
-    field.store.put("app/n0", "1");
-    let took = within(6 * SECOND, "it is told", || health(&props).held.is_some());
+    scenario.store.wire().api("STREAM.DELETE.KV_config", "");
+    scenario.store.wire().make("");
+    scenario.store.put("app/n0", "1");
+    let took = wait_until(6 * SECOND, "it is told", || health(&props).held.is_some());
     tell::<Client>("bucket made anew: held", took);
     assert!(others_stay(&props));
     for n in 1..20 {
-        field.store.put(&format!("app/n{n}"), n.to_string());
+        scenario.store.put(&format!("app/n{n}"), n.to_string());
     }
-    within(SOON, "nothing is held any more", || {
+    wait_until(SOON, "nothing is held any more", || {
         health(&props).held.is_none()
     });
-    field.store.put("app/n0", "2");
-    within(SOON, "it is followed", || n0(&props) == 2);
-    reader.is_well(&field, &props);
+    scenario.store.put("app/n0", "2");
+    wait_until(SOON, "it is followed", || n0(&props) == 2);
+    reader.is_well(&scenario, &props);
 }
 
 #[test]
-fn a_bucket_that_expires_values_is_warned_of_and_what_expired_goes() {
-    let Some(field) = field() else { return };
-    let props = field.follow();
+fn a_bucket_that_expires_values_is_reported_and_expired_keys_go() {
+    let Some(scenario) = scenario() else { return };
+    let props = scenario.follow();
     assert!(health(&props).degraded.is_none());
     drop(props);
-    field.store.wire().api("STREAM.DELETE.KV_config", "");
-    field
+    scenario.store.wire().api("STREAM.DELETE.KV_config", "");
+    scenario
         .store
         .wire()
         .make(",\"max_age\":6000000000,\"duplicate_window\":1000000000");
-    let refresh = || (0..20).for_each(|n| field.store.put(&format!("app/n{n}"), n.to_string()));
+    let refresh = || (0..20).for_each(|n| scenario.store.put(&format!("app/n{n}"), n.to_string()));
     refresh();
-    field.store.put("app/brief", "1");
-    let props = field.follow();
-    let told = within(SOON, "it is warned of", || {
+    scenario.store.put("app/brief", "1");
+    let props = scenario.follow();
+    let told = wait_until(SOON, "it is warned of", || {
         health(&props).degraded.is_some()
     });
     assert!(told < SECOND, "{told:?}");
@@ -447,7 +453,7 @@ fn a_bucket_that_expires_values_is_warned_of_and_what_expired_goes() {
         "{warning}"
     );
     let mut refreshed = Instant::now();
-    let took = within(SOON, "it expires", || {
+    let took = wait_until(SOON, "it expires", || {
         if refreshed.elapsed() > 2 * SECOND {
             refresh();
             refreshed = Instant::now();
@@ -460,14 +466,14 @@ fn a_bucket_that_expires_values_is_warned_of_and_what_expired_goes() {
 }
 
 #[test]
-fn a_bucket_in_which_everything_expires_keeps_its_values_here() {
-    let Some(field) = field() else { return };
-    field.store.wire().api("STREAM.DELETE.KV_config", "");
+fn the_values_of_a_bucket_in_which_everything_expires_stay() {
+    let Some(scenario) = scenario() else { return };
+    scenario.store.wire().api("STREAM.DELETE.KV_config", "");
     let ages = ",\"max_age\":3000000000,\"duplicate_window\":1000000000";
-    field.store.wire().make(ages);
+    scenario.store.wire().make(ages);
     // All in one go: what is written long before the others expires alone, and is gone.
     {
-        let mut wire = field.store.wire();
+        let mut wire = scenario.store.wire();
         for n in 0..20 {
             let value = n.to_string();
             wire.send(
@@ -479,35 +485,35 @@ fn a_bucket_in_which_everything_expires_keeps_its_values_here() {
         }
         wire.answer();
     }
-    let props = field.follow();
-    let messages = || field.store.wire().api("STREAM.INFO.KV_config", "");
-    within(SOON, "all are gone there", || {
+    let props = scenario.follow();
+    let messages = || scenario.store.wire().api("STREAM.INFO.KV_config", "");
+    wait_until(SOON, "all are gone there", || {
         messages().contains("\"messages\":0,")
     });
-    let took = within(SOON, "it is told", || health(&props).held.is_some());
+    let took = wait_until(SOON, "it is told", || health(&props).held.is_some());
     tell::<Client>("all expired: held", took);
     std::thread::sleep(SECOND);
     assert!(others_stay(&props) && n0(&props) == 0);
     // The loader writes again.
-    (0..20).for_each(|n| field.store.put(&format!("app/n{n}"), n.to_string()));
-    within(SOON, "nothing is held any more", || {
+    (0..20).for_each(|n| scenario.store.put(&format!("app/n{n}"), n.to_string()));
+    wait_until(SOON, "nothing is held any more", || {
         health(&props).held.is_none()
     });
     assert!(others_stay(&props));
 }
 
 #[test]
-fn what_is_written_while_everything_is_read_is_never_missing() {
-    let Some(field) = Field::<Client>::with(&[]) else {
+fn writes_during_a_full_read_are_never_missing() {
+    let Some(scenario) = Scenario::<Client>::with(&[]) else {
         return;
     };
     let keys: Vec<String> = (0..1000).map(|n| subject(&format!("app/n{n}"))).collect();
-    let mut wire = Wire::connect(field.server.port(), "");
+    let mut wire = Wire::connect(scenario.server.port(), "");
     for key in &keys {
         wire.request(key, "", b"1");
     }
     let ended = AtomicBool::new(false);
-    let port = field.proxy.port();
+    let port = scenario.proxy.port();
     std::thread::scope(|scope| {
         let ended = &ended;
         let writer = scope.spawn(move || {
@@ -545,12 +551,12 @@ fn three_members() -> Option<(Cluster, usize)> {
     cluster::make(cluster.servers[0].port());
     for n in 0..20 {
         let (key, value) = (format!("app/n{n}"), n.to_string());
-        within(SOON, "it can be written to", || {
+        wait_until(SOON, "it can be written to", || {
             Client::try_put(&cluster, 0, &key, &value)
         });
     }
     let mut leader = None;
-    within(SOON, "one leads", || {
+    wait_until(SOON, "one leads", || {
         leader = (0..3).find(|n| Client::leads(&cluster, *n));
         leader.is_some()
     });
@@ -564,7 +570,7 @@ fn a_member_comes_back_behind(wiped: bool) {
     let port = cluster.servers[leader].port();
     let nats = || below("app").address(format!("127.0.0.1:{port}"));
     let props = Properties::builder().source(nats()).build().unwrap();
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     let member = cluster.others(leader)[0];
     cluster.kill(member);
     if wiped {
@@ -583,7 +589,7 @@ fn a_member_comes_back_behind(wiped: bool) {
     }
     let last = 7;
     wire.request(&subject("app/n0"), "", b"7");
-    within(SOON, "the last", || n0(&props) == last);
+    wait_until(SOON, "the last", || n0(&props) == last);
     let ended = AtomicBool::new(false);
     let (read, failed) = std::thread::scope(|scope| {
         let (ended, props) = (&ended, &props);
@@ -614,64 +620,64 @@ fn a_member_comes_back_behind(wiped: bool) {
     println!("Nats: a member behind: {read} read, {failed} failed");
     // A busy machine reads more slowly.
     assert!(read > 2 && failed < 5, "{read} {failed}");
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
     cluster.servers[member].wait();
-    within(10 * SECOND, "one consumer is left", || {
+    wait_until(10 * SECOND, "one consumer is left", || {
         wire.consumers().len() == 1
     });
 }
 
 #[test]
-fn a_member_that_comes_back_and_is_behind_is_not_believed() {
+fn a_returned_member_that_lags_changes_nothing() {
     a_member_comes_back_behind(false);
 }
 
 #[test]
-fn a_member_that_comes_back_and_has_nothing_is_not_believed() {
+fn a_returned_member_without_data_changes_nothing() {
     a_member_comes_back_behind(true);
 }
 
 #[test]
 fn a_mirror_of_a_bucket_is_read_by_its_own_name() {
-    let Some(field) = field() else { return };
+    let Some(scenario) = scenario() else { return };
     let body = "{\"name\":\"KV_copy\",\"max_msgs_per_subject\":1,\"storage\":\"file\",\
                 \"num_replicas\":1,\"mirror\":{\"name\":\"KV_config\"}}";
-    field.store.wire().api("STREAM.CREATE.KV_copy", body);
+    scenario.store.wire().api("STREAM.CREATE.KV_copy", body);
     std::thread::sleep(SECOND);
     let copy = Nats::bucket("copy").prefix("app");
-    let copy = source(field.proxy.port(), copy);
+    let copy = source(scenario.proxy.port(), copy);
     let props = Properties::builder().source(copy).build().unwrap();
     assert!(others_stay(&props));
-    field.store.put("app/n0", "1");
-    within(SOON, "a change", || n0(&props) == 1);
+    scenario.store.put("app/n0", "1");
+    wait_until(SOON, "a change", || n0(&props) == 1);
     let origin = props.explain("n0").origin.unwrap().to_string();
     assert!(origin.contains("copy.app.n0"), "{origin}");
 }
 
 #[test]
 fn fifty_cuts_leave_no_consumer_behind() {
-    let Some(field) = field() else { return };
-    let programs: Vec<Properties> = (0..10).map(|_| field.follow()).collect();
+    let Some(scenario) = scenario() else { return };
+    let programs: Vec<Properties> = (0..10).map(|_| scenario.follow()).collect();
     for n in 1..=6 {
-        within(SOON, "all follow", || {
-            field.store.wire().consumers().len() >= 10 && field.proxy.open() >= 10
+        wait_until(SOON, "all follow", || {
+            scenario.store.wire().consumers().len() >= 10 && scenario.proxy.open() >= 10
         });
-        field.proxy.cut();
-        field.store.put("app/n0", n.to_string());
+        scenario.proxy.cut();
+        scenario.store.put("app/n0", n.to_string());
         std::thread::sleep(Duration::from_millis(50));
     }
-    within(SOON, "the last value", || {
+    wait_until(SOON, "the last value", || {
         programs.iter().all(|props| n0(props) == 6)
     });
-    assert!(field.proxy.connections().len() >= 10 + 60);
-    let some = field.store.wire().consumers().len();
+    assert!(scenario.proxy.connections().len() >= 10 + 60);
+    let some = scenario.store.wire().consumers().len();
     println!("Nats: 60 cuts: {some} consumers");
-    within(10 * SECOND, "one is left for each", || {
-        field.store.wire().consumers().len() == 10
+    wait_until(10 * SECOND, "one is left for each", || {
+        scenario.store.wire().consumers().len() == 10
     });
     drop(programs);
-    within(SECOND, "none is left", || {
-        field.store.wire().consumers().is_empty()
+    wait_until(SECOND, "none is left", || {
+        scenario.store.wire().consumers().is_empty()
     });
 }
 
@@ -680,7 +686,7 @@ pub(crate) fn follows(nats: Nats) -> Result<(), liveprops::Error> {
     let props = Properties::builder().load_timeout(3 * SECOND).source(nats);
     let props = props.build()?;
     assert_eq!(props.get::<u32>("app.k")?, 1);
-    within(SOON, "it is followed", || is_up(&props));
+    wait_until(SOON, "it is followed", || is_up(&props));
     Ok(())
 }
 
@@ -697,7 +703,7 @@ pub(crate) fn at(server: &Server) -> Nats {
 }
 
 #[test]
-fn a_token_and_a_password_are_shown_and_never_told() {
+fn a_token_and_a_password_are_sent_and_never_reported() {
     let login = ",\"auth_token\":\"s3cr3t\"";
     let Some(server) = with_login(&["--auth", "s3cr3t"], login) else {
         return;
@@ -806,7 +812,7 @@ fn certify(dir: &Path) {
 }
 
 #[test]
-fn tls_trusts_what_it_is_told_to_and_shows_a_certificate() {
+fn tls_trusts_the_configured_roots_and_sends_a_client_certificate() {
     let dir = tempfile::tempdir().unwrap();
     certify(dir.path());
     let path = |name: &str| dir.path().join(name);
@@ -850,41 +856,41 @@ fn tls_trusts_what_it_is_told_to_and_shows_a_certificate() {
 }
 
 #[test]
-fn a_server_that_is_frozen_or_gone_without_a_word_is_given_up_within_the_silence() {
-    let Some(field) = field() else { return };
-    let props = field.follow();
+fn a_silent_server_is_left_within_the_heartbeat_timeout() {
+    let Some(scenario) = scenario() else { return };
+    let props = scenario.follow();
     std::thread::sleep(SECOND);
-    field.store.put("app/n0", "1");
-    let took = within(SECOND, "a change by itself", || n0(&props) == 1);
+    scenario.store.put("app/n0", "1");
+    let took = wait_until(SECOND, "a change by itself", || n0(&props) == 1);
     tell::<Client>("one put to handle", took);
-    field.proxy.set(Mode::Stall);
-    let took = within(6 * SECOND, "it is told", || !is_up(&props));
+    scenario.proxy.set(Mode::Stall);
+    let took = wait_until(6 * SECOND, "it is told", || !is_up(&props));
     tell::<Client>("stalled: told", took);
-    field.store.put("app/n0", "2");
-    field.proxy.set(Mode::Pass);
-    within(6 * SECOND, "the change", || n0(&props) == 2);
+    scenario.store.put("app/n0", "2");
+    scenario.proxy.set(Mode::Pass);
+    wait_until(6 * SECOND, "the change", || n0(&props) == 2);
 }
 
 #[test]
-fn a_second_address_is_asked_when_the_first_fails() {
-    let Some(field) = field() else { return };
-    let dead = Proxy::before(field.server.port());
-    let addresses = [dead.port(), field.proxy.port()].map(|port| format!("127.0.0.1:{port}"));
+fn a_second_address_is_used_when_the_first_fails() {
+    let Some(scenario) = scenario() else { return };
+    let dead = Proxy::before(scenario.server.port());
+    let addresses = [dead.port(), scenario.proxy.port()].map(|port| format!("127.0.0.1:{port}"));
     let nats = below("app").addresses(addresses);
     let props = Properties::builder().source(nats).build().unwrap();
     dead.set(Mode::Refuse);
-    field.store.put("app/n0", "1");
-    within(2 * SECOND, "the change", || n0(&props) == 1);
+    scenario.store.put("app/n0", "1");
+    wait_until(2 * SECOND, "the change", || n0(&props) == 1);
     // Both ways.
     dead.set(Mode::Pass);
-    field.proxy.set(Mode::HalfOpen);
-    field.store.put("app/n0", "2");
-    within(10 * SECOND, "the change", || n0(&props) == 2);
-    within(SOON, "it is up", || is_up(&props));
+    scenario.proxy.set(Mode::HalfOpen);
+    scenario.store.put("app/n0", "2");
+    wait_until(10 * SECOND, "the change", || n0(&props) == 2);
+    wait_until(SOON, "it is up", || is_up(&props));
 }
 
 #[test]
-fn names_that_no_bucket_has_are_refused_and_not_asked_for() {
+fn impossible_bucket_names_are_rejected_without_a_request() {
     let wrong = [
         Nats::bucket("con.fig"),
         Nats::bucket(""),
@@ -911,7 +917,7 @@ fn names_that_no_bucket_has_are_refused_and_not_asked_for() {
 }
 
 #[test]
-fn an_address_of_another_scheme_is_not_asked() {
+fn an_address_of_another_scheme_is_not_contacted() {
     let dir = tempfile::tempdir().unwrap();
     certify(dir.path());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -1015,7 +1021,7 @@ fn serve(mut stream: TcpStream, says: LayerValue, counts: &[AtomicUsize; 2]) {
 }
 
 #[test]
-fn consumers_are_made_until_one_is_where_the_leader_is_and_the_others_deleted() {
+fn consumers_are_created_until_one_is_on_the_leader_and_the_others_are_deleted() {
     let at = |port: u16| below("app").address(format!("127.0.0.1:{port}"));
     let (port, counts) = made_up(|n| match n {
         3.. => ("m1", 2),
@@ -1044,7 +1050,7 @@ fn consumers_are_made_until_one_is_where_the_leader_is_and_the_others_deleted() 
 }
 
 #[test]
-fn a_read_is_begun_anew_if_not_everything_comes() {
+fn an_incomplete_read_is_repeated() {
     let (port, counts) = made_up(|n| ("m1", n));
     let nats = below("app").address(format!("127.0.0.1:{port}"));
     assert_eq!(nats.load().unwrap().iter().count(), 2);

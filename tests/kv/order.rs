@@ -1,4 +1,4 @@
-//! What is seen of many changes: in what order, how soon, and that nothing is missing at the end.
+//! Order, delay and completeness of many changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -12,34 +12,34 @@ use std::time::{Duration, Instant};
 use liveprops::source::Scope;
 use liveprops::{Properties, Source, Value};
 
-use crate::field::{Field, SOON, Store, health, is_stale, is_up, tell, within};
 use crate::proxy::Mode;
-use crate::random::Random;
+use crate::scenario::{SOON, Scenario, Store, health, is_stale, is_up, tell, wait_until};
+use crate::support::Random;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn field<S: Store>(count: usize) -> Option<Field<S>> {
-    let field = Field::<S>::with(&[])?;
+fn scenario<S: Store>(count: usize) -> Option<Scenario<S>> {
+    let scenario = Scenario::<S>::with(&[])?;
     let keys: Vec<String> = (0..count).map(|n| format!("app/n{n}")).collect();
     for some in keys.chunks(64) {
         let all: Vec<(&str, Option<&[u8]>)> = some
             .iter()
             .map(|key| (key.as_str(), Some(&b"0"[..])))
             .collect();
-        field.store.change(&all);
+        scenario.store.change(&all);
     }
-    Some(field)
+    Some(scenario)
 }
 
-pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_nothing_and_turn_nothing_back<S: Store>() {
+pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing<S: Store>() {
     const WRITERS: usize = 4;
     const WRITES: usize = 10_000;
     const KEYS: usize = 10;
     const LAST: i64 = (WRITES / WRITERS / KEYS) as i64;
-    let Some(field) = field::<S>(WRITERS * KEYS) else {
+    let Some(scenario) = scenario::<S>(WRITERS * KEYS) else {
         return;
     };
-    let props = field.follow();
+    let props = scenario.follow();
     let seen: Mutex<BTreeMap<String, Vec<i64>>> = Mutex::default();
     let seen = std::sync::Arc::new(seen);
     let told = std::sync::Arc::clone(&seen);
@@ -58,7 +58,7 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_nothing_and_turn_nothing_
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let store = S::connect(&field.server);
+            let store = S::connect(&scenario.server);
             let done = &done;
             scope.spawn(move || {
                 let keys: Vec<String> = (0..KEYS)
@@ -78,19 +78,19 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_nothing_and_turn_nothing_
             });
         }
         for cut in 1..=50 {
-            within(3 * SOON, "the writers go on", || {
+            wait_until(3 * SOON, "the writers go on", || {
                 done.load(Ordering::SeqCst) >= cut * WRITES / 51
             });
             // After so many failures the next try may be seconds away.
             let waits = Instant::now() + Duration::from_millis(200);
-            while field.proxy.open() == 0 && Instant::now() < waits {
+            while scenario.proxy.open() == 0 && Instant::now() < waits {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            field.proxy.cut();
+            scenario.proxy.cut();
         }
     });
     let wrote = begun.elapsed();
-    let took = within(SOON, "the last values", || {
+    let took = wait_until(SOON, "the last values", || {
         (0..WRITERS * KEYS).all(|n| props.get::<i64>(&format!("n{n}")).unwrap() == LAST)
     });
     let generations = props.generation() - before;
@@ -99,10 +99,10 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_nothing_and_turn_nothing_
          {} ms",
         S::KIND,
         wrote.as_millis(),
-        field.proxy.connections().len(),
+        scenario.proxy.connections().len(),
         took.as_millis()
     );
-    within(SOON, "all is told", || {
+    wait_until(SOON, "all is told", || {
         let seen = seen.lock().unwrap();
         seen.len() == WRITERS * KEYS
             && (0..WRITERS * KEYS).all(|n| seen[&format!("n{n}")].last() == Some(&LAST))
@@ -110,16 +110,16 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_nothing_and_turn_nothing_
     for (key, values) in &*seen.lock().unwrap() {
         assert!(values.is_sorted(), "{key}: {values:?}");
     }
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
 }
 
 pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
     const KEYS: usize = 100;
-    let Some(field) = field::<S>(KEYS) else {
+    let Some(scenario) = scenario::<S>(KEYS) else {
         return;
     };
-    let props = field.follow();
-    within(SOON, "it is told", || is_up(&props));
+    let props = scenario.follow();
+    wait_until(SOON, "it is told", || is_up(&props));
     let mut random = Random::new(&format!("{:?}", S::KIND));
     let (send, made) = channel::<(String, Option<i64>, Instant)>();
     let watching = props.clone();
@@ -165,16 +165,16 @@ pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
         random.shuffle(&mut order[KEYS / 2..]);
         for &n in &order {
             value += 1;
-            let stays = !there[n] || random.below(4) > 0;
+            let stays = !there[n] || random.index(4) > 0;
             there[n] = stays;
             let (key, wanted) = (format!("app/n{n}"), stays.then_some(value));
             let at = Instant::now();
             match stays {
-                true => field.store.put(&key, value.to_string()),
-                false => field.store.delete(&key),
+                true => scenario.store.put(&key, value.to_string()),
+                false => scenario.store.delete(&key),
             }
             send.send((format!("n{n}"), wanted, at)).unwrap();
-            std::thread::sleep(Duration::from_millis(random.below(21) as u64));
+            std::thread::sleep(Duration::from_millis(random.below(21)));
         }
     }
     drop(send);
@@ -190,19 +190,19 @@ pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
     assert_eq!(props.snapshot().keys().len(), left);
 }
 
-pub(crate) fn what_is_not_there_yet_is_seen_as_it_comes<S: Store>() {
-    let Some(field) = Field::<S>::with(&[]) else {
+pub(crate) fn a_key_that_is_created_later_is_seen<S: Store>() {
+    let Some(scenario) = Scenario::<S>::with(&[]) else {
         return;
     };
-    let source = S::prefix(field.proxy.port(), "one/two/three");
+    let source = S::prefix(scenario.proxy.port(), "one/two/three");
     let props = Properties::builder().source(source).build().unwrap();
-    within(SOON, "nothing is an answer", || is_up(&props));
+    wait_until(SOON, "nothing is an answer", || is_up(&props));
     assert!(props.snapshot().keys().is_empty());
     // Until the watch is set that is nothing special.
     std::thread::sleep(SECOND / 2);
     let begun = Instant::now();
-    field.store.put("one/two/three/deep/n", "1");
-    within(SOON, "what was created", || {
+    scenario.store.put("one/two/three/deep/n", "1");
+    wait_until(SOON, "what was created", || {
         props.get_opt::<i64>("deep.n").unwrap() == Some(1)
     });
     let took = begun.elapsed();
@@ -210,14 +210,16 @@ pub(crate) fn what_is_not_there_yet_is_seen_as_it_comes<S: Store>() {
     assert!(took < SECOND, "{took:?}");
 }
 
-pub(crate) fn a_prefix_that_is_wiped_keeps_its_values_here<S: Store>() {
-    let Some(field) = field::<S>(30) else { return };
-    let props = field.follow();
-    within(SOON, "it is told", || is_up(&props));
+pub(crate) fn the_values_of_a_wiped_prefix_stay<S: Store>() {
+    let Some(scenario) = scenario::<S>(30) else {
+        return;
+    };
+    let props = scenario.follow();
+    wait_until(SOON, "it is told", || is_up(&props));
     let keys: Vec<String> = (0..30).map(|n| format!("app/n{n}")).collect();
     let all: Vec<(&str, Option<&[u8]>)> = keys.iter().map(|key| (key.as_str(), None)).collect();
-    field.store.change(&all);
-    let took = within(SOON, "it is told", || health(&props).held.is_some());
+    scenario.store.change(&all);
+    let took = wait_until(SOON, "it is told", || health(&props).held.is_some());
     tell::<S>("a wiped prefix: held", took);
     let until = Instant::now() + SECOND;
     while Instant::now() < until {
@@ -225,26 +227,28 @@ pub(crate) fn a_prefix_that_is_wiped_keeps_its_values_here<S: Store>() {
         std::thread::sleep(Duration::from_millis(5));
     }
     // Another connection says so, too.
-    field.proxy.cut();
-    within(SOON, "it is connected again", || field.proxy.open() > 0);
-    within(SOON, "it is still held", || {
+    scenario.proxy.cut();
+    wait_until(SOON, "it is connected again", || scenario.proxy.open() > 0);
+    wait_until(SOON, "it is still held", || {
         let health = health(&props);
         health.held.is_some() && health.age.is_some_and(|age| age < SECOND)
     });
     assert_eq!(props.snapshot().keys().len(), 30);
 }
 
-pub(crate) fn a_start_waits_for_a_store_that_is_late_or_goes_on_without_it<S: Store>() {
+pub(crate) fn a_start_waits_for_a_late_store_or_continues_without_it<S: Store>() {
     const LATE: Duration = Duration::from_secs(3);
-    let Some(field) = field::<S>(2) else { return };
-    field.proxy.set(Mode::Refuse);
+    let Some(scenario) = scenario::<S>(2) else {
+        return;
+    };
+    scenario.proxy.set(Mode::Refuse);
     let begun = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(LATE);
-            field.proxy.set(Mode::Pass);
+            scenario.proxy.set(Mode::Pass);
         });
-        let source = || S::prefix(field.proxy.port(), "app");
+        let source = || S::prefix(scenario.proxy.port(), "app");
         let optional = source().with(|policy| policy.optional());
         let without = Properties::builder().source(optional).build().unwrap();
         assert!(begun.elapsed() < LATE, "{:?}", begun.elapsed());
@@ -255,43 +259,43 @@ pub(crate) fn a_start_waits_for_a_store_that_is_late_or_goes_on_without_it<S: St
         tell::<S>("a start that waits for a store that is 3 s late", took);
         assert!(took >= LATE && took < LATE + 6 * SECOND, "{took:?}");
         assert_eq!(with.get::<i64>("n1").unwrap(), 0);
-        within(6 * SECOND, "it is there", || {
+        wait_until(6 * SECOND, "it is there", || {
             without.get_opt::<i64>("n1").unwrap() == Some(0)
         });
     });
 }
 
-pub(crate) fn a_start_without_the_store_is_from_what_was_kept<S: Store>() {
-    let Some(mut field) = field::<S>(20) else {
+pub(crate) fn a_start_without_the_store_uses_the_cache<S: Store>() {
+    let Some(mut scenario) = scenario::<S>(20) else {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let start = |field: &Field<S>| {
-        let source = S::prefix(field.proxy.port(), "app").with(|policy| policy.cached());
+    let start = |scenario: &Scenario<S>| {
+        let source = S::prefix(scenario.proxy.port(), "app").with(|policy| policy.cached());
         let props = Properties::builder().source(source).state_dir(dir.path());
         props.build().unwrap()
     };
-    let props = start(&field);
-    within(SOON, "the first values are kept", || {
+    let props = start(&scenario);
+    wait_until(SOON, "the first values are kept", || {
         !files(dir.path()).is_empty()
     });
     let first = files(dir.path());
-    field.store.put("app/n1", "7");
-    within(SOON, "a change", || props.get::<i64>("n1").unwrap() == 7);
+    scenario.store.put("app/n1", "7");
+    wait_until(SOON, "a change", || props.get::<i64>("n1").unwrap() == 7);
     // The end does not wait for a slow disk.
-    within(SOON, "the change is kept", || files(dir.path()) != first);
+    wait_until(SOON, "the change is kept", || files(dir.path()) != first);
     drop(props);
-    field.server.kill();
+    scenario.server.kill();
     let begun = Instant::now();
-    let props = start(&field);
+    let props = start(&scenario);
     tell::<S>("a start without the store", begun.elapsed());
     assert_eq!(props.get::<i64>("n1").unwrap(), 7);
     assert_eq!(props.snapshot().keys().len(), 20);
     assert!(is_stale(&props) && health(&props).cached.is_some());
-    field.restart();
-    field.store.put("app/n1", "8");
-    within(SOON, "the change", || props.get::<i64>("n1").unwrap() == 8);
-    within(SOON, "it is told", || {
+    scenario.restart();
+    scenario.store.put("app/n1", "8");
+    wait_until(SOON, "the change", || props.get::<i64>("n1").unwrap() == 8);
+    wait_until(SOON, "it is told", || {
         is_up(&props) && health(&props).cached.is_none()
     });
 }
@@ -309,26 +313,30 @@ fn files(dir: &Path) -> Vec<(OsString, Vec<u8>)> {
     entries.filter_map(read).collect()
 }
 
-pub(crate) fn more_fields_of_a_scope_are_stronger_in_their_order<S: Store>() {
+pub(crate) fn scopes_with_more_fields_are_stronger_in_their_order<S: Store>() {
     let scope = Scope::app("shop").profile("prod").profile("eu");
     let names = ["common", "common-prod", "common-eu"];
     let own = ["shop", "shop-prod", "shop-eu"];
     let names: Vec<&str> = names.into_iter().chain(own).collect();
-    let Some(field) = Field::<S>::with(&[]) else {
+    let Some(scenario) = Scenario::<S>::with(&[]) else {
         return;
     };
     for (n, name) in names.iter().enumerate() {
-        field.store.put(&format!("conf/{name}/qps"), n.to_string());
+        scenario
+            .store
+            .put(&format!("conf/{name}/qps"), n.to_string());
         for stays in 0..9 {
-            field.store.put(&format!("conf/{name}/stays{stays}"), "1");
+            scenario
+                .store
+                .put(&format!("conf/{name}/stays{stays}"), "1");
         }
     }
-    let sources = S::of_scope(field.proxy.port(), "conf", &scope);
+    let sources = S::of_scope(scenario.proxy.port(), "conf", &scope);
     let props = Properties::builder().sources(sources).build().unwrap();
     let qps = props.property::<u32>("qps").default(99).build().unwrap();
     for (n, name) in names.iter().enumerate().rev() {
-        within(SOON, "the next layer shows", || qps.get() == n as u32);
-        field.store.delete(&format!("conf/{name}/qps"));
+        wait_until(SOON, "the next layer shows", || qps.get() == n as u32);
+        scenario.store.delete(&format!("conf/{name}/qps"));
     }
-    within(SOON, "the default is left", || qps.get() == 99);
+    wait_until(SOON, "the default is left", || qps.get() == 99);
 }

@@ -1,22 +1,21 @@
-//! A source by itself: where it reads from, as a person can find it out, and that several programs may
-//! have it.
+//! A source by itself: its location, and its use by several programs.
 
 use std::sync::Arc;
 
 use liveprops::{Properties, Source};
 
-use crate::field::{Field, SOON, Store, health, within};
+use crate::scenario::{SOON, Scenario, Store, health, wait_until};
 
-pub(crate) fn where_it_reads_from_is_told_by_health_and_explanations<S: Store>() {
-    let Some(field) = Field::<S>::with(&[("app/n", "1")]) else {
+pub(crate) fn health_and_explanations_name_the_location_of_a_source<S: Store>() {
+    let Some(scenario) = Scenario::<S>::with(&[("app/n", "1")]) else {
         return;
     };
-    let props = field.follow();
-    within(SOON, "it says where it is", || {
+    let props = scenario.follow();
+    wait_until(SOON, "it says where it is", || {
         health(&props).location.is_some()
     });
     let place = health(&props).location.unwrap();
-    let server = format!("127.0.0.1:{}", field.proxy.port());
+    let server = format!("127.0.0.1:{}", scenario.proxy.port());
     assert!(place.contains(&server), "{place}");
     let explained = props.explain("n").to_string();
     assert!(
@@ -26,19 +25,19 @@ pub(crate) fn where_it_reads_from_is_told_by_health_and_explanations<S: Store>()
     assert!(props.snapshot().explain("n").layers[0].location.is_none());
 }
 
-pub(crate) fn one_source_in_two_programs_tells_each_of_every_change<S: Store>() {
-    let Some(field) = Field::<S>::with(&[("app/n", "0")]) else {
+pub(crate) fn one_source_in_two_programs_reports_every_change_to_both<S: Store>() {
+    let Some(scenario) = Scenario::<S>::with(&[("app/n", "0")]) else {
         return;
     };
-    let source: Arc<dyn Source> = Arc::from(S::prefix(field.proxy.port(), "app"));
+    let source: Arc<dyn Source> = Arc::from(S::prefix(scenario.proxy.port(), "app"));
     let follow = || {
         let source = Arc::clone(&source);
         Properties::builder().source(source).build().unwrap()
     };
     let programs = [follow(), follow()];
     for n in 1..=20 {
-        field.store.put("app/n", n.to_string());
-        within(SOON, "both have it", || {
+        scenario.store.put("app/n", n.to_string());
+        wait_until(SOON, "both have it", || {
             let has = |props: &Properties| props.get::<i64>("n").unwrap() == n;
             programs.iter().all(has)
         });
@@ -47,17 +46,17 @@ pub(crate) fn one_source_in_two_programs_tells_each_of_every_change<S: Store>() 
 
 #[cfg(feature = "consul")]
 #[test]
-fn each_part_of_an_address_that_was_found_is_told_of_and_the_server_that_answers() {
+fn a_discovered_address_is_reported_with_its_parts_and_its_server() {
     use liveprops::sources::{Consul, Locator};
 
-    let Some(field) = Field::<crate::consul::Client>::with(&[("app/n", "1")]) else {
+    let Some(scenario) = Scenario::<crate::consul::Client>::with(&[("app/n", "1")]) else {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("consul");
     std::fs::write(
         &file,
-        format!("WAZO_CONSUL_PORT='{}'\n", field.proxy.port()),
+        format!("WAZO_CONSUL_PORT='{}'\n", scenario.proxy.port()),
     )
     .unwrap();
     let locator = Locator::new("WAZO_CONSUL")
@@ -69,7 +68,7 @@ fn each_part_of_an_address_that_was_found_is_told_of_and_the_server_that_answers
         .source(Consul::prefix("app").locator(locator))
         .build()
         .unwrap();
-    within(SOON, "it says where it is", || {
+    wait_until(SOON, "it says where it is", || {
         health(&props).location.is_some()
     });
     let told = props.explain("n").to_string();
@@ -85,15 +84,15 @@ fn each_part_of_an_address_that_was_found_is_told_of_and_the_server_that_answers
     let props = Properties::builder()
         .source(Consul::prefix("app").addresses([
             format!("http://127.0.0.1:{gone}"),
-            format!("http://me:s3cret@127.0.0.1:{}", field.proxy.port()),
+            format!("http://me:s3cret@127.0.0.1:{}", scenario.proxy.port()),
         ]))
         .build()
         .unwrap();
-    within(SOON, "it says where it is", || {
+    wait_until(SOON, "it says where it is", || {
         health(&props).location.is_some()
     });
     let told = health(&props).location.unwrap();
-    let server = format!("127.0.0.1:{}", field.proxy.port());
+    let server = format!("127.0.0.1:{}", scenario.proxy.port());
     assert!(
         told.contains(&server) && !told.contains("s3cret"),
         "the one that answers: {told}"

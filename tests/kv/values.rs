@@ -1,4 +1,4 @@
-//! What a store's keys and values become.
+//! How a store's keys and values become properties.
 
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -8,18 +8,19 @@ use liveprops::source::Scope;
 use liveprops::sources::Memory;
 use liveprops::{ErrorKind, Properties, Source, Value};
 
-use crate::field::{Field, SOON, Store, health, is_up, tell, within};
+use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, wait_until};
 
-pub(crate) fn what_is_there_and_what_changes_is_seen_and_a_deleted_key_falls_through<S: Store>() {
-    let Some(field) = Field::<S>::with(&[("app/rate/qps", "100"), ("app/name", "shop")]) else {
+pub(crate) fn values_and_changes_are_seen_and_a_deleted_key_falls_through<S: Store>() {
+    let Some(scenario) = Scenario::<S>::with(&[("app/rate/qps", "100"), ("app/name", "shop")])
+    else {
         return;
     };
     // Among a few keys, two that go are most of them.
-    (0..8).for_each(|n| field.store.put(&format!("app/stays{n}"), "1"));
+    (0..8).for_each(|n| scenario.store.put(&format!("app/stays{n}"), "1"));
     let below = Memory::from([("rate.qps", 1)]);
     let props = Properties::builder()
         .source(below)
-        .source(S::prefix(field.proxy.port(), "app"))
+        .source(S::prefix(scenario.proxy.port(), "app"))
         .build()
         .unwrap();
     let qps = props.property::<u32>("rate.qps").build().unwrap();
@@ -28,20 +29,20 @@ pub(crate) fn what_is_there_and_what_changes_is_seen_and_a_deleted_key_falls_thr
     let origin = props.explain("rate.qps").origin.unwrap().to_string();
     assert!(origin.contains("app"), "{origin}");
     for n in 0..20 {
-        field.store.put("app/rate/qps", (n + 200).to_string());
-        let took = within(SOON, "a change", || qps.get() == n + 200);
+        scenario.store.put("app/rate/qps", (n + 200).to_string());
+        let took = wait_until(SOON, "a change", || qps.get() == n + 200);
         if n == 19 {
             tell::<S>("put to handle", took);
         }
     }
-    field.store.put("app/new/deep/key", "1");
-    within(SOON, "a new key", || {
+    scenario.store.put("app/new/deep/key", "1");
+    wait_until(SOON, "a new key", || {
         props.get::<u32>("new.deep.key").is_ok()
     });
-    field.store.delete("app/rate/qps");
-    within(SOON, "a deletion", || qps.get() == 1);
-    field.store.delete("app/name");
-    within(SOON, "another", || {
+    scenario.store.delete("app/rate/qps");
+    wait_until(SOON, "a deletion", || qps.get() == 1);
+    scenario.store.delete("app/name");
+    wait_until(SOON, "another", || {
         props.get_opt::<String>("name").unwrap().is_none()
     });
     let health = props.health().sources;
@@ -59,10 +60,10 @@ pub(crate) fn a_prefix_ends_at_its_separator<S: Store>() {
         ("ap", "3"),
         ("other/app/c", "4"),
     ];
-    let Some(field) = Field::<S>::with(&all) else {
+    let Some(scenario) = Scenario::<S>::with(&all) else {
         return;
     };
-    let props = field.follow();
+    let props = scenario.follow();
     let keys: Vec<String> = props
         .snapshot()
         .keys()
@@ -72,11 +73,11 @@ pub(crate) fn a_prefix_ends_at_its_separator<S: Store>() {
     assert_eq!(keys, ["a"]);
 }
 
-pub(crate) fn what_one_transaction_changes_is_one_generation_and_one_call<S: Store>() {
-    let Some(field) = Field::<S>::with(&[("app/n0", "0"), ("app/gone", "1")]) else {
+pub(crate) fn one_transaction_is_one_generation_and_one_call<S: Store>() {
+    let Some(scenario) = Scenario::<S>::with(&[("app/n0", "0"), ("app/gone", "1")]) else {
         return;
     };
-    let props = field.follow();
+    let props = scenario.follow();
     let (send, batches) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let _ = send.send((batch.changes().len(), batch.generation()));
@@ -88,25 +89,25 @@ pub(crate) fn what_one_transaction_changes_is_one_generation_and_one_call<S: Sto
         .map(|key| (key.as_str(), Some(&b"7"[..])))
         .collect();
     changes.push(("app/gone", None));
-    field.store.change(&changes);
+    scenario.store.change(&changes);
     let (count, generation) = batches.recv_timeout(SOON).unwrap();
     assert_eq!((count, generation), (64, before + 1));
     assert_eq!(props.generation(), before + 1);
     assert!(batches.try_recv().is_err());
 }
 
-pub(crate) fn a_value_that_is_no_text_or_too_large_is_refused_alone<S: Store>() {
+pub(crate) fn a_value_that_is_no_text_or_too_large_is_rejected_alone<S: Store>() {
     let good: Vec<(String, String)> = (0..9)
         .map(|n| (format!("app/good{n}"), n.to_string()))
         .collect();
     let good: Vec<(&str, &str)> = good.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    let Some(field) = Field::<S>::with(&good) else {
+    let Some(scenario) = Scenario::<S>::with(&good) else {
         return;
     };
     let pem = "-----BEGIN CERTIFICATE-----\nMIIB+zCCAaGgAwIBAgIU\n-----END CERTIFICATE-----\n";
-    field.store.put("app/pem", pem);
-    field.store.put("app/bad", [0xff, 0xfe, 0]);
-    let props = field.follow();
+    scenario.store.put("app/pem", pem);
+    scenario.store.put("app/bad", [0xff, 0xfe, 0]);
+    let props = scenario.follow();
     assert_eq!(props.snapshot().keys().len(), 10);
     assert_eq!(props.get::<String>("pem").unwrap(), pem);
     let problems = health(&props).problems;
@@ -114,61 +115,61 @@ pub(crate) fn a_value_that_is_no_text_or_too_large_is_refused_alone<S: Store>() 
     let told = problems[0].to_string();
     assert!(told.contains("bad") && told.contains("UTF-8"), "{told}");
     // A good value that is followed by a bad one stays.
-    field.store.put("app/good1", [0xff]);
-    within(SOON, "the second is told", || {
+    scenario.store.put("app/good1", [0xff]);
+    wait_until(SOON, "the second is told", || {
         health(&props).problems.len() == 2
     });
     assert_eq!(props.get::<u32>("good1").unwrap(), 1);
-    field.store.put("app/good2", "22");
-    within(SOON, "others change", || {
+    scenario.store.put("app/good2", "22");
+    wait_until(SOON, "others change", || {
         props.get::<u32>("good2").unwrap() == 22
     });
     // The largest value that the store takes, but for what it needs for itself, is read if it is not
     // more than any may have.
     let large = "x".repeat(S::LARGEST - (2 << 10));
-    field.store.put("app/large", &large);
+    scenario.store.put("app/large", &large);
     match large.len() <= 1 << 20 {
-        true => within(SOON, "it is there", || {
+        true => wait_until(SOON, "it is there", || {
             props.get_opt::<String>("large").unwrap().as_ref() == Some(&large)
         }),
-        false => within(SOON, "it is refused alone", || {
+        false => wait_until(SOON, "it is refused alone", || {
             let problems = health(&props).problems;
             problems.iter().any(|it| it.to_string().contains("1048576"))
         }),
     };
-    field.store.put("app/good2", "23");
-    within(SOON, "others change", || {
+    scenario.store.put("app/good2", "23");
+    wait_until(SOON, "others change", || {
         props.get::<u32>("good2").unwrap() == 23
     });
-    field.store.put("app/good1", "11");
-    field.store.delete("app/large");
-    field.store.delete("app/bad");
-    within(SOON, "both are over", || health(&props).problems.is_empty());
+    scenario.store.put("app/good1", "11");
+    scenario.store.delete("app/large");
+    scenario.store.delete("app/bad");
+    wait_until(SOON, "both are over", || health(&props).problems.is_empty());
     assert_eq!(props.get::<u32>("good1").unwrap(), 11);
     assert!(is_up(&props));
 }
 
 pub(crate) fn a_key_may_hold_a_document<S: Store>() {
-    let Some(field) =
-        Field::<S>::with(&[("app/limits", "qps = 5\n[deep]\nx = 1\n"), ("app/n", "1")])
+    let Some(scenario) =
+        Scenario::<S>::with(&[("app/limits", "qps = 5\n[deep]\nx = 1\n"), ("app/n", "1")])
     else {
         return;
     };
-    field.store.put("all", "whole = true\n");
+    scenario.store.put("all", "whole = true\n");
     let mounted = Properties::builder()
-        .source(S::with_document(field.proxy.port(), "app", "limits"))
+        .source(S::with_document(scenario.proxy.port(), "app", "limits"))
         .build()
         .unwrap();
     let whole = Properties::builder()
-        .source(S::document(field.proxy.port(), "all"))
+        .source(S::document(scenario.proxy.port(), "all"))
         .build()
         .unwrap();
     assert_eq!(mounted.get::<u32>("limits.deep.x").unwrap(), 1);
     assert_eq!(mounted.get::<u32>("n").unwrap(), 1);
     assert!(whole.get::<bool>("whole").unwrap());
-    field.store.put("app/limits", "qps = ");
-    field.store.put("all", "whole = ");
-    within(SOON, "it is told", || {
+    scenario.store.put("app/limits", "qps = ");
+    scenario.store.put("all", "whole = ");
+    wait_until(SOON, "it is told", || {
         health(&mounted).problems.len() == 1 && !is_up(&whole)
     });
     assert_eq!(mounted.get::<u32>("limits.qps").unwrap(), 5);
@@ -183,22 +184,22 @@ pub(crate) fn a_key_may_hold_a_document<S: Store>() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert!(whole.get::<bool>("whole").unwrap());
-    field.store.put("app/limits", "qps = 6\n");
-    field.store.put("all", "whole = false\n");
-    within(SOON, "both are good again", || {
+    scenario.store.put("app/limits", "qps = 6\n");
+    scenario.store.put("all", "whole = false\n");
+    wait_until(SOON, "both are good again", || {
         mounted.get::<u32>("limits.qps").unwrap() == 6 && !whole.get::<bool>("whole").unwrap()
     });
     assert!(mounted.get_opt::<Value>("limits.deep.x").unwrap().is_none());
-    within(SOON, "health says so", || {
+    wait_until(SOON, "health says so", || {
         is_up(&whole) && health(&mounted).problems.is_empty()
     });
 }
 
 pub(crate) fn a_document_that_is_absent_at_the_start_is_an_error_unless_it_is_optional<S: Store>() {
-    let Some(field) = Field::<S>::with(&[("app/n", "1")]) else {
+    let Some(scenario) = Scenario::<S>::with(&[("app/n", "1")]) else {
         return;
     };
-    let source = || S::document(field.proxy.port(), "all");
+    let source = || S::document(scenario.proxy.port(), "all");
     let error = Properties::builder().source(source()).build().unwrap_err();
     let error = error.to_string();
     for part in ["does not exist", "policy.optional()", "all"] {
@@ -210,19 +211,19 @@ pub(crate) fn a_document_that_is_absent_at_the_start_is_an_error_unless_it_is_op
         .unwrap();
     let status = format!("{:?}", health(&props).status);
     assert!(status.contains("does not exist"), "{status}");
-    field.store.put("all", "qps = 5\n");
-    within(SOON, "the document", || {
+    scenario.store.put("all", "qps = 5\n");
+    wait_until(SOON, "the document", || {
         props.get_opt::<u32>("qps").unwrap() == Some(5)
     });
-    within(SOON, "health says so", || is_up(&props));
+    wait_until(SOON, "health says so", || is_up(&props));
 }
 
 pub(crate) fn a_prefix_without_keys_is_a_hint<S: Store>() {
-    let Some(field) = Field::<S>::with(&[("app/n", "1")]) else {
+    let Some(scenario) = Scenario::<S>::with(&[("app/n", "1")]) else {
         return;
     };
     let props = Properties::builder()
-        .source(S::prefix(field.proxy.port(), "nope"))
+        .source(S::prefix(scenario.proxy.port(), "nope"))
         .build()
         .unwrap();
     assert!(is_up(&props));
@@ -233,25 +234,26 @@ pub(crate) fn a_prefix_without_keys_is_a_hint<S: Store>() {
         hint.contains("begins with `") && hint.contains("nope"),
         "{hint}"
     );
-    field.store.put("nope/n", "1");
-    within(SOON, "a key", || {
+    scenario.store.put("nope/n", "1");
+    wait_until(SOON, "a key", || {
         props.get_opt::<u32>("n").unwrap() == Some(1)
     });
-    within(SOON, "no hint", || health(&props).hints.is_empty());
+    wait_until(SOON, "no hint", || health(&props).hints.is_empty());
 }
 
 pub(crate) fn a_key_inside_a_document_is_a_clash_and_the_document_stays<S: Store>() {
-    let Some(field) = Field::<S>::with(&[("app/limits", "qps = 1\nburst = 2\n"), ("app/n", "1")])
+    let Some(scenario) =
+        Scenario::<S>::with(&[("app/limits", "qps = 1\nburst = 2\n"), ("app/n", "1")])
     else {
         return;
     };
     let follow = || {
-        let source = S::with_document(field.proxy.port(), "app", "limits");
+        let source = S::with_document(scenario.proxy.port(), "app", "limits");
         Properties::builder().source(source).build().unwrap()
     };
     let props = follow();
-    field.store.put("app/limits/qps", "9");
-    within(SOON, "it is told", || health(&props).problems.len() == 1);
+    scenario.store.put("app/limits/qps", "9");
+    wait_until(SOON, "it is told", || health(&props).problems.len() == 1);
     let told = health(&props).problems[0].to_string();
     assert!(
         told.contains("is ignored") && told.contains("qps"),
@@ -263,8 +265,8 @@ pub(crate) fn a_key_inside_a_document_is_a_clash_and_the_document_stays<S: Store
         assert_eq!(props.get::<u32>("limits.burst").unwrap(), 2);
         assert_eq!(health(props).problems.len(), 1);
     }
-    field.store.delete("app/limits/qps");
-    within(SOON, "it is over", || health(&props).problems.is_empty());
+    scenario.store.delete("app/limits/qps");
+    wait_until(SOON, "it is over", || health(&props).problems.is_empty());
     assert_eq!(props.get::<u32>("limits.qps").unwrap(), 1);
 }
 
@@ -276,27 +278,27 @@ pub(crate) fn scopes_are_layers_and_a_value_walks_down_as_stronger_ones_go<S: St
         .map(String::as_str)
         .zip(["0", "1", "2", "3"])
         .collect();
-    let Some(field) = Field::<S>::with(&values) else {
+    let Some(scenario) = Scenario::<S>::with(&values) else {
         return;
     };
     // Each of the layers has a key that stays, or most of it would be gone.
     for name in names {
         let stays: Vec<String> = (0..9).map(|n| format!("conf/{name}/stays{n}")).collect();
-        stays.iter().for_each(|key| field.store.put(key, "1"));
+        stays.iter().for_each(|key| scenario.store.put(key, "1"));
     }
     let scope = Scope::app("shop").profile("prod");
-    let sources = S::of_scope(field.proxy.port(), "conf", &scope);
+    let sources = S::of_scope(scenario.proxy.port(), "conf", &scope);
     let props = Properties::builder().sources(sources).build().unwrap();
     let qps = props.property::<u32>("qps").default(99).build().unwrap();
     for n in (0..4).rev() {
-        within(SOON, "the next layer shows", || qps.get() == n);
-        field.store.delete(&keys[n as usize]);
+        wait_until(SOON, "the next layer shows", || qps.get() == n);
+        scenario.store.delete(&keys[n as usize]);
     }
-    within(SOON, "the default is left", || qps.get() == 99);
+    wait_until(SOON, "the default is left", || qps.get() == 99);
 }
 
 pub(crate) fn ten_thousand_keys_are_loaded_and_one_change_is_one_change<S: Store>() {
-    let Some(field) = Field::<S>::with(&[]) else {
+    let Some(scenario) = Scenario::<S>::with(&[]) else {
         return;
     };
     let keys: Vec<String> = (0..10_000)
@@ -307,38 +309,38 @@ pub(crate) fn ten_thousand_keys_are_loaded_and_one_change_is_one_change<S: Store
             .iter()
             .map(|key| (key.as_str(), Some(&b"1"[..])))
             .collect();
-        field.store.change(&changes);
+        scenario.store.change(&changes);
     }
     let begun = std::time::Instant::now();
-    let props = field.follow();
+    let props = scenario.follow();
     tell::<S>("load of 10,000 keys", begun.elapsed());
     assert_eq!(props.snapshot().keys().len(), 10_000);
     let before = props.generation();
-    field.store.put("app/k7/n7", "2");
-    let took = within(SOON, "a change", || props.get::<u32>("k7.n7").unwrap() == 2);
+    scenario.store.put("app/k7/n7", "2");
+    let took = wait_until(SOON, "a change", || props.get::<u32>("k7.n7").unwrap() == 2);
     tell::<S>("one change among 10,000 keys", took);
     assert_eq!(props.generation(), before + 1);
 }
 
-pub(crate) fn far_too_much_is_refused_and_all_is_there_when_it_is_less<S: Store>() {
-    let Some(field) = Field::<S>::with(&[("app/n", "0")]) else {
+pub(crate) fn a_store_over_the_limit_is_rejected_and_read_once_it_is_below<S: Store>() {
+    let Some(scenario) = Scenario::<S>::with(&[("app/n", "0")]) else {
         return;
     };
-    let props = field.follow();
+    let props = scenario.follow();
     let large = vec![b'x'; 400 << 10];
     for n in 0..60 {
-        field.store.put(&format!("app/large{n}"), &large);
+        scenario.store.put(&format!("app/large{n}"), &large);
     }
-    field.store.put("app/n", "1");
-    within(SOON, "it is told", || match health(&props).status {
+    scenario.store.put("app/n", "1");
+    wait_until(SOON, "it is told", || match health(&props).status {
         Status::Stale { reason, .. } => reason.kind() == ErrorKind::TooLarge,
         _ => false,
     });
     // As many stay as are in force by now, or nearly: what is gone at once is held.
     for n in 20..60 {
-        field.store.delete(&format!("app/large{n}"));
+        scenario.store.delete(&format!("app/large{n}"));
     }
-    within(SOON, "what is left", || {
+    wait_until(SOON, "what is left", || {
         let has = |key: &str| {
             props
                 .get::<String>(key)
@@ -346,6 +348,6 @@ pub(crate) fn far_too_much_is_refused_and_all_is_there_when_it_is_less<S: Store>
         };
         has("large0") && has("large19") && props.get::<u32>("n").unwrap() == 1
     });
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     assert!(props.get_opt::<String>("large20").unwrap().is_none());
 }

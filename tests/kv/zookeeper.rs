@@ -13,8 +13,10 @@ use liveprops::sources::{Locator, Memory, ZooKeeper};
 use liveprops::{Properties, Source};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::field::{Field, Reader, SOON, Store, health, is_stale, is_up, tell, toml, within};
 use crate::proxy::{Mode, Proxy};
+use crate::scenario::{
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, wait_until,
+};
 use crate::server::{Kind, Server, free_port};
 use crate::suite;
 
@@ -346,13 +348,13 @@ impl Store for Client {
 
 suite!(Client);
 
-fn ten() -> Option<Field<Client>> {
-    let field = Field::<Client>::with(&[])?;
+fn ten() -> Option<Scenario<Client>> {
+    let scenario = Scenario::<Client>::with(&[])?;
     let keys: Vec<String> = (0..10).map(|n| format!("app/n{n}")).collect();
     let all: Vec<(&str, Option<&[u8]>)> =
         keys.iter().map(|k| (k.as_str(), Some(&b"0"[..]))).collect();
-    field.store.change(&all);
-    Some(field)
+    scenario.store.change(&all);
+    Some(scenario)
 }
 
 fn get(props: &Properties, key: &str) -> Option<i64> {
@@ -361,15 +363,15 @@ fn get(props: &Properties, key: &str) -> Option<i64> {
 
 #[test]
 fn a_change_is_seen_within_a_few_milliseconds() {
-    let Some(field) = ten() else { return };
-    let props = field.follow();
+    let Some(scenario) = ten() else { return };
+    let props = scenario.follow();
     let n0 = props.property::<i64>("n0").build().unwrap();
     let mut all = Vec::new();
     for n in 1..=100 {
         std::thread::sleep(Duration::from_millis(30));
         let begun = Instant::now();
-        field.store.put("app/n0", n.to_string());
-        within(SOON, "a change", || n0.get() == n);
+        scenario.store.put("app/n0", n.to_string());
+        wait_until(SOON, "a change", || n0.get() == n);
         all.push(begun.elapsed());
     }
     all.sort();
@@ -381,37 +383,37 @@ fn a_change_is_seen_within_a_few_milliseconds() {
 }
 
 #[test]
-fn a_session_that_expired_is_begun_anew_with_all_that_changed() {
-    let Some(field) = ten() else { return };
-    let props = field.follow();
+fn an_expired_session_is_replaced_and_brings_all_changes() {
+    let Some(scenario) = ten() else { return };
+    let props = scenario.follow();
     let reader = Reader::of(&props);
-    field.store.put("app/n3", "3");
-    within(SOON, "it is followed", || get(&props, "n3") == Some(3));
-    field.proxy.set(Mode::HalfOpen);
-    field.store.put("app/n0", "1");
-    field.store.delete("app/n1");
-    within(5 * SECOND, "it is told", || is_stale(&props));
+    scenario.store.put("app/n3", "3");
+    wait_until(SOON, "it is followed", || get(&props, "n3") == Some(3));
+    scenario.proxy.set(Mode::HalfOpen);
+    scenario.store.put("app/n0", "1");
+    scenario.store.delete("app/n1");
+    wait_until(5 * SECOND, "it is told", || is_stale(&props));
     // Longer than the server keeps the session.
     std::thread::sleep(8 * SECOND);
-    field.store.put("app/n2", "2");
+    scenario.store.put("app/n2", "2");
     assert_eq!(get(&props, "n1"), Some(0));
-    assert!(field.proxy.open() <= 1, "what is given up is closed");
-    field.proxy.set(Mode::Pass);
-    let took = within(SOON, "all of it", || {
+    assert!(scenario.proxy.open() <= 1, "what is given up is closed");
+    scenario.proxy.set(Mode::Pass);
+    let took = wait_until(SOON, "all of it", || {
         get(&props, "n0") == Some(1) && get(&props, "n1").is_none() && get(&props, "n2") == Some(2)
     });
     tell::<Client>("session expired", took);
-    field.store.put("app/n1", "3");
-    within(SECOND, "the watch is set again", || {
+    scenario.store.put("app/n1", "3");
+    wait_until(SECOND, "the watch is set again", || {
         get(&props, "n1") == Some(3)
     });
-    reader.is_well(&field, &props);
+    reader.is_well(&scenario, &props);
 }
 
 #[test]
 fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
-    let Some(field) = ten() else { return };
-    let props = field.follow();
+    let Some(scenario) = ten() else { return };
+    let props = scenario.follow();
     let reader = Reader::of(&props);
     let (send, told) = channel();
     let _guard = props.on_change_under("", move |batch| {
@@ -422,61 +424,61 @@ fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
             .collect();
         let _ = send.send(keys);
     });
-    field.proxy.set(Mode::Refuse);
-    within(SOON, "it is told", || is_stale(&props));
+    scenario.proxy.set(Mode::Refuse);
+    wait_until(SOON, "it is told", || is_stale(&props));
     for (key, value) in [("app/n0", "7"), ("app/n1", "0")] {
-        field.store.delete(key);
-        field.store.put(key, value);
+        scenario.store.delete(key);
+        scenario.store.put(key, value);
     }
-    field.proxy.set(Mode::Pass);
+    scenario.proxy.set(Mode::Pass);
     assert_eq!(told.recv_timeout(SOON).unwrap(), ["n0"]);
-    within(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "it is told", || is_up(&props));
     // The same with nothing in between.
-    field.store.delete("app/n0");
-    field.store.put("app/n0", "8");
-    within(SOON, "the last value", || get(&props, "n0") == Some(8));
-    field.store.put("app/n1", "9");
-    within(SOON, "the one that looks the same", || {
+    scenario.store.delete("app/n0");
+    scenario.store.put("app/n0", "8");
+    wait_until(SOON, "the last value", || get(&props, "n0") == Some(8));
+    scenario.store.put("app/n1", "9");
+    wait_until(SOON, "the one that looks the same", || {
         get(&props, "n1") == Some(9)
     });
-    reader.is_well(&field, &props);
+    reader.is_well(&scenario, &props);
 }
 
 #[test]
-fn a_root_that_is_not_there_is_followed_as_it_comes() {
-    let Some(field) = ten() else { return };
+fn a_root_that_is_created_later_is_followed() {
+    let Some(scenario) = ten() else { return };
     let props = Properties::builder()
-        .source(Client::prefix(field.proxy.port(), "one/two/three"))
+        .source(Client::prefix(scenario.proxy.port(), "one/two/three"))
         .build()
         .unwrap();
     assert!(props.snapshot().keys().is_empty() && is_up(&props));
-    field.store.put("one/n", "0");
-    field.store.put("one/two/three/deep/n", "1");
-    let took = within(SECOND, "what was created", || {
+    scenario.store.put("one/n", "0");
+    scenario.store.put("one/two/three/deep/n", "1");
+    let took = wait_until(SECOND, "what was created", || {
         get(&props, "deep.n") == Some(1)
     });
     tell::<Client>("created three levels deep", took);
     // Gone and there again, root and all.
     for path in ["deep/n", "deep", ""] {
         let key = format!("one/two/three/{path}");
-        field.store.delete(key.trim_end_matches('/'));
+        scenario.store.delete(key.trim_end_matches('/'));
     }
-    within(SOON, "it is held, or gone", || {
+    wait_until(SOON, "it is held, or gone", || {
         health(&props).held.is_some() || get(&props, "deep.n").is_none()
     });
-    let again = Client::connect(&field.server);
+    let again = Client::connect(&scenario.server);
     again.put("one/two/three/deep/n", "2");
-    within(SECOND, "what was created again", || {
+    wait_until(SECOND, "what was created again", || {
         get(&props, "deep.n") == Some(2)
     });
 }
 
 #[test]
 fn a_node_without_data_is_a_folder_and_children_win_over_data() {
-    let Some(field) = ten() else { return };
+    let Some(scenario) = ten() else { return };
     let props = Properties::builder()
         .source(Memory::from([("n0", 77)]))
-        .source(Client::prefix(field.proxy.port(), "app"))
+        .source(Client::prefix(scenario.proxy.port(), "app"))
         .build()
         .unwrap();
     let source = || {
@@ -487,38 +489,38 @@ fn a_node_without_data_is_a_folder_and_children_win_over_data() {
             .find(|one| one.required)
             .unwrap()
     };
-    field.store.put("app/folder", "");
-    field.store.put("app/n0", "");
-    within(SOON, "the layer below shows", || {
+    scenario.store.put("app/folder", "");
+    scenario.store.put("app/n0", "");
+    wait_until(SOON, "the layer below shows", || {
         get(&props, "n0") == Some(77)
     });
     assert!(props.get_opt::<String>("folder").unwrap().is_none());
-    field.store.put("app/n1/deep", "1");
-    within(SOON, "the child", || get(&props, "n1.deep") == Some(1));
-    within(SOON, "the clash is told", || {
+    scenario.store.put("app/n1/deep", "1");
+    wait_until(SOON, "the child", || get(&props, "n1.deep") == Some(1));
+    wait_until(SOON, "the clash is told", || {
         props
             .health()
             .sources
             .iter()
             .any(|one| !one.problems.is_empty())
     });
-    field.store.put("app/n1", "");
-    within(SOON, "the clash is over", || {
+    scenario.store.put("app/n1", "");
+    wait_until(SOON, "the clash is over", || {
         props
             .health()
             .sources
             .iter()
             .all(|one| one.problems.is_empty())
     });
-    field.store.put("app/n1", "5");
-    field.store.delete("app/n1/deep");
-    within(SOON, "the data count", || get(&props, "n1") == Some(5));
+    scenario.store.put("app/n1", "5");
+    scenario.store.delete("app/n1/deep");
+    wait_until(SOON, "the data count", || get(&props, "n1") == Some(5));
     assert!(source().commits > 0);
 }
 
 #[test]
 fn transactions_that_follow_each_other_are_never_seen_in_halves() {
-    let Some(field) = Field::<Client>::with(&[]) else {
+    let Some(scenario) = Scenario::<Client>::with(&[]) else {
         return;
     };
     let keys: Vec<String> = (0..64).map(|n| format!("app/k{}/n{n}", n % 7)).collect();
@@ -528,10 +530,10 @@ fn transactions_that_follow_each_other_are_never_seen_in_halves() {
             .iter()
             .map(|k| (k.as_str(), Some(value.as_bytes())))
             .collect();
-        field.store.change(&changes);
+        scenario.store.change(&changes);
     };
     all("0");
-    let props = field.follow();
+    let props = scenario.follow();
     let (send, told) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let values: HashSet<String> = batch
@@ -545,7 +547,7 @@ fn transactions_that_follow_each_other_are_never_seen_in_halves() {
         all(&n.to_string());
         std::thread::sleep(Duration::from_millis(n % 9));
     }
-    within(SOON, "the last", || get(&props, "k0.n0") == Some(40));
+    wait_until(SOON, "the last", || get(&props, "k0.n0") == Some(40));
     let batches: Vec<(usize, usize)> = told.try_iter().collect();
     println!(
         "ZooKeeper: 40 transactions of 64: {} generations",
@@ -556,15 +558,17 @@ fn transactions_that_follow_each_other_are_never_seen_in_halves() {
 
 #[test]
 fn a_thousand_writes_are_few_generations_and_end_on_the_last() {
-    let Some(field) = ten() else { return };
-    let props = field.follow();
+    let Some(scenario) = ten() else { return };
+    let props = scenario.follow();
     let before = props.generation();
     let begun = Instant::now();
     for n in 1..=1000 {
-        field.store.put(&format!("app/n{}", n % 10), n.to_string());
+        scenario
+            .store
+            .put(&format!("app/n{}", n % 10), n.to_string());
     }
     let wrote = begun.elapsed();
-    within(SOON, "the last", || {
+    wait_until(SOON, "the last", || {
         (991..=1000).all(|n| get(&props, &format!("n{}", n % 10)) == Some(n))
     });
     let count = props.generation() - before;
@@ -573,13 +577,13 @@ fn a_thousand_writes_are_few_generations_and_end_on_the_last() {
 }
 
 #[test]
-fn what_may_not_be_read_is_refused_alone_and_a_digest_lets_it_be_read() {
-    let Some(field) = ten() else { return };
-    field.store.set(&[("app/private", Some(b"1"))], Acl::Own);
-    field.store.set(&[("app/vault", Some(b""))], Acl::Own);
-    field.store.put("app/vault/n", "2");
-    let without = field.follow();
-    let port = field.proxy.port();
+fn an_unreadable_node_is_rejected_alone_and_a_digest_makes_it_readable() {
+    let Some(scenario) = ten() else { return };
+    scenario.store.set(&[("app/private", Some(b"1"))], Acl::Own);
+    scenario.store.set(&[("app/vault", Some(b""))], Acl::Own);
+    scenario.store.put("app/vault/n", "2");
+    let without = scenario.follow();
+    let port = scenario.proxy.port();
     let with = |source: ZooKeeper| {
         let source = source.address(format!("127.0.0.1:{port}"));
         Properties::builder().source(source).build().unwrap()
@@ -601,23 +605,23 @@ fn what_may_not_be_read_is_refused_alone_and_a_digest_lets_it_be_read() {
     );
     assert!(!is_up(&without), "a part of it is rejected");
     // It is said again in each session.
-    field.proxy.cut();
-    field.store.put("app/private", "3");
-    within(SOON, "with a digest", || get(&text, "private") == Some(3));
-    field.store.put("app/n0", "1");
-    within(SOON, "without one", || get(&without, "n0") == Some(1));
+    scenario.proxy.cut();
+    scenario.store.put("app/private", "3");
+    wait_until(SOON, "with a digest", || get(&text, "private") == Some(3));
+    scenario.store.put("app/n0", "1");
+    wait_until(SOON, "without one", || get(&without, "n0") == Some(1));
     // What is opened is read, although no watch tells of that.
-    field.store.open_to_all("/app/private");
-    field.store.open_to_all("/app/vault");
-    let took = within(5 * SECOND, "what is opened", || {
+    scenario.store.open_to_all("/app/private");
+    scenario.store.open_to_all("/app/vault");
+    let took = wait_until(5 * SECOND, "what is opened", || {
         get(&without, "private") == Some(3) && get(&without, "vault.n") == Some(2)
     });
     tell::<Client>("an ACL that was opened", took);
-    within(SOON, "nothing is wrong", || {
+    wait_until(SOON, "nothing is wrong", || {
         health(&without).problems.is_empty()
     });
     // A root that may not be read is an error, and shows no password.
-    field.store.set(&[("closed", Some(b""))], Acl::Own);
+    scenario.store.set(&[("closed", Some(b""))], Acl::Own);
     let source = ZooKeeper::prefix("closed")
         .digest("writer", "wr0ng".to_owned())
         .address(format!("127.0.0.1:{port}"));
@@ -627,11 +631,11 @@ fn what_may_not_be_read_is_refused_alone_and_a_digest_lets_it_be_read() {
 }
 
 #[test]
-fn any_of_several_servers_will_do_below_a_path_they_share() {
-    let Some(field) = ten() else { return };
-    field.store.put("production/app/n0", "7");
+fn any_of_several_servers_with_a_chroot_is_used() {
+    let Some(scenario) = ten() else { return };
+    scenario.store.put("production/app/n0", "7");
     let dead = free_port();
-    let (proxy, port) = (field.proxy.port(), field.server.port());
+    let (proxy, port) = (scenario.proxy.port(), scenario.server.port());
     let list = format!("127.0.0.1:{dead},127.0.0.1:{proxy},127.0.0.1:{port}/production");
     let props = Properties::builder()
         .source(ZooKeeper::prefix("/app/").address(list))
@@ -639,10 +643,10 @@ fn any_of_several_servers_will_do_below_a_path_they_share() {
         .unwrap();
     assert_eq!(get(&props, "n0"), Some(7));
     assert_eq!(props.snapshot().keys().len(), 1);
-    field.proxy.set(Mode::Refuse);
-    field.store.put("production/app/n0", "8");
-    within(SOON, "by another", || get(&props, "n0") == Some(8));
-    within(SOON, "it is told", || is_up(&props));
+    scenario.proxy.set(Mode::Refuse);
+    scenario.store.put("production/app/n0", "8");
+    wait_until(SOON, "by another", || get(&props, "n0") == Some(8));
+    wait_until(SOON, "it is told", || is_up(&props));
     let locator = Locator::new("LIVEPROPS_TEST_ZK")
         .vars([("LIVEPROPS_TEST_ZK_PORT", port.to_string())])
         .host("127.0.0.1");
@@ -664,19 +668,19 @@ fn sessions(port: u16) -> usize {
 
 #[test]
 fn an_end_leaves_no_session_behind() {
-    let Some(field) = ten() else { return };
-    let before = sessions(field.server.port());
+    let Some(scenario) = ten() else { return };
+    let before = sessions(scenario.server.port());
     assert_eq!(before, 1, "that of the writer");
     for _ in 0..5 {
-        let props = field.follow();
-        field.store.put("app/n0", "-1");
-        within(SOON, "it is followed", || get(&props, "n0") == Some(-1));
-        field.store.put("app/n0", "0");
-        within(SOON, "it is followed", || get(&props, "n0") == Some(0));
-        assert_eq!(sessions(field.server.port()), before + 1);
+        let props = scenario.follow();
+        scenario.store.put("app/n0", "-1");
+        wait_until(SOON, "it is followed", || get(&props, "n0") == Some(-1));
+        scenario.store.put("app/n0", "0");
+        wait_until(SOON, "it is followed", || get(&props, "n0") == Some(0));
+        assert_eq!(sessions(scenario.server.port()), before + 1);
     }
-    within(SECOND, "the last has ended", || {
-        sessions(field.server.port()) == before
+    wait_until(SECOND, "the last has ended", || {
+        sessions(scenario.server.port()) == before
     });
 }
 
@@ -701,7 +705,7 @@ fn certify(dir: &Path) {
 }
 
 #[test]
-fn tls_knows_the_server_and_shows_who_one_is() {
+fn tls_authenticates_server_and_client() {
     let dir = tempfile::tempdir().unwrap();
     certify(dir.path());
     let file = |name: &str| dir.path().join(name);
@@ -736,20 +740,20 @@ fn tls_knows_the_server_and_shows_who_one_is() {
     assert_eq!(get(&props, "n"), Some(1));
     for n in 2..20 {
         store.put("app/n", n.to_string());
-        within(SOON, "a change", || get(&props, "n") == Some(n));
+        wait_until(SOON, "a change", || get(&props, "n") == Some(n));
     }
     store.put("app/large", "x".repeat(900_000));
-    within(SOON, "much at once", || {
+    wait_until(SOON, "much at once", || {
         props
             .get_opt::<String>("large")
             .unwrap()
             .is_some_and(|text| text.len() == 900_000)
     });
     proxy.set(Mode::HalfOpen);
-    within(5 * SECOND, "it is told", || is_stale(&props));
+    wait_until(5 * SECOND, "it is told", || is_stale(&props));
     store.put("app/n", "77");
     proxy.set(Mode::Pass);
-    within(SOON, "the change", || get(&props, "n") == Some(77));
+    wait_until(SOON, "the change", || get(&props, "n") == Some(77));
     let begun = Instant::now();
     drop(props);
     assert!(
@@ -760,7 +764,7 @@ fn tls_knows_the_server_and_shows_who_one_is() {
 }
 
 #[test]
-fn what_is_no_server_of_the_store_is_told() {
+fn a_server_that_is_no_zookeeper_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {

@@ -278,7 +278,10 @@ fn terms<T: DeserializeOwned + Clone + Send + Sync + 'static>(
         builder = builder.default(default.clone());
     }
     if asked.validator {
-        builder = builder.validate(accept);
+        builder = builder.validate(move |value| match accept(value) {
+            true => Ok(()),
+            false => Err("not acceptable".to_owned()),
+        });
     }
     builder
 }
@@ -343,8 +346,11 @@ fn handle<T: Clone + Debug + PartialEq + Send + Sync + 'static>(
         }),
         subscribe: Box::new(move |told| {
             listen.on_change(move |change| {
-                let (old, new) = (format!("{:?}", change.old), format!("{:?}", change.new));
-                told.lock().unwrap().push((old, new, change.generation));
+                let (old, new) = (
+                    format!("{:?}", change.old_value()),
+                    format!("{:?}", change.new_value()),
+                );
+                told.lock().unwrap().push((old, new, change.generation()));
             })
         }),
         version: Box::new(move || version.versioned().generation()),

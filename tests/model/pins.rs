@@ -439,7 +439,7 @@ impl World {
         let bootstrap = self.bootstrap.iter().enumerate();
         let bootstrap = bootstrap.map(|(at, tree)| (format!("memory boot{}", last - 1 - at), tree));
         let mut sources: Vec<&Placed<'_>> = sources.iter().collect();
-        sources.sort_by_key(|placed| (placed.rank, std::cmp::Reverse(placed.id)));
+        sources.sort_by_key(|placed| std::cmp::Reverse((placed.rank, placed.id)));
         let sources = sources
             .iter()
             .map(|placed| (placed.name.clone(), placed.tree));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use liveprops::Format;
 
+use super::support::eventually;
 use super::*;
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -317,11 +318,8 @@ fn a_key_that_only_may_hold_a_buffered_secret_is_listed_as_a_guess() {
         props
     };
     let props = build(None);
-    let until = std::time::Instant::now() + Duration::from_secs(20);
     let guessed = || props.health().sources[0].guessed_secrets.len();
-    while guessed() < 2 && std::time::Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually(Duration::from_secs(20), || guessed() == 2);
     let guessed = &props.health().sources[0].guessed_secrets;
     let guessed: Vec<String> = guessed.iter().map(ToString::to_string).collect();
     assert_eq!(guessed, ["x.m", "x.phrase"]);

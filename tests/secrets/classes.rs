@@ -149,7 +149,7 @@ fn a_login_is_masked_whatever_the_name_of_its_user() {
 }
 
 #[test]
-fn what_is_no_user_is_shown_before_a_mere_host() {
+fn text_before_a_host_that_is_no_user_is_shown() {
     let texts: Vec<String> = UNLIKELY_USERS
         .iter()
         .map(|name| format!("{name}:jane@example.com"))
@@ -247,7 +247,7 @@ fn each_login_of_a_text_is_masked() {
 }
 
 #[test]
-fn what_is_like_a_login_and_is_none_is_shown() {
+fn text_like_a_login_that_is_none_is_shown() {
     assert_shown([
         "host: a@b",
         "me@example.com, you@example.com",

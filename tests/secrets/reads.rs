@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::mpsc;
 
+use super::support::eventually;
 use super::*;
 
 /// Everything that is said of a key, and what is on disk.
@@ -368,10 +369,7 @@ fn a_wrong_guess_is_undone_and_the_keys_left_out_of_the_cache_are_listed() -> Re
                 .map(ToString::to_string)
                 .collect()
         };
-        let until = std::time::Instant::now() + Duration::from_secs(20);
-        while guessed().is_empty() && std::time::Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually(Duration::from_secs(20), || !guessed().is_empty());
         let explained = ["gate.pin", "auth.place", "auth.password", "link", "named"];
         let explained = explained
             .map(|key| props.explain(key).to_string())
@@ -455,7 +453,7 @@ impl Source for Echo {
 }
 
 #[test]
-fn what_a_source_sends_to_its_server_is_in_nothing_that_it_reports() -> Result<(), Error> {
+fn a_source_reports_nothing_that_it_sends_to_its_server() -> Result<(), Error> {
     let out = Outputs::default();
     let temporary = tempfile::tempdir().unwrap();
     let credentials = Credentials::new();
@@ -501,7 +499,7 @@ fn what_a_source_sends_to_its_server_is_in_nothing_that_it_reports() -> Result<(
 }
 
 #[test]
-fn what_is_said_to_be_no_secret_is_shown_in_whole_and_in_parts_by_one_rule() {
+fn a_value_declared_not_secret_is_shown_in_whole_and_in_parts() {
     let memory = Memory::named("m");
     memory
         .set("cmd", Value::from(vec!["https://u:p@h"]))

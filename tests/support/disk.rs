@@ -3,32 +3,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use liveprops::health::{SourceEvent, SourceEventKind, SourceHealth, Status};
 use liveprops::property::Subscription;
 use liveprops::{Format, Properties, sources::File};
 
+use super::wait_until;
+
 /// Far below the slow poll of 5 seconds, so that what comes within it was brought by an event.
 pub(crate) const SOON: Duration = Duration::from_secs(4);
 
-/// Waits until `want` holds, at most `deadline`; says how long that took.
-pub(crate) fn within(deadline: Duration, mut want: impl FnMut() -> bool) -> Option<Duration> {
-    let begun = Instant::now();
-    loop {
-        if want() {
-            return Some(begun.elapsed());
-        }
-        if begun.elapsed() > deadline {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
+/// Waits until `condition` holds, which an event has to bring about.
 #[track_caller]
-pub(crate) fn soon(what: &str, want: impl FnMut() -> bool) {
-    assert!(within(SOON, want).is_some(), "not within {SOON:?}: {what}");
+pub(crate) fn soon(what: &str, condition: impl FnMut() -> bool) {
+    wait_until(SOON, what, condition);
 }
 
 /// Replaces a file by a rename, from the same directory as programs should.

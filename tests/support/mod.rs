@@ -1,24 +1,30 @@
-//! What several test files need: waiting with a deadline, and sources that misbehave on demand.
-//! No assertions of what is tested.
-#![allow(dead_code)] // each test file uses its own part
+//! What several test files need. No assertions of what is tested.
+#![allow(dead_code, unused_imports)] // each test file uses its own part
 
+pub(crate) mod child;
+#[cfg(unix)]
+pub(crate) mod disk;
+pub(crate) mod example;
+pub(crate) mod hostile;
+pub(crate) mod proc;
+pub(crate) mod random;
+pub(crate) mod wait;
+#[cfg(all(feature = "http", target_os = "linux"))]
+pub(crate) mod web;
+
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use liveprops::Properties;
+use liveprops::health::SourceHealth;
+
+pub(crate) use random::Random;
+pub(crate) use wait::{eventually, run_within, time_until, wait_until};
 
 /// How long anything that must happen may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
-
-/// Waits until `cond` holds; whether it did before the deadline.
-pub(crate) fn eventually(deadline: Duration, mut cond: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + deadline;
-    while !cond() {
-        if Instant::now() >= until {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    true
-}
 
 /// A sender for callbacks and its receiver; sending never fails, even after the test has ended.
 pub(crate) fn reports<T>() -> (impl Fn(T) + Clone + Send + 'static, Inbox<T>)
@@ -54,42 +60,45 @@ impl<T: std::fmt::Debug> Inbox<T> {
     }
 }
 
-/// Runs `f` on a thread of its own and panics if it does not end in time: a watchdog for
-/// deadlocks.
-#[track_caller]
-pub(crate) fn within<R: Send + 'static>(
-    limit: Duration,
-    f: impl FnOnce() -> R + Send + 'static,
-) -> R {
-    let (tx, rx) = channel();
-    let thread = std::thread::spawn(move || {
-        let _ = tx.send(f());
-    });
-    match rx.recv_timeout(limit) {
-        Ok(result) => {
-            let _ = thread.join();
-            result
-        }
-        Err(RecvTimeoutError::Timeout) => panic!("not done within {limit:?}"),
-        Err(RecvTimeoutError::Disconnected) => match thread.join() {
-            Err(panic) => std::panic::resume_unwind(panic),
-            Ok(()) => panic!("the thread ended without an answer"),
-        },
+/// A gate that stops callers while it is closed; open at first.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn closed() -> Self {
+        let gate = Self::default();
+        gate.close();
+        gate
+    }
+
+    pub(crate) fn close(&self) {
+        *self.0.0.lock().unwrap() = true;
+    }
+
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().unwrap() = false;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until the gate is open.
+    pub(crate) fn pass(&self) {
+        let closed = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(closed, |closed| *closed).unwrap());
     }
 }
 
-/// A cheap, seeded source of random numbers (xorshift).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+/// Compares a text with a file of this repository, which `GOLDEN=write` writes.
+#[track_caller]
+pub(crate) fn golden(path: &str, now: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {
+        std::fs::write(&path, now).unwrap();
     }
+    let then = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(now, then.replace("\r\n", "\n"));
+}
 
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
+/// The health of the strongest source.
+pub(crate) fn first_source(props: &Properties) -> SourceHealth {
+    props.health().sources.swap_remove(0)
 }

@@ -1,19 +1,19 @@
-//! Floats as their sources wrote them: the digits decide, not the 64 bits that are nearest to them.
+//! Floats with the digits of their source: the digits decide, and not the nearest 64-bit float.
 
 use crate::decode::input::Input;
-use crate::decode::text::{self, Float, NumberFault, Whole};
+use crate::decode::text::{self, AnyInteger, Float, NumberError};
 use crate::value::spelled;
 
-/// A float, and the decimal number that its source wrote if the canonical form is another one.
+/// A float, with the decimal number of its source if the canonical notation is another one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Written<'a> {
+pub(super) struct WrittenFloat<'a> {
     value: f64,
     text: Option<&'a str>,
 }
 
-impl<'a> Written<'a> {
-    /// `None` if the input is no float. A spelling that is no decimal number does not count: a format
-    /// may spell its numbers in any way.
+impl<'a> WrittenFloat<'a> {
+    /// `None` if the input is no float. A notation that is no decimal number does not count: a format may
+    /// have its own.
     pub(super) fn of(input: Input<'a>) -> Option<Self> {
         let Input::Float(value) = input.canonical() else {
             return None;
@@ -22,42 +22,41 @@ impl<'a> Written<'a> {
             Input::Spelled(spelled) => Some(spelled.as_str()),
             _ => None,
         };
-        let text = text.filter(|text| is_spelling(text, value));
+        let text = text.filter(|text| is_notation_of(text, value));
         Some(Self { value, text })
     }
 
     /// The integer that was written. `Malformed` says that the number has a fraction, and `Inexact`
-    /// that the digits were lost before the value came here.
-    pub(super) fn whole(self) -> Result<Whole, NumberFault> {
+    /// that digits were lost before.
+    pub(super) fn integer(self) -> Result<AnyInteger, NumberError> {
         if let Some(text) = self.text {
-            return whole(text);
+            return integer(text);
         }
         if self.value.fract() != 0.0 {
-            return Err(NumberFault::Malformed);
+            return Err(NumberError::Malformed);
         }
         exact_integer(self.value)
     }
 
-    pub(super) fn float<F: Float>(self) -> Result<F, NumberFault> {
+    pub(super) fn float<F: Float>(self) -> Result<F, NumberError> {
         match self.text {
             Some(text) => text::float(text),
-            None => F::of_f64(self.value).ok_or(NumberFault::Range),
+            None => F::of_f64(self.value).ok_or(NumberError::Range),
         }
     }
 
     pub(super) fn is_zero(self) -> bool {
-        self.value == 0.0 && self.whole() == Ok(Whole::Signed(0))
+        self.value == 0.0 && self.integer() == Ok(AnyInteger::Signed(0))
     }
 
-    /// The text of a number that is not 0 and would be 0 as a float. Only a type that takes text can
-    /// hold it.
+    /// The text of a number that is not 0 and would be 0 as a float. Only a type that is text can hold it.
     pub(super) fn vanished(self) -> Option<&'a str> {
         self.text.filter(|_| self.value == 0.0 && !self.is_zero())
     }
 }
 
 /// Whether a text is a decimal number and this the float that is nearest to it.
-fn is_spelling(text: &str, value: f64) -> bool {
+fn is_notation_of(text: &str, value: f64) -> bool {
     let decimal = text.bytes().any(|b| b.is_ascii_digit())
         && text
             .bytes()
@@ -68,39 +67,41 @@ fn is_spelling(text: &str, value: f64) -> bool {
 
 /// The integer that a float without a fraction is, if no digit of it was lost: up to 2^53, and beyond
 /// if its shortest form says all of its digits.
-fn exact_integer(value: f64) -> Result<Whole, NumberFault> {
+fn exact_integer(value: f64) -> Result<AnyInteger, NumberError> {
     let magnitude = value.abs();
     if magnitude >= 2_f64.powi(128) {
-        return Err(NumberFault::Range);
+        return Err(NumberError::Range);
     }
     if !spelled::is_shortest_exact(value) {
-        return Err(NumberFault::Inexact);
+        return Err(NumberError::Inexact);
     }
     // The bound is a power of two, so it is exact, and so is the cast of what is below.
     signed(value < 0.0, magnitude as u128)
 }
 
-fn signed(negative: bool, magnitude: u128) -> Result<Whole, NumberFault> {
+fn signed(negative: bool, magnitude: u128) -> Result<AnyInteger, NumberError> {
     if !negative {
-        return Ok(i128::try_from(magnitude).map_or(Whole::Huge(magnitude), Whole::Signed));
+        return Ok(
+            i128::try_from(magnitude).map_or(AnyInteger::Huge(magnitude), AnyInteger::Signed)
+        );
     }
     let number = 0i128.checked_sub_unsigned(magnitude);
-    number.map(Whole::Signed).ok_or(NumberFault::Range)
+    number.map(AnyInteger::Signed).ok_or(NumberError::Range)
 }
 
 /// The integer that a decimal number is, such as `5.0` or `1.5e3`. Nothing is written out: the time
 /// depends on the length of the text alone.
-fn whole(text: &str) -> Result<Whole, NumberFault> {
+fn integer(text: &str) -> Result<AnyInteger, NumberError> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, power(exponent)),
         None => (text, 0),
     };
     let digits = Digits::of(mantissa);
     match digits.number {
-        Some(0) => return Ok(Whole::Signed(0)),
+        Some(0) => return Ok(AnyInteger::Signed(0)),
         // The last digit is not zero, so each place after the point is one of a fraction.
-        _ if exponent.saturating_add(digits.exponent) < 0 => return Err(NumberFault::Malformed),
-        None => return Err(NumberFault::Range),
+        _ if exponent.saturating_add(digits.exponent) < 0 => return Err(NumberError::Malformed),
+        None => return Err(NumberError::Range),
         Some(_) => {}
     }
     let zeros = u32::try_from(exponent.saturating_add(digits.exponent)).ok();
@@ -108,7 +109,7 @@ fn whole(text: &str) -> Result<Whole, NumberFault> {
     let magnitude = scale.and_then(|scale| digits.number?.checked_mul(scale));
     signed(
         mantissa.starts_with('-'),
-        magnitude.ok_or(NumberFault::Range)?,
+        magnitude.ok_or(NumberError::Range)?,
     )
 }
 

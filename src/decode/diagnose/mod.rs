@@ -1,17 +1,50 @@
-//! What happens after a failure: finding the form that serde's buffers want, and all errors.
+//! What happens after the first pass has failed: finding the form of buffered values, and all errors.
 //!
 //! Nothing in here runs while values are good and no type buffers them.
+//!
+//! # Flow
+//!
+//! - [`fault`] and [`rejection`]: what a pass reports. serde calls their constructors.
+//! - [`report`]: the entry. It repeats the decoding in rounds, and turns faults into errors.
+//! - [`passes`]: the passes of one round, until each buffered value has the form that its type expects.
+//!   [`inference`], [`visits`], [`class_paths`], [`class_forms`], [`look`] and [`alternatives`] keep what the
+//!   passes have found.
+//! - [`untyped`] and [`form`]: what a pass shows to a type that accepts a value of any type.
+//! - [`fault_search`]: moves the fault of a round to the buffered value that it is about.
+//! - [`diagnosis`], [`placeholder`], [`collect`] and [`budget`]: how the next round gets past a bad value.
+//! - [`secret_paths`], [`secret_trials`], [`trial`] and [`visit_recorder`]: where a type reads secrets, which errors
+//!   must not show.
+//!
+//! # Terms
+//!
+//! - *pass*: the type's `Deserialize` runs once over the value. *Round*: the passes up to one fault.
+//! - *rejection*: a type does not accept a value that was visited or buffered.
+//! - *class*: the values of one type, which share their form. *Form*: what a value is visited as.
+//! - *probe*: an additional entry, to find out whether a table is a map. *Marker*: a unique value in the
+//!   place of one of several equal ones. *Trial*: a pass with a table in the place of a value, to find out
+//!   whether the type reads a secret there.
+//! - *placeholder*: an invented value in the place of a bad one.
 
-pub(super) mod classes;
+pub(super) mod alternatives;
+pub(super) mod budget;
+pub(super) mod class_forms;
+pub(super) mod class_paths;
 pub(super) mod collect;
-pub(super) mod dummy;
+pub(super) mod diagnosis;
 pub(super) mod fault;
+pub(super) mod fault_search;
 pub(super) mod form;
-pub(super) mod identity;
-pub(super) mod learn;
+pub(super) mod inference;
+pub(super) mod look;
 pub(super) mod passes;
-pub(super) mod probe;
+pub(super) mod placeholder;
+pub(super) mod rejection;
 pub(super) mod report;
-pub(super) mod suspect;
-pub(super) mod untagged;
-pub(super) mod watch;
+pub(super) mod secret_paths;
+pub(super) mod secret_trials;
+pub(super) mod text_arena;
+pub(super) mod trial;
+pub(super) mod untyped;
+pub(super) mod visit_recorder;
+pub(super) mod visits;
+pub(super) mod wording;

@@ -145,7 +145,7 @@ fn each_kind_of_bad_item_is_named() {
 #[test]
 fn a_bad_field_of_many_buffered_ones_is_the_only_one_reported() {
     #[derive(Deserialize)]
-    struct Whole {
+    struct AnyInteger {
         #[serde(flatten)]
         #[allow(dead_code)] // only decoded
         all: Many,
@@ -165,7 +165,7 @@ fn a_bad_field_of_many_buffered_ones_is_the_only_one_reported() {
     }
     let value = |name: &str| Value::from(if name == "a0" { "x" } else { "5" });
     let entries: Vec<(&str, Value)> = NAMES.iter().map(|name| (*name, value(name))).collect();
-    let error = bind::<Whole>(&entries).map(drop).unwrap_err();
+    let error = bind::<AnyInteger>(&entries).map(drop).unwrap_err();
     let keys: Vec<_> = error.iter().map(Error::key_text).collect();
     assert_eq!(keys, [Some("a0")], "{error}");
     assert!(!error.is_partial(), "{error}");
@@ -174,7 +174,7 @@ fn a_bad_field_of_many_buffered_ones_is_the_only_one_reported() {
 #[test]
 fn one_bad_secret_of_a_thousand_is_found_and_is_known_to_be_the_only_one() {
     #[derive(Deserialize)]
-    struct Whole<T> {
+    struct AnyInteger<T> {
         #[serde(flatten)]
         #[allow(dead_code)] // only decoded
         all: BTreeMap<String, T>,
@@ -190,8 +190,10 @@ fn one_bad_secret_of_a_thousand_is_found_and_is_known_to_be_the_only_one() {
     let entries = names.iter().enumerate();
     let entries: Vec<(&str, Value)> = entries.map(|(at, name)| (&**name, value(at))).collect();
     for error in [
-        bind::<Whole<Secret<u32>>>(&entries).map(drop).unwrap_err(),
-        bind::<Whole<u32>>(&entries).map(drop).unwrap_err(),
+        bind::<AnyInteger<Secret<u32>>>(&entries)
+            .map(drop)
+            .unwrap_err(),
+        bind::<AnyInteger<u32>>(&entries).map(drop).unwrap_err(),
     ] {
         let keys: Vec<_> = error.iter().map(Error::key_text).collect();
         assert_eq!(keys, [Some("k700")], "{error}");
@@ -202,7 +204,7 @@ fn one_bad_secret_of_a_thousand_is_found_and_is_known_to_be_the_only_one() {
 #[test]
 fn several_texts_out_of_range_in_a_buffered_map_are_each_reported_as_that() {
     #[derive(Deserialize)]
-    struct Whole<T> {
+    struct AnyInteger<T> {
         #[serde(flatten)]
         #[allow(dead_code)] // only decoded
         all: BTreeMap<String, T>,
@@ -213,7 +215,7 @@ fn several_texts_out_of_range_in_a_buffered_map_are_each_reported_as_that() {
         let entries: Vec<(&str, Value)> = entries
             .map(|(name, text)| (*name, Value::from(*text)))
             .collect();
-        let error = bind::<Whole<T>>(&entries).map(drop).unwrap_err();
+        let error = bind::<AnyInteger<T>>(&entries).map(drop).unwrap_err();
         assert_eq!(error.iter().count(), texts.len(), "{error}");
         for error in error.iter() {
             assert!(error.to_string().contains("out of range"), "{error}");

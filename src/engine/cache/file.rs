@@ -1,8 +1,7 @@
-//! The files of the caches: written aside and renamed, so that a file is whole or not there, and read
+//! The files of the caches: written aside and renamed, so that a file is whole or absent, and read
 //! without following links.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::hash::BuildHasher;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -10,15 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::engine::cache::encoding::MAX_BYTES;
+use crate::sync::random;
 
 /// What the name of a file that is being written begins with.
 const ASIDE: &str = ".liveprops-";
 const ASIDE_END: &str = ".tmp";
 /// Nobody writes a file for as long as this.
 const ABANDONED: Duration = Duration::from_secs(60);
-/// How often a write is tried that loses its file to somebody else.
+/// How often a write is tried that loses its file to another process.
 const ATTEMPTS: u32 = 3;
-/// As much of a source's name as is in its file's.
+/// At most so much of a source's name is in that of its file.
 const SLUG: usize = 40;
 
 /// The name of a source's file: readable as far as that goes, and different for another source.
@@ -28,21 +28,21 @@ pub(super) fn file_name(owner: &str) -> String {
         if slug.len() >= SLUG {
             break;
         }
-        match c.is_ascii_alphanumeric() {
-            true => slug.push(c.to_ascii_lowercase()),
-            false if !slug.ends_with('-') => slug.push('-'),
-            false => {}
+        if c.is_ascii_alphanumeric() {
+            slug.push(c.to_ascii_lowercase());
+        } else if !slug.ends_with('-') {
+            slug.push('-');
         }
     }
     format!(
         "{}-{:016x}.cache",
         slug.trim_matches('-'),
-        hash(owner.as_bytes())
+        digest(owner.as_bytes())
     )
 }
 
 /// FNV-1a: the same in every process and every version.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+pub(super) fn digest(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
@@ -67,7 +67,7 @@ impl Writer {
         Self {
             space: space().unwrap_or_default(),
             process: std::process::id(),
-            run: *RUN.get_or_init(|| std::hash::RandomState::new().hash_one(0)),
+            run: *RUN.get_or_init(random::number),
         }
     }
 
@@ -140,7 +140,7 @@ impl StateDir {
         loop {
             attempts += 1;
             match self.put_once(name, bytes) {
-                // Somebody took the name, or took this process for one that has ended.
+                // Another process used the name, or took this process for one that has ended.
                 Err(error) if attempts < ATTEMPTS && is_taken(&error) && self.path.is_dir() => {}
                 done => return done,
             }
@@ -166,7 +166,7 @@ impl StateDir {
             let _ = fs::remove_file(&aside);
             return Err(error);
         }
-        settle(&self.path)
+        sync_dir(&self.path)
     }
 }
 
@@ -180,7 +180,7 @@ fn space() -> Option<u64> {
     let mut text = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
     text.extend(namespace.as_os_str().as_encoded_bytes());
-    Some(hash(&text))
+    Some(digest(&text))
 }
 
 /// Makes the directory, for its user alone. One that is there stays as it is.
@@ -202,13 +202,13 @@ pub(super) fn make(dir: &Path) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
             made => made?,
         }
-        dir.parent().map_or(Ok(()), settle)?;
+        dir.parent().map_or(Ok(()), sync_dir)?;
     }
     Ok(())
 }
 
-/// Makes sure that the names in a directory stay: it is a file as well.
-fn settle(dir: &Path) -> io::Result<()> {
+/// Makes the names in a directory durable: it is a file as well.
+fn sync_dir(dir: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }
@@ -282,7 +282,7 @@ pub(super) fn remove(dir: &Path, name: &str) -> Result<(), String> {
     let removed = match fs::remove_file(dir.join(name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => settle(dir),
+        Ok(()) => sync_dir(dir),
     };
     removed.map_err(|error| error.to_string())
 }
@@ -294,12 +294,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         data => data.map_err(io)?,
     };
-    let fits = |data: &fs::Metadata| match (data.is_file(), data.len() > MAX_BYTES as u64) {
-        (false, _) => Err("not a regular file".to_owned()),
-        (_, true) => Err(format!("larger than {MAX_BYTES} bytes")),
-        _ => Ok(()),
-    };
-    fits(&data)?;
+    check(&data)?;
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -310,30 +305,42 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
     }
     let file = options.open(path).map_err(io)?;
     let data = file.metadata().map_err(io)?;
-    fits(&data)?;
+    check(&data)?;
     #[cfg(unix)]
-    trusted(&data)?;
+    check_trust(&data)?;
     let mut bytes = Vec::new();
     let mut limited = file.take(MAX_BYTES as u64 + 1);
     limited.read_to_end(&mut bytes).map_err(io)?;
-    match bytes.len() > MAX_BYTES {
-        true => Err(format!("larger than {MAX_BYTES} bytes")),
-        false => Ok(Some(bytes)),
+    if bytes.len() > MAX_BYTES {
+        Err(format!("larger than {MAX_BYTES} bytes"))
+    } else {
+        Ok(Some(bytes))
     }
 }
 
-/// Refuses what somebody else may have written: a checksum is no signature.
+fn check(data: &fs::Metadata) -> Result<(), String> {
+    if !data.is_file() {
+        Err("not a regular file".to_owned())
+    } else if data.len() > MAX_BYTES as u64 {
+        Err(format!("larger than {MAX_BYTES} bytes"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Rejects a file that somebody else may have written: a checksum is no signature.
 #[cfg(unix)]
-fn trusted(data: &fs::Metadata) -> Result<(), String> {
+fn check_trust(data: &fs::Metadata) -> Result<(), String> {
     use std::os::unix::fs::MetadataExt;
     if data.mode() & 0o022 != 0 {
         return Err("writable by others than its owner".to_owned());
     }
-    // Where this is not to be had, the mode has to do.
+    // Without `/proc`, the mode has to do.
     let own = fs::metadata("/proc/self").map(|own| own.uid());
-    match own.is_ok_and(|own| own != data.uid()) {
-        true => Err(format!("owned by another user, {}", data.uid())),
-        false => Ok(()),
+    if own.is_ok_and(|own| own != data.uid()) {
+        Err(format!("owned by another user, {}", data.uid()))
+    } else {
+        Ok(())
     }
 }
 

@@ -1,9 +1,9 @@
 //! The roll-back on disk, so that a restart does not undo it.
 //!
-//! Written by the thread that rolls back, which is told whether that worked. It holds the values as
-//! they were written, so that a reference to a secret stays a reference; secrets are not in it, and
-//! are what the layers say. A value that was fixed at the start is in it as it reads, and the names
-//! of the defaults that a layer hid, since the next start has the defaults again.
+//! The thread that rolls back writes the file, and gets the error if that fails. The file contains the
+//! values as they were written, so that a reference to a secret stays a reference. It lacks secrets,
+//! which come from the layers. A value that was fixed at the start is in it as it reads. It also names
+//! the defaults that a layer hid, since the next start has the defaults again.
 
 use std::time::SystemTime;
 
@@ -19,8 +19,8 @@ use crate::value::node::{Node, Table};
 const FILE: &str = "rollback.cache";
 const OWNER: &str = "a roll-back";
 
-/// What a run before this one had rolled back to.
-pub(crate) struct Before {
+/// The tree that an earlier run had rolled back to.
+pub(crate) struct EarlierPin {
     /// The number of the generation in that run.
     pub(crate) generation: u64,
     pub(crate) since: SystemTime,
@@ -31,28 +31,28 @@ pub(crate) struct Before {
 }
 
 impl Cache {
-    /// What a run before this one had rolled back to, if it had; why it cannot be had, if so.
-    pub(crate) fn rolled_back(&self) -> Result<Option<Before>, Error> {
+    /// Reads the tree that an earlier run had rolled back to, if it had.
+    pub(crate) fn earlier_pin(&self) -> Result<Option<EarlierPin>, Error> {
         let Some(dir) = self.dir.get() else {
             return Ok(None);
         };
         let path = dir.path.join(FILE);
         let unusable = |reason: String| {
             let detail = format!(
-                "the roll-back of an earlier run, kept in {}, is {reason}; what the layers say is \
-                 in force",
+                "the roll-back of an earlier run, kept in {}, is {reason}; the layers are in \
+                 force",
                 path.display()
             );
             Error::new(ErrorKind::Malformed, detail)
         };
         let read = file::read(&path);
-        *self.rollback.lock() = !matches!(read, Ok(None));
+        *self.owns_roll_back.lock() = !matches!(read, Ok(None));
         let Some(bytes) = read.map_err(unusable)? else {
             return Ok(None);
         };
         let kept = encoding::read(&bytes, OWNER).map_err(unusable)?;
         let generation = kept.revision.as_deref().and_then(|text| text.parse().ok());
-        Ok(Some(Before {
+        Ok(Some(EarlierPin {
             generation: generation.ok_or_else(|| unusable("damaged: no generation".to_owned()))?,
             since: kept.confirmed,
             tree: kept.root,
@@ -61,19 +61,19 @@ impl Cache {
         }))
     }
 
-    /// Brings the file up to date with what is rolled back to now.
-    pub(crate) fn keep_rollback(&self, engine: &Engine) -> Result<(), Error> {
+    /// Brings the file up to date with the present roll-back.
+    pub(crate) fn write_roll_back(&self, engine: &Engine) -> Result<(), Error> {
         let Some(dir) = self.dir.get() else {
             return Ok(());
         };
-        // Who comes last writes what is in force last.
-        let mut ours = self.rollback.lock();
-        let written = match engine.rolled_back()? {
+        // The last writer writes the newest state.
+        let mut is_own = self.owns_roll_back.lock();
+        let written = match engine.pin()? {
             // Another process that shares the directory may have rolled back.
-            None if !*ours => Ok(()),
-            None => file::remove(&dir.path, FILE).inspect(|()| *ours = false),
+            None if !*is_own => Ok(()),
+            None => file::remove(&dir.path, FILE).inspect(|()| *is_own = false),
             Some(pin) => {
-                // What turns out to be a secret later must not stay on disk.
+                // A value that turns out to be a secret later must not stay on disk.
                 let _ = self.run(engine);
                 let hidden = |key: &str, value: &Value| is_secret(engine, key, value);
                 let defaults = if pin.pinned.by_earlier_run {
@@ -86,7 +86,7 @@ impl Cache {
                 let generation = pin.pinned.generation.to_string();
                 let (since, form) = (pin.pinned.since, encoding::Form::References);
                 let file = encoding::file(OWNER, since, form, Some(&generation), &body);
-                dir.write(FILE, &file).inspect(|()| *ours = true)
+                dir.write(FILE, &file).inspect(|()| *is_own = true)
             }
         };
         written.map_err(|cause| {

@@ -35,7 +35,7 @@ fn listed(document: &Document) -> Vec<(String, Value, Origin)> {
 }
 
 /// Puts what was read into a document again.
-fn again(kept: encoding::Kept) -> Document {
+fn again(kept: encoding::Restored) -> Document {
     let mut document = Document::new();
     let mut leaves = Vec::new();
     kept.root.walk(&mut String::new(), &mut |key, entry| {
@@ -184,7 +184,7 @@ fn counts_of_billions_take_no_room() {
 fn entry(name: &str) -> Vec<u8> {
     let length = u32::try_from(name.len()).unwrap().to_le_bytes();
     let mut bytes = [&length[..], name.as_bytes(), &[1, 0, 0, 0, 0]].concat();
-    // The place is told by the first; a second one would be place 0 as well.
+    // The first one names the place; a second one would be place 0 as well.
     bytes.extend([0; 8]);
     bytes.push(0);
     bytes.push(3);
@@ -192,7 +192,7 @@ fn entry(name: &str) -> Vec<u8> {
     bytes
 }
 
-fn refused(body: &[u8]) -> String {
+fn fault(body: &[u8]) -> String {
     encoding::read(
         &encoding::file(OWNER, moment(), encoding::Form::References, None, body),
         OWNER,
@@ -207,14 +207,10 @@ fn what_no_tree_may_hold_is_refused() {
     let second = entry("a");
     // Without the names of its place, which is known by now.
     twice.extend([&second[..10], &second[18..]].concat());
-    assert!(refused(&twice).contains("twice"), "{}", refused(&twice));
+    assert!(fault(&twice).contains("twice"), "{}", fault(&twice));
 
     let long = [&1u32.to_le_bytes()[..], &entry(&"x".repeat(2_000))].concat();
-    assert!(
-        refused(&long).contains("too long a key"),
-        "{}",
-        refused(&long)
-    );
+    assert!(fault(&long).contains("too long a key"), "{}", fault(&long));
 
     // A list of items of a byte each takes far more room than its bytes.
     let mut crowd = 1u32.to_le_bytes().to_vec();
@@ -223,9 +219,9 @@ fn what_no_tree_may_hold_is_refused() {
     crowd.extend(7_000_000u32.to_le_bytes());
     crowd.extend(vec![2; 7_000_000]);
     assert!(
-        refused(&crowd).contains("too many values"),
+        fault(&crowd).contains("too many values"),
         "{}",
-        refused(&crowd)
+        fault(&crowd)
     );
 }
 
@@ -324,7 +320,7 @@ fn a_start_removes_the_files_of_writers_that_have_ended_and_of_no_others() {
     }
 }
 
-/// A source that says the same for ever.
+/// A source that sends the same for ever.
 struct Steady;
 
 impl Source for Steady {
@@ -364,7 +360,7 @@ fn an_answer_without_news_is_written_now_and_then() {
     }
     for two in seen.windows(2) {
         let apart = two[1].duration_since(two[0]).unwrap();
-        assert!(apart >= super::FRESH, "{apart:?}");
+        assert!(apart >= super::writer::FRESH, "{apart:?}");
     }
     drop(props);
 }

@@ -43,7 +43,7 @@ impl IgnoredItems {
         differs.then(|| self.0.values().flatten().cloned().collect())
     }
 
-    /// Takes out the items at and below a key.
+    /// Removes the items at and below a key.
     fn remove_under(&mut self, place: &str) -> BTreeMap<Key, Vec<(SourceId, Error)>> {
         if place.is_empty() {
             return std::mem::take(&mut self.0);
@@ -54,8 +54,8 @@ impl IgnoredItems {
         let below = self.0.range::<str, _>(bounds).map(|(key, _)| key.clone());
         let mut keys: Vec<Key> = below.collect();
         keys.extend(Key::parse(place));
-        let taken = keys.into_iter();
-        taken.filter_map(|key| self.0.remove_entry(&key)).collect()
+        let keys = keys.into_iter();
+        keys.filter_map(|key| self.0.remove_entry(&key)).collect()
     }
 }
 

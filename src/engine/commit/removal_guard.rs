@@ -1,4 +1,8 @@
-//! What of an update is not believed at once: that most of a layer's keys are gone.
+//! Withholds updates that would remove most of a layer's keys.
+//!
+//! An expired bucket, a wiped prefix and an unmounted directory all look like a mass removal. A
+//! guarded source's update that removes too many keys is withheld until the source has repeated it
+//! for [`RemovalGuard::accept_after`], until the keys return, or until the program confirms it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -6,305 +10,376 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::engine::clock::Clock;
 use crate::engine::health::Held;
 use crate::error::{Error, ErrorKind};
-use crate::source::RemovalGuard;
+use crate::source::{Content, RemovalGuard, Update};
 use crate::tree::diff;
 use crate::tree::layer::SourceId;
 use crate::value::node::Table;
 
-/// Removals that come within this time count together: a prefix may be wiped key by key.
-const WINDOW: Duration = Duration::from_secs(10);
-/// The shortest time after which what was to be believed, and was refused, is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// Removals within this window are added up, so that deleting a prefix key by key is noticed.
+const REMOVAL_WINDOW: Duration = Duration::from_secs(10);
+/// Minimum delay before an update that was due for acceptance, but was rejected, is retried.
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// An error names at most so many removed keys.
+const MAX_NAMED: usize = 3;
 
-/// The sources whose removals are looked at twice.
+/// The removal guards of all guarded sources.
 #[derive(Debug)]
-pub(crate) struct Guards {
+pub(crate) struct RemovalGuards {
     clock: Clock,
-    watched: HashMap<SourceId, Watched>,
+    sources: HashMap<SourceId, GuardedSource>,
 }
 
 #[derive(Debug)]
-struct Watched {
-    guard: RemovalGuard,
-    /// Whether it speaks when it is asked, and then of what is in force; else what it said stands
-    /// until it says otherwise.
-    asked: bool,
-    /// What the layer held when the window began, or when something was first held.
-    base: Table,
-    since: Instant,
-    /// Whether the window ends with the next update that is taken.
-    over: bool,
-    held: Option<Holding>,
+struct GuardedSource {
+    limits: RemovalGuard,
+    delivery: Delivery,
+    /// The layer as it was when the current window started.
+    baseline: Table,
+    window_start: Instant,
+    state: State,
 }
 
-/// What a source says that is not in force.
+/// How a source delivers its data, which decides what counts as repeating an update.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Delivery {
+    /// Every answer is complete; a withheld update is repeated by the next answer.
+    Polled,
+    /// The last update stays valid until the source sends another one.
+    Streamed,
+}
+
 #[derive(Debug)]
-struct Holding {
-    /// All that it says by now.
-    says: Table,
-    /// Since when it has said so without a failure in between.
+enum State {
+    Normal,
+    /// The keys have returned. The next accepted update starts a new window.
+    Recovering,
+    Withheld(Withheld),
+}
+
+#[derive(Debug)]
+struct Withheld {
+    /// The complete layer that the source wants.
+    candidate: Table,
+    /// Since when the source has wanted it without a failure in between.
     since: Instant,
-    /// When it is believed although it is not said again.
-    believed: Option<Instant>,
+    /// When to accept it without another update; `None` if the source has to repeat it.
+    accept_at: Option<Instant>,
     shown: Held,
 }
 
-/// How what a source says stands to what it said before.
+/// What an update contains, compared with the source's previous one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Said {
-    /// It is all there is.
-    All,
-    /// It changes what was said before.
-    Changes,
-    /// The source takes it back if it is refused.
-    Tentative,
+pub(crate) enum UpdateKind {
+    Complete,
+    Delta,
+    /// The source undoes the update itself if it is rejected, so it is never withheld.
+    SelfReverting,
 }
 
-/// What an update would take away.
+impl UpdateKind {
+    pub(super) fn of(update: &Update) -> Self {
+        match &update.content {
+            _ if update.undone => UpdateKind::SelfReverting,
+            Content::Full(_) => UpdateKind::Complete,
+            Content::Delta(_) => UpdateKind::Delta,
+        }
+    }
+}
+
+/// The keys that an update would remove.
 #[derive(Debug)]
-struct Loss {
+struct Removal {
     /// How many of how many keys: of those that are there, or that were there when the window began.
-    gone: usize,
-    of: usize,
+    removed: usize,
+    total: usize,
     /// How many of how many that are there.
     at_once: (usize, usize),
     /// The first of these keys.
     first: Vec<String>,
 }
 
-impl Watched {
-    /// Whether the window begins anew with what is there.
-    fn begins(&self, now: Instant) -> bool {
-        let past = || now.saturating_duration_since(self.since) >= WINDOW;
-        self.base.is_empty() || (self.held.is_none() && past())
+impl GuardedSource {
+    fn starts_window(&self, now: Instant) -> bool {
+        let is_over = || now.saturating_duration_since(self.window_start) >= REMOVAL_WINDOW;
+        self.baseline.is_empty() || (self.withheld().is_none() && is_over())
     }
 
-    /// What would be gone, if that is too much: of the keys at the beginning of the window, which
-    /// may be gone in small steps, or of those there are by now, which may be many more.
-    fn too_much(&self, base: &Table, now_there: &Table, next: &Table) -> Option<Loss> {
-        let of = |before: &Table| (diff::gone(before, next), before.leaves());
+    fn start_window(&mut self, baseline: &Table, now: Instant) {
+        (self.baseline, self.window_start) = (baseline.clone(), now);
+    }
+
+    fn withheld(&self) -> Option<&Withheld> {
+        match &self.state {
+            State::Withheld(withheld) => Some(withheld),
+            State::Normal | State::Recovering => None,
+        }
+    }
+
+    fn withheld_mut(&mut self) -> Option<&mut Withheld> {
+        match &mut self.state {
+            State::Withheld(withheld) => Some(withheld),
+            State::Normal | State::Recovering => None,
+        }
+    }
+
+    /// The removed keys, if they are too many: of those in the baseline, which may be removed in small
+    /// steps, or of those there are by now, which may be many more.
+    fn excessive_removal(
+        &self,
+        baseline: &Table,
+        current: &Table,
+        candidate: &Table,
+    ) -> Option<Removal> {
+        let removed_of = |before: &Table| (diff::count_removed(before, candidate), before.leaves());
         // Of a few keys all may go one by one while others come.
-        let few = base.leaves() < self.guard.at_least && !next.is_empty();
-        let slowly = (!few).then(|| of(base));
-        let at_once = of(now_there);
+        let are_few = baseline.leaves() < self.limits.at_least && !candidate.is_empty();
+        let slowly = (!are_few).then(|| removed_of(baseline));
+        let at_once = removed_of(current);
         let counts = slowly.into_iter().chain([at_once]);
-        let (gone, of) = counts
-            .filter(|(gone, of)| self.guard.holds(*gone, *of))
-            .max_by_key(|(gone, _)| *gone)?;
-        let first = diff::first_gone(now_there, next, NAMED);
-        Some(Loss {
-            gone,
-            of,
+        let (removed, total) = counts
+            .filter(|(removed, total)| self.limits.holds(*removed, *total))
+            .max_by_key(|(removed, _)| *removed)?;
+        Some(Removal {
+            removed,
+            total,
             at_once,
-            first,
+            first: diff::first_removed(current, candidate, MAX_NAMED),
         })
     }
 
-    /// Whether what is held has been said for long enough.
-    fn is_repeated(&self, now: Instant) -> bool {
-        let since = self.held.as_ref().map_or(now, |held| held.since);
-        let said_for = now.saturating_duration_since(since);
-        self.guard.repeated.is_some_and(|time| said_for >= time)
+    fn was_repeated_long_enough(&self, now: Instant) -> bool {
+        let since = self.withheld().map_or(now, |withheld| withheld.since);
+        let time = now.saturating_duration_since(since);
+        self.limits.repeated.is_some_and(|after| time >= after)
     }
-}
 
-impl Guards {
-    pub(crate) fn new(clock: Clock) -> Self {
-        Self {
-            clock,
-            watched: HashMap::new(),
+    /// Brings a withheld update up to date with an update that removes few keys.
+    fn keep_or_discard_withheld(&mut self, candidate: &Table, kind: UpdateKind) {
+        let Some(withheld) = self.withheld_mut() else {
+            return;
+        };
+        match kind {
+            UpdateKind::Complete => self.state = State::Recovering,
+            UpdateKind::Delta => withheld.candidate = candidate.clone(),
+            UpdateKind::SelfReverting => {}
         }
     }
 
-    /// Looks after a source from now on.
-    pub(crate) fn add(&mut self, source: SourceId, guard: RemovalGuard, asked: bool) {
-        let watched = Watched {
-            guard,
-            asked,
-            base: Table::default(),
-            since: self.clock.now(),
-            over: false,
-            held: None,
-        };
-        self.watched.insert(source, watched);
-    }
-
-    pub(crate) fn remove(&mut self, source: SourceId) {
-        self.watched.remove(&source);
-    }
-
-    /// Nothing of what a source said before is in force.
-    pub(crate) fn reset(&mut self, source: SourceId) {
-        if let Some(watched) = self.watched.get_mut(&source) {
-            (watched.base, watched.held) = (Table::default(), None);
-        }
-    }
-
-    /// Whether removals of a source are looked at at all.
-    pub(crate) fn watches(&self, source: SourceId) -> bool {
-        self.watched.contains_key(&source)
-    }
-
-    fn holding(&self, source: SourceId) -> Option<&Holding> {
-        self.watched.get(&source)?.held.as_ref()
-    }
-
-    /// What is held of a source, and when it is believed although it is not said again.
-    pub(crate) fn held(&self, source: SourceId) -> Option<(Held, Option<Instant>)> {
-        let held = self.holding(source)?;
-        Some((held.shown, held.believed))
-    }
-
-    /// All that a source says, if some of that is held.
-    pub(crate) fn says(&self, source: SourceId) -> Option<&Table> {
-        Some(&self.holding(source)?.says)
-    }
-
-    /// What the changes that a source says are changes of, if that is not what is in force.
-    pub(crate) fn said_before(&self, source: SourceId) -> Option<&Table> {
-        let watched = self.watched.get(&source)?;
-        self.says(source).filter(|_| !watched.asked)
-    }
-
-    /// Judges what a layer would become, and holds it if too much would be gone. What was held
-    /// before and is not said any more is let go, whatever becomes of what is said now.
-    pub(crate) fn judge(
-        &mut self,
-        source: SourceId,
-        now_there: &Table,
-        next: &Table,
-        said: Said,
-    ) -> Result<(), Error> {
-        let now = self.clock.now();
-        let Some(watched) = self.watched.get_mut(&source) else {
-            return Ok(());
-        };
-        if watched.begins(now) {
-            (watched.base, watched.since) = (now_there.clone(), now);
-        }
-        // What is asked for says all there is, if only by what it leaves as it is.
-        let said = match said {
-            Said::Changes if watched.asked => Said::All,
-            said => said,
-        };
-        let Some(loss) = watched.too_much(&watched.base, now_there, next) else {
-            match (said, &mut watched.held) {
-                (Said::All, held) => watched.over |= held.take().is_some(),
-                (Said::Changes, Some(held)) => held.says = next.clone(),
-                _ => {}
-            }
-            return Ok(());
-        };
-        let repeated = watched.is_repeated(now);
-        if said == Said::Tentative {
-            return if repeated {
-                Ok(())
-            } else {
-                Err(too_much(loss, "the update is refused"))
-            };
-        }
-        let before = watched.held.take();
-        let (since, shown_since) = match &before {
-            Some(held) => (held.since, held.shown.since),
+    fn withhold(&mut self, candidate: Table, removal: &Removal, now: Instant) {
+        let (since, shown_since) = match self.withheld() {
+            Some(before) => (before.since, before.shown.since),
             None => (now, SystemTime::now()),
         };
-        if before.is_none() && repeated {
-            return Ok(());
-        }
-        let time = watched.guard.repeated.filter(|_| !watched.asked);
-        watched.held = Some(Holding {
-            says: next.clone(),
+        let accept_after = match self.delivery {
+            Delivery::Polled => None,
+            Delivery::Streamed => self.limits.repeated,
+        };
+        self.state = State::Withheld(Withheld {
+            candidate,
             since,
-            believed: time.and_then(|time| since.checked_add(time)),
+            accept_at: accept_after.and_then(|after| since.checked_add(after)),
             shown: Held {
-                gone: loss.gone,
-                of: loss.of,
+                gone: removal.removed,
+                of: removal.total,
                 since: shown_since,
             },
         });
-        if repeated {
-            Ok(())
-        } else {
-            Err(too_much(loss, UNTIL))
+    }
+}
+
+impl RemovalGuards {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            sources: HashMap::new(),
         }
     }
 
-    /// Whether what a layer would become would be held; changes nothing.
-    pub(crate) fn would_hold(
-        &self,
+    /// Guards a source from now on.
+    pub(crate) fn add(&mut self, source: SourceId, limits: RemovalGuard, delivery: Delivery) {
+        let guarded = GuardedSource {
+            limits,
+            delivery,
+            baseline: Table::default(),
+            window_start: self.clock.now(),
+            state: State::Normal,
+        };
+        self.sources.insert(source, guarded);
+    }
+
+    pub(crate) fn remove(&mut self, source: SourceId) {
+        self.sources.remove(&source);
+    }
+
+    /// Notes that nothing that a source has sent is in force.
+    pub(crate) fn reset(&mut self, source: SourceId) {
+        if let Some(guarded) = self.sources.get_mut(&source) {
+            (guarded.baseline, guarded.state) = (Table::default(), State::Normal);
+        }
+    }
+
+    pub(crate) fn is_guarded(&self, source: SourceId) -> bool {
+        self.sources.contains_key(&source)
+    }
+
+    fn withheld(&self, source: SourceId) -> Option<&Withheld> {
+        self.sources.get(&source)?.withheld()
+    }
+
+    /// What is withheld of a source, and when it is accepted without another update.
+    pub(crate) fn held(&self, source: SourceId) -> Option<(Held, Option<Instant>)> {
+        let withheld = self.withheld(source)?;
+        Some((withheld.shown, withheld.accept_at))
+    }
+
+    /// The complete layer that a source wants, if an update is withheld.
+    pub(crate) fn candidate(&self, source: SourceId) -> Option<&Table> {
+        Some(&self.withheld(source)?.candidate)
+    }
+
+    /// Returns the layer that a delta of a source applies to, if that is not the published layer.
+    pub(crate) fn delta_base(&self, source: SourceId) -> Option<&Table> {
+        let guarded = self.sources.get(&source)?;
+        let withheld = guarded.withheld()?;
+        (guarded.delivery == Delivery::Streamed).then_some(&withheld.candidate)
+    }
+
+    /// Accepts an update or withholds it.
+    ///
+    /// `current` is the layer in force and `candidate` the layer that the update would produce. A
+    /// withheld update that the source no longer wants is discarded in either case.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Withheld`] if the update would remove more keys than the guard allows.
+    pub(crate) fn check(
+        &mut self,
         source: SourceId,
-        now_there: &Table,
-        next: &Table,
+        current: &Table,
+        candidate: &Table,
+        kind: UpdateKind,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let Some(watched) = self.watched.get(&source) else {
+        let Some(guarded) = self.sources.get_mut(&source) else {
             return Ok(());
         };
-        let base = match watched.begins(now) {
-            true => now_there,
-            false => &watched.base,
+        if guarded.starts_window(now) {
+            guarded.start_window(current, now);
+        }
+        let kind = match (kind, guarded.delivery) {
+            // Even a delta repeats the rest by leaving it unchanged.
+            (UpdateKind::Delta, Delivery::Polled) => UpdateKind::Complete,
+            (kind, _) => kind,
         };
-        match watched.too_much(base, now_there, next) {
-            Some(loss) if !watched.is_repeated(now) => Err(too_much(loss, UNTIL)),
+        let Some(removal) = guarded.excessive_removal(&guarded.baseline, current, candidate) else {
+            guarded.keep_or_discard_withheld(candidate, kind);
+            return Ok(());
+        };
+        let is_accepted = guarded.was_repeated_long_enough(now);
+        if kind == UpdateKind::SelfReverting {
+            return if is_accepted {
+                Ok(())
+            } else {
+                Err(removal.to_error("the update is rejected"))
+            };
+        }
+        // An accepted update may still be rejected for another reason, and is withheld until then.
+        if !is_accepted || guarded.withheld().is_some() {
+            guarded.withhold(candidate.clone(), &removal, now);
+        }
+        if is_accepted {
+            Ok(())
+        } else {
+            Err(removal.to_error(WITHHELD))
+        }
+    }
+
+    /// Returns what [`check`](Self::check) would return; changes nothing.
+    pub(crate) fn would_withhold(
+        &self,
+        source: SourceId,
+        current: &Table,
+        candidate: &Table,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let Some(guarded) = self.sources.get(&source) else {
+            return Ok(());
+        };
+        let baseline = if guarded.starts_window(now) {
+            current
+        } else {
+            &guarded.baseline
+        };
+        match guarded.excessive_removal(baseline, current, candidate) {
+            Some(removal) if !guarded.was_repeated_long_enough(now) => {
+                Err(removal.to_error(WITHHELD))
+            }
             _ => Ok(()),
         }
     }
 
-    /// A layer is what its source says.
-    pub(crate) fn accepted(&mut self, source: SourceId, now_there: &Table) {
+    /// Notes that a layer is what its source wants.
+    pub(crate) fn accepted(&mut self, source: SourceId, current: &Table) {
         let now = self.clock.now();
-        if let Some(watched) = self.watched.get_mut(&source) {
-            let over = std::mem::take(&mut watched.over);
-            if watched.held.take().is_some() || over || watched.base.is_empty() {
-                (watched.base, watched.since) = (now_there.clone(), now);
+        if let Some(guarded) = self.sources.get_mut(&source) {
+            let state = std::mem::replace(&mut guarded.state, State::Normal);
+            if !matches!(state, State::Normal) || guarded.baseline.is_empty() {
+                guarded.start_window(current, now);
             }
         }
     }
 
-    /// A source has failed since it said what is held: the time it is to be said for begins anew.
+    /// Notes that a source has failed since it sent the withheld update: the time for which it must
+    /// repeat the update starts again.
     pub(crate) fn interrupted(&mut self, source: SourceId) {
         let now = self.clock.now();
-        let watched = self.watched.get_mut(&source);
-        if let Some(held) = watched.and_then(|watched| watched.held.as_mut()) {
-            held.since = now;
+        let guarded = self.sources.get_mut(&source);
+        if let Some(withheld) = guarded.and_then(GuardedSource::withheld_mut) {
+            withheld.since = now;
         }
     }
 
-    /// What was to be believed is refused for another reason: it is tried again.
-    pub(crate) fn put_off(&mut self, source: SourceId) {
+    /// Schedules a retry for an update that was due for acceptance and was rejected for another reason.
+    pub(crate) fn schedule_retry(&mut self, source: SourceId) {
         let now = self.clock.now();
-        let Some(watched) = self.watched.get_mut(&source) else {
+        let Some(guarded) = self.sources.get_mut(&source) else {
             return;
         };
-        let pause = watched.guard.repeated.map(|time| time.max(AGAIN));
-        if let Some(held) = &mut watched.held {
-            held.believed = pause.and_then(|pause| now.checked_add(pause));
+        let pause = guarded
+            .limits
+            .repeated
+            .map(|after| after.max(MIN_RETRY_DELAY));
+        if let Some(withheld) = guarded.withheld_mut() {
+            withheld.accept_at = pause.and_then(|pause| now.checked_add(pause));
         }
     }
 }
 
-/// The keys that a message names are as many at most.
-const NAMED: usize = 3;
+const WITHHELD: &str =
+    "withheld until the keys return or `Properties::confirm` accepts the removal";
 
-const UNTIL: &str = "they stay until they come back, or until `Properties::confirm` says that it \
-                     is meant";
-
-fn too_much(loss: Loss, so: &str) -> Error {
-    let (gone, of) = loss.at_once;
-    let mut detail = format!("would take away {gone} of {of} keys");
-    if !loss.first.is_empty() {
-        let more = if gone > loss.first.len() { ", ..." } else { "" };
-        detail.push_str(&format!(" (`{}`{more})", loss.first.join("`, `")));
+impl Removal {
+    fn to_error(&self, consequence: &str) -> Error {
+        let (removed, total) = self.at_once;
+        let mut detail = format!("removes {removed} of {total} keys");
+        if !self.first.is_empty() {
+            let more = if removed > self.first.len() {
+                ", ..."
+            } else {
+                ""
+            };
+            detail.push_str(&format!(" (`{}`{more})", self.first.join("`, `")));
+        }
+        if (self.removed, self.total) != self.at_once {
+            detail.push_str(&format!(
+                ", and {} of the {} before: removals within {} seconds are added up",
+                self.removed,
+                self.total,
+                REMOVAL_WINDOW.as_secs()
+            ));
+        }
+        Error::new(ErrorKind::Withheld, format!("{detail}; {consequence}"))
     }
-    if (loss.gone, loss.of) != loss.at_once {
-        detail.push_str(&format!(
-            ", and {} of the {} that were there before: removals within {} seconds count together",
-            loss.gone,
-            loss.of,
-            WINDOW.as_secs()
-        ));
-    }
-    Error::new(ErrorKind::Withheld, format!("{detail}; {so}"))
 }
 
 #[cfg(test)]
@@ -326,18 +401,19 @@ mod tests {
     }
 
     #[test]
-    fn a_held_removal_names_the_first_of_its_keys() {
-        let mut guards = Guards::new(Fake::new().1);
-        guards.add(SOURCE, RemovalGuard::new(), true);
-        let mut judge = |next: u32| guards.judge(SOURCE, &keys(0..9), &keys(next..9), Said::All);
-        let text = judge(9).unwrap_err().to_string();
+    fn a_withheld_removal_names_the_first_of_its_keys() {
+        let mut guards = RemovalGuards::new(Fake::new().1);
+        guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
+        let mut check =
+            |next: u32| guards.check(SOURCE, &keys(0..9), &keys(next..9), UpdateKind::Complete);
+        let text = check(9).unwrap_err().to_string();
         assert!(
             text.contains("9 of 9 keys (`k0`, `k1`, `k2`, ...)"),
             "{text}"
         );
-        let mut guards = Guards::new(Fake::new().1);
-        guards.add(SOURCE, RemovalGuard::new(), true);
-        let error = guards.judge(SOURCE, &keys(4..5), &keys(0..0), Said::All);
+        let mut guards = RemovalGuards::new(Fake::new().1);
+        guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
+        let error = guards.check(SOURCE, &keys(4..5), &keys(0..0), UpdateKind::Complete);
         let text = error.unwrap_err().to_string();
         assert!(text.contains("1 of 1 keys (`k4`)"), "{text}");
     }
@@ -345,30 +421,40 @@ mod tests {
     #[test]
     fn removals_within_ten_seconds_count_together_and_later_ones_do_not() {
         let (fake, clock) = Fake::new();
-        let mut guards = Guards::new(clock);
-        guards.add(SOURCE, RemovalGuard::new(), true);
-        let mut judge = |there: u32, next: u32| {
-            let judged = guards.judge(SOURCE, &keys(0..there), &keys(0..next), Said::All);
-            judged.is_ok()
+        let mut guards = RemovalGuards::new(clock);
+        guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
+        let mut check = |there: u32, next: u32| {
+            let checked = guards.check(
+                SOURCE,
+                &keys(0..there),
+                &keys(0..next),
+                UpdateKind::Complete,
+            );
+            checked.is_ok()
         };
-        assert!(judge(20, 12), "8 of 20");
+        assert!(check(20, 12), "8 of 20");
         fake.advance(Duration::from_millis(9_999));
-        assert!(!judge(12, 9), "11 of 20");
+        assert!(!check(12, 9), "11 of 20");
         // Back, and the window is over.
-        assert!(judge(12, 12));
+        assert!(check(12, 12));
         fake.advance(Duration::from_millis(1));
-        assert!(judge(12, 9), "3 of 12");
-        assert!(!judge(9, 4), "8 of 12");
+        assert!(check(12, 9), "3 of 12");
+        assert!(!check(9, 4), "8 of 12");
     }
 
     /// Whether the first update that leaves `next` of `there` keys is accepted.
     fn accepts(guard: RemovalGuard, there: u32, next: u32) -> bool {
-        let mut guards = Guards::new(Clock::default());
-        guards.add(SOURCE, guard, true);
-        let judged = guards.judge(SOURCE, &keys(0..there), &keys(0..next), Said::All);
-        let tried = guards.would_hold(SOURCE, &keys(0..there), &keys(0..next));
-        assert_eq!(judged.is_ok(), tried.is_ok(), "a trial says the same");
-        judged.is_ok()
+        let mut guards = RemovalGuards::new(Clock::default());
+        guards.add(SOURCE, guard, Delivery::Polled);
+        let checked = guards.check(
+            SOURCE,
+            &keys(0..there),
+            &keys(0..next),
+            UpdateKind::Complete,
+        );
+        let tried = guards.would_withhold(SOURCE, &keys(0..there), &keys(0..next));
+        assert_eq!(checked.is_ok(), tried.is_ok(), "a dry run agrees");
+        checked.is_ok()
     }
 
     #[test]
@@ -400,45 +486,49 @@ mod tests {
     #[test]
     fn growth_hides_no_wipe_and_is_no_wipe() {
         let (_fake, clock) = Fake::new();
-        let mut guards = Guards::new(clock);
-        guards.add(SOURCE, RemovalGuard::new(), true);
-        let mut judge = |there: u32, next: std::ops::Range<u32>| {
-            let judged = guards.judge(SOURCE, &keys(0..there), &keys(next), Said::All);
-            judged.is_ok()
+        let mut guards = RemovalGuards::new(clock);
+        guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
+        let mut check = |there: u32, next: std::ops::Range<u32>| {
+            let checked = guards.check(SOURCE, &keys(0..there), &keys(next), UpdateKind::Complete);
+            checked.is_ok()
         };
-        assert!(judge(8, 0..100));
-        assert!(judge(100, 0..50), "exactly half of those there are now");
-        assert!(!judge(100, 0..49), "more than half of those there are now");
+        assert!(check(8, 0..100));
+        assert!(check(100, 0..50), "exactly half of those there are now");
+        assert!(!check(100, 0..49), "more than half of those there are now");
         assert!(
-            !judge(100, 5..100),
+            !check(100, 5..100),
             "more than half of those at the beginning"
         );
-        assert!(judge(100, 4..100), "half of those at the beginning");
+        assert!(check(100, 4..100), "half of those at the beginning");
     }
 
     #[test]
-    fn what_is_held_is_believed_only_after_it_was_said_all_the_time() {
+    fn a_withheld_update_is_accepted_only_after_it_was_repeated_all_the_time() {
         let (fake, clock) = Fake::new();
-        let mut guards = Guards::new(clock);
+        let mut guards = RemovalGuards::new(clock);
         let time = Duration::from_secs(60);
-        for (asked, source) in [(true, SourceId(8)), (false, SourceId(9))] {
-            guards.add(source, RemovalGuard::new().accept_after(time), asked);
-            let judge = |guards: &mut Guards| {
-                let judged = guards.judge(source, &keys(0..20), &keys(0..1), Said::All);
-                judged.is_ok()
+        let deliveries = [
+            (Delivery::Polled, SourceId(8)),
+            (Delivery::Streamed, SourceId(9)),
+        ];
+        for (delivery, source) in deliveries {
+            guards.add(source, RemovalGuard::new().accept_after(time), delivery);
+            let check = |guards: &mut RemovalGuards| {
+                let checked = guards.check(source, &keys(0..20), &keys(0..1), UpdateKind::Complete);
+                checked.is_ok()
             };
-            assert!(!judge(&mut guards));
-            // What is asked has to say it again.
-            let (_, believed) = guards.held(source).unwrap();
-            assert_eq!(believed.is_none(), asked);
+            assert!(!check(&mut guards));
+            // A polled source has to repeat it.
+            let (_, accept_at) = guards.held(source).unwrap();
+            assert_eq!(accept_at.is_none(), delivery == Delivery::Polled);
             fake.advance(time / 2);
             guards.interrupted(source);
             fake.advance(time / 2);
-            assert!(!judge(&mut guards), "it failed half-way");
+            assert!(!check(&mut guards), "it failed half-way");
             fake.advance(time / 2);
-            assert!(judge(&mut guards));
-            // Refused for another reason, it is held on.
-            assert!(guards.says(source).is_some());
+            assert!(check(&mut guards));
+            // It stays withheld, in case it is rejected for another reason.
+            assert!(guards.candidate(source).is_some());
             guards.accepted(source, &keys(0..1));
             assert!(guards.held(source).is_none());
         }

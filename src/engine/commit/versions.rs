@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::property::slot::RetiredVersion;
+use crate::property::draft::RetiredVersion;
 use crate::sync::discard::Contained;
 
 /// A commit checks this many versions, and two more for each version that it retires.

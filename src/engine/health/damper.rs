@@ -132,7 +132,7 @@ struct Withheld {
     due: Instant,
 }
 
-/// What becomes of an event.
+/// Whether an event is reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Verdict {
     /// It is reported, and so many like it were not.
@@ -153,9 +153,9 @@ impl Remembered {
 
 impl Damper {
     /// Decides whether an event is reported now.
-    pub(super) fn judge(&mut self, kind: &SourceEventKind, now: Instant) -> Verdict {
+    pub(super) fn check(&mut self, kind: &SourceEventKind, now: Instant) -> Verdict {
         if matches!(kind, SourceEventKind::Initialized) {
-            // What comes from now on has happened for the first time since there are values.
+            // All later events are the first since there are values.
             *self = Self::default();
         }
         let Some(state) = State::of(kind) else {
@@ -264,12 +264,12 @@ impl Damper {
         }
         let mut reported = Vec::new();
         for (_, state) in due {
-            let is_news = if state.is_well() {
+            let is_new = if state.is_well() {
                 !self.announced.is_empty()
             } else {
                 !self.announced.contains(&state)
             };
-            if let Some(event) = current.remove(&state).filter(|_| is_news) {
+            if let Some(event) = current.remove(&state).filter(|_| is_new) {
                 // The event that is reported now was counted when it was withheld.
                 let others = self.announce(state, now).saturating_sub(1);
                 reported.push((event, others));
@@ -346,7 +346,7 @@ mod tests {
                 rejected("odd", "file b:1:2"),
                 SourceEventKind::Reconnected,
             ] {
-                let verdict = damper.judge(&kind, now);
+                let verdict = damper.check(&kind, now);
                 if round < 2 {
                     assert_eq!(verdict, Verdict::Report(0), "{kind:?} in round {round}");
                 } else {
@@ -356,9 +356,9 @@ mod tests {
         }
         let number = suspended("down at 17:04");
         let now = begin + SECOND * 30;
-        assert!(is_withheld(damper.judge(&number, now)));
-        assert_eq!(damper.judge(&suspended("refused"), now), Verdict::Report(0));
-        let later = damper.judge(&number, begin + SECOND * 61);
+        assert!(is_withheld(damper.check(&number, now)));
+        assert_eq!(damper.check(&suspended("refused"), now), Verdict::Report(0));
+        let later = damper.check(&number, begin + SECOND * 61);
         assert_eq!(later, Verdict::Report(99));
     }
 
@@ -366,18 +366,18 @@ mod tests {
     fn the_first_values_begin_a_new_count() {
         let (mut damper, now) = (Damper::default(), Instant::now());
         for _ in 0..3 {
-            damper.judge(&suspended("down"), now);
+            damper.check(&suspended("down"), now);
         }
-        assert!(is_withheld(damper.judge(&suspended("down"), now)));
-        damper.judge(&SourceEventKind::Initialized, now);
-        assert_eq!(damper.judge(&suspended("down"), now), Verdict::Report(0));
+        assert!(is_withheld(damper.check(&suspended("down"), now)));
+        damper.check(&SourceEventKind::Initialized, now);
+        assert_eq!(damper.check(&suspended("down"), now), Verdict::Report(0));
     }
 
     #[test]
     fn a_change_of_values_is_never_damped() {
         let (mut damper, now) = (Damper::default(), Instant::now());
         for _ in 0..3 {
-            let verdict = damper.judge(&SourceEventKind::Updated, now);
+            let verdict = damper.check(&SourceEventKind::Updated, now);
             assert_eq!(verdict, Verdict::Report(0));
         }
     }
@@ -388,11 +388,11 @@ mod tests {
         let down = || suspended("down");
         let event_of = |kind: SourceEventKind| move || vec![kind];
         for _ in 0..2 {
-            damper.judge(&down(), begin);
-            damper.judge(&SourceEventKind::Reconnected, begin + SECOND);
+            damper.check(&down(), begin);
+            damper.check(&SourceEventKind::Reconnected, begin + SECOND);
         }
         // It fails again, which lasts: the newest reported event is another.
-        damper.judge(&down(), begin + SECOND * 2);
+        damper.check(&down(), begin + SECOND * 2);
         assert_eq!(damper.next_due(), Some(begin + SECOND * 7));
         let early = damper.take_due(begin + SECOND * 6, event_of(down()));
         assert!(early.is_empty());
@@ -402,8 +402,8 @@ mod tests {
             "{due:?}"
         );
         // It is well for a moment and fails again: that was announced.
-        damper.judge(&SourceEventKind::Reconnected, begin + SECOND * 8);
-        damper.judge(&down(), begin + SECOND * 9);
+        damper.check(&SourceEventKind::Reconnected, begin + SECOND * 8);
+        damper.check(&down(), begin + SECOND * 9);
         assert!(
             damper
                 .take_due(begin + SECOND * 20, event_of(down()))
@@ -411,7 +411,7 @@ mod tests {
         );
         assert_eq!(damper.next_due(), None);
         // It is well for good.
-        damper.judge(&SourceEventKind::Reconnected, begin + SECOND * 21);
+        damper.check(&SourceEventKind::Reconnected, begin + SECOND * 21);
         let well = || event_of(SourceEventKind::Reconnected);
         let due = damper.take_due(begin + SECOND * 26, well());
         assert!(
@@ -441,9 +441,9 @@ mod tests {
                 now = begin + SECOND / 10 * round;
                 for cause in 0..causes {
                     let kind = rejected("odd", &cause_of(cause));
-                    reported += u32::from(!is_withheld(damper.judge(&kind, now)));
+                    reported += u32::from(!is_withheld(damper.check(&kind, now)));
                 }
-                damper.judge(&SourceEventKind::Recovered, now);
+                damper.check(&SourceEventKind::Recovered, now);
             }
             assert!(
                 (120..=most).contains(&reported),
@@ -453,7 +453,7 @@ mod tests {
             assert!(damper.announced.len() <= MAX_REMEMBERED);
             // The last one lasts.
             let last = rejected("odd", &cause_of(causes - 1));
-            assert!(is_withheld(damper.judge(&last, now)));
+            assert!(is_withheld(damper.check(&last, now)));
             let due = damper.take_due(now + LASTING, || vec![last]);
             assert!(
                 matches!(&due[..], [(SourceEventKind::Rejected(_), _)]),
@@ -466,15 +466,15 @@ mod tests {
     fn a_full_list_makes_room_for_new_causes_after_the_window() {
         let (mut damper, begin) = (Damper::default(), Instant::now());
         for cause in 0..2 * MAX_REMEMBERED as u32 {
-            damper.judge(&suspended(&cause_of(cause)), begin);
+            damper.check(&suspended(&cause_of(cause)), begin);
         }
         let news = suspended("news");
-        assert!(is_withheld(damper.judge(&news, begin + SECOND * 59)));
+        assert!(is_withheld(damper.check(&news, begin + SECOND * 59)));
         let later = begin + SECOND * 61;
-        assert_eq!(damper.judge(&news, later), Verdict::Report(0));
-        assert_eq!(damper.judge(&news, later), Verdict::Report(0));
+        assert_eq!(damper.check(&news, later), Verdict::Report(0));
+        assert_eq!(damper.check(&news, later), Verdict::Report(0));
         assert!(
-            is_withheld(damper.judge(&news, later)),
+            is_withheld(damper.check(&news, later)),
             "it is counted by itself"
         );
     }
@@ -482,13 +482,13 @@ mod tests {
     #[test]
     fn the_watchdog_is_woken_for_the_first_withheld_event_and_again_if_it_did_not_look() {
         let (mut damper, begin) = (Damper::default(), Instant::now());
-        let verdicts = (0..100).map(|i| damper.judge(&suspended("down"), begin + SECOND / 10 * i));
+        let verdicts = (0..100).map(|i| damper.check(&suspended("down"), begin + SECOND / 10 * i));
         let wakes = verdicts.filter(|verdict| *verdict == Verdict::WithholdAndWake);
         assert_eq!(wakes.count(), 2, "once in five seconds");
         let now = begin + SECOND * 16;
         damper.take_due(now, Vec::new);
         assert_eq!(
-            damper.judge(&suspended("down"), now),
+            damper.check(&suspended("down"), now),
             Verdict::WithholdAndWake
         );
     }
@@ -498,10 +498,10 @@ mod tests {
         let (mut damper, begin) = (Damper::default(), Instant::now());
         let (from, to) = (suspended("found hunter"), suspended("not shown"));
         for _ in 0..2 {
-            damper.judge(&from, begin);
-            damper.judge(&SourceEventKind::Reconnected, begin);
+            damper.check(&from, begin);
+            damper.check(&SourceEventKind::Reconnected, begin);
         }
-        assert!(is_withheld(damper.judge(&from, begin)));
+        assert!(is_withheld(damper.check(&from, begin)));
         let states = [&from, &to].map(|kind| State::of(kind).unwrap());
         damper.rename(states[0], states[1]);
         let due = damper.take_due(begin + LASTING, || vec![to.clone()]);
@@ -510,7 +510,7 @@ mod tests {
             "{due:?}"
         );
         assert!(
-            is_withheld(damper.judge(&to, begin + LASTING)),
+            is_withheld(damper.check(&to, begin + LASTING)),
             "it is the same cause"
         );
     }

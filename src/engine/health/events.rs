@@ -1,4 +1,4 @@
-//! Brings what happens to the sources to whoever listens.
+//! Delivers events to the listeners.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use crate::property::subscription::{Subscriber, Subscription};
 use crate::sync::lock::Mutex;
 use crate::sync::panics;
 
-/// As many events wait for one callback, an event of several errors counting as that many; older
+/// At most so many events wait for one callback, an event of several errors counting as that many; older
 /// ones are lost.
 pub(super) const MAX_EVENTS: usize = 1024;
 
@@ -26,11 +26,11 @@ pub(super) fn is_listening() -> bool {
     LISTENING.get()
 }
 
-/// Everybody who listens.
+/// The mailboxes of all listeners.
 #[derive(Default)]
-pub(super) struct Listeners(Mutex<Vec<Weak<EventBox>>>);
+pub(super) struct Listeners(Mutex<Vec<Weak<Mailbox>>>);
 
-struct EventBox {
+struct Mailbox {
     waiting: Mutex<Waiting>,
     subscriber: Arc<Subscriber>,
 }
@@ -78,34 +78,35 @@ fn weight(kind: &SourceEventKind) -> usize {
     }
 }
 
-/// Who has events waiting. They are put there in the order of the commits, and told once no lock is
-/// held.
+/// Listeners with new events in their mailboxes. Events are put there in the order of the commits, and
+/// the listeners are notified once no lock is held.
 #[derive(Default)]
-#[must_use = "nobody hears of it before it is told"]
-pub(crate) struct News {
-    boxes: Vec<Arc<EventBox>>,
-    /// What is not in the health registry any more: how the cause of an error is dropped is the user's code.
+#[must_use = "no listener is notified before `deliver`"]
+pub(crate) struct Notices {
+    mailboxes: Vec<Arc<Mailbox>>,
+    /// What was removed from the health registry: the `Drop` of an error's cause is user code.
     pub(super) errors: Vec<Error>,
     lost: Vec<SourceEvent>,
-    /// Wakes who reports what was withheld, if something was.
+    /// Wakes the thread that reports withheld events, if one was withheld.
     pub(super) wake: Option<Wake>,
 }
 
-/// Wakes who reports events later.
+/// Wakes the thread that reports events later.
 pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
 
-impl News {
+impl Notices {
     pub(crate) fn is_empty(&self) -> bool {
-        self.boxes.is_empty()
+        self.mailboxes.is_empty()
             && self.errors.is_empty()
             && self.lost.is_empty()
             && self.wake.is_none()
     }
 
-    pub(crate) fn tell(self) {
-        for events in self.boxes {
-            let subscriber: Arc<dyn Listener> = Arc::<Subscriber>::clone(&events.subscriber);
-            subscriber.tell();
+    /// Notifies the listeners, and drops what was removed.
+    pub(crate) fn deliver(self) {
+        for mailbox in self.mailboxes {
+            let subscriber: Arc<dyn Listener> = Arc::<Subscriber>::clone(&mailbox.subscriber);
+            subscriber.notify();
         }
         if let Some(wake) = self.wake {
             wake();
@@ -120,22 +121,25 @@ impl News {
 }
 
 impl Listeners {
-    /// Puts an event where those who listen find it.
-    pub(super) fn put(&self, news: &mut News, event: impl FnOnce() -> SourceEvent) {
-        let boxes: Vec<Arc<EventBox>> = {
+    /// Puts an event into all mailboxes.
+    pub(super) fn put(&self, notices: &mut Notices, event: impl FnOnce() -> SourceEvent) {
+        let mailboxes: Vec<Arc<Mailbox>> = {
             let mut listeners = self.0.lock();
             listeners.retain(|listener| listener.strong_count() > 0);
             listeners.iter().filter_map(Weak::upgrade).collect()
         };
-        if boxes.is_empty() {
+        if mailboxes.is_empty() {
             return;
         }
         let event = event();
-        for events in boxes {
-            events.waiting.lock().push(event.clone(), &mut news.lost);
-            // Once is enough, however many events there are.
-            if !news.boxes.iter().any(|other| Arc::ptr_eq(other, &events)) {
-                news.boxes.push(events);
+        for mailbox in mailboxes {
+            mailbox
+                .waiting
+                .lock()
+                .push(event.clone(), &mut notices.lost);
+            let mut notified = notices.mailboxes.iter();
+            if !notified.any(|other| Arc::ptr_eq(other, &mailbox)) {
+                notices.mailboxes.push(mailbox);
             }
         }
     }
@@ -146,7 +150,7 @@ impl Listeners {
         mut callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
         let reports = Weak::clone(&host);
-        let events = Arc::new_cyclic(|events: &Weak<EventBox>| {
+        let events = Arc::new_cyclic(|events: &Weak<Mailbox>| {
             let events = Weak::clone(events);
             let job = move || {
                 // One at a time, so that a panic loses one event and no more.
@@ -161,8 +165,8 @@ impl Listeners {
                     events.subscriber.poke();
                 }
                 if let Some(event) = event {
-                    // What the callback itself causes is counted and not told: it would be told to
-                    // the callback, for ever.
+                    // What the callback itself causes is counted and not reported: it would be
+                    // reported to the callback, for ever.
                     let before = LISTENING.replace(true);
                     let outcome = panics::catch(|| callback(&event));
                     if let (Err(panic), Some(host)) = (outcome, reports.upgrade()) {
@@ -171,7 +175,7 @@ impl Listeners {
                     LISTENING.set(before);
                 }
             };
-            EventBox {
+            Mailbox {
                 waiting: Mutex::default(),
                 subscriber: Subscriber::new(host, Box::new(job)),
             }

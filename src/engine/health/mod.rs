@@ -1,5 +1,5 @@
-//! What the operators of a program want to know: which source is fresh, which is stale since when,
-//! what was refused and why.
+//! The health of the sources for operators: which source is fresh, which is stale since when, what was
+//! rejected and why.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,9 @@ use crate::value::origin::Origin;
 
 mod damper;
 mod events;
+mod hints;
+mod notes;
+mod record;
 pub(crate) mod registry;
 mod report;
 mod state;
@@ -21,9 +24,9 @@ mod state;
 pub enum Status {
     /// It has not answered yet.
     Starting,
-    /// Its last contact succeeded, and all that it said is in force.
+    /// Its last contact succeeded, and everything that it sent is in force.
     Up,
-    /// Its values are in force, and it has not answered, or was refused, since then.
+    /// Its values are in force, and it has not answered, or was rejected, since then.
     Stale {
         /// When the trouble began.
         since: SystemTime,
@@ -45,7 +48,7 @@ pub struct SourceHealth {
     pub source: SourceId,
     /// Its name, such as `file app.toml`.
     pub name: Arc<str>,
-    /// Where it reads from, if that is more than its name says: the server that answered last, and how
+    /// Where it reads from, if its name does not show that: the server that answered last, and how
     /// its address was found.
     pub location: Option<Arc<str>>,
     /// The layer it fills.
@@ -65,19 +68,19 @@ pub struct SourceHealth {
     /// The generation that holds its newest change; 0 before the first.
     pub generation: u64,
     /// How late its newest change may have been: the time since it was last known to be unchanged
-    /// if it is polled, and from its being told to its being visible if it is watched; `None` if it
-    /// pushes.
+    /// if it is polled, and the time from its arrival until it was visible if it is watched; `None` if
+    /// the source pushes.
     pub lag: Option<Duration>,
     /// When its values were last confirmed, if they are those that were kept on disk and it has not
     /// answered since.
     pub cached: Option<SystemTime>,
-    /// Keys that an update would have taken away and that stay until it is confirmed; see
+    /// An update that is withheld because it would remove most keys; they stay until it is confirmed. See
     /// [`Properties::confirm`](crate::Properties::confirm).
     pub held: Option<Held>,
     /// How many of its updates brought a change.
     pub commits: u64,
-    /// How many of its updates, or single keys, were refused; a document that cannot be parsed is one
-    /// of them. What is refused again and again for the same reason counts once.
+    /// How many of its updates, or single keys, were rejected; a document that cannot be parsed is one
+    /// of them. A rejection that repeats for the same reason counts once.
     pub refusals: u64,
     /// The parts of its last document that were rejected, with the reasons, and the items of lists that
     /// are ignored because their lists do not reach up to them. While there is one, the status is not
@@ -103,31 +106,31 @@ pub struct SourceHealth {
     pub guessed_secrets: Vec<Key>,
 }
 
-/// An update that is held because it would take away most of what its source said before.
+/// An update that is withheld because it would remove most keys of its source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Held {
-    /// How many keys it would take away, with those that went within 10 seconds before; see
+    /// How many keys it would remove, with those that were removed within 10 seconds before; see
     /// [`RemovalGuard`](crate::source::RemovalGuard).
     pub gone: usize,
-    /// How many keys there are, or were before the first of these went.
+    /// How many keys there are, or were before the first of these was removed.
     pub of: usize,
-    /// Since when it has been held.
+    /// Since when it has been withheld.
     pub since: SystemTime,
 }
 
-/// Something that was refused: an update, a document that cannot be parsed, a part of a document, a
+/// Something that was rejected: an update, a document that cannot be parsed, a part of a document, a
 /// key, or a clash of keys.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Refused {
-    /// Which source said it; `None` for what concerns several.
+    /// The source that sent it; `None` for what concerns several.
     pub source: Option<SourceId>,
     /// The reason, with the key and where it was written.
     pub error: Error,
-    /// When it was refused last.
+    /// When it was rejected last.
     pub time: SystemTime,
-    /// How many times it was refused for the same reason.
+    /// How many times it was rejected for the same reason.
     pub count: u64,
     /// The generation that stayed in force.
     pub generation: u64,
@@ -175,12 +178,12 @@ pub struct Health {
     /// Each source, the strongest first.
     pub sources: Vec<SourceHealth>,
     /// How the whole is doing: [`Status::Down`] if a required source has never given values,
-    /// [`Status::Stale`] if values are older than the policy of their source allows, something that a
-    /// source says is refused or held, an optional source is missing, a live handle keeps its last good
+    /// [`Status::Stale`] if values are older than the policy of their source allows, something of a
+    /// source is rejected or withheld, an optional source is missing, a live handle keeps its last good
     /// value because a reference is unresolved, or callbacks wait because no thread can be started for
     /// them, [`Status::Starting`] while a source has not answered yet.
     pub status: Status,
-    /// The newest refusals and clashes, the oldest first, at most 64.
+    /// The newest rejections and clashes, the oldest first, at most 64.
     ///
     /// A clash is a key that is a value in one layer and a table in another. It is listed although the
     /// value of the stronger layer is in force: the value of the weaker layer is not. It counts once for
@@ -200,7 +203,7 @@ pub struct Health {
 
 impl Health {
     /// Whether every source answered at its last contact, or not longer ago than its policy allows,
-    /// nothing of what it said last is refused or held, every live handle has the value of its keys,
+    /// nothing of its last update is rejected or withheld, every live handle has the value of its keys,
     /// and no callback waits because no thread can be started for it.
     pub fn is_up(&self) -> bool {
         matches!(self.status, Status::Up)
@@ -215,7 +218,7 @@ pub(crate) struct CallbackHealth {
     pub(crate) starved: Option<(SystemTime, Error)>,
 }
 
-/// Something in the life of a source.
+/// Something that happened to a source.
 ///
 /// Events are damped; [`health`](crate::Properties::health) and
 /// [`status`](crate::Properties::status) are exact at any time. An event is withheld and counted if two
@@ -255,7 +258,7 @@ pub enum SourceEventKind {
     Rejected(Error),
     /// All that it reports is in force again, after a rejection.
     Recovered,
-    /// It does not answer any more; its values stay. Told again when it fails for another reason,
+    /// It does not answer any more; its values stay. Reported again when it fails for another reason,
     /// not when only a number in the message differs.
     Suspended(Error),
     /// Its values are now older than its policy allows; they stay.
@@ -268,7 +271,7 @@ pub enum SourceEventKind {
     /// It was removed with its layer.
     Removed,
     /// The value of a key has changed that keeps the one it had at the start: only a restart brings
-    /// it. Told once for each new value.
+    /// it. Reported once for each new value.
     RestartRequired(PendingRestart),
     /// A callback panicked. Its message shows no secret of the generation in force. A secret that an
     /// update has replaced is not known any more.

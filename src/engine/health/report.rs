@@ -1,4 +1,4 @@
-//! What is read of the health registry.
+//! What callers read of the health registry.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -23,24 +23,24 @@ impl Inner {
             }
         }
         let mut starting = false;
-        for record in &self.sources {
-            let since_then = match &record.health.status {
+        for state in &self.sources {
+            let since_then = match &state.health.status {
                 Status::Starting => {
                     starting = true;
                     None
                 }
                 Status::Up => None,
-                Status::Down { reason } if record.health.required => {
+                Status::Down { reason } if state.health.required => {
                     down = Some(reason);
                     None
                 }
-                Status::Down { reason } => Some((record.opened, reason)),
-                Status::Stale { since, reason } => match record.refused() {
-                    Some(refused) => Some((*since, &refused.reason)),
-                    None => record.is_too_old(now).then_some((*since, reason)),
+                Status::Down { reason } => Some((state.registered_at, reason)),
+                Status::Stale { since, reason } => match state.not_in_force().next() {
+                    Some((_, reason)) => Some((*since, reason)),
+                    None => state.is_too_old(now).then_some((*since, reason)),
                 },
             };
-            // The oldest trouble is told of.
+            // The oldest trouble is reported.
             if let Some(found) = since_then {
                 if stale.is_none_or(|old| found.0 < old.0) {
                     stale = Some(found);
@@ -58,6 +58,22 @@ impl Inner {
             _ if starting => Status::Starting,
             _ => Status::Up,
         }
+    }
+}
+
+/// The health of a source as callers see it.
+fn shown(state: &SourceState, now: Instant) -> SourceHealth {
+    let health = &state.health;
+    let problems = health.problems.iter().chain(state.ignored_items.iter());
+    let degraded = health.degraded.as_ref().or(state.cache_failure.as_ref());
+    SourceHealth {
+        age: state
+            .answered_at
+            .map(|at| now.saturating_duration_since(at)),
+        held: state.withholding.held(),
+        degraded: degraded.cloned(),
+        problems: problems.cloned().collect(),
+        ..health.clone()
     }
 }
 
@@ -99,20 +115,21 @@ impl Health {
 }
 
 impl HealthRegistry {
-    /// Where the sources read from that have told.
+    /// Where the sources read from, as far as they have reported it.
     pub(crate) fn locations(&self) -> Vec<(SourceId, Arc<str>)> {
         let inner = self.inner.lock();
-        let told = inner.sources.iter().map(|record| &record.health);
-        told.filter_map(|health| Some((health.source, health.location.clone()?)))
+        let sources = inner.sources.iter().map(|state| &state.health);
+        sources
+            .filter_map(|health| Some((health.source, health.location.clone()?)))
             .collect()
     }
 
     /// Returns the rejected parts of a source's last document as an error, if there are any.
-    pub(crate) fn is_whole(&self, source: SourceId) -> Result<(), Error> {
+    pub(crate) fn check_whole(&self, source: SourceId) -> Result<(), Error> {
         let inner = self.inner.lock();
         let mut sources = inner.sources.iter();
-        let record = sources.find(|record| record.health.source == source);
-        match record.map(|record| &record.health.problems) {
+        let state = sources.find(|state| state.health.source == source);
+        match state.map(|state| &state.health.problems) {
             Some(problems) if !problems.is_empty() => Err(Error::all(problems.clone())),
             _ => Ok(()),
         }
@@ -121,26 +138,12 @@ impl HealthRegistry {
     pub(crate) fn health(&self, in_force: &Generation, callbacks: CallbackHealth) -> Health {
         let now = self.clock.now();
         let inner = self.inner.lock();
-        let of = |record: &SourceState| SourceHealth {
-            age: record
-                .answered
-                .map(|answered| now.saturating_duration_since(answered)),
-            degraded: record
-                .health
-                .degraded
-                .clone()
-                .or_else(|| record.unkept.clone()),
-            problems: record
-                .health
-                .problems
-                .iter()
-                .chain(&record.ignored_items)
-                .cloned()
-                .collect(),
-            ..record.health.clone()
-        };
-        let mut sources: Vec<_> = inner.sources.iter().map(of).collect();
-        sources.sort_by_key(|health| (health.layer.rank(), std::cmp::Reverse(health.source)));
+        let mut sources: Vec<_> = inner
+            .sources
+            .iter()
+            .map(|state| shown(state, now))
+            .collect();
+        sources.sort_by_key(|health| health.layer.order(health.source));
         let stale = inner.stale.values().filter(|(one, _)| one.is_alive());
         let stale = stale.map(|(one, since)| StaleProperty {
             key: one.key.clone(),
@@ -153,7 +156,7 @@ impl HealthRegistry {
             generation: in_force.number(),
             status: inner.status(now, callbacks.starved.as_ref()),
             sources,
-            refused: inner.refused.iter().cloned().collect(),
+            refused: inner.rejected.iter().cloned().collect(),
             pending_restart: inner.pending_restart.clone(),
             stale_properties: stale,
             broken_references: in_force.broken_references(),
@@ -167,7 +170,7 @@ impl HealthRegistry {
         self.inner.lock().status(now, starved.as_ref())
     }
 
-    /// The newest refusals of a key, its subtree or its parents.
+    /// The newest rejections of a key, its subtree or its parents.
     pub(crate) fn refused_of(&self, key: &str) -> Vec<Error> {
         let concerns = |error: &Error| {
             error
@@ -176,7 +179,7 @@ impl HealthRegistry {
         };
         self.inner
             .lock()
-            .refused
+            .rejected
             .iter()
             .map(|refused| &refused.error)
             .filter(|error| concerns(error))

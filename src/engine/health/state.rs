@@ -1,55 +1,91 @@
-//! The health of one source, and what it follows from.
+//! The state of one source, and the status that follows from it.
+//!
+//! Five parts change independently of each other: whether there are values ([`Phase`]), whether the
+//! source answers ([`Contact`]), when its values were last confirmed ([`Agreement`]), what is rejected
+//! ([`Problems`]), and what is withheld ([`Withholding`]).
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::health::damper::{Damper, State, cause};
-use crate::engine::health::events::News;
+use crate::engine::health::events::Notices;
 use crate::engine::health::{Held, SourceEventKind, SourceHealth, Status};
 use crate::error::{Error, ErrorKind};
 
-/// The health of one source, and what it follows from.
 pub(super) struct SourceState {
+    /// What is shown. The status follows from the other fields; see [`restate`](Self::restate).
     pub(super) health: SourceHealth,
-    /// Whether its changes are noticed by looking.
-    pub(super) polled: bool,
-    /// When it last answered; of values kept on disk, when they were confirmed, as far as the wall
-    /// clock tells.
-    pub(super) answered: Option<Instant>,
-    /// When it last said what is in force as a whole.
-    pub(super) agreed: Option<Instant>,
-    /// Since when it has been without an answer.
-    pub(super) opened: SystemTime,
-    /// Whether values of it are in force.
-    pub(super) has_values: bool,
-    /// Whether its first values were told of.
-    pub(super) told_first: bool,
-    /// Its last contact failed.
-    pub(super) failing: Option<Trouble>,
-    /// Whether a contact has failed since all was well.
-    pub(super) lost_contact: bool,
-    /// What it said last, or a part of that, is not in force.
-    pub(super) refusing: Option<Trouble>,
-    /// Items of lists in it that are not in force, since the lists do not reach up to them.
-    pub(super) ignored_items: Vec<Error>,
-    /// Since when there have been such items, and the first of them.
-    pub(super) ignoring: Option<Trouble>,
-    /// All that is rejected of it, each with its text.
-    pub(super) rejected: Vec<(String, Error)>,
+    /// Whether its changes are noticed by polling.
+    pub(super) is_polled: bool,
+    pub(super) registered_at: SystemTime,
+    pub(super) phase: Phase,
+    pub(super) contact: Contact,
+    /// When it last answered; of restored values, when they were confirmed by the wall clock.
+    pub(super) answered_at: Option<Instant>,
+    pub(super) agreement: Agreement,
+    /// What is rejected of its last update.
+    pub(super) rejected: Problems,
+    /// Items of lists that are not in force, since the lists do not reach up to them.
+    pub(super) ignored_items: Problems,
+    pub(super) withholding: Withholding,
     pub(super) damper: Damper,
-    /// Whether it was told that its values grew too old.
-    pub(super) told_old: bool,
-    /// When what is held of it is believed.
-    pub(super) believed: Option<Instant>,
-    /// Whether it has failed since it said what is held.
-    pub(super) interrupted: bool,
-    /// Why its values cannot be kept on disk.
-    pub(super) unkept: Option<Error>,
+    /// Why its values cannot be written to the cache.
+    pub(super) cache_failure: Option<Error>,
+}
+
+/// Whether values of a source are in force.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    Starting,
+    /// Its first values are in force, and have not been reported.
+    Arrived,
+    Initialized,
+}
+
+/// How the last contacts went.
+pub(super) enum Contact {
+    Good,
+    /// The last contact failed.
+    Failed(Trouble),
+    /// It answers again after a failure, and not everything is in force yet.
+    Returned,
+    /// Restored values are in force, since the first update is withheld.
+    FirstWithheld(Trouble),
+}
+
+/// When everything that a source sends was last in force.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Agreement {
+    /// Never, or before the clock began.
+    Unknown,
+    At(Instant),
+    /// As [`At`](Self::At); that this is too long ago has been reported.
+    ReportedStale(Instant),
+}
+
+/// What is withheld of a source.
+pub(super) enum Withholding {
+    Nothing,
+    Withheld {
+        held: Held,
+        /// When it is accepted without another update.
+        accept_at: Option<Instant>,
+    },
+    /// The source has failed since: nobody knows whether it would still send what is withheld.
+    Interrupted(Held),
 }
 
 pub(super) struct Trouble {
     pub(super) since: SystemTime,
     pub(super) reason: Error,
+}
+
+/// Errors that exist now, each with its text.
+#[derive(Debug)]
+pub(super) struct Problems {
+    /// When the first of them began; meaningless without errors.
+    since: SystemTime,
+    errors: Vec<(String, Error)>,
 }
 
 /// Whether a source answered, and its answer is rejected because of its content.
@@ -58,27 +94,213 @@ pub(super) fn is_rejection(error: &Error) -> bool {
     matches!(error.kind(), Malformed | InvalidKey | Mismatch | TooLarge)
 }
 
+impl Contact {
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        match self {
+            Contact::Failed(trouble) | Contact::FirstWithheld(trouble) => Some(trouble),
+            Contact::Good | Contact::Returned => None,
+        }
+    }
+
+    fn trouble_mut(&mut self) -> Option<&mut Trouble> {
+        match self {
+            Contact::Failed(trouble) | Contact::FirstWithheld(trouble) => Some(trouble),
+            Contact::Good | Contact::Returned => None,
+        }
+    }
+
+    /// Notes that the source answers. Returns what was wrong.
+    pub(super) fn answer(&mut self) -> Option<Error> {
+        let next = match self {
+            Contact::Good | Contact::FirstWithheld(_) => Contact::Good,
+            Contact::Failed(_) | Contact::Returned => Contact::Returned,
+        };
+        match std::mem::replace(self, next) {
+            Contact::Failed(trouble) | Contact::FirstWithheld(trouble) => Some(trouble.reason),
+            Contact::Good | Contact::Returned => None,
+        }
+    }
+
+    /// Notes that everything is in force. Returns whether a failure ends with that.
+    pub(super) fn recover(&mut self) -> bool {
+        let has_returned = matches!(self, Contact::Returned);
+        if has_returned {
+            *self = Contact::Good;
+        }
+        has_returned
+    }
+}
+
+impl Agreement {
+    fn at(self) -> Option<Instant> {
+        match self {
+            Agreement::Unknown => None,
+            Agreement::At(at) | Agreement::ReportedStale(at) => Some(at),
+        }
+    }
+}
+
+impl Withholding {
+    pub(super) fn new(held: Option<(Held, Option<Instant>)>) -> Self {
+        match held {
+            Some((held, accept_at)) => Withholding::Withheld { held, accept_at },
+            None => Withholding::Nothing,
+        }
+    }
+
+    pub(super) fn held(&self) -> Option<Held> {
+        match self {
+            Withholding::Nothing => None,
+            Withholding::Withheld { held, .. } | Withholding::Interrupted(held) => Some(*held),
+        }
+    }
+
+    /// Notes that the source has failed.
+    fn interrupt(&mut self) {
+        if let Some(held) = self.held() {
+            *self = Withholding::Interrupted(held);
+        }
+    }
+
+    /// Whether the source has failed since the update was withheld; returned once for each failure.
+    pub(super) fn take_interruption(&mut self) -> bool {
+        if let Withholding::Interrupted(held) = *self {
+            let accept_at = None;
+            *self = Withholding::Withheld { held, accept_at };
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn accept_at(&self) -> Option<Instant> {
+        match self {
+            Withholding::Withheld { accept_at, .. } => *accept_at,
+            Withholding::Nothing | Withholding::Interrupted(_) => None,
+        }
+    }
+
+    /// Schedules when the withheld update is accepted.
+    pub(super) fn set_accept_at(&mut self, at: Option<Instant>) {
+        if let Withholding::Withheld { accept_at, .. } = self {
+            *accept_at = at;
+        }
+    }
+}
+
+impl Problems {
+    pub(super) fn none() -> Self {
+        Self {
+            since: SystemTime::UNIX_EPOCH,
+            errors: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Error> {
+        self.errors.iter().map(|(_, error)| error)
+    }
+
+    pub(super) fn first(&self) -> Option<&Error> {
+        self.iter().next()
+    }
+
+    /// Those of some errors that are not among these.
+    pub(super) fn new_among(&self, errors: &[Error]) -> Vec<Error> {
+        if errors.is_empty() {
+            return Vec::new();
+        }
+        let known: HashSet<&str> = self.errors.iter().map(|(text, _)| &**text).collect();
+        let new = errors.iter();
+        new.filter(|error| !known.contains(&*error.to_string()))
+            .cloned()
+            .collect()
+    }
+
+    /// Replaces the errors, which exist since `since` if there were none before.
+    pub(super) fn replace(&mut self, notices: &mut Notices, errors: Vec<Error>, since: SystemTime) {
+        if self.errors.is_empty() {
+            self.since = since;
+        }
+        let errors = errors.into_iter().map(|error| (error.to_string(), error));
+        let before = std::mem::replace(&mut self.errors, errors.collect());
+        let before = before.into_iter().map(|(_, error)| error);
+        notices.errors.extend(before);
+    }
+
+    /// Changes each error with `scrub`, which returns whether it changed one.
+    fn scrub(&mut self, scrub: impl Fn(&mut Error) -> bool) -> bool {
+        let mut changes = false;
+        for (text, error) in &mut self.errors {
+            if scrub(error) {
+                *text = error.to_string();
+                changes = true;
+            }
+        }
+        changes
+    }
+}
+
 impl SourceState {
+    pub(super) fn new(health: SourceHealth, is_polled: bool) -> Self {
+        Self {
+            health,
+            is_polled,
+            registered_at: SystemTime::now(),
+            phase: Phase::Starting,
+            contact: Contact::Good,
+            answered_at: None,
+            agreement: Agreement::Unknown,
+            rejected: Problems::none(),
+            ignored_items: Problems::none(),
+            withholding: Withholding::Nothing,
+            damper: Damper::default(),
+            cache_failure: None,
+        }
+    }
+
+    pub(super) fn has_values(&self) -> bool {
+        self.phase != Phase::Starting
+    }
+
+    /// Notes that the first values are reported. Returns whether they were reported before.
+    pub(super) fn initialize(&mut self) -> bool {
+        std::mem::replace(&mut self.phase, Phase::Initialized) == Phase::Initialized
+    }
+
+    /// All that is wrong: since when, and why. The contact comes first, then the content.
+    fn troubles(&self) -> impl Iterator<Item = (SystemTime, &Error)> {
+        let contact = self.contact.trouble();
+        let contact = contact.map(|trouble| (trouble.since, &trouble.reason));
+        contact.into_iter().chain(self.not_in_force())
+    }
+
+    /// What was received and is not in force: since when, and why.
+    pub(super) fn not_in_force(&self) -> impl Iterator<Item = (SystemTime, &Error)> {
+        [&self.rejected, &self.ignored_items]
+            .into_iter()
+            .filter_map(|problems| Some((problems.since, problems.first()?)))
+    }
+
     /// Brings the status up to date with what it follows from.
     pub(super) fn restate(&mut self) {
-        let troubles = [&self.failing, &self.refusing, &self.ignoring];
-        let since = troubles.into_iter().flatten().map(|it| it.since).min();
-        let reason = troubles.into_iter().flatten().next();
-        let reason = reason.map(|trouble| trouble.reason.clone());
+        let since = self.troubles().map(|(since, _)| since).min();
+        let reason = self.troubles().next().map(|(_, reason)| reason.clone());
         self.health.status = match (since, reason) {
-            (Some(since), Some(reason)) if self.has_values => Status::Stale { since, reason },
+            (Some(since), Some(reason)) if self.has_values() => Status::Stale { since, reason },
             (_, Some(reason)) => Status::Down { reason },
-            _ if self.has_values => Status::Up,
+            _ if self.has_values() => Status::Up,
             _ => Status::Starting,
         };
     }
 
-    /// What of it is not in force although it was received.
-    pub(super) fn refused(&self) -> Option<&Trouble> {
-        self.refusing.as_ref().or(self.ignoring.as_ref())
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.health.status, Status::Up)
     }
 
-    /// Since when it has been in trouble: since now, if it was not.
+    /// Since when something has been wrong: since now, if nothing was.
     pub(super) fn since(&self) -> SystemTime {
         match &self.health.status {
             Status::Stale { since, .. } => *since,
@@ -90,13 +312,13 @@ impl SourceState {
     /// reach that far.
     pub(super) fn too_old_at(&self) -> Option<Instant> {
         match self.health.status {
-            Status::Stale { .. } => self.agreed?.checked_add(self.health.max_stale),
+            Status::Stale { .. } => self.agreement.at()?.checked_add(self.health.max_stale),
             _ => None,
         }
     }
 
     pub(super) fn is_too_old(&self, now: Instant) -> bool {
-        match (&self.health.status, self.agreed) {
+        match (&self.health.status, self.agreement.at()) {
             (Status::Stale { .. }, Some(_)) => self.too_old_at().is_some_and(|at| at <= now),
             // From before the clock began.
             (Status::Stale { .. }, None) => self.health.max_stale != Duration::MAX,
@@ -104,95 +326,55 @@ impl SourceState {
         }
     }
 
-    /// Keeps what is about to be replaced until no lock is held.
-    pub(super) fn spare(&self, news: &mut News) {
-        let troubles = [&self.failing, &self.refusing, &self.ignoring];
-        let troubles = troubles.into_iter().flatten();
-        news.errors
-            .extend(troubles.map(|trouble| trouble.reason.clone()));
+    /// Notes that the source answers; what was wrong is dropped without a lock.
+    pub(super) fn answer(&mut self, notices: &mut Notices) {
+        notices.errors.extend(self.contact.answer());
     }
 
-    /// Notes that the source failed; returns whether that has not been reported yet.
+    /// Notes that the source failed. Returns whether that has not been reported yet.
     pub(super) fn fail(&mut self, reason: Error) -> bool {
-        let is_new = match (&self.failing, &self.refusing) {
+        let old = self.contact.trouble();
+        let is_new = match (old, self.rejected.first()) {
             (Some(old), _) => {
                 old.reason.kind() != reason.kind() || cause(&old.reason) != cause(&reason)
             }
-            (None, Some(old)) => old.reason.to_string() != reason.to_string(),
+            (None, Some(old)) => old.to_string() != reason.to_string(),
             (None, None) => true,
         };
-        let last = self.failing.as_ref().map(|old| old.reason.to_string());
+        let last = old.map(|old| old.reason.to_string());
         if is_rejection(&reason) && last.as_ref() != Some(&reason.to_string()) {
             self.health.refusals += 1;
         }
-        let since = self.since();
-        self.lost_contact = true;
-        self.failing = Some(Trouble {
-            since: self.failing.as_ref().map_or(since, |old| old.since),
-            reason,
-        });
-        // Nobody knows whether the source would still give what is withheld.
-        (self.interrupted, self.believed) = (self.health.held.is_some(), None);
+        let since = old.map_or_else(|| self.since(), |old| old.since);
+        self.contact = Contact::Failed(Trouble { since, reason });
+        self.withholding.interrupt();
         self.restate();
         is_new
     }
 
-    /// Those of some errors that are not rejected already.
-    pub(super) fn unknown(&self, errors: &[Error]) -> Vec<Error> {
-        if errors.is_empty() {
-            return Vec::new();
-        }
-        let known: HashSet<&str> = self.rejected.iter().map(|(text, _)| &**text).collect();
-        let new = errors.iter();
-        new.filter(|error| !known.contains(&*error.to_string()))
-            .cloned()
-            .collect()
-    }
-
-    /// Notes all that is rejected of it now; returns what was not rejected the last time. After a
+    /// Notes all that is rejected of it now. Returns what was not rejected the last time. After a
     /// failure all of it is new, since the failure was reported last.
-    pub(super) fn reject(&mut self, news: &mut News, rejected: Vec<Error>) -> Vec<Error> {
-        if rejected.is_empty() && self.rejected.is_empty() {
-            self.refusing = None;
-            return rejected;
-        }
-        let rejected: Vec<(String, Error)> = rejected
-            .into_iter()
-            .map(|error| (error.to_string(), error))
-            .collect();
-        let known = self.rejected.iter().filter(|_| self.failing.is_none());
-        let known: HashSet<&str> = known.map(|(text, _)| &**text).collect();
-        let new = rejected.iter().filter(|(text, _)| !known.contains(&**text));
-        let new: Vec<Error> = new.map(|(_, error)| error.clone()).collect();
+    pub(super) fn reject(&mut self, notices: &mut Notices, rejected: Vec<Error>) -> Vec<Error> {
+        let new = if self.contact.trouble().is_some() {
+            rejected.clone()
+        } else {
+            self.rejected.new_among(&rejected)
+        };
         self.health.refusals += new.len() as u64;
         let since = self.since();
-        self.refusing = rejected.first().map(|(_, reason)| Trouble {
-            since: self.refusing.as_ref().map_or(since, |old| old.since),
-            reason: reason.clone(),
-        });
-        let before = std::mem::replace(&mut self.rejected, rejected);
-        news.errors
-            .extend(before.into_iter().map(|(_, error)| error));
+        self.rejected.replace(notices, rejected, since);
         new
     }
 
     /// Changes each error with `scrub`, which returns whether it changed one.
     pub(super) fn scrub(&mut self, scrub: impl Fn(&mut Error) -> bool) {
         let before = self.events();
-        let mut changes = false;
-        for (text, error) in &mut self.rejected {
-            if scrub(error) {
-                *text = error.to_string();
-                changes = true;
-            }
-        }
-        let troubles = [&mut self.failing, &mut self.refusing];
-        let reasons = troubles
-            .into_iter()
-            .flatten()
-            .map(|trouble| &mut trouble.reason);
-        let degraded = self.health.degraded.iter_mut().chain(&mut self.unkept);
-        for error in reasons.chain(degraded).chain(&mut self.health.problems) {
+        let mut changes = self.rejected.scrub(&scrub);
+        let reason = self.contact.trouble_mut();
+        let reason = reason.into_iter().map(|trouble| &mut trouble.reason);
+        let degraded = self.health.degraded.iter_mut();
+        let degraded = degraded.chain(&mut self.cache_failure);
+        for error in reason.chain(degraded).chain(&mut self.health.problems) {
             changes |= scrub(error);
         }
         if !changes {
@@ -209,34 +391,25 @@ impl SourceState {
 
     /// The events of all states that the source is in.
     pub(super) fn events(&self) -> Vec<SourceEventKind> {
-        let failing = self.failing.iter().map(|trouble| &trouble.reason);
-        let degraded = self.health.degraded.iter().chain(&self.unkept);
-        failing
-            .map(|reason| SourceEventKind::Suspended(reason.clone()))
-            .chain(
-                self.rejected
-                    .iter()
-                    .map(|(_, error)| SourceEventKind::Rejected(error.clone())),
-            )
-            .chain(
-                self.ignored_items
-                    .iter()
-                    .map(|error| SourceEventKind::Rejected(error.clone())),
-            )
-            .chain(degraded.map(|reason| SourceEventKind::Degraded(reason.clone())))
-            .chain(match &self.health.status {
-                Status::Up => vec![SourceEventKind::Reconnected, SourceEventKind::Recovered],
-                Status::Stale { reason, .. } if self.told_old => {
-                    vec![SourceEventKind::Stale(reason.clone())]
-                }
-                _ => Vec::new(),
-            })
+        let failed = self.contact.trouble().into_iter();
+        let failed = failed.map(|trouble| SourceEventKind::Suspended(trouble.reason.clone()));
+        let rejected = self.rejected.iter().chain(self.ignored_items.iter());
+        let rejected = rejected.map(|error| SourceEventKind::Rejected(error.clone()));
+        let degraded = self.health.degraded.iter().chain(&self.cache_failure);
+        let degraded = degraded.map(|reason| SourceEventKind::Degraded(reason.clone()));
+        let overall = match &self.health.status {
+            Status::Up => vec![SourceEventKind::Reconnected, SourceEventKind::Recovered],
+            Status::Stale { reason, .. }
+                if matches!(self.agreement, Agreement::ReportedStale(_)) =>
+            {
+                vec![SourceEventKind::Stale(reason.clone())]
+            }
+            _ => Vec::new(),
+        };
+        failed
+            .chain(rejected)
+            .chain(degraded)
+            .chain(overall)
             .collect()
-    }
-
-    pub(super) fn hold(&mut self, held: Option<(Held, Option<Instant>)>) {
-        self.health.held = held.map(|(held, _)| held);
-        self.believed = held.and_then(|(_, believed)| believed);
-        self.interrupted = false;
     }
 }

@@ -1,24 +1,25 @@
-//! A thread's turn at a source: the first load, then rounds of loading or watching, with a pause
+//! One thread's attempt at a source: the first load, then rounds of loading or watching, with a pause
 //! after a failure.
 
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::supervisor::runner::{SourceRunner, State, guarded};
+use crate::engine::supervisor::runner::{SourceRunner, guarded};
+use crate::engine::supervisor::state::{Admission, State, Thread};
 use crate::engine::supervisor::worker::Worker;
 use crate::engine::supervisor::{backoff, watchdog};
 use crate::error::{Error, ErrorKind};
 use crate::source::{CommitOutcome, SourceContext, Update, Watching};
 use crate::sync::lock::MutexGuard;
-use crate::value::document::Document;
 
 /// The shortest pause between two loads.
 const MIN_POLL: Duration = Duration::from_millis(1);
 
-/// A watch that breaks after less than this was not healthy, whatever it said.
+/// A watch that breaks after less than this was not healthy, whatever it has sent.
 const HEALTHY: Duration = Duration::from_secs(1);
 
-/// A thread's turn at a source.
+/// One thread's attempt at a source.
 pub(super) struct Attempt {
     runner: Arc<SourceRunner>,
     worker: Arc<Worker>,
@@ -28,29 +29,26 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         let runner = &self.runner;
         let mut state = runner.state.lock();
-        if state.ended {
+        if state.has_ended() {
             return;
         }
+        let soon = |failures| runner.clock.now() + backoff::after_failures(failures);
         if self.worker.has_ended() {
-            state.left = state.left.saturating_sub(1);
-            // It has got somewhere, so the next attempt may.
-            let soon = runner.clock.now() + backoff::after_failures(state.failures);
-            state.revive = state.revive.map(|at| at.min(soon));
-        } else if !state.resting {
-            // It ended without being told to, which is our fault and not the source's.
-            state.worker = None;
+            state.hung = state.hung.saturating_sub(1);
+            if let Thread::Restarting(Some(at)) = state.thread {
+                // The thread hangs no longer, so the next attempt may succeed.
+                let restart_at = soon(state.failures).min(at);
+                state.set_thread(Thread::Restarting(Some(restart_at)));
+            }
+        } else if self.is_running(&state) {
+            // The thread ended by itself, which is our fault and not the source's.
             state.count_failure();
-            state.revive = Some(runner.clock.now() + backoff::after_failures(state.failures));
+            let restart_at = soon(state.failures);
+            state.set_thread(Thread::Restarting(Some(restart_at)));
         }
         drop(state);
         runner.ring();
     }
-}
-
-/// Whether a thread goes on.
-enum Then {
-    GoOn,
-    End,
 }
 
 impl Attempt {
@@ -61,251 +59,257 @@ impl Attempt {
     pub(super) fn run(&self) {
         watchdog::runs(&self.runner);
         let updates = self.runner.updates(&self.worker);
-        let admitted = self.runner.state.lock().admitted.is_some();
-        if !admitted && matches!(self.first(&updates), Then::End) {
-            return;
+        // A break ends the thread.
+        let _ = self.run_rounds(&updates);
+    }
+
+    fn run_rounds(&self, updates: &SourceContext) -> ControlFlow<()> {
+        let is_awaited = self.runner.state.lock().admission.is_awaited();
+        if is_awaited {
+            self.load_first(updates)?;
         }
         loop {
-            let then = match self.runner.terms.watching {
-                Watching::Never => self.load_once(&updates),
-                Watching::Poll(every) => self.poll(&updates, every.max(MIN_POLL)),
-                Watching::Stream => self.stream(&updates),
-                Watching::Push => self.attach(&updates),
-            };
-            if matches!(then, Then::End) {
-                return;
+            match self.runner.terms.watching {
+                Watching::Never => self.load_once(updates)?,
+                Watching::Poll(every) => self.poll(updates, every.max(MIN_POLL))?,
+                Watching::Stream => self.stream(updates)?,
+                Watching::Push => self.attach(updates)?,
             }
         }
     }
 
-    /// Runs code of the source that has to answer in time; `None` if it did not.
+    /// Runs code of the source that has to answer in time. Breaks if it did not.
     fn bounded<R>(
         &self,
         deadline: Duration,
         run: impl FnOnce() -> Result<R, Error>,
-    ) -> Option<Result<R, Error>> {
-        self.worker.begin(deadline);
+    ) -> ControlFlow<(), Result<R, Error>> {
+        self.worker.begin_call(deadline);
         self.runner.ring();
         let outcome = guarded(run);
-        self.worker.answered().then_some(outcome)
+        if self.worker.end_call() {
+            Continue(outcome)
+        } else {
+            Break(())
+        }
     }
 
-    /// Waits until a moment, or for ever, or until somebody wants a round; says whether to go on.
-    fn wait(&self, until: Option<Instant>) -> Then {
+    /// Whether this thread runs the source.
+    fn is_running(&self, state: &State) -> bool {
+        matches!(&state.thread, Thread::Running(worker) if Arc::ptr_eq(worker, &self.worker))
+    }
+
+    fn check_end(&self, state: &State) -> ControlFlow<()> {
+        if state.has_ended() || self.worker.has_ended() {
+            Break(())
+        } else {
+            Continue(())
+        }
+    }
+
+    /// Waits until a moment, or for ever, or until a round is requested.
+    fn wait(&self, until: Option<Instant>) -> ControlFlow<()> {
         let runner = &self.runner;
         let mut state = runner.state.lock();
         loop {
-            if state.ended || self.worker.has_ended() {
-                return Then::End;
+            self.check_end(&state)?;
+            let is_over = until.is_some_and(|until| runner.clock.now() >= until);
+            if is_over || state.rounds.is_requested() {
+                return Continue(());
             }
-            if state.is_wanted() || until.is_some_and(|until| runner.clock.now() >= until) {
-                return Then::GoOn;
-            }
-            runner.clock.wait(&runner.bell, &mut state, until);
+            runner.clock.wait(&runner.changed, &mut state, until);
         }
     }
 
     fn begin_round(&self) {
-        self.runner.state.lock().begun += 1;
+        self.runner.state.lock().rounds.begin();
     }
 
-    /// Commits what the source answered, which ends the round.
+    /// Commits an answer of the source, which ends the round.
     fn commit(&self, updates: &SourceContext, update: Update) {
-        let outcome = updates.send(update).and_then(|applied| whole(&applied));
-        self.runner.answered(&self.worker, outcome);
+        let outcome = updates
+            .send(update)
+            .and_then(|outcome| check_whole(&outcome));
+        self.runner.record_answer(&self.worker, outcome);
     }
 
-    /// Ends a round in which the source failed, and says how long to wait before the next.
-    fn report_error(&self, error: Error) -> Duration {
+    /// Ends a round in which the source failed. Returns how long to wait before the next.
+    fn end_failed_round(&self, error: Error) -> Duration {
         let mut state = self.runner.state.lock();
         let pause = self.runner.count_failure(&mut state, &error);
-        state.round_over(Err(error));
-        self.runner.bell.notify_all();
+        state.rounds.end(Err(error));
+        self.runner.changed.notify_all();
         pause
     }
 
-    fn pause(&self, pause: Duration) -> Then {
+    /// Reports a failure, and waits.
+    fn fail(&self, updates: &SourceContext, error: Error) -> ControlFlow<()> {
+        updates.report_error(error.clone());
+        let pause = self.end_failed_round(error);
+        self.pause(pause)
+    }
+
+    fn pause(&self, pause: Duration) -> ControlFlow<()> {
         self.wait(self.runner.clock.now().checked_add(pause))
     }
 
-    /// Loads until the builder has taken its values, or goes on without.
-    fn first(&self, updates: &SourceContext) -> Then {
+    /// Loads until the builder has taken the values, or goes on without.
+    fn load_first(&self, updates: &SourceContext) -> ControlFlow<()> {
         let runner = &self.runner;
         loop {
             self.begin_round();
-            let Some(outcome) = self.bounded(runner.terms.first, || runner.source.load()) else {
-                return Then::End;
-            };
-            let mut state = runner.state.lock();
-            let mut again = None;
+            let outcome = self.bounded(runner.terms.first, || runner.source.load())?;
+            let mut retry_at = None;
             if let Err(error) = &outcome {
-                let pause = runner.count_failure(&mut state, error);
-                again = runner.clock.now().checked_add(pause);
-                drop(state);
+                let pause = runner.count_failure(&mut runner.state.lock(), error);
+                retry_at = runner.clock.now().checked_add(pause);
                 if runner.is_patient() {
                     updates.report_error(error.clone());
                 }
-                state = runner.state.lock();
             } else {
-                state.failures = 0;
+                runner.state.lock().failures = 0;
             }
-            // Else the builder has one attempt, and what comes of it decides.
-            let until = again.filter(|_| runner.is_patient());
-            state.first = Some(outcome);
-            runner.bell.notify_all();
+            let mut state = runner.state.lock();
+            state.admission.put_first(outcome);
+            runner.changed.notify_all();
+            // A builder that is not patient allows one attempt.
+            let until = retry_at.filter(|_| runner.is_patient());
             loop {
-                if state.ended || self.worker.has_ended() {
-                    return Then::End;
-                }
-                if let Some(loaded) = state.admitted {
-                    let first = state.first.take();
-                    return self.after_admission(state, loaded, first, again, updates);
+                self.check_end(&state)?;
+                if !state.admission.is_awaited() {
+                    return self.continue_admitted(state, retry_at, updates);
                 }
                 if until.is_some_and(|until| runner.clock.now() >= until) {
                     break;
                 }
-                runner.clock.wait(&runner.bell, &mut state, until);
+                runner.clock.wait(&runner.changed, &mut state, until);
             }
         }
     }
 
-    /// The layer is in the tree. What came after the builder went on is committed now.
-    fn after_admission(
+    /// The layer is in the tree. A result that came after the builder went on is committed now.
+    fn continue_admitted(
         &self,
         mut state: MutexGuard<'_, State>,
-        loaded: bool,
-        first: Option<Result<Document, Error>>,
-        again: Option<Instant>,
+        retry_at: Option<Instant>,
         updates: &SourceContext,
-    ) -> Then {
-        if loaded {
-            state.round_over(Ok(()));
-            self.runner.bell.notify_all();
-            return Then::GoOn;
-        }
+    ) -> ControlFlow<()> {
+        let first = match &mut state.admission {
+            Admission::WithoutValues(first) => first.take(),
+            Admission::Awaited(_) | Admission::Loaded => {
+                state.rounds.end(Ok(()));
+                self.runner.changed.notify_all();
+                return Continue(());
+            }
+        };
         drop(state);
         match first {
             Some(Ok(document)) => {
                 self.commit(updates, Update::full(document));
-                Then::GoOn
+                Continue(())
             }
-            // The builder has seen the failure, and told of it.
+            // The builder has reported the failure.
             _ => {
                 let soon = || self.runner.clock.now() + backoff::after_failures(1);
-                self.wait(Some(again.unwrap_or_else(soon)))
+                self.wait(Some(retry_at.unwrap_or_else(soon)))
             }
         }
     }
 
-    /// A source that is loaded once, and again when somebody wants it.
-    fn load_once(&self, updates: &SourceContext) -> Then {
+    /// A source that is loaded once, and again when a round is requested.
+    fn load_once(&self, updates: &SourceContext) -> ControlFlow<()> {
         {
             let mut state = self.runner.state.lock();
-            if state.loaded && !state.is_wanted() {
-                state.resting = true;
-                state.worker = None;
-                return Then::End;
+            if state.admission.is_loaded() && !state.rounds.is_requested() {
+                state.set_thread(Thread::Idle);
+                return Break(());
             }
         }
-        self.round(updates)
+        self.load(updates)
     }
 
-    fn poll(&self, updates: &SourceContext, every: Duration) -> Then {
+    fn poll(&self, updates: &SourceContext, every: Duration) -> ControlFlow<()> {
         let runner = &self.runner;
         let manual = runner.terms.policy.manual;
-        let (due, next) = {
+        let (is_due, next) = {
             let state = runner.state.lock();
-            // After a failure its pause was waited for already.
-            let due = !state.loaded || (state.failures > 0 && !manual);
-            (
-                due,
-                backoff::next_poll(runner.clock.now(), every, state.slot),
-            )
+            // After a failure its pause is over already.
+            let is_due = !state.admission.is_loaded() || (state.failures > 0 && !manual);
+            let now = runner.clock.now();
+            (is_due, backoff::next_poll(now, every, state.last_poll_due))
         };
-        if !due {
+        if !is_due {
             let next = next.filter(|_| !manual);
-            if matches!(self.wait(next), Then::End) {
-                return Then::End;
-            }
+            self.wait(next)?;
             if next.is_some_and(|next| runner.clock.now() >= next) {
-                runner.state.lock().slot = next;
+                runner.state.lock().last_poll_due = next;
             }
         }
-        self.round(updates)
+        self.load(updates)
     }
 
-    /// Asks the source once and commits what it says; waits after a failure.
-    fn round(&self, updates: &SourceContext) -> Then {
+    /// Polls the source once and commits its answer; waits after a failure.
+    fn load(&self, updates: &SourceContext) -> ControlFlow<()> {
         let runner = &self.runner;
         let engine = runner.engine.upgrade();
         let committed = engine.and_then(|engine| engine.health_registry.revision(runner.id));
         self.begin_round();
         let deadline = runner.terms.timing.load_deadline();
-        match self.bounded(deadline, || runner.source.poll(committed.as_deref())) {
-            None => Then::End,
-            Some(Ok(update)) => {
+        match self.bounded(deadline, || runner.source.poll(committed.as_deref()))? {
+            Ok(update) => {
                 self.commit(updates, update);
-                Then::GoOn
+                Continue(())
             }
-            Some(Err(error)) => {
-                updates.report_error(error.clone());
-                let pause = self.report_error(error);
-                self.pause(pause)
-            }
+            Err(error) => self.fail(updates, error),
         }
     }
 
     /// Has a source that could not begin to push begin again, until it can.
-    fn attach(&self, updates: &SourceContext) -> Then {
+    fn attach(&self, updates: &SourceContext) -> ControlFlow<()> {
         let runner = &self.runner;
         let deadline = runner.terms.timing.load_deadline();
-        match self.bounded(deadline, || runner.source.watch(updates)) {
-            None => Then::End,
-            Some(Ok(())) => {
-                // It pushes from threads of its own from now on.
+        match self.bounded(deadline, || runner.source.watch(updates))? {
+            Ok(()) => {
                 let mut state = runner.state.lock();
-                (state.failures, state.loaded) = (0, true);
-                state.resting = true;
-                Then::End
+                state.count_success();
+                state.set_thread(Thread::Pushing(Arc::clone(&self.worker)));
+                Break(())
             }
-            Some(Err(error)) => {
-                updates.report_error(error.clone());
-                let pause = self.report_error(error);
-                self.pause(pause)
-            }
+            Err(error) => self.fail(updates, error),
         }
     }
 
-    fn stream(&self, updates: &SourceContext) -> Then {
+    fn stream(&self, updates: &SourceContext) -> ControlFlow<()> {
         let runner = &self.runner;
         self.begin_round();
         let begun = runner.clock.now();
-        let before = runner.state.lock().failures;
-        self.worker.watch(runner.terms.timing.longest_silence());
-        self.runner.ring();
+        let failures_before = runner.state.lock().failures;
+        self.worker
+            .begin_watch(runner.terms.timing.longest_silence());
+        runner.ring();
         let outcome = guarded(|| runner.source.watch(updates));
-        let again = self.worker.watched();
+        let is_restarted = self.worker.end_watch();
         if self.worker.has_ended() {
-            return Then::End;
+            return Break(());
         }
         let error = match outcome {
             Err(error) => error,
-            Ok(()) if again => return Then::GoOn,
+            Ok(()) if is_restarted => return Continue(()),
             Ok(()) => Error::new(ErrorKind::Unavailable, "the watch ended by itself"),
         };
         updates.report_error(error.clone());
-        let lasted = runner.clock.now().saturating_duration_since(begun) >= HEALTHY;
-        let silent = {
+        let has_lasted = runner.clock.now().saturating_duration_since(begun) >= HEALTHY;
+        let was_silent = {
             let mut state = runner.state.lock();
-            if !lasted {
-                // What breaks as soon as it begins would otherwise be begun without end.
-                state.failures = state.failures.max(before);
+            if !has_lasted {
+                // A watch that breaks as soon as it begins would otherwise be begun without end.
+                state.failures = state.failures.max(failures_before);
             }
-            lasted && state.failures > 0
+            has_lasted && state.failures > 0
         };
-        let asked = error.retry_after().is_some();
-        let pause = self.report_error(error);
-        self.pause(if silent && !asked {
+        let names_pause = error.retry_after().is_some();
+        let pause = self.end_failed_round(error);
+        self.pause(if was_silent && !names_pause {
             pause.min(backoff::after_silence())
         } else {
             pause
@@ -313,10 +317,11 @@ impl Attempt {
     }
 }
 
-/// Whether an update was taken as a whole.
-pub(super) fn whole(applied: &CommitOutcome) -> Result<(), Error> {
-    match applied.refused.is_empty() {
-        true => Ok(()),
-        false => Err(Error::all(applied.refused.clone())),
+/// Returns the rejections of an update that was committed in part as an error.
+pub(super) fn check_whole(outcome: &CommitOutcome) -> Result<(), Error> {
+    if outcome.refused.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::all(outcome.refused.clone()))
     }
 }

@@ -1,9 +1,9 @@
 //! How long to wait before the next attempt.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use crate::source::MAX_RETRY_AFTER;
+use crate::sync::random::part_of;
 
 /// The longest pause between two attempts.
 pub(super) const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -21,21 +21,22 @@ pub(super) fn after_failures(failures: u32) -> Duration {
     let bound = FIRST_PAUSE
         .saturating_mul(1 << failures.min(10).saturating_sub(1))
         .min(MAX_PAUSE);
-    let least = match bound < MAX_PAUSE {
-        true => Duration::from_millis(1),
-        false => FULL_PAUSE,
+    let least = if bound < MAX_PAUSE {
+        Duration::from_millis(1)
+    } else {
+        FULL_PAUSE
     };
     least + part_of(bound - least)
 }
 
-/// The pause after an attempt that has waited in vain for longer than a second: a store that is
-/// silent may speak at any time, and is asked no more often than once a second so.
+/// The pause after a watch that has been silent for longer than a second: a silent store may answer at
+/// any time, and is asked at most once a second this way.
 pub(super) fn after_silence() -> Duration {
     part_of(SHORT_PAUSE)
 }
 
 /// The pause after a failure whose error may ask for one. What is asked for is the least: of the
-/// source's own interval a random part comes on top, so that a fleet that was told the same comes
+/// source's own interval a random part comes on top, so that a fleet that was asked the same comes
 /// back spread as it was.
 pub(super) fn asked_for(failures: u32, asked: Option<Duration>, interval: Duration) -> Duration {
     let own = after_failures(failures);
@@ -48,34 +49,31 @@ pub(super) fn asked_for(failures: u32, asked: Option<Duration>, interval: Durati
     }
 }
 
-/// The pause while more threads of one source hang than are replaced soon, and the most it may be:
-/// twice as long for each more. So it goes on being asked, and the threads that may hang for ever
-/// are as few as an outage can be halved down to seconds.
+/// The pause while more threads of one source hang than are replaced soon, and its upper bound, which
+/// doubles with each thread. So the attempts go on, and the number of threads that may hang for ever
+/// grows with the logarithm of the outage.
 pub(super) fn while_threads_hang(more: u32) -> (Duration, Duration) {
     let most = MAX_PAUSE.saturating_mul(2u32.saturating_pow(more));
     (most / 2 + part_of(most / 2), most)
 }
 
-/// When the next poll is due: at the next whole interval after the one that was due at `slot`, and
+/// When the next poll is due: at the next whole interval after the one that was due at `last_due`, and
 /// somewhere in the coming interval if there was none. Since it is counted from when a poll was to
 /// begin, and not from when it was over, programs keep apart however long a server lets them all
 /// wait, and a slow answer makes the next no later.
-pub(super) fn next_poll(now: Instant, every: Duration, slot: Option<Instant>) -> Option<Instant> {
-    let gone = match slot {
+pub(super) fn next_poll(
+    now: Instant,
+    every: Duration,
+    last_due: Option<Instant>,
+) -> Option<Instant> {
+    let elapsed = match last_due {
         None => part_of(every),
-        Some(slot) => {
-            let gone = now.saturating_duration_since(slot).as_nanos() % every.as_nanos();
-            Duration::from_nanos(u64::try_from(gone).unwrap_or(u64::MAX))
+        Some(last_due) => {
+            let elapsed = now.saturating_duration_since(last_due).as_nanos() % every.as_nanos();
+            Duration::from_nanos(u64::try_from(elapsed).unwrap_or(u64::MAX))
         }
     };
-    now.checked_add(every - gone)
-}
-
-/// A random part of a time.
-pub(super) fn part_of(whole: Duration) -> Duration {
-    // A fresh `RandomState` is seeded differently each time, which is randomness enough here.
-    let random = RandomState::new().hash_one(whole) % 1_000;
-    whole.mul_f64(random as f64 / 1_000.0)
+    now.checked_add(every - elapsed)
 }
 
 #[cfg(test)]

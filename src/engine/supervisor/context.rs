@@ -1,19 +1,20 @@
-//! The way from one source to the engine.
+//! Brings the updates of one source to the engine.
 
 use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::engine::core::{Engine, QueuedCommand};
-use crate::engine::supervisor::attempt::whole;
+use crate::engine::core::Engine;
+use crate::engine::queue::QueuedCommand;
+use crate::engine::supervisor::attempt::check_whole;
 use crate::engine::supervisor::runner::SourceRunner;
 use crate::engine::supervisor::worker::Worker;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::source::{CommitOutcome, Make, Refusal, Sink, Ticket, Update, Watching};
 use crate::tree::layer::SourceId;
 
-/// What one thread's turn at a source says goes to the engine, until the turn is over.
+/// Brings what one worker of a source sends to the engine, until the worker has ended.
 pub(super) struct EngineSink {
     engine: Weak<Engine>,
     runner: Weak<SourceRunner>,
@@ -21,8 +22,8 @@ pub(super) struct EngineSink {
     refusal: Refusal,
     /// Whether its values contain no references.
     is_literal: bool,
-    /// Whether to tell how late its changes are from when it says them.
-    timed: bool,
+    /// Whether the lag of its changes counts from when it sends them.
+    is_timed: bool,
     worker: Arc<Worker>,
 }
 
@@ -38,12 +39,12 @@ impl EngineSink {
             id: runner.id,
             refusal: runner.terms.refusal,
             is_literal: runner.is_literal(),
-            timed: runner.terms.watching == Watching::Stream,
+            is_timed: runner.terms.watching == Watching::Stream,
             worker,
         }
     }
 
-    /// The engine, unless what is said does not count any more, or counts in another process.
+    /// The engine, unless the worker has ended, or the engine is that of another process.
     fn engine(&self) -> Option<Arc<Engine>> {
         let engine = self.engine.upgrade()?;
         (engine.check_process().is_ok() && !self.worker.has_ended()).then_some(engine)
@@ -54,27 +55,20 @@ struct EngineTicket {
     engine: Weak<Engine>,
     runner: Weak<SourceRunner>,
     worker: Arc<Worker>,
-    placed: Result<Arc<QueuedCommand>, Error>,
+    queued: Result<Arc<QueuedCommand>, Error>,
 }
 
 impl Ticket for EngineTicket {
     fn commit(self: Box<Self>) -> Result<CommitOutcome, Error> {
-        let engine = self.engine.upgrade().ok_or_else(closed)?;
-        let outcome = engine.settle(&*self.placed?);
+        let engine = self.engine.upgrade().ok_or_else(Error::closed)?;
+        let outcome = engine.commit_up_to(&*self.queued?);
         if let Some(runner) = self.runner.upgrade() {
-            let taken = outcome.as_ref().map_err(Error::clone).and_then(whole);
-            let taken = taken.and_then(|()| engine.health_registry.is_whole(runner.id));
-            runner.answered(&self.worker, taken);
+            let answer = outcome.as_ref().map_err(Error::clone).and_then(check_whole);
+            let answer = answer.and_then(|()| engine.health_registry.check_whole(runner.id));
+            runner.record_answer(&self.worker, answer);
         }
         outcome
     }
-}
-
-fn closed() -> Error {
-    Error::new(
-        ErrorKind::Closed,
-        "the properties are gone, or the source was removed",
-    )
 }
 
 impl Sink for EngineSink {
@@ -82,18 +76,18 @@ impl Sink for EngineSink {
         if self.is_literal {
             update.escape_references();
         }
-        let placed = match self.engine() {
+        let queued = match self.engine() {
             Some(engine) => {
-                let told = self.timed.then(|| engine.supervisor.clock().now());
-                engine.update(self.id, update, self.refusal, told)
+                let received_at = self.is_timed.then(|| engine.supervisor.clock().now());
+                engine.enqueue_update(self.id, update, self.refusal, received_at)
             }
-            None => Err(closed()),
+            None => Err(Error::closed()),
         };
         Box::new(EngineTicket {
             engine: Weak::clone(&self.engine),
             runner: Weak::clone(&self.runner),
             worker: Arc::clone(&self.worker),
-            placed,
+            queued,
         })
     }
 
@@ -104,9 +98,9 @@ impl Sink for EngineSink {
                 .health_registry
                 .report_error(self.id, generation, error.clone());
             if let Some(runner) = self.runner.upgrade() {
-                runner.report_error(&self.worker, error);
+                runner.record_error(&self.worker, error);
             }
-            // From now on its values grow old.
+            // From now on its values grow old, which the watchdog reports.
             engine.supervisor.ring();
         }
     }
@@ -114,11 +108,11 @@ impl Sink for EngineSink {
     fn heartbeat(&self) {
         if let Some(engine) = self.engine() {
             let generation = engine.current.load().number();
-            if engine.health_registry.heartbeat(self.id, generation) {
-                engine.cache.heartbeat(self.id);
+            if engine.health_registry.record_heartbeat(self.id, generation) {
+                engine.cache.record_heartbeat(self.id);
             }
             if let Some(runner) = self.runner.upgrade() {
-                runner.answered(&self.worker, Ok(()));
+                runner.record_answer(&self.worker, Ok(()));
             }
         }
     }
@@ -133,9 +127,9 @@ impl Sink for EngineSink {
         }
     }
 
-    fn set_location(&self, place: Arc<str>) {
+    fn set_location(&self, location: Arc<str>) {
         if let Some(engine) = self.engine() {
-            engine.health_registry.set_location(self.id, place);
+            engine.health_registry.set_location(self.id, location);
         }
     }
 
@@ -155,7 +149,7 @@ impl Sink for EngineSink {
 
     fn shared(&self, kind: TypeId, make: Make<'_>) -> Arc<dyn Any + Send + Sync> {
         match self.engine.upgrade() {
-            Some(engine) => engine.shared(kind, make),
+            Some(engine) => engine.shared.get_or_make(kind, make),
             None => make(),
         }
     }

@@ -1,5 +1,5 @@
-//! Runs each source on a thread of its own: load, then watch or poll, again after a failure. A
-//! source that hangs is left to itself and asked again on another thread; nothing else waits for it.
+//! Runs each source on a thread of its own: load, then watch or poll, again after a failure. A thread
+//! that hangs in a source is abandoned, and another one retries; nothing else waits for it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,10 @@ use crate::tree::layer::SourceId;
 mod attempt;
 mod backoff;
 mod context;
+mod first;
+mod hooks;
 pub(crate) mod runner;
+mod state;
 #[cfg(test)]
 mod tests;
 mod watchdog;
@@ -48,7 +51,7 @@ impl Supervisor {
         let pushes = terms.watching == crate::source::Watching::Push;
         let runner = SourceRunner::new(engine, &self.watchdog, id, name, terms, source);
         self.watchdog.add(Arc::clone(&runner));
-        let run = if runner.needs_monitor {
+        let run = if runner.needs_watchdog {
             self.watchdog.run(engine.weak()).map_err(|cause| {
                 let detail = format!("no thread can be started for it: {cause}");
                 Error::new(ErrorKind::Unavailable, detail).with_source_name(&runner.name)
@@ -61,7 +64,7 @@ impl Supervisor {
                 return runner.start();
             }
             match runner.attach() {
-                Err(error) if runner.may_do_without() => {
+                Err(error) if runner.is_dispensable() => {
                     runner.defer_attach(error);
                     Ok(())
                 }
@@ -77,29 +80,29 @@ impl Supervisor {
         }
     }
 
-    /// Tells a source to end, and does not wait.
+    /// Has a source end, and does not wait.
     pub(crate) fn remove(&self, id: SourceId) {
         if let Some(runner) = self.watchdog.remove(id) {
             runner.end();
         }
     }
 
-    /// Asks sources again, all or one, and waits for what comes of it.
+    /// Polls sources again, all or one, and waits for the outcome.
     pub(crate) fn refresh(&self, only: Option<SourceId>) -> Result<(), Error> {
         let runners = match only {
             None => self.watchdog.runners(),
             Some(id) => {
-                let gone = || Error::new(ErrorKind::NotFound, format!("{id} is not there"));
-                vec![self.watchdog.runner(id).ok_or_else(gone)?]
+                let absent = || Error::new(ErrorKind::NotFound, format!("{id} is not there"));
+                vec![self.watchdog.runner(id).ok_or_else(absent)?]
             }
         };
         let ids: Vec<SourceId> = runners.iter().map(|runner| runner.id).collect();
         let _waits = self.watchdog.wait_for(&ids)?;
         let now = self.watchdog.clock.now();
-        // All are asked before the first is waited for.
+        // All rounds are requested before the first is waited for.
         let rounds: Vec<_> = runners
             .iter()
-            .filter_map(|runner| Some((runner, runner.want()?)))
+            .filter_map(|runner| Some((runner, runner.request_round()?)))
             .collect();
         let errors: Vec<Error> = rounds
             .into_iter()
@@ -108,19 +111,20 @@ impl Supervisor {
                 runner.wait_for(round, until).err()
             })
             .collect();
-        match errors.is_empty() {
-            true => Ok(()),
-            false => Err(Error::all(errors)),
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::all(errors))
         }
     }
 
-    /// Runs what may take long, such as code of the user's, while the watchdog goes on. Reports
-    /// whether a thread could be started for it.
-    pub(crate) fn aside(&self, run: impl FnOnce() + Send + 'static) -> bool {
+    /// Runs code that may take long, such as user code, while the watchdog goes on. Returns whether a
+    /// thread could be started for it.
+    pub(crate) fn spawn_aside(&self, run: impl FnOnce() + Send + 'static) -> bool {
         self.watchdog.threads.spawn("liveprops-commit", run).is_ok()
     }
 
-    /// How far a refusal of what a source says reaches.
+    /// How much of an update of a source is rejected together.
     pub(crate) fn refusal(&self, id: SourceId) -> Refusal {
         self.watchdog
             .runner(id)
@@ -138,14 +142,14 @@ impl Supervisor {
         self.watchdog.threads.join(until);
     }
 
-    /// Tells all sources to end.
+    /// Has all sources end.
     pub(crate) fn stop(&self) {
         for runner in self.watchdog.end() {
             runner.end();
         }
     }
 
-    /// What the watchdog waits for may come earlier than it knows.
+    /// Has the watchdog look again, if it runs.
     pub(crate) fn ring(&self) {
         self.watchdog.ring();
     }

@@ -16,7 +16,7 @@ use crate::source::{
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
-/// A polled source that notes when it is asked and fails when it is told to.
+/// A polled source that notes when it is asked, and fails while it is down.
 #[derive(Clone)]
 struct Store {
     clock: Arc<Fake>,
@@ -64,7 +64,7 @@ impl Store {
         }
     }
 
-    /// Lets it be asked once more, and says how long after the time before.
+    /// Lets it be asked once more. Returns how long after the time before.
     fn next_gap(&self, step: Duration) -> Duration {
         let before = self.asked();
         self.until(step, Duration::from_secs(60), || self.asked() > before);
@@ -75,7 +75,7 @@ impl Store {
     /// Lets some time go by, and the threads notice it.
     fn step(&self, step: Duration) {
         self.clock.advance(step);
-        self.clock.settle();
+        self.clock.catch_up();
     }
 }
 
@@ -190,8 +190,8 @@ fn a_store_that_is_down_for_ten_minutes_is_asked_all_the_time_and_taken_back_at_
 fn values_that_no_one_confirms_are_too_old_exactly_at_their_limit() -> Result<(), Error> {
     let (fake, clock) = Fake::new();
     let store = Store::new(&fake);
-    let told = Arc::new(Mutex::new(0));
-    let count = Arc::clone(&told);
+    let reports = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&reports);
     let props = Properties::builder()
         .clock(clock)
         .inline_callbacks()
@@ -220,11 +220,11 @@ fn values_that_no_one_confirms_are_too_old_exactly_at_their_limit() -> Result<()
     store.clock.advance(limit - fake.now());
     assert!(matches!(props.status(), Status::Stale { .. }));
     let end = Instant::now() + Duration::from_secs(5);
-    while *told.lock() == 0 && Instant::now() < end {
+    while *reports.lock() == 0 && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(1));
     }
     store.step(Duration::from_secs(20));
-    assert_eq!(*told.lock(), 1);
+    assert_eq!(*reports.lock(), 1);
     *store.down.lock() = false;
     store.until(STEP, Duration::from_secs(6), || props.health().is_up());
     assert_eq!(props.get::<u32>("asked")? as usize, store.asked());
@@ -252,10 +252,10 @@ fn a_store_that_wants_no_retry_is_left_alone_that_long_and_never_longer_than_the
         let Status::Stale { reason, .. } = props.health().sources[0].status.clone() else {
             panic!("it is up");
         };
-        let says = format!("wants no retry for {wanted}s");
-        assert!(reason.to_string().contains(&says), "{reason}");
+        let text = format!("wants no retry for {wanted}s");
+        assert!(reason.to_string().contains(&text), "{reason}");
     }
-    // One that says nothing is asked soon, and one that is back in its interval.
+    // A store that names no pause is asked soon, and a store that is back in its interval.
     *store.busy.lock() = None;
     store.next_gap(STEP);
     assert!(store.next_gap(STEP) <= EVERY + slack);
@@ -265,7 +265,10 @@ fn a_store_that_wants_no_retry_is_left_alone_that_long_and_never_longer_than_the
     *store.down.lock() = true;
     store.next_gap(STEP);
     let gap = store.next_gap(Duration::from_millis(10));
-    assert!(gap <= Duration::from_millis(500), "counted anew: {gap:?}");
+    assert!(
+        gap <= Duration::from_millis(500),
+        "counted from the start: {gap:?}"
+    );
     Ok(())
 }
 
@@ -408,8 +411,8 @@ fn a_store_that_hangs_for_good_is_asked_ever_more_rarely_and_taken_back() -> Res
     let Status::Stale { reason, .. } = props.health().sources[0].status.clone() else {
         panic!("it is up");
     };
-    let says = format!("{hang} threads hang");
-    assert!(reason.to_string().contains(&says), "{reason}");
+    let text = format!("{hang} threads hang");
+    assert!(reason.to_string().contains(&text), "{reason}");
 
     // Those stay where they are, and the next attempt succeeds.
     store.hangs(0..hang + 2);
@@ -559,7 +562,7 @@ fn a_refresh_during_a_slow_poll_has_the_time_of_both() -> Result<(), Error> {
 #[derive(Clone)]
 struct Wire {
     store: Store,
-    /// Whether it says nothing before that, and how long it lasts.
+    /// Whether it is silent before that, and how long it lasts.
     manner: Arc<Mutex<(bool, Duration)>>,
 }
 
@@ -605,11 +608,11 @@ fn a_watch_that_lasted_is_begun_again_soon_and_one_that_broke_at_once_ever_later
         store.next_gap(STEP);
     };
     store.until(STEP, second * 60, || store.asked() >= 8);
-    // Never more than one attempt a second, whether it says something or not.
+    // Never more than one attempt a second, whether the store answers or not.
     assert!(gaps().iter().all(|gap| *gap >= second), "it is pressed");
     set(false, Duration::ZERO);
     assert!(gaps().iter().all(|gap| *gap >= second), "it is pressed");
-    // A store that is silent may speak at any time.
+    // A silent store may answer at any time.
     set(true, 3 * second);
     let silent = gaps();
     let most = 3 * second + second / 2 + 3 * STEP;

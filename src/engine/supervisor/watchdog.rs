@@ -1,5 +1,5 @@
-//! Looks after all sources: leaves to itself what hangs, starts again what ended, and notices what
-//! grew old.
+//! Watches all sources: abandons threads that hang, starts threads again that ended, and does what
+//! is due.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::sync::lock::{Condvar, Mutex};
 use crate::tree::layer::SourceId;
 
 thread_local! {
-    /// The source that this thread runs, by the address of its keeper; 0 if it runs none.
+    /// The source that this thread runs, by the address of its runner; 0 if it runs none.
     static RUNS: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -26,12 +26,13 @@ pub(super) fn runs(runner: &Arc<SourceRunner>) {
     RUNS.set(Arc::as_ptr(runner).addr());
 }
 
-/// All sources that run, and the thread that looks after them.
+/// All sources that run, and the thread that watches them.
 pub(crate) struct Watchdog {
     pub(super) threads: Threads,
     pub(super) clock: Clock,
     state: Mutex<State>,
-    bell: Condvar,
+    /// Notified when the thread is to look again.
+    rung: Condvar,
 }
 
 #[derive(Default)]
@@ -39,9 +40,9 @@ struct State {
     runners: Vec<Arc<SourceRunner>>,
     /// The sources whose threads wait for rounds of other sources, with those.
     waits: Vec<(SourceId, Vec<SourceId>)>,
-    running: bool,
-    rung: bool,
-    ended: bool,
+    is_running: bool,
+    is_rung: bool,
+    has_ended: bool,
 }
 
 impl State {
@@ -81,7 +82,7 @@ impl Drop for Waits<'_> {
 }
 
 impl Watchdog {
-    /// Lets this thread wait for rounds of sources. Refuses if it runs one of them itself, or one
+    /// Notes that this thread waits for rounds of sources. Rejects a thread that runs one of them, or one
     /// that they wait for.
     pub(super) fn wait_for(&self, sources: &[SourceId]) -> Result<Option<Waits<'_>>, Error> {
         let me = RUNS.get();
@@ -112,11 +113,11 @@ impl Watchdog {
             threads: Threads::default(),
             clock,
             state: Mutex::default(),
-            bell: Condvar::new(),
+            rung: Condvar::new(),
         }
     }
 
-    /// Looks after a source from now on.
+    /// Watches a source from now on.
     pub(super) fn add(&self, runner: Arc<SourceRunner>) {
         self.state.lock().runners.push(runner);
     }
@@ -130,28 +131,28 @@ impl Watchdog {
         self.state.lock().runners.clone()
     }
 
-    /// Takes a source off the list.
+    /// Removes a source.
     pub(super) fn remove(&self, id: SourceId) -> Option<Arc<SourceRunner>> {
         let mut state = self.state.lock();
         let at = state.runners.iter().position(|runner| runner.id == id)?;
         // The thread ends if it waited for this source only.
-        state.rung = true;
-        self.bell.notify_all();
+        state.is_rung = true;
+        self.rung.notify_all();
         Some(state.runners.swap_remove(at))
     }
 
-    /// Takes all sources off the list, for good.
+    /// Removes all sources, for good.
     pub(super) fn end(&self) -> Vec<Arc<SourceRunner>> {
         let mut state = self.state.lock();
-        state.ended = true;
-        self.bell.notify_all();
+        state.has_ended = true;
+        self.rung.notify_all();
         std::mem::take(&mut state.runners)
     }
 
     /// Has the thread look again, if it runs.
     pub(crate) fn ring(&self) {
-        self.state.lock().rung = true;
-        self.bell.notify_all();
+        self.state.lock().is_rung = true;
+        self.rung.notify_all();
     }
 
     /// Has the thread look again; starts it if it does not run.
@@ -166,25 +167,25 @@ impl Watchdog {
     pub(super) fn run(self: &Arc<Self>, engine: Weak<Engine>) -> io::Result<()> {
         {
             let mut state = self.state.lock();
-            if state.running || state.ended {
+            if state.is_running || state.has_ended {
                 return Ok(());
             }
-            state.running = true;
+            state.is_running = true;
         }
         let watchdog = Arc::clone(self);
         let run = move || {
-            // While it is in a callback it looks after nothing.
+            // While it is in a callback it watches nothing.
             dispatcher::never_here();
             while watchdog.look(&engine) {}
         };
         self.threads
             .spawn("liveprops-watchdog", run)
-            .inspect_err(|_| self.state.lock().running = false)
+            .inspect_err(|_| self.state.lock().is_running = false)
     }
 
-    /// Looks once, and waits until it is time to look again; says whether to go on.
+    /// Looks once, and waits until it is time to look again. Returns whether to go on.
     fn look(&self, engine: &Weak<Engine>) -> bool {
-        self.state.lock().rung = false;
+        self.state.lock().is_rung = false;
         let mut next: Option<Instant> = None;
         for runner in self.runners() {
             next = next.into_iter().chain(runner.check()).min();
@@ -193,25 +194,25 @@ impl Watchdog {
             let due = [
                 engine.free_unused(),
                 engine.dispatcher.retry_at(self.clock.now()),
-                engine.grown_old(),
+                engine.run_due(),
             ];
             next = next.into_iter().chain(due.into_iter().flatten()).min();
         }
         let mut state = self.state.lock();
         loop {
-            let is_needed = state.runners.iter().any(|runner| runner.needs_monitor);
-            let is_idle = !is_needed && next.is_none() && !state.rung;
-            if state.ended || is_idle {
+            let is_needed = state.runners.iter().any(|runner| runner.needs_watchdog);
+            let is_idle = !is_needed && next.is_none() && !state.is_rung;
+            if state.has_ended || is_idle {
                 // Decided under the lock that `ring` and `run` take: a ring before this is seen, and
                 // one after it starts another thread.
-                state.running = false;
+                state.is_running = false;
                 return false;
             }
             let now = self.clock.now();
-            if state.rung || next.is_some_and(|next| next <= now) {
+            if state.is_rung || next.is_some_and(|next| next <= now) {
                 return true;
             }
-            self.clock.wait(&self.bell, &mut state, next);
+            self.clock.wait(&self.rung, &mut state, next);
         }
     }
 }

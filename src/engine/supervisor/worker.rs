@@ -1,4 +1,4 @@
-//! One thread's turn at a source: until it is told to end, or is left to itself because it hangs.
+//! One thread that runs a source, until it has to end, or is abandoned because it hangs.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,65 +10,91 @@ use crate::sync::panics;
 /// Wakes a source from whatever it waits for.
 pub(super) type Hook = Box<dyn Fn() + Send + Sync>;
 
-/// What a thread that runs a source and those who watch over it know of each other.
+/// What a thread that runs a source shares with the watchdog.
 pub(crate) struct Worker {
     state: Mutex<State>,
-    bell: Condvar,
+    /// Notified when the thread is to stop.
+    stopped: Condvar,
     clock: Clock,
 }
 
 #[derive(Default)]
 struct State {
-    /// Nothing it says counts any more.
-    ended: bool,
-    /// The watch is to return and is begun again.
-    again: bool,
+    request: Request,
+    activity: Activity,
     hooks: Vec<Hook>,
-    /// When it is left to itself unless it has answered.
-    due: Option<Instant>,
-    /// How long it may give no sign, and until when.
-    silence: Option<(Duration, Instant)>,
+}
+
+/// What the thread is asked to do.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Request {
+    #[default]
+    GoOn,
+    /// The watch is to return, and begins again.
+    RestartWatch,
+    /// Nothing that the thread sends counts any more.
+    End,
+}
+
+/// What the thread does that has to be over in time.
+#[derive(Clone, Copy, Debug, Default)]
+enum Activity {
+    #[default]
+    Unbounded,
+    Call {
+        until: Instant,
+    },
+    /// A watch that gives a sign of life at least this often.
+    Watch {
+        silence: Duration,
+        until: Instant,
+    },
+}
+
+impl State {
+    fn is_stopped(&self) -> bool {
+        self.request != Request::GoOn
+    }
 }
 
 impl Worker {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             state: Mutex::default(),
-            bell: Condvar::new(),
+            stopped: Condvar::new(),
             clock,
         }
     }
 
-    /// Whether nothing it says counts any more.
+    /// Whether nothing that the thread sends counts any more.
     pub(super) fn has_ended(&self) -> bool {
-        self.state.lock().ended
+        self.state.lock().request == Request::End
     }
 
     /// Whether a watch is to return.
     pub(super) fn is_stopped(&self) -> bool {
-        let state = self.state.lock();
-        state.ended || state.again
+        self.state.lock().is_stopped()
     }
 
-    /// Waits for the order to return, and says whether it came.
+    /// Waits until a watch is to return, at most this long. Returns whether it is.
     pub(super) fn wait(&self, pause: Duration) -> bool {
         let until = self.clock.now().checked_add(pause);
         let mut state = self.state.lock();
         loop {
-            if state.ended || state.again {
+            if state.is_stopped() {
                 return true;
             }
             if until.is_some_and(|until| self.clock.now() >= until) {
                 return false;
             }
-            self.clock.wait(&self.bell, &mut state, until);
+            self.clock.wait(&self.stopped, &mut state, until);
         }
     }
 
     /// Has a hook called once when a watch is to return.
     pub(super) fn on_stop(&self, hook: Hook) {
         let mut state = self.state.lock();
-        if state.ended || state.again {
+        if state.is_stopped() {
             drop(state);
             hook();
         } else {
@@ -76,74 +102,88 @@ impl Worker {
         }
     }
 
-    /// From here on nothing it says counts. The hooks are the caller's to call.
+    /// From here on nothing that the thread sends counts. The caller calls the hooks.
     pub(super) fn end(&self) -> Vec<Hook> {
-        let mut state = self.state.lock();
-        state.ended = true;
-        self.bell.notify_all();
-        std::mem::take(&mut state.hooks)
+        self.request(Request::End)
     }
 
-    /// Has a watch return and begin again. The hooks are the caller's to call.
-    pub(super) fn again(&self) -> Vec<Hook> {
+    /// Has a watch return and begin again. The caller calls the hooks.
+    pub(super) fn restart_watch(&self) -> Vec<Hook> {
+        self.request(Request::RestartWatch)
+    }
+
+    fn request(&self, request: Request) -> Vec<Hook> {
         let mut state = self.state.lock();
-        state.again = true;
-        self.bell.notify_all();
+        if state.request != Request::End {
+            state.request = request;
+        }
+        self.stopped.notify_all();
         std::mem::take(&mut state.hooks)
     }
 
     /// A bounded call begins.
-    pub(super) fn begin(&self, deadline: Duration) {
-        self.state.lock().due = self.clock.now().checked_add(deadline);
+    pub(super) fn begin_call(&self, deadline: Duration) {
+        let until = self.clock.now().checked_add(deadline);
+        self.state.lock().activity = match until {
+            Some(until) => Activity::Call { until },
+            None => Activity::Unbounded,
+        };
     }
 
-    /// A bounded call is over; says whether its answer still counts.
-    pub(super) fn answered(&self) -> bool {
+    /// A bounded call is over. Returns whether its answer still counts.
+    pub(super) fn end_call(&self) -> bool {
         let mut state = self.state.lock();
-        state.due = None;
-        !state.ended
+        state.activity = Activity::Unbounded;
+        state.request != Request::End
     }
 
     /// A watch begins.
-    pub(super) fn watch(&self, silence: Option<Duration>) {
+    pub(super) fn begin_watch(&self, silence: Option<Duration>) {
         let mut state = self.state.lock();
         let now = self.clock.now();
-        state.silence = silence.and_then(|silence| Some((silence, now.checked_add(silence)?)));
+        let watch = silence.and_then(|silence| {
+            let until = now.checked_add(silence)?;
+            Some(Activity::Watch { silence, until })
+        });
+        state.activity = watch.unwrap_or_default();
     }
 
-    /// A watch has returned: its hooks are done with it, the next one brings its own. Says whether
-    /// it was asked to.
-    pub(super) fn watched(&self) -> bool {
-        let (hooks, again) = {
+    /// A watch has returned; its hooks are dropped, the next one brings its own. Returns whether it was
+    /// asked to return.
+    pub(super) fn end_watch(&self) -> bool {
+        let (hooks, request) = {
             let mut state = self.state.lock();
-            state.silence = None;
-            let again = std::mem::take(&mut state.again);
-            (std::mem::take(&mut state.hooks), again)
+            state.activity = Activity::Unbounded;
+            let request = state.request;
+            if request == Request::RestartWatch {
+                state.request = Request::GoOn;
+            }
+            (std::mem::take(&mut state.hooks), request)
         };
         // What they hold is the source's.
         for hook in hooks {
             let _ = panics::drop_contained(hook);
         }
-        again
+        request == Request::RestartWatch
     }
 
-    /// It has given a sign of life.
+    /// The source has given a sign of life.
     pub(super) fn sign(&self) {
         let mut state = self.state.lock();
         let now = self.clock.now();
-        if let Some((silence, until)) = &mut state.silence {
+        if let Activity::Watch { silence, until } = &mut state.activity {
             *until = now.checked_add(*silence).unwrap_or(*until);
         }
     }
 
-    /// Until when it may go on without an answer.
+    /// Until when the thread may go on without an answer.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let state = self.state.lock();
-        if state.ended {
-            return None;
+        match state.activity {
+            _ if state.request == Request::End => None,
+            Activity::Unbounded => None,
+            Activity::Call { until } | Activity::Watch { until, .. } => Some(until),
         }
-        let silent = state.silence.map(|(_, until)| until);
-        state.due.into_iter().chain(silent).min()
     }
 }
 

@@ -508,6 +508,6 @@ fn a_format_whose_feature_is_off_is_named_with_the_feature() {
     }
     for name in ["notes", "a.ini", ""] {
         let text = Format::unknown(Path::new(name));
-        assert!(text.contains("by `format`"), "{name}: {text}");
+        assert!(text.contains("with `format`"), "{name}: {text}");
     }
 }

@@ -86,8 +86,7 @@ fn refuse(text: &str, fault: &toml::de::Error, at: impl Fn(usize) -> Origin) -> 
 /// What the parser refused and how to put it right. `word` is what stands there, which is not shown: it
 /// may be a part of a secret.
 fn advice(message: &str, word: &str) -> String {
-    const NO_VALUE: &str = "not a value: text must stand in quotes; expected text in quotes, a number, \
-                            `true`, `false`, a date, a list or a table";
+    const NO_VALUE: &str = "not a value; expected text in quotes, a number, `true`, `false`, a date, a list or a table";
     let begins = |all: &[&str]| all.iter().any(|start| message.starts_with(start));
     let is = |all: &[&str]| all.iter().any(|known| word.eq_ignore_ascii_case(known));
     let is_text = begins(&["string values must be quoted"]);

@@ -266,7 +266,7 @@ proptest! {
 fn text_without_quotes_is_refused_with_what_was_expected() {
     let error = Format::toml().parse(b"a = hunter2", &Origin::new("f", ""));
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("must stand in quotes"), "{error}");
+    assert!(error.contains("expected text in quotes"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
 }
 

@@ -343,7 +343,7 @@ impl<'a, 'o> Reader<'a, 'o> {
     }
 
     fn unknown_tag(&self, span: Span) -> Error {
-        let detail = "a tag that is not known here: only those of the core schema are";
+        let detail = "unknown tag; expected a tag of the core schema";
         malformed(detail, self.at(span.start))
     }
 

@@ -1,4 +1,4 @@
-//! What JSON Schema can say of one declared key.
+//! Writes one declared key as JSON Schema.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,18 +9,19 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 
 use crate::decode;
-use crate::schema::Veil;
-use crate::schema::declaration::{Field, Limit, Side, shown_range};
+use crate::schema::Masking;
+use crate::schema::field::Field;
 use crate::schema::json::defs::CHAR;
 use crate::schema::json::write::{Json, string, text, value};
+use crate::schema::rule::{Limit, Side, shown_range};
 use crate::schema::shape::Kind;
 use crate::value::Value;
 use crate::value::origin::Origin;
 use crate::value::units::{self, ByteSize};
 
 /// The keywords for a key itself. `all` receives schemas that must hold besides.
-pub(super) fn object(field: &Field, veil: Veil, all: &mut Vec<Json>) -> Vec<(String, Json)> {
-    let masked = veil != Veil::None;
+pub(super) fn object(field: &Field, masking: Masking, all: &mut Vec<Json>) -> Vec<(String, Json)> {
+    let masked = masking != Masking::None;
     let mut object = Vec::new();
     let mut comments = Vec::new();
     let mut put = |name: &str, json: Json| object.push((name.to_owned(), json));
@@ -28,7 +29,7 @@ pub(super) fn object(field: &Field, veil: Veil, all: &mut Vec<Json>) -> Vec<(Str
         put("description", string(&field.description));
     }
     let ranges: Vec<_> = field.limits.iter().filter_map(range).collect();
-    // The bounds of a secret say what it may be.
+    // The bounds of a secret would tell what it may be.
     let ranges = if masked { &[] } else { &*ranges };
     match field.shape.list {
         true => {
@@ -41,26 +42,26 @@ pub(super) fn object(field: &Field, veil: Veil, all: &mut Vec<Json>) -> Vec<(Str
         }
         false => kind(field.shape.kind, ranges, &mut put),
     }
-    let untold = ranges.iter().filter(|range| !is_told(field, range));
-    comments.extend(untold.map(|(start, end)| format!("range {}", shown_range(start, end))));
+    let not_expressed = ranges.iter().filter(|range| !is_expressed(field, range));
+    comments.extend(not_expressed.map(|(start, end)| format!("range {}", shown_range(start, end))));
     if field.shape.kind == Kind::Duration && !ranges.iter().all(holds_zero) {
         let zero = Json::Object(vec![("const".to_owned(), text("0"))]);
         all.push(Json::Object(vec![("not".to_owned(), zero)]));
     }
     lengths(field, all, &mut put);
     allowed(field, masked, &mut comments, all, &mut put);
-    let checks = field.limits.iter().filter_map(|limit| match limit {
-        Limit::Check(name) => Some(name.clone()),
+    let named = field.limits.iter().filter_map(|limit| match limit {
+        Limit::Named(name) => Some(name.clone()),
         _ => None,
     });
-    comments.extend(checks);
+    comments.extend(named);
     if let Some(default) = field.default.as_ref().filter(|_| !masked) {
         match typed(field, default).filter(|_| !default.may_refer()) {
             Some(default) => put("default", default),
             None => comments.push(format!("default {default}")),
         }
     }
-    if veil == Veil::Whole {
+    if masking == Masking::Whole {
         put("writeOnly", text("true"));
     }
     if let Some(instead) = &field.deprecated {
@@ -72,7 +73,7 @@ pub(super) fn object(field: &Field, veil: Veil, all: &mut Vec<Json>) -> Vec<(Str
     if !comments.is_empty() {
         put("$comment", string(&comments.join("; ")));
     }
-    if field.restart {
+    if field.restart_required {
         put("x-restart-required", text("true"));
     }
     object
@@ -195,13 +196,13 @@ fn tighter(one: Side, other: Side, inward: Ordering) -> Side {
     }
 }
 
-/// Whether the bounds of the type say all of a range. Those of sizes are not for text.
-fn is_told(field: &Field, (start, end): &Ends<'_>) -> bool {
+/// Whether the bounds of the type express the whole range. Those of sizes are not for text.
+fn is_expressed(field: &Field, (start, end): &Ends<'_>) -> bool {
     let kind = field.shape.kind;
-    let told = |side: &Side| {
+    let is_expressed = |side: &Side| {
         matches!(side, Bound::Unbounded) || !matches!(number(kind, side), Bound::Unbounded)
     };
-    !field.shape.list && kind != Kind::ByteSize && told(start) && told(end)
+    !field.shape.list && kind != Kind::ByteSize && is_expressed(start) && is_expressed(end)
 }
 
 fn lengths(field: &Field, all: &mut Vec<Json>, put: &mut dyn FnMut(&str, Json)) {

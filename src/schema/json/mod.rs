@@ -9,15 +9,15 @@ mod write;
 
 use std::collections::BTreeMap;
 
-use crate::schema::declaration::Field;
+use crate::schema::field::Field;
 use crate::schema::json::write::{Json, string, text};
-use crate::schema::{Schema, Veil};
+use crate::schema::{Masking, Schema};
 use crate::value::key::Key;
 
 /// What is declared at a key and below it.
 struct Branch<'a> {
     at: Key,
-    field: Option<(&'a Field, Veil)>,
+    field: Option<(&'a Field, Masking)>,
     below: BTreeMap<String, Branch<'a>>,
 }
 
@@ -51,11 +51,11 @@ impl Schema {
     /// A value that is required is so in the layers together; hold a single document of several
     /// against it without `required`.
     pub fn to_json_schema(&self) -> String {
-        let marks = self.marks();
+        let secret_keys = self.secret_keys();
         let mut root = Branch::new(Key::root());
         for (key, field) in &self.fields {
             if let Some(branch) = root.grow(key) {
-                branch.field = Some((field, self.veil(&marks, key, field)));
+                branch.field = Some((field, self.masking(&secret_keys, key, field)));
             }
         }
         // Below a declared key all is declared.
@@ -80,7 +80,7 @@ impl Schema {
     fn branch(&self, branch: &Branch<'_>, free: bool) -> Vec<(String, Json)> {
         let mut all = Vec::new();
         let mut object = match branch.field {
-            Some((field, veil)) => field::object(field, veil, &mut all),
+            Some((field, masking)) => field::object(field, masking, &mut all),
             None => Vec::new(),
         };
         if !(branch.below.is_empty() && branch.field.is_some()) {

@@ -1,8 +1,8 @@
 //! Heartbeats, which prove that the watch works while it waits for a change.
 //!
 //! The index of an agent moves with every change of its keys. A heartbeat asks for an index on a connection
-//! of its own. An index that the watch does not deliver soon puts the watch in doubt: its connection
-//! may be dead. In doubt the watch reads everything again on a new connection.
+//! of its own. If the watch does not deliver that index soon, its connection may be dead: the watch is stale,
+//! and reads everything again on a new connection.
 
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
@@ -12,28 +12,28 @@ use ureq::Agent;
 use crate::error::Error;
 use crate::source::SourceContext;
 use crate::sources::consul::Consul;
-use crate::sources::consul::answer::Head;
-use crate::sources::consul::client::{Link, PING_TIMEOUT, Probe};
-use crate::sources::shared::kv::about;
+use crate::sources::consul::client::{Connection, PING_TIMEOUT, Probe};
+use crate::sources::consul::response::Head;
+use crate::sources::shared::kv::jittered;
 use crate::sync::lock::{Condvar, Mutex};
 
-/// The longest time from one heartbeat to the next; [`about`] takes up to a quarter off.
+/// The longest time from one heartbeat to the next; [`jittered`] shortens it by up to a quarter.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(3);
 
-/// How long the watch may take to deliver what a heartbeat has seen.
+/// How long the watch may take to deliver an index that a heartbeat has seen.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// How long the watch may read, commit and pause before heartbeats stop vouching for it: a watch that
-/// hangs has to be noticed as if there were no heartbeats.
+/// How long the watch may read, commit and pause before heartbeats stop: a watch that hangs has to be
+/// noticed as if there were none.
 const MAX_BUSY: Duration = Duration::from_secs(8);
 
-/// So many heartbeats in a row whose cheapest probe was of no use make the next ones leave it out.
-const USELESS: u32 = 2;
-/// One heartbeat of so many tries the cheapest probe all the same.
-const RETRY: u32 = 8;
+/// After this many heartbeats in a row that had no use of the cheapest probe, the next ones omit it.
+const MAX_USELESS: u32 = 2;
+/// One of this many heartbeats tries the cheapest probe all the same.
+const RETRY_EVERY: u32 = 8;
 
-/// What the watch and its heartbeats share.
-pub(super) struct Pulse {
+/// The state that the watch and its heartbeats share.
+pub(super) struct WatchState {
     state: Mutex<State>,
     changed: Condvar,
     /// The client of the heartbeats.
@@ -42,51 +42,51 @@ pub(super) struct Pulse {
 
 struct State {
     phase: Phase,
-    /// The index of the last read, and whether that brought no key.
+    /// The index of the last read, and whether it found no key.
     index: u64,
     is_empty: bool,
     /// The client of the watch.
-    watch: Agent,
-    /// Why the watch was ended by a heartbeat.
-    verdict: Option<Verdict>,
-    /// What is wrong with the values that the watch has read, which is no fault of the connection.
+    client: Agent,
+    /// Why a heartbeat has ended the wait of the watch.
+    interrupt: Option<Interrupt>,
+    /// The error of the values that the watch has read; the connection works.
     fault: Option<Error>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
-    /// The watch waits for the agent's answer.
+    /// The watch waits for an answer.
     Waiting,
-    /// The watch reads an answer, commits it, or pauses, since then.
+    /// The watch reads an answer, commits it, or pauses, since this moment.
     Busy(Instant),
     Ended,
 }
 
-/// Why a heartbeat ends the watch's wait.
-pub(super) enum Verdict {
-    /// The index is not the one that the watch has.
-    Doubt,
+/// Why a heartbeat ends the wait of the watch.
+pub(super) enum Interrupt {
+    /// The watch lacks changes, or may lack them.
+    Stale,
     /// The agent did not answer the heartbeat.
     Failed(Error),
 }
 
-/// What a heartbeat shows.
+/// The result of a heartbeat.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Sign {
+enum Finding {
     /// The watch has all changes, or is about to read them.
-    Healthy,
-    Doubt,
+    Current,
+    Stale,
 }
 
-impl Pulse {
-    /// Begins after the first read, with the clients of the watch and of the heartbeats.
-    pub(super) fn new(watch: Agent, pings: Agent) -> Self {
+impl WatchState {
+    /// The state before the first read, with the clients of the watch and of the heartbeats.
+    pub(super) fn new(client: Agent, pings: Agent) -> Self {
         let state = State {
             phase: Phase::Busy(Instant::now()),
             index: 0,
             is_empty: true,
-            watch,
-            verdict: None,
+            client,
+            interrupt: None,
             fault: None,
         };
         Self {
@@ -105,52 +105,52 @@ impl Pulse {
         self.changed.notify_all();
     }
 
-    /// The watch is about to wait.
-    pub(super) fn waits(&self) {
+    /// Records that the watch is about to wait.
+    pub(super) fn set_waiting(&self) {
         self.set(Phase::Waiting);
     }
 
-    /// The watch does not wait any more.
-    pub(super) fn is_busy(&self) {
+    /// Records that the watch no longer waits.
+    pub(super) fn set_busy(&self) {
         self.set(Phase::Busy(Instant::now()));
     }
 
-    /// The watch has read everything up to an index.
-    pub(super) fn has_read(&self, index: u64, is_empty: bool, fault: Option<Error>) {
+    /// Records that the watch has read everything up to an index.
+    pub(super) fn record_read(&self, index: u64, is_empty: bool, fault: Option<Error>) {
         let mut state = self.state.lock();
         (state.index, state.is_empty, state.fault) = (index, is_empty, fault);
         drop(state);
         self.changed.notify_all();
     }
 
-    /// Why a heartbeat has ended the watch's wait, if one has; the watch goes on with a new client.
-    pub(super) fn take_verdict(&self) -> Option<Verdict> {
-        self.state.lock().verdict.take()
+    /// Takes the reason why a heartbeat has ended the wait of the watch, if one has.
+    pub(super) fn take_interrupt(&self) -> Option<Interrupt> {
+        self.state.lock().interrupt.take()
     }
 
-    /// The watch uses a new client.
-    pub(super) fn renew(&self, watch: Agent) {
+    /// Sets the new client of the watch.
+    pub(super) fn set_client(&self, client: Agent) {
         let mut state = self.state.lock();
         if state.phase == Phase::Ended {
             // Too late for `end` to see it.
-            watch.clone().shutdown();
+            client.clone().shutdown();
         }
-        state.watch = watch;
+        state.client = client;
     }
 
     /// Ends the watch and the heartbeats.
     pub(super) fn end(&self) {
         let mut state = self.state.lock();
         state.phase = Phase::Ended;
-        let watch = state.watch.clone();
+        let client = state.client.clone();
         drop(state);
         self.changed.notify_all();
-        watch.shutdown();
+        client.shutdown();
         self.pings.clone().shutdown();
     }
 
-    /// Waits for the end, at most this long; says whether it came.
-    fn ends_within(&self, time: Duration) -> bool {
+    /// Waits for the end of the watch, at most this long; returns whether it has ended.
+    fn wait_for_end(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         let mut state = self.state.lock();
         while state.phase != Phase::Ended && Instant::now() < until {
@@ -159,7 +159,7 @@ impl Pulse {
         state.phase == Phase::Ended
     }
 
-    /// Whether the watch goes on waiting for [`GRACE`] without an index of at least `index`.
+    /// Whether the watch still waits after [`GRACE`] without having read `index`.
     fn is_late(&self, index: u64) -> bool {
         let until = Instant::now() + GRACE;
         let mut state = self.state.lock();
@@ -170,38 +170,38 @@ impl Pulse {
         is_late(&state)
     }
 
-    /// Ends the watch's wait, and nothing else that the watch does.
-    fn interrupt(&self, verdict: Verdict) {
+    /// Ends the wait of the watch, but nothing else that it does.
+    fn interrupt(&self, interrupt: Interrupt) {
         let mut state = self.state.lock();
         if state.phase != Phase::Waiting {
             return;
         }
-        state.verdict = Some(verdict);
-        let watch = state.watch.clone();
+        state.interrupt = Some(interrupt);
+        let client = state.client.clone();
         drop(state);
-        watch.shutdown();
+        client.shutdown();
     }
 }
 
-/// What the heartbeats of one watch have found so far.
+/// The results of the heartbeats of one watch.
 #[derive(Default)]
-struct Checked {
+struct ProbeHistory {
     /// For each probe, the last index at which the watch was known to have all changes.
     indexes: [Option<u64>; 3],
-    /// How many heartbeats in a row had no use of the cheapest probe.
+    /// The number of heartbeats in a row that had no use of the cheapest probe.
     useless: u32,
     count: u32,
 }
 
-impl Checked {
+impl ProbeHistory {
     /// The probes of the next heartbeat.
     fn probes(&mut self, is_empty: bool) -> &'static [Probe] {
         const ALL: [Probe; 3] = [Probe::Store, Probe::Siblings, Probe::Exact];
         self.count = self.count.wrapping_add(1);
         if is_empty {
-            // To list no keys costs nothing.
+            // A list of no keys costs nothing.
             &ALL[2..]
-        } else if self.useless >= USELESS && self.count % RETRY != 0 {
+        } else if self.useless >= MAX_USELESS && self.count % RETRY_EVERY != 0 {
             &ALL[1..]
         } else {
             &ALL
@@ -212,7 +212,7 @@ impl Checked {
         self.indexes[probe as usize] == Some(index)
     }
 
-    /// Remembers the indexes of a heartbeat that settled the question.
+    /// Remembers the indexes of a heartbeat after which the watch is current.
     fn remember(&mut self, seen: &[(Probe, u64)]) {
         for (probe, index) in seen {
             self.indexes[*probe as usize] = Some(*index);
@@ -227,83 +227,89 @@ impl Checked {
 
 impl Consul {
     /// Sends heartbeats until the watch ends.
-    pub(super) fn send_heartbeats(&self, pulse: &Pulse, updates: &SourceContext) {
-        let mut link = Link::of_watch(pulse.pings.clone(), updates);
-        let mut checked = Checked::default();
-        while !pulse.ends_within(about(HEARTBEAT)) {
-            match self.heartbeat(&mut link, &mut checked, pulse) {
-                Ok(Sign::Healthy) => report(pulse, updates),
-                Ok(Sign::Doubt) => pulse.interrupt(Verdict::Doubt),
-                Err(error) => pulse.interrupt(Verdict::Failed(error)),
+    pub(super) fn send_heartbeats(&self, watch: &WatchState, updates: &SourceContext) {
+        let mut connection = Connection::of_watch(watch.pings.clone(), updates);
+        let mut history = ProbeHistory::default();
+        while !watch.wait_for_end(jittered(HEARTBEAT)) {
+            match self.heartbeat(&mut connection, &mut history, watch) {
+                Ok(Finding::Current) => report(watch, updates),
+                Ok(Finding::Stale) => watch.interrupt(Interrupt::Stale),
+                Err(error) => watch.interrupt(Interrupt::Failed(error)),
             }
         }
     }
 
     fn heartbeat(
         &self,
-        link: &mut Link,
-        checked: &mut Checked,
-        pulse: &Pulse,
-    ) -> Result<Sign, Error> {
+        connection: &mut Connection,
+        history: &mut ProbeHistory,
+        watch: &WatchState,
+    ) -> Result<Finding, Error> {
         let deadline = Instant::now() + PING_TIMEOUT;
         let mut seen = Vec::with_capacity(3);
-        let is_empty = pulse.state.lock().is_empty;
-        for probe in checked.probes(is_empty) {
-            let Some(head) = self.probe(link, *probe, deadline)? else {
+        let is_empty = watch.state.lock().is_empty;
+        for probe in history.probes(is_empty) {
+            let Some(head) = self.probe(connection, *probe, deadline)? else {
                 continue;
             };
-            // A key that somebody has set after all has an index of its own.
+            // Somebody has set the unused key: its index is that of the key.
             if *probe == Probe::Store && !head.is_absent {
                 continue;
             }
             seen.push((*probe, head.index));
-            if self.is_unchanged(*probe, head, checked, pulse) {
-                checked.remember(&seen);
-                return Ok(Sign::Healthy);
+            if self.is_unchanged(*probe, head, history, watch) {
+                history.remember(&seen);
+                return Ok(Finding::Current);
             }
             if *probe == Probe::Exact {
-                let sign = self.judge(head, pulse);
-                // What the watch reads in doubt is as new as this.
-                checked.remember(&seen);
-                return Ok(sign);
+                let finding = self.compare_index(head, watch);
+                // A stale watch reads at least these indexes next.
+                history.remember(&seen);
+                return Ok(finding);
             }
         }
-        Ok(Sign::Healthy)
+        Ok(Finding::Current)
     }
 
     /// Whether an index shows that the watch has all changes.
-    fn is_unchanged(&self, probe: Probe, head: Head, checked: &Checked, pulse: &Pulse) -> bool {
-        let state = pulse.state.lock();
+    fn is_unchanged(
+        &self,
+        probe: Probe,
+        head: Head,
+        history: &ProbeHistory,
+        watch: &WatchState,
+    ) -> bool {
+        let state = watch.state.lock();
         // An ACL token that loses or gets its rights moves no index, but hides or shows the keys.
         if probe != Probe::Store && head.is_absent != state.is_empty {
             return false;
         }
         let is_absent = probe == Probe::Exact && head.is_absent;
-        is_absent || head.index == state.index || checked.is_known(probe, head.index)
+        is_absent || head.index == state.index || history.is_known(probe, head.index)
     }
 
-    /// What an index shows that is not the one of the watch.
-    fn judge(&self, head: Head, pulse: &Pulse) -> Sign {
-        let known = pulse.state.lock().index;
-        let is_doubtful = match head.index.cmp(&known) {
-            // The store is another one, or has forgotten deletions. Any server may lag behind
-            // where a stale one may answer.
+    /// Compares an index with that of the watch.
+    fn compare_index(&self, head: Head, watch: &WatchState) -> Finding {
+        let known = watch.state.lock().index;
+        let is_stale = match head.index.cmp(&known) {
+            // The store is another one, or has forgotten deletions. With stale reads, the server may lag
+            // behind.
             Ordering::Less => !self.options.stale,
             Ordering::Equal => true,
-            Ordering::Greater => pulse.is_late(head.index),
+            Ordering::Greater => watch.is_late(head.index),
         };
-        if is_doubtful {
-            Sign::Doubt
+        if is_stale {
+            Finding::Stale
         } else {
-            Sign::Healthy
+            Finding::Current
         }
     }
 }
 
-/// Reports that the agent answers, or once more what is wrong with the values that it has.
-fn report(pulse: &Pulse, updates: &SourceContext) {
+/// Sends a heartbeat, or repeats the error of the values that the watch has read.
+fn report(watch: &WatchState, updates: &SourceContext) {
     let (phase, fault) = {
-        let state = pulse.state.lock();
+        let state = watch.state.lock();
         (state.phase, state.fault.clone())
     };
     if matches!(phase, Phase::Busy(since) if since.elapsed() > MAX_BUSY) {
@@ -320,40 +326,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cheapest_probe_is_left_out_while_other_keys_change_and_tried_again_now_and_then() {
-        let mut checked = Checked::default();
-        let with_store = |checked: &mut Checked| checked.probes(false).contains(&Probe::Store);
-        for _ in 0..USELESS {
-            assert!(with_store(&mut checked));
-            checked.remember(&[(Probe::Store, 1), (Probe::Siblings, 1)]);
+    fn the_cheapest_probe_is_omitted_while_other_keys_change_and_tried_again_now_and_then() {
+        let mut history = ProbeHistory::default();
+        let with_store = |history: &mut ProbeHistory| history.probes(false).contains(&Probe::Store);
+        for _ in 0..MAX_USELESS {
+            assert!(with_store(&mut history));
+            history.remember(&[(Probe::Store, 1), (Probe::Siblings, 1)]);
         }
-        let tried = (0..4 * RETRY).filter(|_| with_store(&mut checked)).count();
+        let tried = (0..4 * RETRY_EVERY)
+            .filter(|_| with_store(&mut history))
+            .count();
         assert_eq!(tried, 4);
-        assert_eq!(checked.probes(true), [Probe::Exact]);
-        checked.remember(&[(Probe::Store, 2)]);
-        assert!(with_store(&mut checked));
-        assert!(checked.is_known(Probe::Store, 2) && checked.is_known(Probe::Siblings, 1));
-        assert!(!checked.is_known(Probe::Store, 1) && !checked.is_known(Probe::Exact, 1));
+        assert_eq!(history.probes(true), [Probe::Exact]);
+        history.remember(&[(Probe::Store, 2)]);
+        assert!(with_store(&mut history));
+        assert!(history.is_known(Probe::Store, 2) && history.is_known(Probe::Siblings, 1));
+        assert!(!history.is_known(Probe::Store, 1) && !history.is_known(Probe::Exact, 1));
     }
 
     #[test]
     fn only_a_watch_that_waits_without_the_index_is_late() {
         let agent =
             || crate::sources::shared::http_client::tls::agent(&Default::default()).unwrap();
-        let pulse = Pulse::new(agent(), agent());
-        pulse.has_read(5, false, None);
-        assert!(!pulse.is_late(6), "it is busy");
-        pulse.waits();
-        assert!(!pulse.is_late(5));
-        assert!(pulse.is_late(6));
-        pulse.interrupt(Verdict::Doubt);
-        assert!(matches!(pulse.take_verdict(), Some(Verdict::Doubt)));
-        pulse.is_busy();
-        pulse.interrupt(Verdict::Doubt);
-        assert!(pulse.take_verdict().is_none());
-        assert!(!pulse.ends_within(Duration::ZERO));
-        pulse.end();
-        pulse.waits();
-        assert!(pulse.ends_within(Duration::from_secs(60)));
+        let watch = WatchState::new(agent(), agent());
+        watch.record_read(5, false, None);
+        assert!(!watch.is_late(6), "it is busy");
+        watch.set_waiting();
+        assert!(!watch.is_late(5));
+        assert!(watch.is_late(6));
+        watch.interrupt(Interrupt::Stale);
+        assert!(matches!(watch.take_interrupt(), Some(Interrupt::Stale)));
+        watch.set_busy();
+        watch.interrupt(Interrupt::Stale);
+        assert!(watch.take_interrupt().is_none());
+        assert!(!watch.wait_for_end(Duration::ZERO));
+        watch.end();
+        watch.set_waiting();
+        assert!(watch.wait_for_end(Duration::from_secs(60)));
     }
 }

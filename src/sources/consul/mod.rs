@@ -1,10 +1,10 @@
-//! Consul's key-value store, by its HTTP interface: recursive reads that block until something changes
-//! (`watch`), and heartbeats that prove that they work (`heartbeat`). `client` sends requests, `answer`
-//! reads what comes back.
+//! Consul's key-value store, over its HTTP interface: recursive reads that block until something changes
+//! (`watch`), and heartbeats that prove that they work (`heartbeat`). `client` sends requests, `response`
+//! reads the answers.
 
-mod answer;
 mod client;
 mod heartbeat;
+mod response;
 mod watch;
 
 use std::fmt;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::source::{Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Watching};
-use crate::sources::consul::client::{Link, PING_TIMEOUT};
+use crate::sources::consul::client::{Connection, PING_TIMEOUT};
 use crate::sources::consul::heartbeat::{GRACE, HEARTBEAT};
 use crate::sources::fs::watch::absolute;
 use crate::sources::shared::kv;
@@ -28,39 +28,38 @@ use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 const KIND: &str = "consul";
-/// Where an agent is by default.
+/// The default address of an agent.
 const ADDRESS: &str = "http://127.0.0.1:8500";
-/// How long an answer may take that does not block.
+/// How long the answer of a read that does not block may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Keys below a prefix, or a document in one key, of Consul's key-value store.
 ///
 /// `config/checkout/ratelimit/qps` below the prefix `config/checkout` is the property
-/// `ratelimit.qps`. A change is seen as it happens. All that one transaction of the store changed is
-/// one generation; what is deleted there lets weaker layers show. Keys that end in a slash are
-/// folders, and skipped. A value that is not UTF-8 or over 1 MiB (Consul itself takes 512 KiB) is
-/// refused alone; all together may hold 10 MiB, each key counting its name, its value and 32 bytes,
-/// and 150,000 keys.
+/// `ratelimit.qps`. The source sees a change as it happens. All changes of one transaction of the store are
+/// one generation; a deleted key lets weaker layers show. Keys that end in a slash are folders, and are skipped. A
+/// value that is not UTF-8 or over 1 MiB (Consul itself accepts 512 KiB) is rejected alone. All keys together may
+/// have 10 MiB, each counting its name, its value and 32 bytes, and there may be 150,000.
 ///
-/// A request that waits for changes is held open, and everything is read again at most once a minute while
-/// nothing changes. Every 3 seconds a heartbeat on a second connection asks for an index, so an idle program
-/// transfers some 150 bytes a second, however many keys there are. A change that the waiting request does
-/// not deliver arrives within 10 seconds all the same. A prefix that has no keys yet is read ever less
-/// often while other keys change, and its first key may be seen up to 4 seconds late.
+/// A request waits for changes, and reads everything again at most once a minute while nothing changes. Every
+/// 3 seconds a heartbeat on a second connection asks for an index, so an idle program transfers some 150 bytes a
+/// second, however many keys there are. A change that the waiting request does not deliver arrives within 10
+/// seconds all the same. While other keys change, the source reads a prefix without keys ever less often, and
+/// may see its first key up to 4 seconds late.
 ///
-/// The agent cannot be asked for keys with an empty name, `.` or `..` between slashes. A prefix or document
+/// The agent cannot serve keys with an empty name, `.` or `..` between slashes. A prefix or document
 /// of that kind is an error of the start; keys with empty names below a prefix are reported as problems. A
 /// slash before a prefix does not count, so keys that begin with one are below the prefix `""` alone,
 /// and reported too.
 ///
-/// An error of the store, whatever it is, takes nothing away: the reading goes on with growing
-/// pauses and then begins anew. Of several addresses the next one is asked when one fails. That most
-/// keys are gone is held; see [`RemovalGuard`](crate::source::RemovalGuard).
+/// No error of the store removes values: the source reads again after growing pauses. Of several addresses it
+/// uses the next one when one fails. The removal guard withholds the removal of most keys; see
+/// [`RemovalGuard`](crate::source::RemovalGuard).
 ///
 /// The ACL token needs `read` on the prefix (`key_prefix`). To a token without it an agent shows an
-/// empty store: newer ones (from Consul 1.12) say so, which is an error here, and older ones do if their setting
-/// `acl.enable_key_list_policy` is on and the token lacks `list`. What only a change of ACL rules hides or
-/// shows may take until everything is read again, 80 seconds at most.
+/// empty store. Newer agents (from Consul 1.12) mark such an answer, which is an error here; older ones do if
+/// their setting `acl.enable_key_list_policy` is on and the token lacks `list`. Keys that only a change of ACL rules
+/// hides or shows may take until the next read of everything, 80 seconds at most.
 ///
 /// ```
 /// use liveprops::{Source, Watching, sources::Consul};
@@ -97,10 +96,10 @@ impl Consul {
         Self::of(prefix, Mapping::prefix(KIND, '/', prefix))
     }
 
-    /// One key that holds a document; its format is that of its extension, or given.
+    /// One key with a document, whose format follows from its extension or [`format`](Self::format).
     ///
     /// A key that is absent at the start is an error, unless the policy is
-    /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
+    /// [`optional`](crate::source::Policy::optional): then its values take effect when it appears. A key that is
     /// deleted later is no error; see [`RemovalGuard`](crate::source::RemovalGuard).
     pub fn document(key: impl AsRef<str>) -> Self {
         let key = key.as_ref();
@@ -108,7 +107,7 @@ impl Consul {
     }
 
     /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`, `checkout`,
-    /// `checkout-prod`. Each has the options that are set by now, but for documents.
+    /// `checkout-prod`. Each has the options that were set before, except documents.
     ///
     /// ```
     /// use liveprops::source::Scope;
@@ -162,7 +161,7 @@ impl Consul {
         self.addresses([url])
     }
 
-    /// Sets several addresses, any of which will do: the next is asked when one fails.
+    /// Sets several addresses of one store: the source uses the next when one fails.
     #[must_use]
     pub fn addresses<U: Into<String>>(self, urls: impl IntoIterator<Item = U>) -> Self {
         let urls = urls.into_iter().map(Into::into).collect();
@@ -176,7 +175,7 @@ impl Consul {
         self.edit(|options| options.token = Some(token))
     }
 
-    /// Sends the ACL token that a file holds, which is read anew for each read of the store.
+    /// Sends the ACL token in a file, which is read for each read of the store.
     #[must_use]
     pub fn token_file(self, path: impl Into<PathBuf>) -> Self {
         let token = Credential::File(absolute(&path.into()));
@@ -190,7 +189,7 @@ impl Consul {
         self.edit(|options| options.datacenter = Some(name))
     }
 
-    /// Lets any server answer, not the leader alone: it may be behind, by 5 seconds at the most.
+    /// Lets any server answer, not the leader alone: it may be up to 5 seconds behind.
     #[must_use]
     pub fn stale(self) -> Self {
         self.edit(|options| options.stale = true)
@@ -200,18 +199,18 @@ impl Consul {
         port: 8500,
         locator: "Finds the agent by variables and files.",
         ca: "Trusts the certificates in a file in place of Mozilla's roots.",
-        client_certificate: "Shows a certificate, with its chain and its key in files of PEM.",
+        client_certificate: "Presents a certificate, with its chain and its key in PEM files.",
     }
 
-    /// Runs a call with what the one before has left.
+    /// Runs a call with the mirror of the call before.
     fn with_mirror<R>(&self, run: impl FnOnce(&mut Mirror) -> R) -> R {
         let make = || Mirror::new(self.options.mapping.clone());
         self.mirror.with(make, run)
     }
 }
 
-/// With memory of its own: what one has told says nothing of what another has.
 impl Clone for Consul {
+    /// The same options with a mirror of its own.
     fn clone(&self) -> Self {
         Self::with_options(self.options.clone())
     }
@@ -219,15 +218,15 @@ impl Clone for Consul {
 
 impl Source for Consul {
     fn origin(&self) -> Origin {
-        Origin::new(KIND, self.options.mapping.wanted())
+        Origin::new(KIND, self.options.mapping.path())
     }
 
     fn load(&self) -> Result<Document, Error> {
         let read = self
             .agent()
-            .and_then(|agent| self.read_all(&mut Link::new(agent)));
-        let (answer, _) = read.map_err(|error| self.credentials().mask_error(error))?;
-        self.with_mirror(|mirror| self.to_document(mirror, &answer))
+            .and_then(|agent| self.read_all(&mut Connection::new(agent)));
+        let (listing, _) = read.map_err(|error| self.credentials().mask_error(error))?;
+        self.with_mirror(|mirror| self.to_document(mirror, &listing))
     }
 
     fn watching(&self) -> Watching {
@@ -261,7 +260,7 @@ impl Source for Consul {
 impl fmt::Debug for Consul {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consul")
-            .field("keys", &self.options.mapping.wanted())
+            .field("keys", &self.options.mapping.path())
             .field("token", &self.options.token.is_some())
             .field("tls", &self.options.tls)
             .finish_non_exhaustive()

@@ -1,7 +1,7 @@
-//! The watch: reads that block until something changes.
+//! Watches by reads that block until something changes.
 //!
-//! What the indexes mean, and when not to trust one, is from Consul's documentation of blocking
-//! queries. After an index that went backwards, and after any error, everything is read again.
+//! Consul's documentation of blocking queries defines the indexes, and when not to trust one. After an index
+//! that went backwards, and after any error, everything is read again.
 
 use std::sync::Arc;
 use std::thread;
@@ -10,44 +10,46 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Source, SourceContext, Update};
 use crate::sources::consul::Consul;
-use crate::sources::consul::answer::Answer;
-use crate::sources::consul::client::{Link, WAIT};
-use crate::sources::consul::heartbeat::{HEARTBEAT, Pulse, Verdict};
-use crate::sources::shared::kv::{self, about, mirror::Mirror};
+use crate::sources::consul::client::{Connection, WAIT};
+use crate::sources::consul::heartbeat::{HEARTBEAT, Interrupt, WatchState};
+use crate::sources::consul::response::Listing;
+use crate::sources::shared::kv::{self, jittered, mirror::Mirror};
 use crate::value::document::Document;
 
 /// The shortest time from one read to the next.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest time from one read to the next where answers bring no news.
+/// The longest time from one read to the next where answers bring no change.
 const MAX_PAUSE: Duration = Duration::from_secs(4);
 
-/// How long to wait before the next read. Answers without news double the pause: an agent wakes those that
-/// wait for a prefix without keys at each change of any key, and one that is broken may never wait.
+/// The pause before the next read. Answers without a change double it: an agent answers a blocking read of a
+/// prefix without keys at each change of any key, and a broken agent may never block.
 #[derive(Default)]
 struct Pace {
-    /// How many answers in a row came early and brought no news.
-    vain: u32,
+    /// The number of early answers in a row that brought no change.
+    unchanged: u32,
 }
 
 impl Pace {
-    fn pause(&mut self, has_news: bool, waited: Duration) -> Duration {
-        if has_news || waited >= HEARTBEAT {
-            self.vain = 0;
+    fn pause(&mut self, has_changed: bool, waited: Duration) -> Duration {
+        if has_changed || waited >= HEARTBEAT {
+            self.unchanged = 0;
             return PAUSE;
         }
-        self.vain = self.vain.saturating_add(1);
-        let pause = PAUSE.saturating_mul(1 << self.vain.min(10)).min(MAX_PAUSE);
-        // Programs that one change has woken do not go on in step.
-        about(pause)
+        self.unchanged = self.unchanged.saturating_add(1);
+        let pause = PAUSE
+            .saturating_mul(1 << self.unchanged.min(10))
+            .min(MAX_PAUSE);
+        // One change wakes many programs, which should not continue in step.
+        jittered(pause)
     }
 }
 
-/// The index to wait for a change of, after an answer; 0 reads everything at once.
+/// The index that the next read waits to change; 0 reads everything at once.
 fn next_index(before: u64, answered: u64, waited: Duration) -> u64 {
-    // A store that is restored says what it said before, and says it early.
+    // A restored store repeats an index, and answers early.
     let is_early = before > 0 && answered == before && waited < WAIT / 2;
-    // An index that goes backwards means another past. 0 would not block.
+    // An index that goes backwards is that of another history. 0 would not block.
     if is_early || answered < before {
         0
     } else {
@@ -56,32 +58,32 @@ fn next_index(before: u64, answered: u64, waited: Duration) -> u64 {
 }
 
 impl Consul {
-    /// Reads everything, and then again each time that something is new.
+    /// Reads everything, and again after each change.
     pub(super) fn follow(&self, mirror: &mut Mirror, updates: &SourceContext) -> Result<(), Error> {
-        let mut link = Link::of_watch(self.agent()?, updates);
-        let pulse = Arc::new(Pulse::new(link.agent(), self.agent()?));
-        let ended = Arc::clone(&pulse);
+        let mut connection = Connection::of_watch(self.agent()?, updates);
+        let watch = Arc::new(WatchState::new(connection.agent(), self.agent()?));
+        let ended = Arc::clone(&watch);
         updates.on_stop(move || ended.end());
-        let (answer, place) = match self.read_all(&mut link) {
+        let (listing, server) = match self.read_all(&mut connection) {
             Err(_) if updates.is_stopped() => return Ok(()),
             read => read?,
         };
-        updates.set_location(place);
-        self.send_all(mirror, &pulse, updates, &answer);
-        let index = answer.index.max(1);
-        drop(answer);
+        updates.set_location(server);
+        self.send_all(mirror, &watch, updates, &listing);
+        let index = listing.index.max(1);
+        drop(listing);
         thread::scope(|threads| {
             let heartbeats = thread::Builder::new().name("liveprops-consul".to_owned());
             let sending =
-                heartbeats.spawn_scoped(threads, || self.send_heartbeats(&pulse, updates));
+                heartbeats.spawn_scoped(threads, || self.send_heartbeats(&watch, updates));
             let outcome = match sending {
-                Ok(_) => self.follow_from(index, link, mirror, &pulse, updates),
+                Ok(_) => self.follow_from(index, connection, mirror, &watch, updates),
                 Err(fault) => {
                     let detail = format!("no thread can be started for the heartbeats: {fault}");
                     Err(Error::new(ErrorKind::Unavailable, detail).with_origin(self.origin()))
                 }
             };
-            pulse.end();
+            watch.end();
             outcome
         })
     }
@@ -90,9 +92,9 @@ impl Consul {
     fn follow_from(
         &self,
         mut index: u64,
-        mut link: Link,
+        mut connection: Connection,
         mirror: &mut Mirror,
-        pulse: &Pulse,
+        watch: &WatchState,
         updates: &SourceContext,
     ) -> Result<(), Error> {
         let mut pace = Pace::default();
@@ -100,85 +102,88 @@ impl Consul {
         while !updates.wait(pause) {
             let begun = Instant::now();
             if index > 0 {
-                pulse.waits();
+                watch.set_waiting();
             }
-            let read = self.read(&mut link, index, || pulse.is_busy());
-            pulse.is_busy();
+            let read = self.read(&mut connection, index, || watch.set_busy());
+            watch.set_busy();
             if updates.is_stopped() {
                 return Ok(());
             }
-            let doubt = match pulse.take_verdict() {
-                Some(Verdict::Failed(error)) => return Err(error),
-                doubt => doubt.is_some(),
-            };
-            if doubt {
-                link = Link::of_watch(self.agent()?, updates);
-                pulse.renew(link.agent());
-                (index, pause) = (0, Duration::ZERO);
-                continue;
+            match watch.take_interrupt() {
+                None => {}
+                Some(Interrupt::Failed(error)) => return Err(error),
+                Some(Interrupt::Stale) => {
+                    connection = Connection::of_watch(self.agent()?, updates);
+                    watch.set_client(connection.agent());
+                    (index, pause) = (0, Duration::ZERO);
+                    continue;
+                }
             }
-            let (answer, _) = read?;
+            let (listing, _) = read?;
             let waited = begun.elapsed();
-            let has_news = self.send_news(mirror, pulse, updates, &answer);
-            index = next_index(index, answer.index, waited);
-            let least = pace.pause(has_news, waited);
+            let has_changed = self.send_changes(mirror, watch, updates, &listing);
+            index = next_index(index, listing.index, waited);
+            let least = pace.pause(has_changed, waited);
             pause = least.saturating_sub(begun.elapsed());
         }
         Ok(())
     }
 
-    /// Sends everything that the first read of a watch has brought.
+    /// Sends everything that the first read of a watch brought.
     fn send_all(
         &self,
         mirror: &mut Mirror,
-        pulse: &Pulse,
+        watch: &WatchState,
         updates: &SourceContext,
-        answer: &Answer,
+        listing: &Listing,
     ) {
-        let update = self.to_document(mirror, answer).map(Update::full).map(Some);
-        self.send_update(update, pulse, updates, answer);
+        let update = self
+            .to_document(mirror, listing)
+            .map(Update::full)
+            .map(Some);
+        self.send_update(update, watch, updates, listing);
     }
 
-    /// Sends what a read has brought; says whether that was anything new.
-    fn send_news(
+    /// Sends what a read has changed; returns whether anything has.
+    fn send_changes(
         &self,
         mirror: &mut Mirror,
-        pulse: &Pulse,
+        watch: &WatchState,
         updates: &SourceContext,
-        answer: &Answer,
+        listing: &Listing,
     ) -> bool {
         let update = self
-            .replace(mirror, answer)
-            .and_then(|()| mirror.update(answer.index.to_string()));
-        let has_news = matches!(update, Ok(Some(_)));
-        self.send_update(update, pulse, updates, answer);
-        has_news
+            .replace(mirror, listing)
+            .and_then(|()| mirror.update(listing.index.to_string()));
+        let has_changed = matches!(update, Ok(Some(_)));
+        self.send_update(update, watch, updates, listing);
+        has_changed
     }
 
     fn send_update(
         &self,
         update: Result<Option<Update>, Error>,
-        pulse: &Pulse,
+        watch: &WatchState,
         updates: &SourceContext,
-        answer: &Answer,
+        listing: &Listing,
     ) {
         let fault = update.as_ref().err().cloned();
-        pulse.has_read(answer.index, answer.is_empty(), fault);
+        watch.record_read(listing.index, listing.is_empty(), fault);
         kv::send(update, updates);
     }
 
-    /// All that an answer brings, as a document.
+    /// The state after a read, as a document.
     pub(super) fn to_document(
         &self,
         mirror: &mut Mirror,
-        answer: &Answer,
+        listing: &Listing,
     ) -> Result<Document, Error> {
-        self.replace(mirror, answer)?;
-        mirror.whole(answer.index.to_string())
+        self.replace(mirror, listing)?;
+        mirror.document(listing.index.to_string())
     }
 
-    fn replace(&self, mirror: &mut Mirror, answer: &Answer) -> Result<(), Error> {
-        let entries = answer
+    fn replace(&self, mirror: &mut Mirror, listing: &Listing) -> Result<(), Error> {
+        let entries = listing
             .entries()
             .map_err(|error| error.with_origin(self.origin()))?;
         mirror.replace(entries);
@@ -193,7 +198,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn answers_without_news_double_the_pause_until_there_is_news_or_the_watch_waits_again() {
+    fn answers_without_a_change_double_the_pause_until_there_is_one_or_the_watch_waits_again() {
         let mut pace = Pace::default();
         assert_eq!(pace.pause(true, Duration::ZERO), PAUSE);
         let mut last = PAUSE;

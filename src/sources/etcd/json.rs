@@ -1,4 +1,4 @@
-//! JSON as etcd's gateway speaks it.
+//! JSON and base64 of etcd's gateway.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use crate::error::{Error, ErrorKind};
 
-/// Reads an answer in one pass, which keeps of it what the visitor does; an error of what it holds is
-/// `malformed`.
+/// Parses an answer in one pass with a visitor. An error of its fields becomes `malformed`.
 pub(super) fn visit<'de>(
     bytes: &'de [u8],
     visitor: impl DeserializeSeed<'de, Value = ()>,
@@ -23,7 +22,7 @@ pub(super) fn visit<'de>(
     })
 }
 
-/// What is no JSON; nothing of it is quoted.
+/// The error of an answer that is no JSON. It does not quote the answer.
 fn invalid(fault: &serde_json::Error) -> Error {
     let (line, column) = (fault.line(), fault.column());
     let detail = format!("the answer is not valid JSON, at line {line} column {column}");
@@ -40,7 +39,7 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A text as JSON has it, with its quotes.
+/// A text as a JSON string, with its quotes.
 pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }

@@ -1,78 +1,80 @@
-//! etcd's key-value store, by its JSON gateway: a read of everything at one revision, and a stream of
-//! what comes after it.
+//! etcd's key-value store, over its JSON gateway: a read of everything at one revision, and a stream of the
+//! changes after it (`watch`).
 //!
-//! The stream is begun anew every few seconds from where it was. That is its sign of life: a
-//! connection that is dead in silence, a store that was reset and a member that is alone are found
-//! so. Where anything is in doubt, everything is read again.
+//! A new stream continues the last one every few seconds. That is the heartbeat: it finds a dead connection, a
+//! reset store, and a member without its cluster. If a change may have been missed, everything is read again.
+//!
+//! `client` sends requests, `response` and `json` parse the answers, `login` is the login of a user, and `pace`
+//! has the pauses after streams that failed.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::sync::lock::Mutex;
 use ureq::http::HeaderValue;
 
 use crate::error::Error;
 use crate::source::{Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Watching};
-use crate::sources::etcd::follow::Held;
+use crate::sources::etcd::client::{Fault, Listing, Request};
 use crate::sources::etcd::login::{Login, User};
-use crate::sources::etcd::wire::{Ask, Fault, Listing};
+use crate::sources::etcd::watch::Memory;
 use crate::sources::fs::watch::absolute;
 use crate::sources::shared::http_client;
 use crate::sources::shared::http_client::reuse::Client;
-use crate::sources::shared::http_client::url::{Url, shown_invalid};
+use crate::sources::shared::http_client::url::masked;
 use crate::sources::shared::kv;
 use crate::sources::shared::kv::endpoints::{Endpoints, named};
 use crate::sources::shared::kv::mapping::Mapping;
 use crate::sources::shared::kv::options::shared_options;
 use crate::sources::shared::kv::slot::Slot;
 use crate::sources::shared::tls::{Credential, Files};
+use crate::sync::lock::Mutex;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
-mod answer;
-mod follow;
+mod client;
 mod json;
 mod login;
 mod pace;
-mod wire;
+mod response;
+mod watch;
 
 const KIND: &str = "etcd";
-/// Where a member is by default.
+/// The default address of a member.
 const ADDRESS: &str = "http://127.0.0.1:2379";
 
-/// How long a stream lasts at most before the next one is begun.
+/// The longest duration of a stream before the next one continues it.
 const STREAM: Duration = Duration::from_secs(4);
-/// How long an answer may take in all, and how long there may be no connection.
+/// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
-const CONNECT: Duration = Duration::from_secs(1);
-/// How long an answer may take to begin where another member can be asked, and a stream anywhere.
-const BEGIN: Duration = Duration::from_millis(1500);
-/// How far apart updates are where many come.
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the answer may take to begin where there is another member, and that of a stream anywhere.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// The pause between updates where many are sent.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Keys below a prefix, or a document in one key, of etcd from 3.4 on.
 ///
 /// `config/checkout/ratelimit/qps` below the prefix `config/checkout` is the property
-/// `ratelimit.qps`. A slash before the first name counts: `/config` is not `config`. A change is seen
-/// as it happens; what comes in bursts is gathered, and all that one transaction of the store changed
-/// is one generation. What is deleted there, or expires with its lease, lets weaker layers show. Keys
-/// that end in a slash are folders, and skipped, as are keys that are not UTF-8. A value that is not
-/// UTF-8 or over 1 MiB (etcd itself takes 1.5 MiB) is refused alone; all together may hold 10 MiB, each
-/// key counting its name, its value and 32 bytes,
-/// and 150,000 keys. An answer over 32 MiB, or with over 20 MiB of keys and
-/// values so counted, is refused; whatever a server sends, that takes at most 160 MiB of memory.
+/// `ratelimit.qps`. A slash before the first name counts: `/config` is not `config`. The source sees a change
+/// as it happens and collects bursts; all changes of one transaction of the store are one generation. A key that is
+/// deleted, or expires with its lease, lets weaker layers show. Keys that end in a slash are folders, and are
+/// skipped, as are keys that are not UTF-8. A value that is not UTF-8 or over 1 MiB (etcd itself accepts 1.5 MiB) is
+/// rejected alone. All keys together may have 10 MiB, each counting its name, its value and 32 bytes, and there
+/// may be 150,000. An answer over 32 MiB, or with over 20 MiB of keys and values so counted, is rejected; it takes at
+/// most 160 MiB of memory, whatever a server sends.
 ///
-/// An error of the store, whatever it is, takes nothing away: it is asked again with growing pauses,
-/// and then everything is read. So it is after a compaction, an election, and a reset of the store.
-/// A request that a server did not answer because it had closed the kept connection is sent once more.
-/// Of several addresses the next one is asked when one fails, is cut off from the others, or does not
-/// answer. That most keys are gone is held; see [`RemovalGuard`](crate::source::RemovalGuard).
+/// No error of the store removes values: the source reads everything again after growing pauses. It does so
+/// after a compaction, an election, and a reset of the store. It repeats a request whose connection the server had
+/// closed before. Of several addresses it uses the next one when one fails, lacks the others of its cluster, or does
+/// not answer. The removal guard withholds the removal of most keys; see
+/// [`RemovalGuard`](crate::source::RemovalGuard).
 ///
-/// It speaks to the JSON gateway, which every member serves beside gRPC unless it was started with
-/// `--enable-grpc-gateway=false`. The gateway knows no users by certificates: where users are on,
-/// name one by [`user`](Self::user).
+/// The source uses the JSON gateway, which every member serves beside gRPC unless it was started with
+/// `--enable-grpc-gateway=false`. The gateway knows no users by certificates: where authentication is enabled,
+/// name a user by [`user`](Self::user).
 ///
 /// ```
 /// use liveprops::{Source, Watching, sources::Etcd};
@@ -86,8 +88,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// ```
 pub struct Etcd {
     options: Options,
-    held: Slot<Held>,
-    /// How the user is known; none if nobody has logged in, or that does not hold any more.
+    memory: Slot<Memory>,
+    /// The last login; none if there was none, or if it is no longer valid.
     login: Mutex<Option<Login>>,
 }
 
@@ -106,17 +108,17 @@ impl Etcd {
         Self::of(Mapping::prefix_as_is(KIND, '/', prefix.as_ref()))
     }
 
-    /// One key that holds a document; its format is that of its extension, or given.
+    /// One key with a document, whose format follows from its extension or [`format`](Self::format).
     ///
     /// A key that is absent at the start is an error, unless the policy is
-    /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A key that is
+    /// [`optional`](crate::source::Policy::optional): then its values take effect when it appears. A key that is
     /// deleted later is no error; see [`RemovalGuard`](crate::source::RemovalGuard).
     pub fn document(key: impl AsRef<str>) -> Self {
         Self::of(Mapping::document_as_is(KIND, '/', key.as_ref()))
     }
 
     /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`, `checkout`,
-    /// `checkout-prod`. Each has the options that are set by now, but for documents.
+    /// `checkout-prod`. Each has the options that were set before, except documents.
     ///
     /// ```
     /// use liveprops::source::Scope;
@@ -151,7 +153,7 @@ impl Etcd {
 
     fn with_options(options: Options) -> Self {
         Self {
-            held: Slot::empty(),
+            memory: Slot::empty(),
             login: Mutex::default(),
             options,
         }
@@ -168,30 +170,30 @@ impl Etcd {
         self.addresses([url])
     }
 
-    /// Sets the addresses of several members: the next is asked when one fails.
+    /// Sets the addresses of several members: the source uses the next when one fails.
     #[must_use]
     pub fn addresses<U: Into<String>>(self, urls: impl IntoIterator<Item = U>) -> Self {
         let urls = urls.into_iter().map(Into::into).collect();
         self.edit(|options| options.endpoints = Endpoints::all(urls))
     }
 
-    /// Logs in, and again whenever the store wants it.
+    /// Logs in, and again whenever the store requires it.
     ///
-    /// Where authentication is off in the store, the source reads without a token, and health shows that
-    /// as [`set_degraded`](crate::health::SourceHealth::degraded). It logs in as soon as authentication is
+    /// Where authentication is disabled in the store, the source reads without a token, and health shows that
+    /// as [`degraded`](crate::health::SourceHealth::degraded). It logs in as soon as authentication is
     /// enabled, within one stream (4 seconds).
     #[must_use]
     pub fn user(self, name: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
-        self.log_in(name.into(), Credential::Given(password.into()))
+        self.set_user(name.into(), Credential::Given(password.into()))
     }
 
-    /// Logs in with the password that a file holds, which is read anew each time.
+    /// Logs in with the password in a file, which is read for each login.
     #[must_use]
     pub fn user_file(self, name: impl Into<String>, password: impl Into<PathBuf>) -> Self {
-        self.log_in(name.into(), Credential::File(absolute(&password.into())))
+        self.set_user(name.into(), Credential::File(absolute(&password.into())))
     }
 
-    fn log_in(self, name: String, password: Credential) -> Self {
+    fn set_user(self, name: String, password: Credential) -> Self {
         self.edit(|options| options.user = Some(User { name, password }))
     }
 
@@ -199,12 +201,12 @@ impl Etcd {
         port: 2379,
         locator: "Finds a member by variables and files.",
         ca: "Trusts the certificates in a file in place of Mozilla's roots.",
-        client_certificate: "Shows a certificate, with its chain and its key in files of PEM.",
+        client_certificate: "Presents a certificate, with its chain and its key in PEM files.",
     }
 
-    /// Which keys are meant, as the fields of a request.
+    /// The keys that the source reads, as the fields of a request.
     fn range(&self) -> String {
-        let key = self.options.mapping.wanted().as_bytes();
+        let key = self.options.mapping.path().as_bytes();
         let text = |bytes: &[u8]| json::quoted(&json::base64(bytes));
         match (self.options.mapping.is_document(), key) {
             (true, key) => format!("\"key\":{}", text(key)),
@@ -215,47 +217,47 @@ impl Etcd {
         }
     }
 
-    /// Asks the server whose turn it is, with a token where there is a user, and tells where that is; a
-    /// token that will not do is renewed once.
-    fn ask<T>(
+    /// Sends a request to the current server, with a token where there is a user. Logs in again if the server
+    /// rejects the token. Returns the answer with the name of the server.
+    fn request<T>(
         &self,
         client: &Client,
-        ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
+        send: impl Fn(&Request<'_>) -> Result<T, Fault>,
     ) -> Result<(T, String), Error> {
-        let server = self.options.endpoints.current()?;
-        let place = server.place(shown);
-        let outcome = self.ask_at(client, &server.address, ask);
+        let endpoint = self.options.endpoints.current()?;
+        let server = endpoint.name(masked);
+        let outcome = self.request_at(client, &endpoint.address, send);
         outcome
-            .map_err(|error| named(error, &self.origin(), &place))
+            .map_err(|error| named(error, &self.origin(), &server))
             .inspect_err(|_| self.options.endpoints.next())
-            .map(|answer| (answer, place))
+            .map(|answer| (answer, server))
     }
 
-    fn ask_at<T>(
+    fn request_at<T>(
         &self,
         client: &Client,
         server: &str,
-        ask: impl Fn(&Ask<'_>) -> Result<T, Fault>,
+        send: impl Fn(&Request<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
         let server = http_client::tls::server(server, &self.options.tls, "v3")?;
-        let with = |token: Option<HeaderValue>| Ask {
+        let with = |token: Option<HeaderValue>| Request {
             client,
             server: &server,
             token,
-            connect: CONNECT,
+            connect: CONNECT_TIMEOUT,
             response: match self.options.endpoints.count() {
                 1 => TIMEOUT,
-                _ => BEGIN,
+                _ => RESPONSE_TIMEOUT,
             },
             timeout: TIMEOUT,
         };
         let Some(user) = &self.options.user else {
-            return ask(&with(None)).map_err(|fault| fault.error);
+            return send(&with(None)).map_err(|fault| fault.error);
         };
-        let known = self.login.lock().clone();
-        if let Some(login) = known {
-            match ask(&with(login.token())) {
-                Err(fault) if fault.renew => self.forget(),
+        let login = self.login.lock().clone();
+        if let Some(login) = login {
+            match send(&with(login.token())) {
+                Err(fault) if fault.needs_login => self.clear_login(),
                 outcome => return outcome.map_err(|fault| fault.error),
             }
         }
@@ -268,29 +270,29 @@ impl Etcd {
             credentials.add(token.to_str().unwrap_or_default());
         }
         *self.login.lock() = Some(login.clone());
-        ask(&with(login.token())).map_err(|fault| {
-            if fault.renew {
-                self.forget();
+        send(&with(login.token())).map_err(|fault| {
+            if fault.needs_login {
+                self.clear_login();
             }
             fault.error
         })
     }
 
-    /// How the user is known does not hold any more.
-    fn forget(&self) {
+    /// Drops the login, which is no longer valid.
+    fn clear_login(&self) {
         *self.login.lock() = None;
     }
 
-    /// What a program that has set a user should know of how that is known.
+    /// The warning of the last login.
     fn login_warning(&self) -> Option<Error> {
         let warning = self.login.lock().as_ref()?.warning()?;
         Some(warning.with_origin(self.origin()))
     }
 
-    /// Reads everything, from the first server that answers.
+    /// Reads everything from the first server that answers.
     fn read_all(&self, client: &Client) -> Result<Listing, Error> {
         let range = self.range();
-        let read = || self.ask(client, |ask| ask.range(&range, None));
+        let read = || self.request(client, |request| request.range(&range, None));
         let (all, _) = self.options.endpoints.first(read)?;
         Ok(all)
     }
@@ -302,7 +304,7 @@ impl Etcd {
     }
 }
 
-/// The first key with a prefix, and the first one after all of them.
+/// The first key with a prefix, and the first key behind them.
 fn bounds(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -311,23 +313,13 @@ fn bounds(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
             return (prefix.to_vec(), end);
         }
     }
-    // A zero stands for the first key of all, and for no end.
+    // A zero is the first of all keys, and also means no end.
     let first = if prefix.is_empty() { &[0] } else { prefix };
     (first.to_vec(), vec![0])
 }
 
-/// An address without what may be secret in it.
-fn shown(address: &str) -> String {
-    match Url::parse(address) {
-        Ok(url) => url.to_string(),
-        Err(_) => shown_invalid(address)
-            .unwrap_or("an address that is not valid")
-            .to_owned(),
-    }
-}
-
-/// With memory of its own: what one has told says nothing of what another has.
 impl Clone for Etcd {
+    /// The same options with a memory and a login of its own.
     fn clone(&self) -> Self {
         Self::with_options(self.options.clone())
     }
@@ -335,15 +327,15 @@ impl Clone for Etcd {
 
 impl Source for Etcd {
     fn origin(&self) -> Origin {
-        Origin::new(KIND, self.options.mapping.wanted())
+        Origin::new(KIND, self.options.mapping.path())
     }
 
     fn load(&self) -> Result<Document, Error> {
         let read = self.client().and_then(|client| self.read_all(&client));
         let all = read.map_err(|error| self.credentials().mask_error(error))?;
-        self.with_held(|held| {
-            held.replace(&all);
-            held.mirror.whole(held.revision.to_string())
+        self.with_memory(|memory| {
+            memory.replace(&all);
+            memory.mirror.document(memory.revision.to_string())
         })
     }
 
@@ -352,7 +344,7 @@ impl Source for Etcd {
     }
 
     fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
-        self.with_held(|held| self.run(held, updates))
+        self.with_memory(|memory| self.watch_all(memory, updates))
     }
 
     fn refusal(&self) -> Refusal {
@@ -360,7 +352,7 @@ impl Source for Etcd {
     }
 
     fn timing(&self) -> Timing {
-        let silence = STREAM + CONNECT + BEGIN + PAUSE * 2;
+        let silence = STREAM + CONNECT_TIMEOUT + RESPONSE_TIMEOUT + PAUSE * 2;
         Timing::new().timeout(TIMEOUT).heartbeat_timeout(silence)
     }
 
@@ -378,7 +370,7 @@ impl Source for Etcd {
 impl fmt::Debug for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Etcd")
-            .field("keys", &self.options.mapping.wanted())
+            .field("keys", &self.options.mapping.path())
             .field("user", &self.options.user.is_some())
             .field("tls", &self.options.tls)
             .finish_non_exhaustive()
@@ -399,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_shows_of_itself_holds_no_password_and_its_timing_fits() {
+    fn debug_shows_no_password_and_the_timing_fits() {
         let etcd = Etcd::prefix("/app")
             .user("me", "s3cr3t".to_owned())
             .address("http://a:b4d@h:1");

@@ -1,44 +1,44 @@
-//! How fast following begins again after it has ended.
+//! The pauses before streams are opened again.
 
 use std::time::Duration;
 
-/// A stream that ends before this was not healthy, whatever it brought.
-const HEALTHY: Duration = Duration::from_secs(1);
-/// How often in a row it may begin again, a little later and later, before that is an error.
-const QUIET: u32 = 4;
-/// The first pause, and the longest: with what a read may take, it is shorter than a silence that would
-/// count as a hang.
-const FIRST: Duration = Duration::from_millis(100);
-const MOST: Duration = Duration::from_millis(1600);
+/// A stream that ends sooner was not healthy, whatever it delivered.
+const MIN_HEALTHY: Duration = Duration::from_secs(1);
+/// How many streams in a row may end, with growing pauses, before that is an error.
+const MAX_RESTARTS: u32 = 4;
+/// The first pause.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause. With the time of a read, it is shorter than the heartbeat timeout.
+const MAX_PAUSE: Duration = Duration::from_millis(1600);
 
-/// How often in a row following has ended before it was healthy. What a server answers resets nothing:
-/// one that ends each stream as it begins would be asked without a pause.
+/// Counts the streams in a row that were not healthy. An answer does not reset it, because a server may answer
+/// and end each stream at once.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    ended: u32,
+    restarts: u32,
 }
 
 impl Pace {
-    /// A stream is over after this time.
-    pub(super) fn lasted(&mut self, time: Duration) {
-        if time >= HEALTHY {
-            self.ended = 0;
+    /// Records how long a stream lasted.
+    pub(super) fn record_duration(&mut self, time: Duration) {
+        if time >= MIN_HEALTHY {
+            self.restarts = 0;
         }
     }
 
-    /// Following has ended; says whether it may begin again without an error.
-    pub(super) fn ended(&mut self) -> bool {
-        self.ended = self.ended.saturating_add(1);
-        self.ended <= QUIET
+    /// Records that a stream has ended; returns whether the next may follow without an error.
+    pub(super) fn record_end(&mut self) -> bool {
+        self.restarts = self.restarts.saturating_add(1);
+        self.restarts <= MAX_RESTARTS
     }
 
-    /// How long to wait before it begins again.
+    /// The pause before the next stream.
     pub(super) fn pause(&self) -> Duration {
-        match self.ended {
-            quiet @ 0..=QUIET => FIRST * quiet.div_ceil(2),
+        match self.restarts {
+            restarts @ 0..=MAX_RESTARTS => MIN_PAUSE * restarts.div_ceil(2),
             more => {
-                let doubled = 2u32.saturating_pow(more - QUIET);
-                (FIRST * 2).saturating_mul(doubled).min(MOST)
+                let doubled = 2u32.saturating_pow(more - MAX_RESTARTS);
+                (MIN_PAUSE * 2).saturating_mul(doubled).min(MAX_PAUSE)
             }
         }
     }
@@ -54,14 +54,17 @@ mod tests {
         let mut before = Duration::ZERO;
         assert_eq!(pace.pause(), before);
         for n in 1..100 {
-            pace.lasted(HEALTHY - FIRST);
-            assert_eq!(pace.ended(), n <= QUIET);
-            assert!(pace.pause() >= before && pace.pause() >= FIRST, "{n}");
-            assert!(n <= QUIET || before == MOST || pace.pause() > before, "{n}");
+            pace.record_duration(MIN_HEALTHY - MIN_PAUSE);
+            assert_eq!(pace.record_end(), n <= MAX_RESTARTS);
+            assert!(pace.pause() >= before && pace.pause() >= MIN_PAUSE, "{n}");
+            assert!(
+                n <= MAX_RESTARTS || before == MAX_PAUSE || pace.pause() > before,
+                "{n}"
+            );
             before = pace.pause();
         }
-        assert_eq!(before, MOST);
-        pace.lasted(HEALTHY);
-        assert!(pace.ended() && pace.pause() == FIRST);
+        assert_eq!(before, MAX_PAUSE);
+        pace.record_duration(MIN_HEALTHY);
+        assert!(pace.record_end() && pace.pause() == MIN_PAUSE);
     }
 }

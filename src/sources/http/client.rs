@@ -1,4 +1,4 @@
-//! The wire: one GET with its deadlines, its limits, and what a response must be to count.
+//! Sends one GET with its deadlines and limits, and checks the response.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -18,115 +18,119 @@ use crate::sources::http::proxy::Proxy;
 use crate::sources::shared::http_client::url::Url;
 use crate::sources::shared::http_client::{Header, Limits, cut, explain, text, unavailable};
 
-/// How many redirects are followed for one document.
-const REDIRECTS: usize = 5;
+/// The most redirects that are followed for one document.
+const MAX_REDIRECTS: usize = 5;
 
-/// The client, and the proxy that it goes through.
+/// The client, and its proxy.
 #[derive(Clone)]
 pub(super) struct Client {
     pub(super) agent: Agent,
     pub(super) proxy: Option<Arc<Proxy>>,
 }
 
-/// What is asked for.
-pub(super) struct Ask<'a> {
+/// A request for a document.
+pub(super) struct Request<'a> {
     pub(super) url: &'a Url,
     pub(super) headers: &'a [Header],
-    /// What the last good answer was marked with; none asks for the document in any case.
-    pub(super) marks: Option<&'a Marks>,
-    /// Whether the answer may be compressed.
+    /// The validators of the last good response; none requests the document in any case.
+    pub(super) validators: Option<&'a Validators>,
+    /// Whether the response may be compressed.
     pub(super) compressed: bool,
     pub(super) limits: Limits,
 }
 
-/// What a server marks a version of a document with.
+/// The names of a document's version.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Marks {
+pub(super) struct Validators {
     pub(super) etag: Option<String>,
     pub(super) modified: Option<String>,
 }
 
-impl Marks {
+impl Validators {
     pub(super) fn is_empty(&self) -> bool {
         self.etag.is_none() && self.modified.is_none()
     }
 }
 
 pub(super) enum Answer {
-    /// What the marks stand for is still so.
-    Same,
+    /// The version of the validators is still current.
+    NotModified,
     Document(Fetched),
-    /// No length and no chunks, though it may have been unpacked on the way: ask again for an
-    /// answer that is not compressed.
-    Unmeasured,
+    /// The body has no length and no chunks, perhaps because the client has unpacked it: the caller requests
+    /// an uncompressed one.
+    UnknownLength,
 }
 
 pub(super) struct Fetched {
     pub(super) bytes: Vec<u8>,
-    pub(super) marks: Marks,
+    pub(super) validators: Validators,
     pub(super) content_type: Option<String>,
 }
 
-/// Asks for a document, through redirects within its origin.
-pub(super) fn fetch(client: &Client, ask: &Ask<'_>) -> Result<Answer, Error> {
-    let mut url = ask.url.clone();
-    for _ in 0..=REDIRECTS {
+/// Fetches a document, through redirects within its origin.
+pub(super) fn fetch(client: &Client, request: &Request<'_>) -> Result<Answer, Error> {
+    let mut url = request.url.clone();
+    for _ in 0..=MAX_REDIRECTS {
         let proxy = client.proxy.as_deref();
         let proxy = proxy.filter(|proxy| proxy.for_url(&url).is_some());
-        // A connection that fails is the one to the proxy, and a cut may be the proxy's doing.
+        // The proxy may have failed to connect, or have cut the response.
         let name_proxy = |error: Error| match (proxy, error.kind()) {
             (Some(proxy), ErrorKind::Unavailable | ErrorKind::Timeout) => proxy.name_in(&error),
             _ => error,
         };
         let through = proxy.and_then(|proxy| proxy.for_url(&url));
-        let response = send(&client.agent, ask, &url, through).map_err(name_proxy)?;
+        let response = send(&client.agent, request, &url, through).map_err(name_proxy)?;
         match response.status().as_u16() {
-            200 => return document(response, ask).map_err(name_proxy),
-            304 if ask.marks.is_some() => return Ok(Answer::Same),
+            200 => return document(response, request).map_err(name_proxy),
+            304 if request.validators.is_some() => return Ok(Answer::NotModified),
             301 | 302 | 303 | 307 | 308 => {
                 let Some(location) = text(&response, LOCATION) else {
-                    return Err(unavailable("a redirect that does not say where to"));
+                    return Err(unavailable("a redirect without a target"));
                 };
                 url = url
                     .redirect(&location)
                     .map_err(|why| Error::new(ErrorKind::Unavailable, why))?;
             }
-            status => return Err(refused(status, &response)),
+            status => return Err(rejected(status, &response)),
         }
     }
-    let detail = format!("more than {REDIRECTS} redirects: do they lead in a circle?");
+    let detail = format!("more than {MAX_REDIRECTS} redirects: do they lead in a circle?");
     Err(unavailable(detail))
 }
 
 fn send(
     agent: &Agent,
-    ask: &Ask<'_>,
+    request: &Request<'_>,
     url: &Url,
     proxy: Option<&ureq::Proxy>,
 ) -> Result<Response<Body>, Error> {
-    let limits = ask.limits;
+    let limits = request.limits;
     let left = limits.deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Err(limits.whole_over("the answer was complete"));
+        return Err(limits.timed_out("the answer was complete"));
     }
-    let mut request = agent.get(url.whole());
-    for (name, value) in ask.headers {
-        request = request.header(name.clone(), value.clone());
+    let mut builder = agent.get(url.with_secrets());
+    for (name, value) in request.headers {
+        builder = builder.header(name.clone(), value.clone());
     }
-    let encoding = if ask.compressed { "gzip" } else { "identity" };
-    request = request
+    let encoding = if request.compressed {
+        "gzip"
+    } else {
+        "identity"
+    };
+    builder = builder
         .header("accept-encoding", encoding)
-        // Nothing on the way may answer in the server's place.
+        // No cache may answer instead of the server.
         .header("cache-control", "no-cache")
         .header("connection", "close");
-    let marks = ask.marks.cloned().unwrap_or_default();
-    if let Some(etag) = marks.etag {
-        request = request.header("if-none-match", etag);
+    let validators = request.validators.cloned().unwrap_or_default();
+    if let Some(etag) = validators.etag {
+        builder = builder.header("if-none-match", etag);
     }
-    if let Some(modified) = marks.modified {
-        request = request.header("if-modified-since", modified);
+    if let Some(modified) = validators.modified {
+        builder = builder.header("if-modified-since", modified);
     }
-    request
+    builder
         .config()
         .proxy(proxy.cloned())
         .timeout_global(Some(left))
@@ -138,8 +142,8 @@ fn send(
         .map_err(|fault| explain(fault, limits, "the response began"))
 }
 
-/// What a 200 says.
-fn document(response: Response<Body>, ask: &Ask<'_>) -> Result<Answer, Error> {
+/// Reads the document of a 200.
+fn document(response: Response<Body>, request: &Request<'_>) -> Result<Answer, Error> {
     let content_type = text(&response, CONTENT_TYPE);
     if let Some(media) = content_type.as_deref().map(media_type) {
         if media == "text/html" || media == "application/xhtml+xml" {
@@ -162,9 +166,9 @@ fn document(response: Response<Body>, ask: &Ask<'_>) -> Result<Answer, Error> {
     let length = match Framing::of(&response)? {
         Framing::Length(length) => Some(length),
         Framing::Chunked => None,
-        Framing::Close if ask.compressed => return Ok(Answer::Unmeasured),
+        Framing::Close if request.compressed => return Ok(Answer::UnknownLength),
         Framing::Close => {
-            let detail = "a body of unknown length, whose end cannot be told from a cut: \
+            let detail = "a body of unknown length, whose end looks like a cut: \
                           have the server send Content-Length or chunks";
             return Err(unavailable(detail));
         }
@@ -172,29 +176,28 @@ fn document(response: Response<Body>, ask: &Ask<'_>) -> Result<Answer, Error> {
     if length.is_some_and(|length| length > MAX_DOCUMENT_BYTES as u64) {
         return Err(too_large());
     }
-    let marks = Marks {
+    let validators = Validators {
         etag: text(&response, ETAG),
         modified: text(&response, LAST_MODIFIED),
     };
     let wire = Capped::new(response.into_body().into_reader());
     let bytes = if packed {
-        all(Capped::new(MultiGzDecoder::new(wire)), None)
+        read_body(Capped::new(MultiGzDecoder::new(wire)), None)
     } else {
-        all(wire, length)
+        read_body(wire, length)
     };
-    let bytes = bytes.map_err(|fault| body_fault(fault, length, packed, ask.limits))?;
+    let bytes = bytes.map_err(|fault| body_fault(fault, length, packed, request.limits))?;
     Ok(Answer::Document(Fetched {
         bytes,
-        marks,
+        validators,
         content_type,
     }))
 }
 
-fn all(mut reader: impl Read, length: Option<u64>) -> io::Result<Vec<u8>> {
-    // Room for all at once: growing would hold what is there twice, and what is not touched costs
-    // nothing. A longer one was refused.
-    let room = length.map_or(MAX_DOCUMENT_BYTES, |length| length as usize);
-    let mut bytes = Vec::with_capacity(room);
+fn read_body(mut reader: impl Read, length: Option<u64>) -> io::Result<Vec<u8>> {
+    // The whole capacity at once: growth would copy the bytes, and untouched memory costs nothing.
+    let capacity = length.map_or(MAX_DOCUMENT_BYTES, |length| length as usize);
+    let mut bytes = Vec::with_capacity(capacity);
     reader.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
@@ -218,18 +221,18 @@ fn body_fault(fault: io::Error, length: Option<u64>, packed: bool, limits: Limit
             Error::new(ErrorKind::Malformed, detail)
         }
         _ => match ureq::Error::from(fault) {
-            // The connection was closed within what frames a chunk.
+            // The connection was closed inside the frame of a chunk.
             ureq::Error::BodyStalled => cut_off(),
             fault => explain(fault, limits, "the body was complete"),
         },
     }
 }
 
-/// Why a response that is no document is refused, and what may help.
-fn refused(status: u16, response: &Response<Body>) -> Error {
+/// The error of a response that is no document, and what may help.
+fn rejected(status: u16, response: &Response<Body>) -> Error {
     let hint = match status {
-        204 | 205 => "an empty answer is no document: to take all keys away, send an empty one",
-        206 => "a part of the document came unasked",
+        204 | 205 => "an empty answer is no document: to remove all keys, send an empty document",
+        206 => "the server sent a part of the document unasked",
         304 => "the server says that nothing has changed to a request that did not ask",
         401 | 403 | 407 => "check the credentials",
         404 | 410 => "check the address; the values stay as they are",
@@ -246,19 +249,19 @@ fn refused(status: u16, response: &Response<Body>) -> Error {
     }
 }
 
-/// How long the server wants to be left alone: a number of seconds, or until a date.
+/// The pause that the server asks for: a number of seconds, or until a date.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let after = text(response, RETRY_AFTER)?;
     let date = |text: &str| httpdate::parse_http_date(text).ok();
     if !after.is_empty() && after.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More than fits is for ever.
+        // A number that does not fit means for ever.
         return Some(Duration::from_secs(after.parse().unwrap_or(u64::MAX)));
     }
-    // By the server's own clock, if it shows it: the one here may be wrong by hours.
+    // Uses the server's clock if it sends its time: the local one may be wrong by hours.
     let now = text(response, DATE).and_then(|now| date(&now));
     let now = now.unwrap_or_else(SystemTime::now);
     let pause = date(&after)?.duration_since(now).unwrap_or_default();
-    // To the second, as the date is; never less than what it says.
+    // Rounds up to seconds, the precision of the date.
     Some(Duration::from_secs(pause.as_secs_f64().ceil() as u64))
 }
 
@@ -273,7 +276,7 @@ pub(super) fn media_type(content_type: &str) -> String {
     media.trim().to_ascii_lowercase()
 }
 
-/// A reader that fails once there is more than a document may hold.
+/// A reader that fails after the size limit of a document.
 struct Capped<R> {
     reader: R,
     left: usize,

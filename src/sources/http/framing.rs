@@ -1,6 +1,7 @@
-//! How a response says where its body ends. The client decides by itself how it reads a body, and is
-//! more lenient: a coding that it does not know, and one in HTTP/1.0, is a body until the connection is
-//! closed, which may be half a document.
+//! Checks how a response marks the end of its body.
+//!
+//! The client is more lenient: it reads an unknown coding, and one in HTTP/1.0, until the connection is
+//! closed, which may bring half a document.
 
 use ureq::Body;
 use ureq::http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
@@ -15,7 +16,7 @@ pub(super) enum Framing {
     Length(u64),
     /// At the last chunk.
     Chunked,
-    /// Where the connection is closed, which is where it is cut as well.
+    /// At the end of the connection, which may be a cut.
     Close,
 }
 
@@ -67,7 +68,7 @@ fn length(response: &Response<Body>) -> Result<Option<u64>, Error> {
     Ok(number)
 }
 
-/// What all lines of a header list, as one line; what is not text is shown as that.
+/// All lines of a header as one; bytes that are not UTF-8 are replaced.
 pub(super) fn list(response: &Response<Body>, name: HeaderName) -> Option<String> {
     let mut lines = response.headers().get_all(name).iter().peekable();
     lines.peek()?;

@@ -1,12 +1,11 @@
-//! Documents behind addresses: fetched by `GET`, revalidated, and joined to one.
+//! Documents on web servers: fetched by `GET`, revalidated, and merged.
 //!
-//! `client` speaks to servers, `round` is one look at all of them, and here is what the program sets up.
+//! `load` loads all documents; the engine polls it, so there is no watch. `client` sends the requests, `framing`
+//! checks how a response marks its end, and `proxy` reads the proxy of the environment.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-
-use crate::sync::lock::Mutex;
 
 use crate::error::Error;
 use crate::format::Format;
@@ -14,17 +13,18 @@ use crate::source::{
     Credentials, DEFAULT_POLL, DEFAULT_TIMEOUT, Policy, RemovalGuard, Source, Timing, Watching,
 };
 use crate::sources::fs::watch::absolute;
-use crate::sources::http::round::Memory;
+use crate::sources::http::load::Memory;
 use crate::sources::shared::http_client::url::{Address, shown_invalid};
 use crate::sources::shared::tls::{Credential, Files};
+use crate::sync::lock::Mutex;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod client;
 mod framing;
+mod load;
 mod proxy;
-mod round;
 
 /// How long a connection may take, name resolution and TLS each included.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -32,48 +32,46 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// How long the response's headers may take.
 const RESPONSE: Duration = Duration::from_secs(3);
 
-/// Which poll asks for the document whatever the server says.
+/// Each poll of this number is unconditional.
 const UNCONDITIONAL: u32 = 12;
 
 /// Documents on web servers.
 ///
-/// Each address is asked by `GET` every 5 seconds, with `If-None-Match` and `If-Modified-Since`
-/// where the server gave an entity tag or a date, so that what has not changed costs neither a
-/// transfer nor a parse. As a 304 may lie, each 12th poll asks without condition. Content decides
-/// what changed: the same bytes are never parsed twice, and cause no generation.
+/// The source sends a `GET` to each address every 5 seconds, with `If-None-Match` and `If-Modified-Since`
+/// where the server sent an entity tag or a date. So an unchanged document costs neither a transfer nor a
+/// parse. A 304 may be wrong, so each 12th poll is unconditional. Content decides what changed: the same bytes
+/// are never parsed twice, and cause no generation.
 ///
 /// Several addresses make one union: later ones override earlier ones, and a failure of one is a
-/// failure of all. A `file:` address is read from disk.
+/// failure of all. The source reads a `file:` address from disk.
 ///
-/// Only a 200 with a complete body is a document. Everything else, any other status, a body that
-/// is cut off, over 10 MiB (unpacked, where it is gzip) or of unknown length, a web page, an answer
-/// that comes too late, is an error: the values stay as they are and the source's health says why.
-/// A body is complete if it is as long as its `Content-Length` says, or if `Transfer-Encoding: chunked`
-/// in HTTP/1.1 brings its last chunk. A response with both, with another transfer coding, or with
-/// neither, whose body ends where the connection does, is refused: a part of a document is often a
+/// Only a 200 with a complete body is a document. Everything else is an error: any other status, a body that
+/// is cut off, over 10 MiB (unpacked, where it is gzip) or of unknown length, a web page, a late answer. The
+/// values stay as they are, and the source's health shows the error. A body is complete if its length is that
+/// of `Content-Length`, or if `Transfer-Encoding: chunked` in HTTP/1.1 brings its last chunk. The source rejects
+/// a response with both, with another transfer coding, or with neither: a part of a document is often a
 /// document too. Have such a server send `Content-Length`, as Python's `http.server` does.
-/// Whatever a server sends, what the client refuses takes at most 20 MiB of memory. A document that its
-/// format refuses may take as much as any other ([`Format`]).
-/// An update that takes most keys away is held; see [`RemovalGuard`]. A server that answers 429 or 5xx
-/// with `Retry-After`, in seconds or as a date, is not asked again before that, up to
-/// [`MAX_RETRY_AFTER`](crate::source::MAX_RETRY_AFTER).
+///
+/// A response that the client rejects takes at most 20 MiB of memory. A document that its format rejects may
+/// take as much as any other ([`Format`]). The removal guard withholds an update that removes most keys; see
+/// [`RemovalGuard`]. After a 429 or 5xx with `Retry-After`, in seconds or as a date, the source waits that
+/// long, up to [`MAX_RETRY_AFTER`](crate::source::MAX_RETRY_AFTER).
 ///
 /// At most 5 redirects are followed, and only within the scheme, host and port of the address, so
-/// credentials never reach another server. With credentials or headers, all addresses must be of
+/// credentials never reach another server. With credentials or headers, all addresses must have
 /// one origin. Certificates are checked against Mozilla's roots, or those of [`ca`](Http::ca);
-/// there is no way to switch that off.
+/// nothing switches that off.
 ///
 /// The format is the one given by [`format`](Http::format), else the one of the response's
 /// `Content-Type`, else that of the path's extension.
 ///
-/// Connections are not kept: a name is resolved anew, and files of certificates and tokens are read
-/// anew, for each poll. Name resolution that is given up goes on by itself on a thread until the
-/// system's resolver returns.
+/// Each poll opens new connections, resolves names, and reads the files of certificates and tokens. Name
+/// resolution that timed out continues on a thread until the system's resolver returns.
 ///
-/// In a program that turns on the `gzip` feature of the crate `ureq`, an answer that is compressed
-/// though the source asked for none, and has no chunks, is refused: its length is no longer known.
+/// In a program that turns on the `gzip` feature of the crate `ureq`, the source rejects an answer that is
+/// compressed against its request and has no chunks: the length is no longer known.
 ///
-/// A faulty address or header is no panic but the error of each load.
+/// An invalid address or header is no panic but the error of each load.
 ///
 /// # Examples
 ///
@@ -95,17 +93,17 @@ const UNCONDITIONAL: u32 = 12;
 pub struct Http {
     targets: Vec<Target>,
     options: Options,
-    /// Shared with nobody; behind a lock because a load that was left to itself may still run.
+    /// Behind a lock because an abandoned load may still run.
     memory: Mutex<Memory>,
 }
 
-/// One document, and the places where it is to be had, of which any will do.
+/// One document, and its locations, any of which can serve it.
 #[derive(Clone)]
-struct Target(Vec<Place>);
+struct Target(Vec<Location>);
 
-/// One address, and the name it goes by.
+/// One address, and its name in messages.
 #[derive(Clone)]
-struct Place {
+struct Location {
     address: Result<Address, &'static str>,
     origin: Origin,
 }
@@ -187,9 +185,8 @@ impl Http {
         self
     }
 
-    /// Adds another address of the document that was added last: the next is asked when one fails,
-    /// within the same time, and goes on being asked as long as it answers. Tokens and headers are
-    /// sent to all of them.
+    /// Adds another address of the document that was added last. When one fails, the source uses the next
+    /// within the same time, and keeps it as long as it answers. It sends tokens and headers to all of them.
     ///
     /// ```
     /// use liveprops::sources::Http;
@@ -201,14 +198,14 @@ impl Http {
     #[must_use]
     pub fn or(mut self, url: impl AsRef<str>) -> Self {
         match self.targets.last_mut() {
-            Some(target) => target.0.push(Place::new(url.as_ref())),
+            Some(target) => target.0.push(Location::new(url.as_ref())),
             None => self.targets.push(Target::new(url.as_ref())),
         }
         self
     }
 
-    /// Sets the format of all addresses, whatever the responses and the paths say. A web page is
-    /// refused all the same.
+    /// Sets the format of all addresses, regardless of the responses and the paths. A web page is rejected
+    /// all the same.
     #[must_use]
     pub fn format(mut self, format: Format) -> Self {
         self.options.format = Some(format);
@@ -224,8 +221,8 @@ impl Http {
     }
 
     /// Sets how long one poll of all addresses may take: resolving, connecting, waiting, redirects
-    /// and bodies together. The default is 4 seconds. A twentieth before it is over the source
-    /// gives up by itself, to say what was missing.
+    /// and bodies together. The default is 4 seconds. The source itself stops a twentieth earlier, and
+    /// reports what was missing.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.timeout = timeout.max(Duration::from_millis(1));
@@ -248,8 +245,8 @@ impl Http {
         self
     }
 
-    /// Asks for the documents without condition at each `n`th poll, for servers whose 304 lies. The
-    /// default is 12; 1 never asks with a condition, and 0 counts as that.
+    /// Makes each `n`th poll unconditional, for servers whose 304 is wrong. The default is 12; 1 makes all
+    /// polls unconditional, and 0 counts as 1.
     #[must_use]
     pub fn unconditional_every(mut self, n: u32) -> Self {
         self.options.unconditional = n.max(1);
@@ -258,7 +255,7 @@ impl Http {
 
     /// Sends `Authorization: Bearer` with this token: a `String` or a `Secret<String>`.
     ///
-    /// Over `http:` everybody on the way can read it.
+    /// Over `http:` everybody on the network path can read it.
     ///
     /// # Examples
     ///
@@ -275,7 +272,7 @@ impl Http {
         self
     }
 
-    /// Sends `Authorization: Bearer` with the token in a file, read anew for each poll; white space
+    /// Sends `Authorization: Bearer` with the token in a file, which is read for each poll; white space
     /// around it does not count. A file that is missing or empty is the error of that poll.
     #[must_use]
     pub fn bearer_file(mut self, path: impl Into<PathBuf>) -> Self {
@@ -285,9 +282,8 @@ impl Http {
 
     /// Adds a header to each request. Its value is never shown.
     ///
-    /// A name or a value that no header may have, such as one with a line break, and the headers
-    /// that the source sets by itself, such as `Host` and `If-None-Match`, are the error of each
-    /// load.
+    /// A name or a value that no header may have, such as one with a line break, is the error of each load.
+    /// So is a header that the source sets, such as `Host` and `If-None-Match`.
     ///
     /// # Examples
     ///
@@ -306,15 +302,15 @@ impl Http {
     }
 
     /// Trusts the certificates in a PEM file, and no other: Mozilla's roots no longer count. The
-    /// file is read anew for each poll.
+    /// file is read for each poll.
     #[must_use]
     pub fn ca(mut self, path: impl Into<PathBuf>) -> Self {
         self.options.tls.ca = Some(absolute(&path.into()));
         self
     }
 
-    /// Shows the server a client certificate: PEM files of the chain, its own certificate first,
-    /// and of the private key. Both are read anew for each poll; a pair that does not match is the
+    /// Presents a client certificate: PEM files of the chain, its own certificate first,
+    /// and of the private key. Both are read for each poll; a pair that does not match is the
     /// error of that poll.
     #[must_use]
     pub fn client_certificate(
@@ -326,21 +322,21 @@ impl Http {
         self
     }
 
-    /// Goes through no proxy.
+    /// Uses no proxy.
     ///
     /// By default the first of the environment variables `ALL_PROXY`, `HTTPS_PROXY` and
-    /// `HTTP_PROXY`, or their lower-case forms, that is not empty names the proxy. All requests go
-    /// through it by `CONNECT`. The source reads the variables when it first asks. An error of such
+    /// `HTTP_PROXY`, or their lower-case forms, that is not empty names the proxy. All requests use
+    /// it by `CONNECT`. The source reads the variables before its first request. An error of such
     /// a request names the proxy and the variable.
     ///
-    /// `NO_PROXY` or `no_proxy` lists what the source asks directly, separated by commas or white space:
+    /// `NO_PROXY` or `no_proxy` lists the hosts without a proxy, separated by commas or white space:
     ///
     /// | entry | is for |
     /// |---|---|
     /// | `*` | all hosts |
     /// | `example.com` | this host and all hosts below it, as curl and Go read it |
     /// | `.example.com`, `*.example.com` | all hosts below it |
-    /// | `10.*` | all hosts whose name begins so |
+    /// | `10.*` | all hosts whose name begins with that |
     /// | `10.1.2.3`, `::1` | this address |
     /// | `10.1.0.0/16`, `fd00::/8` | the addresses of this network; names are not resolved for that |
     /// | `example.com:8080`, `[::1]:8080` | the host on this port only |
@@ -355,16 +351,16 @@ impl Http {
 
 impl Target {
     fn new(url: &str) -> Self {
-        Self(vec![Place::new(url)])
+        Self(vec![Location::new(url)])
     }
 
-    /// The name of the first place.
+    /// The name of the first location.
     fn origin(&self) -> &Origin {
         &self.0[0].origin
     }
 }
 
-impl Place {
+impl Location {
     fn new(url: &str) -> Self {
         let address = Address::parse(url.trim());
         let name = match &address {
@@ -381,7 +377,7 @@ impl Place {
 }
 
 impl Clone for Http {
-    /// The same addresses with the same options; what one has seen means nothing to the other.
+    /// The same addresses and options with a memory of its own.
     fn clone(&self) -> Self {
         Self {
             targets: self.targets.clone(),
@@ -395,8 +391,8 @@ impl fmt::Debug for Http {
     /// Shows addresses without their secrets, and no header's value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = &self.options;
-        let places = self.targets.iter().flat_map(|it| &it.0);
-        let names: Vec<_> = places.map(|it| it.origin.name()).collect();
+        let locations = self.targets.iter().flat_map(|it| &it.0);
+        let names: Vec<_> = locations.map(|it| it.origin.name()).collect();
         let headers: Vec<_> = options.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Http")
             .field("urls", &names)
@@ -426,9 +422,9 @@ impl Source for Http {
     fn load(&self) -> Result<Document, Error> {
         let credentials = self.credentials();
         let mut document = self
-            .round()
+            .load_all()
             .map_err(|error| credentials.mask_error(error))?;
-        // A server may name a version by what it was sent.
+        // The name of a version may contain a credential.
         document.mask(&credentials);
         Ok(document)
     }
@@ -441,17 +437,16 @@ impl Source for Http {
         Timing::new().timeout(self.options.timeout)
     }
 
-    /// Required, and guarded: an expired bucket or a wiped directory looks like a wish to remove
-    /// everything.
+    /// Required, and guarded: an expired bucket or a wiped directory looks like a mass removal.
     fn policy(&self) -> Policy {
         Policy::new().guarded(RemovalGuard::new())
     }
 
     fn credentials(&self) -> Credentials {
         let credentials = &self.options.credentials;
-        for place in self.targets.iter().flat_map(|target| &target.0) {
-            if let Some(url) = place.address.as_ref().ok().and_then(Address::web) {
-                credentials.add_address(&url.whole());
+        for location in self.targets.iter().flat_map(|target| &target.0) {
+            if let Some(url) = location.address.as_ref().ok().and_then(Address::web) {
+                credentials.add_address(&url.with_secrets());
             }
         }
         credentials.clone()

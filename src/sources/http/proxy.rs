@@ -1,4 +1,4 @@
-//! The proxy of the environment: which variable names it, and which hosts are asked directly.
+//! The proxy of the environment, and the hosts that are reached without it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::error::{Error, ErrorKind};
 use crate::sources::shared::http_client::url::Url;
 
-/// The variables that name a proxy, the first one wins.
+/// The variables that name a proxy; the first one wins.
 const VARIABLES: [&str; 6] = [
     "ALL_PROXY",
     "all_proxy",
@@ -16,7 +16,7 @@ const VARIABLES: [&str; 6] = [
     "http_proxy",
 ];
 
-/// The variables that list what goes through no proxy, the first one wins.
+/// The variables that list the hosts without a proxy; the first one wins.
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// The proxy that the environment names.
@@ -24,7 +24,7 @@ pub(super) struct Proxy {
     client: ureq::Proxy,
     variable: &'static str,
     exceptions: Vec<Exception>,
-    /// The entries of `NO_PROXY` that are of no known form.
+    /// The entries of `NO_PROXY` without a known form.
     unknown: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ impl Proxy {
         let Some((name, value)) = set else {
             return Ok(None);
         };
-        // Its value may hold a password, so it is not shown.
+        // The value may hold a password, so the error does not show it.
         let unusable = |why: &str| {
             let detail = format!(
                 "the proxy that `{name}` names cannot be used: {why}; \
@@ -87,11 +87,11 @@ impl Proxy {
         let is_exception = self
             .exceptions
             .iter()
-            .any(|entry| entry.holds(url.host(), url.port()));
+            .any(|entry| entry.matches(url.host(), url.port()));
         (!is_exception).then_some(&self.client)
     }
 
-    /// Adds to the error of an exchange which proxy it went through.
+    /// Adds the proxy to the error of a request.
     pub(super) fn name_in(&self, error: &Error) -> Error {
         Error::new(error.kind(), format!("{error} ({self})"))
     }
@@ -103,7 +103,7 @@ impl fmt::Display for Proxy {
         let variable = self.variable;
         write!(
             f,
-            "through the proxy {host}:{port} that `{variable}` names; hosts in `NO_PROXY` are asked directly"
+            "through the proxy {host}:{port} that `{variable}` names; hosts in `NO_PROXY` are reached directly"
         )?;
         match self.unknown.as_slice() {
             [] => Ok(()),
@@ -116,7 +116,7 @@ impl fmt::Display for Proxy {
 #[derive(Debug, Eq, PartialEq)]
 struct Exception {
     hosts: Hosts,
-    /// The only port that it is for.
+    /// The only port that it matches.
     port: Option<u16>,
 }
 
@@ -163,7 +163,7 @@ impl Exception {
         Some(Self { hosts, port })
     }
 
-    fn holds(&self, host: &str, port: u16) -> bool {
+    fn matches(&self, host: &str, port: u16) -> bool {
         if self.port.is_some_and(|only| only != port) {
             return false;
         }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_of_an_exception_holds_for_its_hosts_and_no_others() {
+    fn each_form_of_an_exception_matches_its_hosts_and_no_others() {
         let cases = [
             ("*", "http://a.b/", "", ""),
             ("a.b", "http://A.b/", "http://xa.b/", "http://a.bc/"),

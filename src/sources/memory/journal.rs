@@ -1,99 +1,103 @@
-//! Changes of a memory that the properties have not answered yet, so that each can be taken back
-//! alone: what others have changed since stays.
+//! The changes of a memory whose outcome is open, so that each can be undone alone: later changes stay.
 
 use std::collections::VecDeque;
 
 use crate::value::document::{Document, Standing};
 use crate::value::key::Key;
 
-/// Changes in the order they were made. An answered one stays as long as one before it is open.
+/// Changes in the order in which they were made. A change stays as long as an earlier one is open.
 #[derive(Default)]
 pub(super) struct Journal(VecDeque<Change>);
 
 struct Change {
     revision: u64,
-    what: What,
-    open: bool,
+    edit: Edit,
+    is_open: bool,
 }
 
-/// What a change replaced, and by what.
-pub(super) enum What {
+/// The state before and after a change.
+pub(super) enum Edit {
     All {
-        was: Box<Document>,
-        now: Box<Document>,
+        before: Box<Document>,
+        after: Box<Document>,
     },
     One {
         key: Key,
-        was: Standing,
-        now: Standing,
+        before: Standing,
+        after: Standing,
     },
 }
 
 impl Journal {
-    /// Notes a change that was just made.
-    pub(super) fn made(&mut self, revision: u64, what: What) {
+    /// Adds a new change.
+    pub(super) fn add(&mut self, revision: u64, edit: Edit) {
         self.0.push_back(Change {
             revision,
-            what,
-            open: true,
+            edit,
+            is_open: true,
         });
     }
 
-    /// Takes back what was refused of a change: the keys in `kept`, or all of it.
-    pub(super) fn answered(&mut self, values: &mut Document, revision: u64, kept: Option<&[Key]>) {
-        let Some(at) = self.0.iter().position(|made| made.revision == revision) else {
+    /// Undoes the rejected part of a change: the keys in `kept`, or all of it.
+    pub(super) fn record_outcome(
+        &mut self,
+        values: &mut Document,
+        revision: u64,
+        kept: Option<&[Key]>,
+    ) {
+        let Some(at) = self.0.iter().position(|change| change.revision == revision) else {
             return;
         };
-        self.0[at].open = false;
+        self.0[at].is_open = false;
         if kept.is_none_or(|kept| !kept.is_empty()) {
             for later in self.0.range(at + 1..).rev() {
-                later.what.undo(values);
+                later.edit.undo(values);
             }
-            let stays = self.0[at].what.refuse(values, kept);
+            let remains = self.0[at].edit.reject(values, kept);
             for later in self.0.range_mut(at + 1..) {
-                later.what.again(values);
+                later.edit.redo(values);
             }
-            if !stays {
+            if !remains {
                 self.0.remove(at);
             }
         }
-        while self.0.front().is_some_and(|made| !made.open) {
+        while self.0.front().is_some_and(|change| !change.is_open) {
             self.0.pop_front();
         }
     }
 }
 
-impl What {
+impl Edit {
     fn undo(&self, values: &mut Document) {
         match self {
-            What::All { was, .. } => *values = (**was).clone(),
-            What::One { key, was, .. } => values.put_back(key, was),
+            Edit::All { before, .. } => *values = (**before).clone(),
+            Edit::One { key, before, .. } => values.put_back(key, before),
         }
     }
 
-    /// Makes the change on top of what was before it by now.
-    fn again(&mut self, values: &mut Document) {
+    /// Makes the change again, after the changes before it.
+    fn redo(&mut self, values: &mut Document) {
         match self {
-            What::All { was, now } => **was = std::mem::replace(values, (**now).clone()),
-            What::One { key, was, now } => {
-                *was = values.standing(key);
-                values.put_back(key, now);
+            Edit::All { before, after } => **before = std::mem::replace(values, (**after).clone()),
+            Edit::One { key, before, after } => {
+                *before = values.standing(key);
+                values.put_back(key, after);
             }
         }
     }
 
-    /// Takes back what was refused of the newest change; says whether something of it stays.
-    fn refuse(&mut self, values: &mut Document, kept: Option<&[Key]>) -> bool {
+    /// Undoes the rejected part of the newest change; returns whether a part of it remains.
+    fn reject(&mut self, values: &mut Document, kept: Option<&[Key]>) -> bool {
         match (self, kept) {
-            (What::All { was, now }, Some(kept)) => {
+            (Edit::All { before, after }, Some(kept)) => {
                 for key in kept {
-                    values.put_back(key, &was.standing(key).alone());
+                    values.put_back(key, &before.standing(key).alone());
                 }
-                **now = values.clone();
+                **after = values.clone();
                 true
             }
-            (what, _) => {
-                what.undo(values);
+            (edit, _) => {
+                edit.undo(values);
                 false
             }
         }

@@ -1,13 +1,11 @@
-//! Values that the program sets itself: for tests, for defaults, for overrides with a place of
-//! their own among the layers.
+//! Values that the program sets itself: for tests, for defaults, and for overrides as a layer of their own.
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::sync::lock::{Mutex, MutexGuard};
-
 use crate::error::{Error, ErrorKind};
 use crate::source::{Queued, Refusal, Source, SourceContext, Update, Watching};
+use crate::sync::lock::{Mutex, MutexGuard};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -15,13 +13,13 @@ use crate::value::origin::Origin;
 
 mod journal;
 
-use journal::{Journal, What};
+use journal::{Edit, Journal};
 
 /// A source of values in memory. Clones share their values, so keep one to change them with.
 ///
 /// A change is visible to every thread when the call that makes it returns. A value that the
-/// properties refuse is not kept, and a removal that they refuse is undone. One memory may serve
-/// several properties; if only some of them refuse a value, the others keep it until the key is
+/// properties reject is not kept, and a removal that they reject is undone. One memory may serve
+/// several properties; if only some of them reject a value, the others keep it until the key is
 /// changed again.
 ///
 /// ```
@@ -39,23 +37,23 @@ use journal::{Journal, What};
 pub struct Memory {
     origin: Origin,
     shared: Arc<Mutex<Shared>>,
-    /// The process that made this.
+    /// The process that created this.
     process: u32,
 }
 
-/// How often a fork tries to lock the values. A thread of the fork holds the lock shortly; a thread
-/// of the process that was forked holds it for ever.
-const TRIES_IN_A_FORK: usize = 1000;
+/// How often a fork tries to lock the values. A thread of the fork unlocks them soon, but a thread that held
+/// the lock at the fork never does.
+const MAX_TRIES_IN_FORK: usize = 1000;
 
 #[derive(Default)]
 struct Shared {
     values: Document,
-    /// What is wrong with the values given at the start.
+    /// The error of the values given at the start.
     fault: Option<Error>,
-    /// Everybody who is told of changes.
+    /// The properties that use this source.
     sinks: Vec<SourceContext>,
     revision: u64,
-    /// What may have to be taken back.
+    /// The changes that may have to be undone.
     journal: Journal,
 }
 
@@ -82,7 +80,7 @@ impl Memory {
         if std::process::id() == self.process {
             return Ok(self.shared.lock());
         }
-        for _ in 0..TRIES_IN_A_FORK {
+        for _ in 0..MAX_TRIES_IN_FORK {
             std::thread::yield_now();
             if let Some(shared) = self.shared.try_lock() {
                 return Ok(shared);
@@ -99,7 +97,7 @@ impl Memory {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidKey`] if the key is malformed, the root, or would be a value and a
-    /// table at once; why the properties refuse the value, if they do. In a fork of the process that
+    /// table at once; the error of the properties that reject the value. In a fork of the process that
     /// made the source, [`ErrorKind::Closed`] if another thread held its values at the fork.
     pub fn set(&self, key: &str, value: impl Into<Value>) -> Result<(), Error> {
         self.change(key, Some(value.into()))
@@ -123,11 +121,11 @@ impl Memory {
         self.change(key, None)
     }
 
-    /// Replaces everything as one: what is not given is gone.
+    /// Replaces all values in one change: keys that are not given are removed.
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set); then nothing is replaced, except that the properties may refuse
+    /// As [`set`](Self::set); then nothing is replaced, except that the properties may reject
     /// single keys, which keep their old values there.
     pub fn replace<K: AsRef<str>, V: Into<Value>>(
         &self,
@@ -141,26 +139,26 @@ impl Memory {
             document.set(key.as_ref(), value, origin.clone())?;
         }
         shared.fault = None;
-        let was = std::mem::replace(&mut shared.values, document.clone());
-        let what = What::All {
-            was: Box::new(was),
-            now: Box::new(document.clone()),
+        let before = std::mem::replace(&mut shared.values, document.clone());
+        let edit = Edit::All {
+            before: Box::new(before),
+            after: Box::new(document.clone()),
         };
-        let queued = shared.tell(Update::full(document), what);
+        let queued = shared.queue(Update::full(document), edit);
         drop(shared);
-        self.conclude(queued, revision)
+        self.commit(queued, revision)
     }
 
     fn change(&self, key: &str, value: Option<Value>) -> Result<(), Error> {
         let key = Key::parse(key)?;
         let mut shared = self.lock()?;
         let revision = shared.revision + 1;
-        // The values are changed in place: a copy of the way to the key, as the layers make it,
-        // would double what a change costs.
+        // Changes the values in place: a copy of the path to the key, as the layers make it, would double
+        // the cost.
         let values = &mut shared.values;
         let all = key.is_root().then(|| values.clone());
-        let was = values.standing(&key);
-        let edit = match value {
+        let before = values.standing(&key);
+        let update = match value {
             Some(value) => {
                 let origin = self.origin.revision(revision);
                 values.set_key(&key, value.clone(), &origin)?;
@@ -171,35 +169,35 @@ impl Memory {
                 None
             }
         };
-        let what = match all {
-            Some(was) => What::All {
-                was: Box::new(was),
-                now: Box::new(values.clone()),
+        let edit = match all {
+            Some(before) => Edit::All {
+                before: Box::new(before),
+                after: Box::new(values.clone()),
             },
-            None => What::One {
+            None => Edit::One {
                 key: key.clone(),
-                was,
-                now: values.standing(&key).alone(),
+                before,
+                after: values.standing(&key).alone(),
             },
         };
-        // Queued under the lock, so that changes are committed in the order they were made;
+        // Queued under the lock, so that changes are committed in the order in which they were made;
         // committed after it, so that callbacks may change this source again.
-        let queued = shared.tell(Update::edit(key, edit), what);
+        let queued = shared.queue(Update::edit(key, update), edit);
         drop(shared);
-        self.conclude(queued, revision)
+        self.commit(queued, revision)
     }
 
-    /// Commits a change, takes back what is refused of it, and tells why.
-    fn conclude(&self, queued: Vec<Queued>, revision: u64) -> Result<(), Error> {
+    /// Commits a change, undoes its rejected part, and returns the error of that.
+    fn commit(&self, queued: Vec<Queued>, revision: u64) -> Result<(), Error> {
         if queued.is_empty() {
             return Ok(());
         }
-        let Verdict { outcome, kept } = settle(queued);
+        let Commit { outcome, kept } = commit_all(queued);
         let mut shared = self.lock()?;
         let Shared {
             journal, values, ..
         } = &mut *shared;
-        journal.answered(values, revision, kept.as_deref());
+        journal.record_outcome(values, revision, kept.as_deref());
         outcome
     }
 }
@@ -212,15 +210,15 @@ impl Shared {
         }
     }
 
-    /// Queues a change that was just made for everybody who is still there, if anybody is.
-    fn tell(&mut self, update: Update, what: What) -> Vec<Queued> {
-        let update = update.undone_if_refused();
+    /// Queues a change for all properties that still use this source.
+    fn queue(&mut self, update: Update, edit: Edit) -> Vec<Queued> {
+        let update = update.undone_if_rejected();
         self.revision += 1;
         self.sinks.retain(|sink| !sink.is_stopped());
         let Some((last, others)) = self.sinks.split_last() else {
             return Vec::new();
         };
-        self.journal.made(self.revision, what);
+        self.journal.add(self.revision, edit);
         let mut queued: Vec<_> = others
             .iter()
             .map(|sink| sink.queue(update.clone()))
@@ -230,39 +228,38 @@ impl Shared {
     }
 }
 
-/// What became of a change.
-struct Verdict {
+/// The outcome of a change.
+struct Commit {
     outcome: Result<(), Error>,
-    /// The keys that somebody refused and left as they were; `None` if all of it was refused.
+    /// The keys that some properties rejected and kept as they were; `None` if one rejected the whole change.
     kept: Option<Vec<Key>>,
 }
 
-fn settle(queued: Vec<Queued>) -> Verdict {
-    let mut verdict = Verdict {
+fn commit_all(queued: Vec<Queued>) -> Commit {
+    let mut commit = Commit {
         outcome: Ok(()),
         kept: Some(Vec::new()),
     };
     for queued in queued {
         match queued.commit() {
             Ok(applied) => {
-                if let Some(kept) = &mut verdict.kept {
+                if let Some(kept) = &mut commit.kept {
                     kept.extend(applied.kept);
                 }
-                if let (Ok(()), Some(error)) =
-                    (&verdict.outcome, applied.refused.into_iter().next())
+                if let (Ok(()), Some(error)) = (&commit.outcome, applied.refused.into_iter().next())
                 {
-                    verdict.outcome = Err(error);
+                    commit.outcome = Err(error);
                 }
             }
-            // Properties that are gone refuse nothing.
+            // Closed properties reject nothing.
             Err(error) if error.kind() == ErrorKind::Closed => {}
             Err(error) => {
-                verdict.outcome = Err(error);
-                verdict.kept = None;
+                commit.outcome = Err(error);
+                commit.kept = None;
             }
         }
     }
-    verdict
+    commit
 }
 
 impl Source for Memory {

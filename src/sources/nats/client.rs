@@ -1,12 +1,10 @@
-//! One connection to a server of NATS: publishing, requests and subscriptions, until it is lost.
+//! One connection to a server: publishing, requests and subscriptions, until it is lost.
 //!
-//! A task of the runtime reads and writes. What it keeps is bounded: of what is read, the messages of
-//! a subscription up to [`MAX_QUEUED`] bytes, after which they are dropped, as a server does with a
-//! slow consumer; of what is written, [`MAX_UNSENT`] bytes.
+//! A task of the runtime reads and writes. Its memory is bounded: a subscription queues [`MAX_QUEUED`] bytes
+//! of messages and drops more, as a server does with a slow consumer; [`MAX_UNSENT`] bytes wait to be written.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,27 +15,28 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::error::Error;
-use crate::sources::nats::link::unavailable;
-use crate::sources::nats::wire::{Inbox, Message, Op, is_subject, malformed};
+use crate::sources::nats::errors::unavailable;
+use crate::sources::nats::protocol::{Inbox, Message, Op, is_subject, malformed};
 use crate::sync::lock::Mutex;
+use crate::sync::random;
 
-/// So many bytes of messages wait to be taken from a subscription.
+/// The most bytes of messages that a subscription queues.
 const MAX_QUEUED: usize = 16 << 20;
-/// So many bytes wait to be written.
+/// The most bytes that wait to be written.
 const MAX_UNSENT: usize = 1 << 20;
-/// So many bytes are read at once.
+/// The bytes of one read.
 const CHUNK: usize = 64 << 10;
-/// How often the server is asked whether it is there, and how often it may be without an answer.
+/// How often a ping is sent, and how many may have no answer.
 const PING: Duration = Duration::from_secs(2);
 const MAX_PINGS: usize = 2;
 /// How long a write may take.
-const WRITE: Duration = Duration::from_secs(2);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The subscription that brings the answers to requests.
 const ANSWERS: u64 = 1;
-/// What is said in place of an answer where nobody listens.
+/// The status of the answer to a request that nobody listens to.
 const NO_RESPONDERS: u16 = 503;
 
-/// Bytes that go both ways.
+/// A connection of bytes, encrypted or not.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -60,32 +59,33 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What is asked on a connection.
+/// Sends requests on a connection.
 #[derive(Clone)]
 pub(super) struct Client(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Something is to be written.
+    /// Notified when bytes wait to be written.
     unsent: Notify,
-    /// The connection is lost.
+    /// Notified when the connection is lost.
     lost: Notify,
-    /// How many pings are without an answer: a counter, whose order with other memory does not matter.
+    /// The number of pings without an answer. A counter: its order with other memory does not matter.
     pings: AtomicUsize,
-    /// What the subjects of answers begin with.
+    /// The prefix of the subjects of answers.
     answers: String,
 }
 
 #[derive(Default)]
 struct State {
     unsent: Vec<u8>,
-    /// Those that wait for an answer.
+    /// The requests without an answer.
     requests: HashMap<String, oneshot::Sender<Message>>,
     subscriptions: HashMap<u64, Arc<Queue>>,
-    last: u64,
-    /// The newest error that the server told of unasked.
-    said: Option<String>,
-    ended: Option<String>,
+    last_id: u64,
+    /// The newest error that the server sent by itself.
+    server_error: Option<String>,
+    /// Why the connection is lost, once it is.
+    lost: Option<String>,
 }
 
 /// Messages of a subscription.
@@ -102,17 +102,17 @@ struct Queued {
     ended: bool,
 }
 
-/// Why a request has no answer.
+/// Why a request failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Unanswered {
-    Late,
+pub(super) enum RequestError {
+    TimedOut,
     NoResponders,
     InvalidSubject,
-    Ended,
+    Lost,
 }
 
 impl Connection {
-    /// Goes on with a stream on which one is connected, and of which something may have been read.
+    /// Continues a stream after the login, from which bytes may have been read already.
     pub(super) fn run(stream: Box<dyn Stream>, inbox: Inbox) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -124,7 +124,7 @@ impl Connection {
         let client = Client(Arc::clone(&shared));
         {
             let mut state = shared.state.lock();
-            state.last = ANSWERS;
+            state.last_id = ANSWERS;
             let subscribe = format!("SUB {}.* {ANSWERS}\r\n", shared.answers);
             state.unsent.extend(subscribe.as_bytes());
         }
@@ -144,26 +144,26 @@ impl Connection {
         &self.client
     }
 
-    /// Waits until it is lost; says why.
-    pub(super) async fn lost(&self) -> String {
+    /// Waits until it is lost; returns why.
+    pub(super) async fn wait_for_loss(&self) -> String {
         loop {
-            if let Some(why) = &self.client.0.state.lock().ended {
+            if let Some(why) = &self.client.0.state.lock().lost {
                 return why.clone();
             }
             self.client.0.lost.notified().await;
         }
     }
 
-    /// The newest error that the server told of unasked.
-    pub(super) fn said(&self) -> Option<String> {
-        self.client.0.state.lock().said.take()
+    /// Takes the newest error that the server sent by itself.
+    pub(super) fn take_server_error(&self) -> Option<String> {
+        self.client.0.state.lock().server_error.take()
     }
 }
 
 impl Shared {
     fn end(&self, why: &str) {
         let mut state = self.state.lock();
-        state.ended = Some(why.to_owned());
+        state.lost = Some(why.to_owned());
         state.requests.clear();
         for (_, queue) in state.subscriptions.drain() {
             queue.state.lock().ended = true;
@@ -173,10 +173,10 @@ impl Shared {
         self.lost.notify_one();
     }
 
-    /// Has bytes written; `false` if there are too many, or it is lost.
+    /// Queues bytes to be written; `false` if there are too many, or the connection is lost.
     fn send(&self, bytes: &[u8]) -> bool {
         let mut state = self.state.lock();
-        if state.ended.is_some() || state.unsent.len() + bytes.len() > MAX_UNSENT {
+        if state.lost.is_some() || state.unsent.len() + bytes.len() > MAX_UNSENT {
             return false;
         }
         state.unsent.extend_from_slice(bytes);
@@ -199,7 +199,7 @@ impl Shared {
 }
 
 impl Queue {
-    /// Adds a message, unless there are too many: whoever takes them sees that one is missing.
+    /// Adds a message unless there are too many: the consumer notices the gap.
     fn push(&self, message: Message) {
         let mut queued = self.state.lock();
         let bytes = queued.bytes + message.bytes();
@@ -213,7 +213,7 @@ impl Queue {
     }
 }
 
-/// Reads until that fails; says why.
+/// Reads until that fails; returns why.
 async fn read(shared: &Shared, mut stream: impl AsyncRead + Unpin, mut inbox: Inbox) -> String {
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -222,11 +222,11 @@ async fn read(shared: &Shared, mut stream: impl AsyncRead + Unpin, mut inbox: In
                 Ok(None) => break,
                 Ok(Some(Op::Message(sid, message))) => shared.receive(sid, message),
                 Ok(Some(Op::Ping)) => {
-                    // Whoever asks without an end, and reads no answers, gets no more.
+                    // A server that reads no answers gets no more of them.
                     shared.send(b"PONG\r\n");
                 }
                 Ok(Some(Op::Pong)) => shared.pings.store(0, Ordering::Relaxed),
-                Ok(Some(Op::Error(error))) => shared.state.lock().said = Some(error),
+                Ok(Some(Op::Error(error))) => shared.state.lock().server_error = Some(error),
                 Ok(Some(Op::Info(_) | Op::Ok)) => {}
                 Err(error) => return error.to_string(),
             }
@@ -239,7 +239,7 @@ async fn read(shared: &Shared, mut stream: impl AsyncRead + Unpin, mut inbox: In
     }
 }
 
-/// Writes until that fails; says why.
+/// Writes until that fails; returns why.
 async fn write(shared: &Shared, mut stream: impl AsyncWrite + Unpin) -> String {
     let mut ping = interval(PING);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -259,26 +259,26 @@ async fn write(shared: &Shared, mut stream: impl AsyncWrite + Unpin) -> String {
             stream.write_all(&bytes).await?;
             stream.flush().await
         };
-        match timeout(WRITE, written).await {
+        match timeout(WRITE_TIMEOUT, written).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => return fault.to_string(),
-            Err(_) => return format!("the server took nothing for {WRITE:?}"),
+            Err(_) => return format!("the server accepted no bytes for {WRITE_TIMEOUT:?}"),
         }
     }
 }
 
 impl Client {
     pub(super) fn is_lost(&self) -> bool {
-        self.0.state.lock().ended.is_some()
+        self.0.state.lock().lost.is_some()
     }
 
-    pub(super) fn publish(&self, subject: &str, body: &[u8]) -> Result<(), Unanswered> {
+    pub(super) fn publish(&self, subject: &str, body: &[u8]) -> Result<(), RequestError> {
         self.send(subject, "", body)
     }
 
-    fn send(&self, subject: &str, reply: &str, body: &[u8]) -> Result<(), Unanswered> {
+    fn send(&self, subject: &str, reply: &str, body: &[u8]) -> Result<(), RequestError> {
         if !is_subject(subject) {
-            return Err(Unanswered::InvalidSubject);
+            return Err(RequestError::InvalidSubject);
         }
         let mut bytes = format!("PUB {subject} {reply} {}\r\n", body.len()).into_bytes();
         bytes.extend_from_slice(body);
@@ -286,55 +286,55 @@ impl Client {
         if self.0.send(&bytes) {
             Ok(())
         } else {
-            Err(Unanswered::Ended)
+            Err(RequestError::Lost)
         }
     }
 
-    /// Publishes, and waits for an answer.
+    /// Publishes a request, and waits for its answer.
     pub(super) async fn request(
         &self,
         subject: &str,
         body: &[u8],
         limit: Duration,
-    ) -> Result<Message, Unanswered> {
+    ) -> Result<Message, RequestError> {
         let (send, answer) = oneshot::channel();
         let token = {
             let mut state = self.0.state.lock();
-            if state.ended.is_some() {
-                return Err(Unanswered::Ended);
+            if state.lost.is_some() {
+                return Err(RequestError::Lost);
             }
-            state.last += 1;
-            let token = state.last.to_string();
+            state.last_id += 1;
+            let token = state.last_id.to_string();
             state.requests.insert(token.clone(), send);
             token
         };
-        let waiting = Waiting {
+        let pending = PendingRequest {
             client: self,
             token: &token,
         };
         let reply = format!("{}.{token}", self.0.answers);
         self.send(subject, &reply, body)?;
         let answer = timeout(limit, answer).await;
-        drop(waiting);
+        drop(pending);
         match answer {
             Ok(Ok(message)) if message.status() == Some(NO_RESPONDERS) => {
-                Err(Unanswered::NoResponders)
+                Err(RequestError::NoResponders)
             }
             Ok(Ok(message)) => Ok(message),
-            Ok(Err(_)) => Err(Unanswered::Ended),
-            Err(_) => Err(Unanswered::Late),
+            Ok(Err(_)) => Err(RequestError::Lost),
+            Err(_) => Err(RequestError::TimedOut),
         }
     }
 
     /// Subscribes to a subject.
-    pub(super) fn subscribe(&self, subject: &str) -> Result<Subscription, Unanswered> {
+    pub(super) fn subscribe(&self, subject: &str) -> Result<Subscription, RequestError> {
         let queue = Arc::new(Queue::default());
         let mut state = self.0.state.lock();
-        if state.ended.is_some() {
-            return Err(Unanswered::Ended);
+        if state.lost.is_some() {
+            return Err(RequestError::Lost);
         }
-        state.last += 1;
-        let sid = state.last;
+        state.last_id += 1;
+        let sid = state.last_id;
         state.subscriptions.insert(sid, Arc::clone(&queue));
         drop(state);
         let subscription = Subscription {
@@ -345,18 +345,18 @@ impl Client {
         if self.0.send(format!("SUB {subject} {sid}\r\n").as_bytes()) {
             Ok(subscription)
         } else {
-            Err(Unanswered::Ended)
+            Err(RequestError::Lost)
         }
     }
 }
 
-/// A request that waits: it is forgotten when this is dropped.
-struct Waiting<'a> {
+/// A request that waits; dropping this removes it.
+struct PendingRequest<'a> {
     client: &'a Client,
     token: &'a str,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         self.client.0.state.lock().requests.remove(self.token);
     }
@@ -370,8 +370,8 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// The next message; `None` if the connection is lost. A call may be given up without losing
-    /// anything.
+    /// Waits for the next message; `None` if the connection is lost. A call may be cancelled without losing
+    /// any.
     pub(super) async fn next(&mut self) -> Option<Message> {
         loop {
             {
@@ -399,19 +399,18 @@ impl Drop for Subscription {
     }
 }
 
-/// A subject for answers that nobody else has.
+/// Makes up a subject for answers that nobody else has.
 pub(super) fn new_inbox() -> String {
-    // Seeded anew each time, which is randomness enough here.
-    let random = [0, 1].map(|n: u8| RandomState::new().hash_one(n));
-    format!("_INBOX.{:016x}{:016x}", random[0], random[1])
+    format!("_INBOX.{:016x}{:016x}", random::number(), random::number())
 }
 
-/// Writes bytes before anything else goes on, and reads operations until one is wanted.
+/// Writes bytes, and reads operations until `select` returns a value for one. For the time before
+/// [`Connection::run`].
 pub(super) async fn exchange<T>(
     stream: &mut (impl Stream + ?Sized),
     inbox: &mut Inbox,
     bytes: &[u8],
-    mut wanted: impl FnMut(Op) -> Result<Option<T>, Error>,
+    mut select: impl FnMut(Op) -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
     let broken = |fault: std::io::Error| unavailable(format!("the connection broke: {fault}"));
     stream.write_all(bytes).await.map_err(broken)?;
@@ -422,7 +421,7 @@ pub(super) async fn exchange<T>(
             if let Op::Message(..) = op {
                 return Err(malformed("a message that was not asked for"));
             }
-            if let Some(found) = wanted(op)? {
+            if let Some(found) = select(op)? {
                 return Ok(found);
             }
         }

@@ -1,4 +1,4 @@
-//! What is known of a bucket, from one connection to the next.
+//! What one connection leaves to the next: the last state of the bucket.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,19 +7,20 @@ use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
-use crate::sources::nats::link::{Bucket, Change, Value};
+use crate::sources::nats::bucket::Bucket;
+use crate::sources::nats::feed::{Change, Value};
 use crate::sources::shared::kv::mapping::Mapping;
 use crate::sources::shared::kv::mirror::{Entry, Mirror};
 
-/// How long a bucket is doubted that is older than it was.
-const DOUBTED: Duration = Duration::from_secs(10);
+/// How long a state that is older than the known one is rejected.
+const MAX_SUSPECT: Duration = Duration::from_secs(10);
 
-/// What the store holds, and of which bucket that is.
 pub(super) struct Memory {
     pub(super) mirror: Mirror,
+    /// The creation time of the bucket that the mirror is of.
     created: String,
-    /// Since when what is read is older than that.
-    doubted: Option<Instant>,
+    /// When the first of the older states was read.
+    suspect_since: Option<Instant>,
 }
 
 impl Memory {
@@ -27,11 +28,11 @@ impl Memory {
         Self {
             mirror: Mirror::new(mapping),
             created: String::new(),
-            doubted: None,
+            suspect_since: None,
         }
     }
 
-    /// This is all there is, unless that is doubted.
+    /// Replaces the whole state, unless the new one is suspect.
     pub(super) fn replace(&mut self, known: &Bucket, all: &[Change]) -> Result<(), Error> {
         let read = all
             .iter()
@@ -39,28 +40,29 @@ impl Memory {
         self.check(&known.created, known.last, read)?;
         let large: BTreeMap<&str, usize> = all.iter().filter_map(large).collect();
         self.mirror
-            .replace_but(entries(all), |key| large.contains_key(key));
+            .replace_except(entries(all), |key| large.contains_key(key));
         for (key, length) in large {
-            self.mirror.refuse(key, too_large(length));
+            self.mirror.reject(key, too_large(length));
         }
         Ok(())
     }
 
-    /// Doubts what is older than what is held of the same bucket: whoever said so may be behind. If
-    /// that goes on it is so, as after a newest value was deleted by its revision; and a bucket
-    /// that ends before what is held was restored.
-    pub(super) fn check<'a>(
+    /// Rejects a state that is older than the known one of the same bucket, because its server may be
+    /// behind. A state that stays so is accepted: the newest value may have been deleted by its revision.
+    /// A bucket that ends before the known revision was restored, and is accepted at once.
+    fn check<'a>(
         &mut self,
         created: &str,
         last: u64,
         mut read: impl Iterator<Item = (&'a str, u64)>,
     ) -> Result<(), Error> {
         let older = read.find(|(key, revision)| {
-            let held = self.mirror.revision_of(key).unwrap_or_default();
-            held > *revision && held <= last
+            let known = self.mirror.revision_of(key).unwrap_or_default();
+            known > *revision && known <= last
         });
         if let Some((key, revision)) = older.filter(|_| self.created == created) {
-            if self.doubted.get_or_insert_with(Instant::now).elapsed() < DOUBTED {
+            let since = self.suspect_since.get_or_insert_with(Instant::now);
+            if since.elapsed() < MAX_SUSPECT {
                 let detail = format!(
                     "`{key}` was read at revision {revision}, which is older than what is known of \
                      it: the server may be behind"
@@ -68,7 +70,7 @@ impl Memory {
                 return Err(Error::new(ErrorKind::Unavailable, detail));
             }
         }
-        self.doubted = None;
+        self.suspect_since = None;
         created.clone_into(&mut self.created);
         Ok(())
     }
@@ -107,7 +109,7 @@ mod tests {
     use crate::sources::nats::KIND;
 
     #[test]
-    fn what_is_older_than_it_was_is_doubted_for_a_while() {
+    fn a_state_older_than_the_known_one_is_rejected_for_a_while() {
         let mut memory = Memory::new(Mapping::prefix(KIND, '.', "b"));
         memory.check("then", 9, [].into_iter()).unwrap();
         memory.mirror.put(&Entry {
@@ -118,8 +120,8 @@ mod tests {
         let mut read = |created: &str, last, revision| {
             let read = [("b.other", 1), ("b.n", revision)].into_iter();
             let fine = memory.check(created, last, read).is_ok();
-            if let Some(since) = &mut memory.doubted {
-                *since -= DOUBTED / 3;
+            if let Some(since) = &mut memory.suspect_since {
+                *since -= MAX_SUSPECT / 3;
             }
             fine
         };
@@ -132,7 +134,7 @@ mod tests {
         assert!(read("then", 9, 4));
         // Restored.
         assert!(read("then", 4, 4));
-        // Made anew.
+        // Created again.
         assert!(read("now", 9, 4));
     }
 }

@@ -1,5 +1,7 @@
-//! What several backends need: an HTTP client, TLS, and what stores of keys and values have in common.
+//! Shared by several backends: addresses of servers, an HTTP client, TLS, and the key-value stores' common
+//! part.
 
+pub(super) mod address;
 #[cfg(any(feature = "consul", feature = "etcd", feature = "http"))]
 pub(super) mod http_client;
 #[cfg(any(

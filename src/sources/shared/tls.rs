@@ -1,5 +1,5 @@
-//! What is trusted on the way to a server, and by what one is known there: certificates in files of
-//! PEM, and secrets that are given or stand in a file. Files are read anew each time.
+//! Certificates and secrets for a connection to a server: PEM files, and secrets that are given or stand in a
+//! file. Files are read for each connection.
 
 use std::path::{Path, PathBuf};
 #[cfg(any(feature = "nats", feature = "zookeeper"))]
@@ -19,7 +19,7 @@ const CA: &str = "the file of the CA certificate";
 const CHAIN: &str = "the file of the client certificate";
 const KEY: &str = "the file of the client certificate's key";
 
-/// The files that TLS is set up with.
+/// The PEM files of the program.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sources) struct Files {
     pub(in crate::sources) ca: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub(in crate::sources) struct Files {
 }
 
 impl Files {
-    /// Whether there are any.
+    /// Whether any file is set.
     #[cfg(any(
         feature = "consul",
         feature = "etcd",
@@ -38,20 +38,20 @@ impl Files {
         self.ca.is_some() || self.client.is_some()
     }
 
-    /// Reads them.
+    /// Reads the files.
     pub(in crate::sources) fn read(&self) -> Result<Pems, Error> {
         let mut pems = Pems::default();
         if let Some(path) = &self.ca {
-            pems.ca = Some(needed(path, CA)?);
+            pems.ca = Some(read_required(path, CA)?);
         }
         if let Some((chain, key)) = &self.client {
-            pems.client = Some((needed(chain, CHAIN)?, needed(key, KEY)?));
+            pems.client = Some((read_required(chain, CHAIN)?, read_required(key, KEY)?));
         }
         Ok(pems)
     }
 }
 
-/// The text of the files that TLS is set up with.
+/// The contents of the PEM files.
 #[derive(Default, Hash)]
 pub(in crate::sources) struct Pems {
     ca: Option<Vec<u8>>,
@@ -62,19 +62,19 @@ pub(in crate::sources) struct Pems {
 pub(in crate::sources) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Pems {
-    /// The certificates that are trusted in place of the usual ones.
+    /// The certificates to trust instead of the default ones.
     pub(in crate::sources) fn roots(&self) -> Result<Option<Vec<CertificateDer<'static>>>, Error> {
         let pem = self.ca.as_deref();
         pem.map(|pem| certificates(pem, CA)).transpose()
     }
 
-    /// The text of the key that belongs to what is shown.
+    /// The PEM of the key of the client certificate.
     #[cfg(any(feature = "consul", feature = "etcd", feature = "http"))]
     pub(in crate::sources) fn key(&self) -> Option<&[u8]> {
         self.client.as_ref().map(|(_, key)| key.as_slice())
     }
 
-    /// What is shown. A client may panic at a key that does not fit, so that is seen to here.
+    /// The client certificate and its key. Checks that they match, because a client may panic if they do not.
     pub(in crate::sources) fn identity(&self) -> Result<Option<Identity>, Error> {
         let Some((chain, pem)) = &self.client else {
             return Ok(None);
@@ -90,16 +90,15 @@ impl Pems {
         Ok(Some((chain, key)))
     }
 
-    /// All of it for a client that speaks TLS by itself; `usual` adds what is trusted where no
-    /// certificate was given.
+    /// The configuration of a TLS client; `add_default` adds the roots where no certificate was given.
     #[cfg(any(feature = "nats", feature = "zookeeper"))]
     pub(in crate::sources) fn config(
         &self,
-        usual: impl FnOnce(&mut RootCertStore),
+        add_default: impl FnOnce(&mut RootCertStore),
     ) -> Result<ClientConfig, Error> {
         let mut roots = RootCertStore::empty();
         match self.roots()? {
-            None => usual(&mut roots),
+            None => add_default(&mut roots),
             Some(own) => {
                 for certificate in own {
                     roots
@@ -120,7 +119,7 @@ impl Pems {
     }
 }
 
-/// Named, not looked for: a program may have compiled several, and set none as its default.
+/// The explicit provider: a program may have several compiled in, and no default.
 fn provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }
@@ -138,8 +137,8 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// A small file that there has to be.
-fn needed(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
+/// Reads a file that has to exist.
+fn read_required(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
     match read::read(path) {
         Ok(content) => Ok(content.bytes),
         Err(fault) => {
@@ -149,7 +148,7 @@ fn needed(path: &Path, what: &str) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// A secret that is given, or that a file holds.
+/// A secret of the program, or of a file.
 #[derive(Clone)]
 pub(in crate::sources) enum Credential {
     Given(Secret<String>),
@@ -157,12 +156,12 @@ pub(in crate::sources) enum Credential {
 }
 
 impl Credential {
-    /// What it is now; white space at the end of a file does not count.
+    /// Reads the secret; white space at the end of a file does not count.
     pub(in crate::sources) fn read(&self, what: &str) -> Result<String, Error> {
         match self {
             Self::Given(secret) => Ok(secret.expose().clone()),
             Self::File(path) => {
-                let bytes = needed(path, what)?;
+                let bytes = read_required(path, what)?;
                 Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
             }
         }

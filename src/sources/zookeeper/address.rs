@@ -1,11 +1,11 @@
-//! Where servers of ZooKeeper are, as its own clients take it.
+//! Addresses of servers, in the form of ZooKeeper's own clients.
 
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
+use crate::sources::shared::address::parse_host_and_port;
 
-/// The port of a server by default.
-const PORT: u16 = 2181;
+const DEFAULT_PORT: u16 = 2181;
 
 /// One server.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -13,7 +13,7 @@ pub(super) struct Address {
     pub(super) tls: bool,
     pub(super) host: String,
     pub(super) port: u16,
-    /// The path that all others begin with; empty if there is none.
+    /// The prefix of all paths; empty if there is none.
     pub(super) chroot: String,
 }
 
@@ -32,18 +32,18 @@ pub(super) fn split(list: &str) -> Vec<String> {
         Some((scheme, _)) => format!("{}://", scheme.trim()),
         None => String::new(),
     };
-    let whole = |server: &str| match server.contains("://") {
-        true => format!("{server}{chroot}"),
-        false => format!("{scheme}{server}{chroot}"),
+    let complete = |server: &str| {
+        let scheme = if server.contains("://") { "" } else { &scheme };
+        format!("{scheme}{server}{chroot}")
     };
-    servers.split(',').map(str::trim).map(whole).collect()
+    servers.split(',').map(str::trim).map(complete).collect()
 }
 
 impl Address {
     /// Parses one server of a list.
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        // Not shown: who writes a password here should not read it in a log.
-        let bad = |why: &str| {
+        // The error does not quote the address, which may hold a password by mistake.
+        let invalid = |why: &str| {
             let detail = format!("the address is not valid: {why}");
             Error::new(ErrorKind::InvalidConfig, detail)
         };
@@ -51,34 +51,17 @@ impl Address {
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "tcp" | "zk" | "zookeeper" | "http" => false,
             "tls" | "ssl" | "zks" | "https" | "tcp+tls" => true,
-            _ => return Err(bad("its scheme is not known")),
+            _ => return Err(invalid("its scheme is not known")),
         };
         let (server, chroot) = match rest.find('/') {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
-        let (host, port) = match server.strip_prefix('[').and_then(|six| six.split_once(']')) {
-            Some((host, port)) => (host, port.strip_prefix(':')),
-            None => match server.rsplit_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (server, None),
-            },
-        };
-        let plain = |c: char| c.is_alphanumeric() || "-._:%".contains(c);
-        if host.is_empty() || !host.chars().all(plain) {
-            return Err(bad("a host is missing, or is none"));
-        }
-        let port = match port.filter(|port| !port.is_empty()) {
-            None => PORT,
-            Some(port) => match port.parse() {
-                Ok(port @ 1..) => port,
-                _ => return Err(bad("a port is 1 to 65535")),
-            },
-        };
+        let (host, port) = parse_host_and_port(server).map_err(invalid)?;
         Ok(Self {
             tls,
-            host: host.to_owned(),
-            port,
+            host,
+            port: port.unwrap_or(DEFAULT_PORT),
             chroot: chroot.trim_end_matches('/').to_owned(),
         })
     }
@@ -86,9 +69,13 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}{}", self.host, self.port, self.chroot),
-            false => write!(f, "{}:{}{}", self.host, self.port, self.chroot),
+        let Self {
+            host, port, chroot, ..
+        } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}{chroot}")
+        } else {
+            write!(f, "{host}:{port}{chroot}")
         }
     }
 }
@@ -98,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_as_clients_of_the_store_take_it() {
+    fn a_list_has_the_form_of_the_clients_of_the_store() {
         let shown = |list: &str| -> Vec<String> {
             let parsed = split(list).into_iter().map(|one| Address::parse(&one));
             parsed.map(|one| one.unwrap().to_string()).collect()
@@ -114,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told_without_showing_it() {
+    fn an_invalid_address_is_not_shown_by_its_error() {
         for bad in [
             "",
             "a:0",
@@ -125,8 +112,8 @@ mod tests {
             "me:s3cret@a",
             "a b",
         ] {
-            let told = Address::parse(bad).unwrap_err().to_string();
-            assert!(!told.contains("s3cret"), "{told}");
+            let error = Address::parse(bad).unwrap_err().to_string();
+            assert!(!error.contains("s3cret"), "{error}");
         }
     }
 }

@@ -1,8 +1,10 @@
-//! ZooKeeper's tree: one watch of all of it, and a reading of what it tells of (`tree`), on one
-//! connection (`session`, `wire`, `tls`) to one of several servers (`address`).
+//! ZooKeeper's tree: one watch of all of it, and reads of the nodes that it reports.
+//!
+//! `watch` follows the tree; `read` is one read of everything, `changes` its result, and `root` maps nodes to keys.
+//! `client` is a session on one connection, established by `connect` and `tls` to an `address`; `protocol` has its
+//! messages, `deadline` their deadlines, and `changed` the paths that the watch has reported.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,75 +20,82 @@ use crate::sources::shared::kv::mirror::Mirror;
 use crate::sources::shared::kv::options::shared_options;
 use crate::sources::shared::kv::slot::Slot;
 use crate::sources::shared::tls::{Credential, Files};
+use crate::sync::random;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 use crate::value::secret::Secret;
 
 mod address;
-mod session;
+mod changed;
+mod changes;
+mod client;
+mod connect;
+mod deadline;
+mod protocol;
+mod read;
+mod root;
 mod tls;
-mod tree;
-mod wire;
+mod watch;
 
 use address::Address;
-use session::{Server, Session, Stop};
-use tls::Ready;
-use tree::{HEARTBEAT, LATE, LONGEST, Root, SETTLE, Signs, Tree};
+use client::{Server, Session};
+use connect::Stop;
+use root::Root;
+use tls::Connector;
+use watch::{ANSWER_TIMEOUT, DEBOUNCE, HEARTBEAT, READ_TIMEOUT, ReadHeartbeats, Tree};
 
 const KIND: &str = "zookeeper";
-/// Where a server is by default.
+/// The default address of a server.
 const ADDRESS: &str = "127.0.0.1:2181";
 
-/// How long it may take to connect, and with that to get a first answer.
-const CONNECT: Duration = Duration::from_millis(1500);
+/// How long it may take to connect, and to connect and get a first answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 const TIMEOUT: Duration = Duration::from_millis(3500);
-/// A server that was lost after less than this is not replaced by another at once.
-const HEALTHY: Duration = Duration::from_secs(1);
+/// A server that was lost sooner is not replaced by another at once.
+const MIN_HEALTHY: Duration = Duration::from_secs(1);
 
-/// How often everything is read again at least, where anything in the store has changed.
-const RESCAN: Duration = Duration::from_secs(60);
-const MIN_RESCAN: Duration = Duration::from_secs(1);
+/// How often everything is read again while anything in the store changes.
+const RESCAN_INTERVAL: Duration = Duration::from_secs(60);
+const MIN_RESCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Nodes below a path, or a document in one node, of ZooKeeper's tree.
 ///
 /// The node `/config/checkout/ratelimit/qps` below the prefix `config/checkout` is the property
-/// `ratelimit.qps`. A change is seen as it happens. All that one transaction (`multi`) of the store
-/// changed is one generation, unless other changes come without a break for half a second; what is
-/// deleted there lets weaker layers show. A node without data is a folder, and no property. A node
-/// that has both data and children says two things: its children count, and its data are reported as
-/// a problem. A value that is not UTF-8 or over 1 MiB (ZooKeeper itself takes 1 MB by default) is
-/// refused alone, and so is a node that may not be read; all together may hold
-/// 10 MiB, each key counting its name, its value and 32 bytes,
-/// and 150,000 keys. The path need not be there yet.
+/// `ratelimit.qps`. The source sees a change as it happens. All changes of one transaction (`multi`) of the store
+/// are one generation, unless other changes follow without a break for half a second; a deleted node lets weaker
+/// layers show. A node without data is a folder, and no property. Of a node with both data and children, the
+/// children count, and the data are reported as a problem. A value that is not UTF-8 or over 1 MiB (ZooKeeper
+/// itself accepts 1 MB by default) is rejected alone, and so is a node that may not be read. All keys together may
+/// have 10 MiB, each counting its name, its value and 32 bytes, and there may be 150,000. The path may be missing at
+/// the start.
 ///
-/// An error of the store, whatever it is, takes nothing away: with growing pauses a new session is
-/// begun, the watch is set anew and everything is read again. A server that says nothing for 3.5
-/// seconds counts as lost. Of several servers the next one is asked when one fails. That most nodes
-/// are gone is held; see [`RemovalGuard`](crate::source::RemovalGuard).
+/// No error of the store removes values: after growing pauses the source opens a new session, sets the watch and
+/// reads everything again. A server that is silent for 3.5 seconds counts as lost. Of several servers the source uses
+/// the next one when one fails. The removal guard withholds the removal of most nodes; see
+/// [`RemovalGuard`](crate::source::RemovalGuard).
 ///
-/// A tree may have 20 MiB, each node counting its path, its data and 32 bytes; of one message 11 MiB are
-/// kept, and of what the watch tells of 4 MiB, after which everything is read instead. Reading all of it may
-/// take as long as answers come, each within 2 seconds after the one before it, and 60 seconds
-/// altogether; a local server answers for about 30,000 nodes a second. The start waits for
+/// A tree may have 20 MiB, each node counting its path, its data and 32 bytes. The source keeps 11 MiB of one
+/// message, and 4 MiB of the paths that the watch reports, after which it reads everything instead. A read of
+/// everything may take 2 seconds without an answer, and 60 seconds altogether; a local server answers for about
+/// 30,000 nodes a second. The start waits for
 /// [`Builder::load_timeout`](crate::Builder::load_timeout) (10 seconds), so a larger tree needs more
-/// there. A change that comes while a tree is read which takes longer than a few seconds is seen after
-/// that, and may be later than 10 seconds.
+/// there. A change during a read of more than a few seconds is seen after it, perhaps later than 10 seconds.
 ///
-/// The server has to be 3.6 or newer. What is sent is one `addWatch`, reads, and a `sync` every 1.5
-/// seconds; nothing is ever written. Logging in by SASL is not possible.
+/// The server has to be 3.6 or newer. The source sends one `addWatch`, reads, and a `sync` every 1.5
+/// seconds; it never writes. It cannot log in by SASL.
 ///
 /// # Access control lists
 ///
-/// The store does not tell of a change of an ACL, and from 3.8.4 and 3.9.2 it tells nothing of a node
-/// that the session may not read at that moment, not even that it is deleted. So the bound of 10
-/// seconds does not hold for what only an ACL has hidden:
+/// The store sends no event for a change of an ACL, and from 3.8.4 and 3.9.2 none for a node
+/// that the session may not read at that moment, not even for its deletion. So the bound of 10
+/// seconds does not apply to changes that an ACL has hidden:
 ///
-/// - A node that is known and may not be read is a problem of its own, and keeps its value. Of such
-///   nodes 100 are asked for every 1.5 seconds, in turn. When one may be read again, or is gone,
-///   everything is read within a few seconds.
-/// - All else that was hidden, such as a node that was changed, created or deleted while it could not
-///   be read, and a value that may no longer be read, is found by the next reading of everything: about
-///   a minute later, or as [`rescan_interval`](Self::rescan_interval) says.
+/// - A known node that may not be read is a problem of its own, and keeps its value. The source asks for 100 of
+///   such nodes every 1.5 seconds, one after the other. When one is readable again, or deleted, the source reads
+///   everything within a few seconds.
+/// - The next read of everything finds the rest: about a minute later, or after
+///   [`rescan_interval`](Self::rescan_interval). Such are nodes that were changed, created or deleted while they
+///   could not be read, and values that may no longer be read.
 /// - If the first node of the prefix may not be read, the source fails, and its values stay.
 ///
 /// ```
@@ -101,7 +110,6 @@ const MIN_RESCAN: Duration = Duration::from_secs(1);
 /// ```
 pub struct ZooKeeper {
     options: Options,
-    /// What the store holds.
     mirror: Slot<Mirror>,
 }
 
@@ -111,10 +119,10 @@ struct Options {
     endpoints: Endpoints,
     /// User and password, with a colon between them.
     digest: Option<Credential>,
-    /// Whether TLS is wanted; it is in any case where there are files for it.
-    encrypted: bool,
+    /// Whether to use TLS; files of certificates imply it.
+    uses_tls: bool,
     tls: Files,
-    rescan: Duration,
+    rescan_interval: Duration,
     credentials: Credentials,
 }
 
@@ -124,17 +132,17 @@ impl ZooKeeper {
         Self::of(Mapping::prefix(KIND, '/', prefix.as_ref()))
     }
 
-    /// One node that holds a document; its format is that of its extension, or given.
+    /// One node with a document, whose format follows from its extension or [`format`](Self::format).
     ///
     /// A node that is absent at the start is an error, unless the policy is
-    /// [`optional`](crate::source::Policy::optional): then its values count when it appears. A node that is
+    /// [`optional`](crate::source::Policy::optional): then its values take effect when it appears. A node that is
     /// deleted later is no error; see [`RemovalGuard`](crate::source::RemovalGuard).
     pub fn document(path: impl AsRef<str>) -> Self {
         Self::of(Mapping::document(KIND, '/', path.as_ref()))
     }
 
     /// The prefixes of a scope below this one, the weakest first: `common`, `common-prod`, `checkout`,
-    /// `checkout-prod`. Each has the options that are set by now, but for documents.
+    /// `checkout-prod`. Each has the options that were set before, except documents.
     ///
     /// ```
     /// use liveprops::source::Scope;
@@ -161,9 +169,9 @@ impl ZooKeeper {
             mapping,
             endpoints: Endpoints::one(ADDRESS),
             digest: None,
-            encrypted: false,
+            uses_tls: false,
             tls: Files::default(),
-            rescan: RESCAN,
+            rescan_interval: RESCAN_INTERVAL,
             credentials: Credentials::new(),
         })
     }
@@ -180,36 +188,35 @@ impl ZooKeeper {
         Self::with_options(self.options)
     }
 
-    /// Sets where the servers are, as ZooKeeper's own clients take it: `zk1:2181,zk2:2181/chroot`.
-    /// A port that is left out is 2181; the default is `127.0.0.1:2181`. `tls://` before the first
-    /// has all spoken to by TLS.
+    /// Sets the servers, in the form of ZooKeeper's own clients: `zk1:2181,zk2:2181/chroot`.
+    /// The default port is 2181, and the default address `127.0.0.1:2181`. `tls://` before the first
+    /// makes the source use TLS for all.
     #[must_use]
     pub fn address(self, servers: impl Into<String>) -> Self {
         self.addresses([servers])
     }
 
-    /// Sets several addresses, any of which will do: the next is asked when one fails. If one is to be
-    /// spoken to by TLS, all are.
+    /// Sets several addresses of one store: the source uses the next when one fails. If one requires TLS, all use
+    /// it.
     #[must_use]
     pub fn addresses<U: Into<String>>(self, servers: impl IntoIterator<Item = U>) -> Self {
         let mut servers: Vec<String> = servers
             .into_iter()
             .flat_map(|some| address::split(&some.into()))
             .collect();
-        // Not every program is to begin with the same one.
-        let turn = RandomState::new().build_hasher().finish() as usize;
-        let count = servers.len().max(1);
-        servers.rotate_left(turn % count);
-        let is_encrypted = |one: &String| Address::parse(one).is_ok_and(|one| one.tls);
-        let encrypted = servers.iter().any(is_encrypted);
+        // Many programs should not all start with the same server.
+        let count = servers.len().max(1) as u64;
+        servers.rotate_left((random::number() % count) as usize);
+        let uses_tls = |one: &String| Address::parse(one).is_ok_and(|one| one.tls);
+        let uses_tls = servers.iter().any(uses_tls);
         self.edit(|options| {
-            options.encrypted |= encrypted;
+            options.uses_tls |= uses_tls;
             options.endpoints = Endpoints::all(servers);
         })
     }
 
-    /// Sends a user's name and password, at the begin of each session. They are as open to a
-    /// listener as the connection is: use TLS.
+    /// Sends a user's name and password at the start of each session. Without TLS everybody on the network
+    /// path can read them.
     #[must_use]
     pub fn digest(self, user: impl Into<String>, password: impl Into<Secret<String>>) -> Self {
         let digest = format!("{}:{}", user.into(), password.into().expose());
@@ -217,33 +224,32 @@ impl ZooKeeper {
         self.edit(|options| options.digest = Some(digest))
     }
 
-    /// Sends what a file holds, `user:password`, which is read anew for each session.
+    /// Sends the `user:password` in a file, which is read for each session.
     #[must_use]
     pub fn digest_file(self, path: impl Into<PathBuf>) -> Self {
         let digest = Credential::File(absolute(&path.into()));
         self.edit(|options| options.digest = Some(digest))
     }
 
-    /// Speaks TLS, and trusts Mozilla's roots.
+    /// Uses TLS, and trusts Mozilla's roots.
     #[must_use]
     pub fn tls(self) -> Self {
-        self.edit(|options| options.encrypted = true)
+        self.edit(|options| options.uses_tls = true)
     }
 
-    /// Sets after what time everything is read again, if any transaction has happened in the store since
-    /// it was read; up to a quarter is added at random. This finds what an ACL has hidden; all else is
-    /// told by the store as it happens. The default is 60 seconds, and less than 1 second counts as 1
-    /// second.
+    /// Sets the time after which the source reads everything again, if the store has executed any transaction
+    /// since; up to a quarter is added at random. This finds changes that an ACL has hidden; the store reports all
+    /// others as they happen. The default is 60 seconds, and less than 1 second counts as 1 second.
     #[must_use]
     pub fn rescan_interval(self, every: Duration) -> Self {
-        self.edit(|options| options.rescan = every.max(MIN_RESCAN))
+        self.edit(|options| options.rescan_interval = every.max(MIN_RESCAN_INTERVAL))
     }
 
     shared_options! {
         port: 2181,
         locator: "Finds the server by variables and files. The schemes `https` and `tls` mean TLS, `http` and `tcp` none.",
-        ca: "Speaks TLS, and trusts the certificates in a file in place of Mozilla's roots.",
-        client_certificate: "Speaks TLS, and shows a certificate, with its chain and its key in files of PEM.",
+        ca: "Uses TLS, and trusts the certificates in a file in place of Mozilla's roots.",
+        client_certificate: "Uses TLS, and presents a certificate, with its chain and its key in PEM files.",
     }
 
     fn read_digest(&self) -> Result<Option<String>, Error> {
@@ -258,21 +264,21 @@ impl ZooKeeper {
         Ok(Some(digest))
     }
 
-    /// Begins a session with the server whose turn it is, and reads everything.
+    /// Opens a session with the current server, and reads everything.
     fn open(
         &self,
         stop: &Stop,
         mirror: &mut Mirror,
-        sign: &mut dyn FnMut(),
+        heartbeat: &mut dyn FnMut(),
     ) -> Result<Tree, Error> {
-        let mut begin = || -> Result<Tree, Error> {
-            let begun = Instant::now();
+        let begun = Instant::now();
+        let mut open = || -> Result<Tree, Error> {
             let endpoint = self.options.endpoints.current()?;
             let address = Address::parse(&endpoint.address)?;
-            let place = endpoint.place(|_| address.to_string());
-            let encrypted = address.tls || self.options.encrypted || self.options.tls.any();
-            let tls = encrypted
-                .then(|| Ready::of(&self.options.tls))
+            let name = endpoint.name(|_| address.to_string());
+            let uses_tls = address.tls || self.options.uses_tls || self.options.tls.any();
+            let tls = uses_tls
+                .then(|| Connector::of(&self.options.tls))
                 .transpose()?;
             let server = Server {
                 host: &address.host,
@@ -280,16 +286,17 @@ impl ZooKeeper {
                 tls,
                 digest: self.read_digest()?,
             };
-            let opened = || -> Result<Tree, Error> {
-                let session = Session::open(server, stop, begun + CONNECT)?;
+            let read = || -> Result<Tree, Error> {
+                let session = Session::open(server, stop, begun + CONNECT_TIMEOUT)?;
                 let root = Root::of(&self.options.mapping, &address.chroot);
-                let mut tree = Tree::new(session, root, place.clone(), self.options.rescan);
-                tree.read_all(mirror, &mut Signs::new(sign))?;
+                let rescan_interval = self.options.rescan_interval;
+                let mut tree = Tree::new(session, root, name.clone(), rescan_interval);
+                tree.read_all(mirror, &mut ReadHeartbeats::new(heartbeat))?;
                 Ok(tree)
             };
-            opened().map_err(|error| named(error, &self.origin(), &place))
+            read().map_err(|error| named(error, &self.origin(), &name))
         };
-        begin().map_err(|error| {
+        open().map_err(|error| {
             self.options.endpoints.next();
             match error.origin() {
                 None => error.with_origin(self.origin()),
@@ -298,7 +305,7 @@ impl ZooKeeper {
         })
     }
 
-    /// Runs a call with what the one before has left.
+    /// Runs a call with the mirror of the call before.
     fn with_mirror<R>(&self, run: impl FnOnce(&mut Mirror) -> R) -> R {
         let make = || Mirror::new(self.options.mapping.clone());
         self.mirror.with(make, run)
@@ -307,58 +314,57 @@ impl ZooKeeper {
     /// Follows the tree in one session, or in several one after the other.
     fn watch_all(&self, mirror: &mut Mirror, updates: &SourceContext) -> Result<(), Error> {
         let stop = Stop::default();
-        let stopped = stop.clone();
-        updates.on_stop(move || stopped.end());
+        let on_stop = stop.clone();
+        updates.on_stop(move || on_stop.stop());
         loop {
             let begun = Instant::now();
             let opened =
                 self.open_any(&stop, mirror, &mut || updates.set_degraded(None), |error| {
                     updates.report_error(error);
                 });
-            let mut open = match opened {
-                // It was told to end.
+            let mut tree = match opened {
                 Err(_) if updates.is_stopped() => return Ok(()),
                 opened => opened?,
             };
-            updates.set_location(open.place.as_str());
-            let all = mirror.whole(open.session.revision());
+            updates.set_location(tree.server.as_str());
+            let all = mirror.document(tree.session.revision());
             kv::send(all.map(|all| Some(Update::full(all))), updates);
-            let outcome = open.follow(mirror, updates);
+            let outcome = tree.follow(mirror, updates);
             if updates.is_stopped() {
-                open.session.close();
+                tree.session.close();
                 return Ok(());
             }
             let Err(error) = outcome else { return Ok(()) };
             self.options.endpoints.next();
-            let error = named(error, &self.origin(), &open.place);
-            if self.options.endpoints.count() < 2 || begun.elapsed() < HEALTHY {
+            let error = named(error, &self.origin(), &tree.server);
+            if self.options.endpoints.count() < 2 || begun.elapsed() < MIN_HEALTHY {
                 return Err(error);
             }
             updates.report_error(error);
         }
     }
 
-    /// Begins a session with the first server that does its part.
+    /// Opens a session with the first server from which everything can be read.
     fn open_any(
         &self,
         stop: &Stop,
         mirror: &mut Mirror,
-        sign: &mut dyn FnMut(),
-        mut failed: impl FnMut(Error),
+        heartbeat: &mut dyn FnMut(),
+        mut report: impl FnMut(Error),
     ) -> Result<Tree, Error> {
         for _ in 1..self.options.endpoints.count() {
-            match self.open(stop, mirror, sign) {
-                Ok(open) => return Ok(open),
-                Err(error) if stop.is_ended() => return Err(error),
-                Err(error) => failed(error),
+            match self.open(stop, mirror, heartbeat) {
+                Ok(tree) => return Ok(tree),
+                Err(error) if stop.is_stopped() => return Err(error),
+                Err(error) => report(error),
             }
         }
-        self.open(stop, mirror, sign)
+        self.open(stop, mirror, heartbeat)
     }
 }
 
-/// With memory of its own: what one has told says nothing of what another has.
 impl Clone for ZooKeeper {
+    /// The same options with a mirror of its own.
     fn clone(&self) -> Self {
         Self::with_options(self.options.clone())
     }
@@ -366,16 +372,16 @@ impl Clone for ZooKeeper {
 
 impl Source for ZooKeeper {
     fn origin(&self) -> Origin {
-        Origin::new(KIND, self.options.mapping.wanted())
+        Origin::new(KIND, self.options.mapping.path())
     }
 
     fn load(&self) -> Result<Document, Error> {
         self.with_mirror(|mirror| {
             let opened = self.open_any(&Stop::default(), mirror, &mut || {}, drop);
-            let open = opened.map_err(|error| self.credentials().mask_error(error))?;
-            let revision = open.session.revision();
-            open.session.close();
-            mirror.whole(revision)
+            let tree = opened.map_err(|error| self.credentials().mask_error(error))?;
+            let revision = tree.session.revision();
+            tree.session.close();
+            mirror.document(revision)
         })
     }
 
@@ -392,13 +398,13 @@ impl Source for ZooKeeper {
     }
 
     fn timing(&self) -> Timing {
-        // It is silent for as long as it is connecting, and for a heartbeat that is answered late.
-        let silence = TIMEOUT.max(HEARTBEAT + LATE) + Duration::from_secs(1);
+        // The source is silent while it connects, and while a heartbeat has no answer.
+        let silence = TIMEOUT.max(HEARTBEAT + ANSWER_TIMEOUT) + Duration::from_secs(1);
         Timing::new()
             .timeout(TIMEOUT)
-            .first_load(LONGEST)
+            .first_load(READ_TIMEOUT)
             .heartbeat_timeout(silence)
-            .debounce(SETTLE)
+            .debounce(DEBOUNCE)
     }
 
     fn policy(&self) -> Policy {
@@ -415,7 +421,7 @@ impl Source for ZooKeeper {
 impl fmt::Debug for ZooKeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZooKeeper")
-            .field("keys", &self.options.mapping.wanted())
+            .field("keys", &self.options.mapping.path())
             .field("digest", &self.options.digest.is_some())
             .field("tls", &self.options.tls)
             .finish_non_exhaustive()

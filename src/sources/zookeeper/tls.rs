@@ -1,4 +1,4 @@
-//! A connection to a server of ZooKeeper that is encrypted.
+//! Encrypted connections to a server.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use crate::error::{Error, ErrorKind};
 use crate::sources::shared::tls::Files;
 
-/// A connection that is encrypted.
+/// An encrypted connection.
 pub(super) type Encrypted = StreamOwned<ClientConnection, TcpStream>;
 
-/// TLS, set up.
+/// Encrypts connections with the certificates of the program.
 #[derive(Clone)]
-pub(super) struct Ready(Arc<ClientConfig>);
+pub(super) struct Connector(Arc<ClientConfig>);
 
-impl Ready {
-    /// Reads the files; Mozilla's roots are trusted where no certificate was given.
+impl Connector {
+    /// Reads the files; trusts Mozilla's roots where no certificate was given.
     pub(super) fn of(files: &Files) -> Result<Self, Error> {
-        let usual = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
-        let config = files.read()?.config(|roots| roots.extend(usual))?;
+        let default = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+        let config = files.read()?.config(|roots| roots.extend(default))?;
         Ok(Self(Arc::new(config)))
     }
 
-    /// Begins to speak TLS; the handshake is done with the first bytes that are written.
-    pub(super) fn begin(&self, host: &str, stream: TcpStream) -> Result<Encrypted, Error> {
+    /// Starts TLS; the first write performs the handshake.
+    pub(super) fn connect(&self, host: &str, stream: TcpStream) -> Result<Encrypted, Error> {
         let unusable = |why: String| Error::new(ErrorKind::InvalidConfig, why);
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| unusable("the host is no name that a certificate can be for".into()))?;

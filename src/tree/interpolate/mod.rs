@@ -1,4 +1,4 @@
-//! `${key}` inside a value stands for the value of that key in the merged tree.
+//! Follows references: `${key}` in a value is the value of that key in the merged tree.
 //!
 //! `${key:default}` takes the default if no layer defines the key; both parts may hold references
 //! themselves. A reference to a key that no layer defines, and that has no default, is unresolved: an
@@ -212,12 +212,12 @@ fn write(
     }
 }
 
-/// Puts a node at a key in place of what stands there; `None` leaves nothing.
+/// Replaces the node at a key; `None` removes it.
 fn replace(merged: &mut Table, key: &Key, node: Option<&Node>) {
     let path: Vec<_> = key.segments().collect();
     merged.remove_path(&path);
     if let Some(node) = node {
-        // Nothing stands there any more, and the tables on the way did before.
+        // The path is free now, and the tables above exist.
         let _ = merged.put_path(&path, node.clone());
     }
 }
@@ -286,7 +286,7 @@ pub(crate) fn fix(layer: &mut Table, merged: &Table, context: Context<'_>) {
     }
 }
 
-/// Follows one leaf whose targets are resolved; `None` if it is passed over.
+/// Follows one leaf whose targets are resolved; `None` if no case of it holds.
 fn evaluate(
     key: &Key,
     raw: &Leaf,
@@ -298,10 +298,10 @@ fn evaluate(
     let value = match sight.leaf(&raw.value) {
         Ok(value) => Ok(value),
         Err(Stop::PassedOver) => return None,
-        Err(Stop::Broken(error)) => Err(placed(error, key, raw, context)),
+        Err(Stop::Broken(error)) => Err(located(error, key, raw, context)),
         Err(Stop::Needs(_)) => {
             let detail = "refers to a key that is not resolved".to_owned();
-            Err(placed(trouble(detail), key, raw, context))
+            Err(located(reference_error(detail), key, raw, context))
         }
     };
     Some(Resolved {
@@ -316,7 +316,7 @@ fn evaluate(
 
 /// An error with the key and the origin of its leaf. What looks like an unresolved reference may be a
 /// part of a secret, so it is not shown for a key that may hold one.
-fn placed(error: Error, key: &Key, raw: &Leaf, context: Context<'_>) -> Error {
+fn located(error: Error, key: &Key, raw: &Leaf, context: Context<'_>) -> Error {
     let error = error.with_key(key).with_origin(&raw.origin);
     let is_secret = || (context.secret)(key.as_str()) || secret::holds_secret(&raw.value);
     let is_secret = error.is_unresolved() && is_secret();
@@ -336,10 +336,10 @@ struct Job {
     refers: Vec<Key>,
 }
 
-/// What became of a leaf.
+/// The outcome of a leaf.
 enum Done {
     Resolved(Resolved),
-    /// No case of a contextual value holds: the merged tree has what the weaker layers say.
+    /// No case of a contextual value holds: the merged tree has the value of the weaker layers.
     PassedOver,
 }
 
@@ -371,7 +371,7 @@ fn resolve_with_targets(
     spent: &mut usize,
 ) {
     let mut stack = vec![key];
-    // What each key on the stack needs and has not been looked at.
+    // The targets of each key on the stack that are still to be visited.
     let mut needs: Vec<Vec<Key>> = vec![Vec::new()];
     let mut on_stack: BTreeSet<Key> = stack.iter().cloned().collect();
     while let Some(key) = stack.last().cloned() {
@@ -392,7 +392,7 @@ fn resolve_with_targets(
                 stack.push(next);
                 needs.push(Vec::new());
             } else {
-                close(&next, &stack, jobs, context);
+                break_cycle(&next, &stack, jobs, context);
             }
             continue;
         }
@@ -406,7 +406,7 @@ fn resolve_with_targets(
         let size = sight.size.min(sight.left);
         let progress = sight.progress;
         if let Err(Stop::Needs(mut next)) = outcome {
-            // What was looked at on the way is kept: in a cycle, it may break that open later.
+            // The progress is kept, since it may break a cycle later.
             if let Some(job) = jobs.get_mut(&key) {
                 job.progress = progress;
             }
@@ -419,7 +419,7 @@ fn resolve_with_targets(
         let (refers, chain, hidden) = (unique(progress.refers), progress.chain, progress.hidden);
         let value = match outcome {
             Ok(value) if chain <= MAX_CHAIN => Ok(value),
-            Ok(_) => Err(trouble(format!(
+            Ok(_) => Err(reference_error(format!(
                 "follows more than {MAX_CHAIN} references in a row"
             ))),
             Err(Stop::Broken(error)) => Err(error),
@@ -438,9 +438,9 @@ fn resolve_with_targets(
             // Handled above.
             Err(Stop::Needs(_)) => continue,
         };
-        // What grew too large was looked at as well.
+        // A value that grew too large counts as well.
         *spent += size;
-        let value = value.map_err(|error| placed(error, &key, &job.raw, context));
+        let value = value.map_err(|error| located(error, &key, &job.raw, context));
         let raw = job.raw.clone();
         if let Some(job) = jobs.get_mut(&key) {
             job.done = Some(Done::Resolved(Resolved {
@@ -456,8 +456,8 @@ fn resolve_with_targets(
     }
 }
 
-/// Puts what the weaker layers have in place of a contextual value of which no case holds. The job
-/// goes on with that if it has references itself. Returns the leaves with references of a table.
+/// Replaces a contextual value of which no case holds by the value of the weaker layers. The job continues
+/// with that if it has references itself. Returns the leaves with references of a table.
 fn pass_over(
     key: &Key,
     job: &mut Job,
@@ -492,20 +492,20 @@ fn pass_over(
     }
 }
 
-/// Breaks every leaf of a cycle with an error that names it.
-fn close(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>, context: Context<'_>) {
+/// Gives every leaf of a cycle an error that names the cycle.
+fn break_cycle(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>, context: Context<'_>) {
     let from = stack.iter().position(|key| key == first).unwrap_or(0);
     let cycle = &stack[from..];
-    let mut way: Vec<&str> = cycle.iter().take(8).map(Key::as_str).collect();
-    if cycle.len() > way.len() {
-        way.push("...");
+    let mut path: Vec<&str> = cycle.iter().take(8).map(Key::as_str).collect();
+    if cycle.len() > path.len() {
+        path.push("...");
     }
-    way.push(first.as_str());
-    let detail = format!("refers to itself: {}", way.join(" -> "));
+    path.push(first.as_str());
+    let detail = format!("refers to itself: {}", path.join(" -> "));
     for (i, key) in cycle.iter().enumerate() {
         let next = cycle.get(i + 1).unwrap_or(first).clone();
         if let Some(job) = jobs.get_mut(key) {
-            let error = placed(trouble(detail.clone()), key, &job.raw, context);
+            let error = located(reference_error(detail.clone()), key, &job.raw, context);
             job.done = Some(Done::Resolved(Resolved {
                 value: Err(error),
                 raw: job.raw.clone(),
@@ -521,6 +521,6 @@ fn close(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>, context: Con
     }
 }
 
-fn trouble(detail: String) -> Error {
+fn reference_error(detail: String) -> Error {
     Error::new(ErrorKind::Reference, detail)
 }

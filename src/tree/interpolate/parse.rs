@@ -1,7 +1,7 @@
 //! A text with `${references}`, taken apart.
 
 use crate::error::Error;
-use crate::tree::interpolate::trouble;
+use crate::tree::interpolate::reference_error;
 
 /// References inside references.
 const MAX_NESTING: usize = 16;
@@ -21,7 +21,7 @@ pub(super) enum Part<'a> {
 impl<'a> Parts<'a> {
     pub(super) fn of(text: &'a str, nesting: usize) -> Result<Self, Error> {
         if nesting > MAX_NESTING {
-            return Err(trouble(format!(
+            return Err(reference_error(format!(
                 "nests more than {MAX_NESTING} references in each other"
             )));
         }

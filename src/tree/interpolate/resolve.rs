@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::tree::diff::value;
 use crate::tree::interpolate::foreign::{remedy, shell_mark};
 use crate::tree::interpolate::parse::{Part, Parts, default_after_mark};
-use crate::tree::interpolate::{Context, Done, Job, MAX_TOTAL, trouble};
+use crate::tree::interpolate::{Context, Done, Job, MAX_TOTAL, reference_error};
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
 use crate::value::node::{Node, Table};
@@ -229,7 +229,7 @@ impl<'a> Sight<'a> {
                         Value::Text(value) => text.push_str(value),
                         value @ (Value::List(_) | Value::Table(_)) => {
                             let detail = format!("a {} cannot be put into a text", value.kind());
-                            return Err(Stop::Broken(trouble(detail)));
+                            return Err(Stop::Broken(reference_error(detail)));
                         }
                         value => text.push_str(&value.to_string()),
                     },
@@ -286,7 +286,7 @@ impl<'a> Sight<'a> {
                     None => REMEDIES.to_owned(),
                 };
                 let detail = format!("refers to `{shown}`, which no layer defines; {advice}");
-                let error = trouble(detail).with_unresolved();
+                let error = reference_error(detail).with_unresolved();
                 Err(Stop::Broken(if !is_computed && is_shareable(name) {
                     error.with_shareable_detail()
                 } else {
@@ -305,7 +305,9 @@ impl<'a> Sight<'a> {
             remedy(mark, "key", None)
         );
         let Some(key) = key else {
-            return trouble(general).with_shareable_detail().with_unresolved();
+            return reference_error(general)
+                .with_shareable_detail()
+                .with_unresolved();
         };
         let meant = self.spelled_as_variable(key);
         let name = meant.as_ref().unwrap_or(key).as_str();
@@ -314,7 +316,7 @@ impl<'a> Sight<'a> {
             let remedy = remedy(mark, name, default);
             format!("refers to `{key}`, which no layer defines; {remedy}")
         };
-        let error = trouble(of(default)).with_unresolved();
+        let error = reference_error(of(default)).with_unresolved();
         error.with_shareable(if is_shareable(key.as_str()) {
             of(None)
         } else {
@@ -372,7 +374,7 @@ impl<'a> Sight<'a> {
                             .and_then(|cause| cause.downcast_ref::<Error>())
                             .unwrap_or(error);
                         let detail = format!("refers to `{here}`, which is broken: {first}");
-                        let mut broken = trouble(detail).with_cause(first.clone());
+                        let mut broken = reference_error(detail).with_cause(first.clone());
                         let shown = first.without(&|_| true);
                         if let Some(shown) = shown.filter(Error::has_shareable_detail) {
                             let detail = format!("refers to `{here}`, which is broken: {shown}");
@@ -387,7 +389,7 @@ impl<'a> Sight<'a> {
             }
             return Ok(value(&entry.node).and_then(|value| value.descend(rest)));
         }
-        Err(Stop::Broken(trouble(format!(
+        Err(Stop::Broken(reference_error(format!(
             "refers to `{key}`, which is a table"
         ))))
     }

@@ -1,8 +1,8 @@
-//! Values behind `=` and a secret name, in the queries of addresses, connection strings, command lines
-//! and documents.
+//! Secrets behind a secret name and `=`: in queries of addresses, connection strings, command lines and
+//! documents.
 
-use crate::value::secret::forms::{Found, blanks, boundary, is_shown_value, shown_value};
 use crate::value::secret::names::{looks_secret, parameter_looks_secret};
+use crate::value::secret::values::{OnSecret, blanks, boundary, is_shown_value, shown_value};
 
 /// What ends the value of a parameter in an address.
 const PARAMETER_ENDS: [char; 9] = ['&', ';', '#', ' ', '\n', '"', '\'', '<', '>'];
@@ -10,13 +10,14 @@ const PARAMETER_ENDS: [char; 9] = ['&', ';', '#', ' ', '\n', '"', '\'', '<', '>'
 /// As [`PARAMETER_ENDS`], for a parameter of the path: `/x;jsessionid=S?a=b`.
 const PATH_PARAMETER_ENDS: [char; 10] = ['?', '&', ';', '#', ' ', '\n', '"', '\'', '<', '>'];
 
-/// `&` as it is written in HTML.
+/// `&` as HTML escapes it.
 const AMPERSANDS: [&str; 4] = ["&amp;", "&#38;", "&#x26;", "&AMP;"];
 
-/// As many characters of an index may stand behind a name: `user[password]`.
+/// The maximum length of an index behind a name: `user[password]`.
 const LONGEST_INDEX: usize = 80;
 
-pub(super) fn assignments(text: &str, found: &mut Found<'_>) -> bool {
+/// Finds the values behind a secret name and `=`.
+pub(super) fn find_assignments(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     let pair_ends: &[char] = if text.contains(';') {
         &[';', '\n']
     } else {
@@ -46,26 +47,27 @@ pub(super) fn assignments(text: &str, found: &mut Found<'_>) -> bool {
             continue;
         }
         done = value.end;
-        if !found(value) {
+        if !on_secret(value) {
             return false;
         }
     }
     true
 }
 
-/// What the word around a place has shown so far.
+/// What is known of the word up to a position.
 #[derive(Default)]
 struct Around {
     at: usize,
-    /// Whether a `?` or `#` stands in it: parameters follow.
+    /// Whether it contains `?` or `#`, so that parameters follow.
     has_query: bool,
     /// Whether it is an address.
     has_scheme: bool,
-    /// Whether it is an address of the web, in which no value holds a blank.
+    /// Whether it is an address of the web, whose values contain no blank.
     is_web: bool,
 }
 
 impl Around {
+    /// Moves to a later position.
     fn advance(&mut self, text: &str, to: usize) {
         let from = self.at;
         for (at, byte) in (from..).zip(&text.as_bytes()[from..to]) {
@@ -89,14 +91,14 @@ impl Around {
 /// The name before a `=`.
 struct Name<'a> {
     text: &'a str,
-    /// What stands behind it in brackets: `[0][password]`.
+    /// The brackets behind the name: `[0][password]`.
     index: &'a str,
     /// The character before it.
     lead: Option<char>,
 }
 
 impl<'a> Name<'a> {
-    /// The name that ends a text.
+    /// The name at the end of a text.
     fn before(text: &'a str) -> Self {
         let text = text.trim_end_matches([' ', '"', '\'']);
         let index = index_before(text);
@@ -128,12 +130,12 @@ impl<'a> Name<'a> {
         }
     }
 
-    /// Whether it is a parameter by what stands before it.
+    /// Whether the character before the name makes it a parameter.
     fn is_separated(&self) -> bool {
         matches!(self.lead, Some('?' | '&' | '#'))
     }
 
-    /// Whether the value may be secret, and then, whether it ends as a parameter does.
+    /// Whether the name is secret; `Some(true)` if the value ends as that of a parameter.
     fn is_secret(&self, around: &Around) -> Option<bool> {
         let is_parameter = || self.any(parameter_looks_secret);
         let is_named = || self.text.len() < 80 && self.any(looks_secret);
@@ -148,7 +150,7 @@ impl<'a> Name<'a> {
         (in_address && is_parameter()).then_some(true)
     }
 
-    /// Whether the name or a part of its index is what is looked for.
+    /// Whether the name or a part of its index is secret.
     fn any(&self, is_secret: impl Fn(&str) -> bool) -> bool {
         let parts = self.index.split(['[', ']', '"', '\'']);
         let mut parts = parts.filter(|part| !part.is_empty());
@@ -156,7 +158,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// The brackets that end a text, with what is in them.
+/// The brackets at the end of a text, with their content.
 fn index_before(text: &str) -> &str {
     let first = boundary(text, text.len().saturating_sub(LONGEST_INDEX));
     let mut begin = text.len();
@@ -169,7 +171,7 @@ fn index_before(text: &str) -> &str {
     &text[begin..]
 }
 
-/// Whether a value is a number that a name says: `http://h/?code=404`, `pass=3 fail=0`.
+/// Whether a value is a small number of a name that often counts: `http://h/?code=404`, `pass=3 fail=0`.
 fn is_count(name: &str, value: &str) -> bool {
     let counts = ["pass", "code", "key", "ticket"];
     (1..=3).contains(&value.len())
@@ -177,8 +179,8 @@ fn is_count(name: &str, value: &str) -> bool {
         && counts.iter().any(|it| name.eq_ignore_ascii_case(it))
 }
 
-/// Secret parameters of an address that is itself the value of a parameter: `?to=%2Fx%3Fsig%3DS`.
-pub(super) fn escaped_parameters(text: &str, found: &mut Found<'_>) -> bool {
+/// Finds secret parameters of an address that is itself the value of a parameter: `?to=%2Fx%3Fsig%3DS`.
+pub(super) fn find_escaped_parameters(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     let mut done = 0;
     for (at, _) in text.match_indices(['D', 'd']) {
         let begin = at + 1;
@@ -192,14 +194,14 @@ pub(super) fn escaped_parameters(text: &str, found: &mut Found<'_>) -> bool {
             continue;
         }
         done = end;
-        if !found(begin..end) {
+        if !on_secret(begin..end) {
             return false;
         }
     }
     true
 }
 
-/// The value that a text begins with, up to a separator, which may be escaped.
+/// The value at the start of a text, up to a separator, which may be escaped.
 fn escaped_value(text: &str) -> &str {
     let is_end = |(at, c): &(usize, char)| {
         let code = || text[at + 1..].trim_start_matches("25");
@@ -210,15 +212,15 @@ fn escaped_value(text: &str) -> &str {
     &text[..end.map_or(text.len(), |(at, _)| at)]
 }
 
-/// What stands before a parameter, and `#`, as addresses escape them.
+/// The escapes of the separators of parameters, and of `#`.
 const SEPARATORS: [&str; 6] = ["26", "3F", "3f", "3B", "3b", "23"];
 
-/// A text without the `%` that ends it, which may be escaped itself, even more than once.
+/// The text before the `%` at its end, which may be escaped itself, even more than once.
 fn unescaped_percent(text: &str) -> Option<&str> {
     text.trim_end_matches("25").strip_suffix('%')
 }
 
-/// The name of a parameter that ends a text, with an escaped separator before it.
+/// The name of a parameter at the end of a text, behind an escaped separator.
 fn escaped_name(text: &str) -> Option<&str> {
     let (_, run) = text.rsplit_once('%')?;
     let run = run.trim_start_matches("25");

@@ -1,40 +1,40 @@
-//! Where the secrets stand that are read from what serde had buffered.
+//! Finds the keys of the secrets that a type reads from serde's buffer.
 //!
-//! A buffer does not know the places of its values. So a type that reads a secret from one is decoded
-//! once more, with a trace: it notes what is handed over at which place, and each secret is looked for
-//! in what is buffered while it is read.
+//! The buffer does not know the keys of its values. So a type that reads a secret from one is decoded once
+//! more, with a *trace*: it records each value that the deserializer visits, with its key. A secret that
+//! is read is then looked for among the values that may be in the buffer.
 
 use std::cell::RefCell;
 
 use crate::value::Value;
 use crate::value::key;
 
-/// What is noted while something is decoded.
+/// What this thread records while it decodes.
 enum State {
-    Nothing,
-    /// Whether a secret was read from a buffer.
-    Whether(bool),
-    /// Whether a secret had a text in it.
-    Has(&'static str, bool),
-    Where(Trace),
+    Off,
+    /// Whether a secret was read from the buffer.
+    AnySecret(bool),
+    /// Whether a secret with this text in it was read from the buffer.
+    SecretWith(&'static str, bool),
+    Trace(Trace),
 }
 
 thread_local! {
-    static STATE: RefCell<State> = const { RefCell::new(State::Nothing) };
+    static STATE: RefCell<State> = const { RefCell::new(State::Off) };
 }
 
-/// The keys of the secrets that were read from buffers.
+/// The keys that a type has read as secrets.
 #[derive(Debug, Default)]
-pub(crate) struct Places {
-    /// Where such a secret stands.
+pub(crate) struct SecretKeys {
+    /// The keys of the secrets.
     pub(crate) certain: Vec<String>,
-    /// Where one may stand: among other places, or unseen in a part.
+    /// Keys of which one has the secret, or above an unknown key that has it.
     pub(crate) possible: Vec<String>,
 }
 
-impl Places {
-    /// Leaves each key once, and none of which `is_invented` holds.
-    pub(crate) fn settle(&mut self, is_invented: impl Fn(&str) -> bool) {
+impl SecretKeys {
+    /// Removes repeated keys, and those that the decoder invented.
+    pub(crate) fn normalize(&mut self, is_invented: impl Fn(&str) -> bool) {
         for keys in [&mut self.certain, &mut self.possible] {
             keys.retain(|key| !is_invented(key));
             keys.sort_unstable();
@@ -46,74 +46,74 @@ impl Places {
     }
 }
 
-/// How a value came to be handed over.
+/// Why a value was visited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Handing {
-    /// It is the value, in some form.
+pub(crate) enum VisitKind {
+    /// It is the value of the tree, in some form.
     Real,
-    /// It stands in for a bad value.
-    StandIn,
-    /// It stands in for a field that is missing.
+    /// It replaces a bad value.
+    Placeholder,
+    /// It replaces a missing field.
     Missing,
 }
 
-/// What was handed over to who asked for whatever there is.
-struct Handed {
+/// A value that was visited for a type that accepts any type.
+struct Visit {
     path: String,
     /// `None` for a list or a table.
     value: Option<Value>,
-    /// The text that stands there, whatever it was handed over as.
+    /// The text of the value in the tree, whatever it was visited as.
     written: Option<String>,
-    handing: Handing,
-    /// Whether it is in nothing else that was handed over.
+    kind: VisitKind,
+    /// Whether it is in no container that was visited.
     outermost: bool,
 }
 
-/// A place that is being read.
+/// A value that is being read.
 struct Scope {
     path: String,
-    /// How much was handed over before.
+    /// The number of visits before.
     start: usize,
 }
 
 #[derive(Default)]
 struct Trace {
-    handed: Vec<Handed>,
+    visits: Vec<Visit>,
     scopes: Vec<Scope>,
-    /// How many lists and tables are being handed over.
+    /// How many containers are being visited.
     depth: usize,
-    places: Places,
+    keys: SecretKeys,
 }
 
-fn recording<R>(state: State, act: impl FnOnce() -> R) -> (R, State) {
-    /// Puts back what was noted before, even in a panic.
+fn with_state<R>(state: State, act: impl FnOnce() -> R) -> (R, State) {
+    /// Restores the outer state, even in a panic.
     struct Before(State);
     impl Drop for Before {
         fn drop(&mut self) {
-            let before = std::mem::replace(&mut self.0, State::Nothing);
+            let before = std::mem::replace(&mut self.0, State::Off);
             let _ = STATE.try_with(|it| it.replace(before));
         }
     }
     let Ok(before) = STATE.try_with(|it| it.replace(state)) else {
-        return (act(), State::Nothing);
+        return (act(), State::Off);
     };
     let before = Before(before);
     let outcome = act();
-    let state = STATE.try_with(|it| it.replace(State::Nothing));
+    let state = STATE.try_with(|it| it.replace(State::Off));
     drop(before);
-    (outcome, state.unwrap_or(State::Nothing))
+    (outcome, state.unwrap_or(State::Off))
 }
 
-/// Does something, and says whether it read a secret from what serde had buffered.
-pub(crate) fn noticing<R>(act: impl FnOnce() -> R) -> (R, bool) {
-    let (outcome, state) = recording(State::Whether(false), act);
-    (outcome, matches!(state, State::Whether(true)))
+/// Runs `act` and returns whether it read a secret from serde's buffer.
+pub(crate) fn detect_secrets<R>(act: impl FnOnce() -> R) -> (R, bool) {
+    let (outcome, state) = with_state(State::AnySecret(false), act);
+    (outcome, matches!(state, State::AnySecret(true)))
 }
 
-/// Does something, and says whether it read a secret with a text in it from what serde had buffered.
-pub(crate) fn looking_for<R>(text: &'static str, act: impl FnOnce() -> R) -> (R, bool) {
-    let (outcome, state) = recording(State::Has(text, false), act);
-    (outcome, matches!(state, State::Has(_, true)))
+/// Runs `act` and returns whether it read a secret with `text` in it from serde's buffer.
+pub(crate) fn detect_text<R>(text: &'static str, act: impl FnOnce() -> R) -> (R, bool) {
+    let (outcome, state) = with_state(State::SecretWith(text, false), act);
+    (outcome, matches!(state, State::SecretWith(_, true)))
 }
 
 fn has(value: &Value, text: &str) -> bool {
@@ -125,54 +125,55 @@ fn has(value: &Value, text: &str) -> bool {
     }
 }
 
-/// The key of a secret whose name is not known below another key. It hides what stands at that key as
-/// long as this is no table, and no other key below.
-pub(crate) fn inside_of(key: &str) -> String {
+/// The key of a secret below `key` whose name is not known. It hides the value of `key` as long as that is no
+/// table, and no other key below.
+pub(crate) fn unnamed_below(key: &str) -> String {
     let mut inside = key.to_owned();
-    key::push_segment(&mut inside, INSIDE);
+    key::push_segment(&mut inside, UNNAMED);
     inside
 }
 
-/// The name of a secret whose name is not known.
-pub(super) const INSIDE: &str = "*";
+/// The last segment of such a key.
+pub(super) const UNNAMED: &str = "*";
 
-/// Does something that [notes](handed) what it hands over, and gives the places of the secrets that it
-/// read from that.
-pub(crate) fn tracing<R>(act: impl FnOnce() -> R) -> (R, Places) {
-    let (outcome, state) = recording(State::Where(Trace::default()), act);
+/// Runs `act`, which [records its visits](record_visit), and returns the keys of the secrets that it read
+/// from serde's buffer.
+pub(crate) fn trace_secrets<R>(act: impl FnOnce() -> R) -> (R, SecretKeys) {
+    let (outcome, state) = with_state(State::Trace(Trace::default()), act);
     match state {
-        State::Where(trace) => (outcome, trace.places),
-        _ => (outcome, Places::default()),
+        State::Trace(trace) => (outcome, trace.keys),
+        _ => (outcome, SecretKeys::default()),
     }
 }
 
+/// Whether this thread records secrets.
 pub(crate) fn is_recording() -> bool {
-    let is = |it: &RefCell<State>| !matches!(*it.borrow(), State::Nothing);
+    let is = |it: &RefCell<State>| !matches!(*it.borrow(), State::Off);
     STATE.try_with(is).unwrap_or(false)
 }
 
-/// Notes a secret that was read from a buffer; `None` if it cannot be read as a value.
+/// Records a secret that was read from serde's buffer; `None` if it cannot be read as a value.
 pub(crate) fn record(value: Option<&Value>) {
     let _ = STATE.try_with(|it| match &mut *it.borrow_mut() {
-        State::Nothing => {}
-        State::Whether(read) => *read = true,
-        State::Has(text, read) => *read |= value.is_some_and(|value| has(value, text)),
-        State::Where(trace) => trace.locate(value),
+        State::Off => {}
+        State::AnySecret(read) => *read = true,
+        State::SecretWith(text, read) => *read |= value.is_some_and(|value| has(value, text)),
+        State::Trace(trace) => trace.locate(value),
     });
 }
 
 fn trace<R>(act: impl FnOnce(&mut Trace) -> R) -> Option<R> {
     let with = |it: &RefCell<State>| match &mut *it.borrow_mut() {
-        State::Where(trace) => Some(act(trace)),
+        State::Trace(trace) => Some(act(trace)),
         _ => None,
     };
     STATE.try_with(with).ok().flatten()
 }
 
-/// Begins a pass over what stands at a key.
+/// Begins a pass over the value at a key.
 pub(crate) fn begin(key: &str) {
     trace(|trace| {
-        trace.handed.clear();
+        trace.visits.clear();
         trace.scopes.clear();
         trace.depth = 0;
         let path = key.to_owned();
@@ -180,33 +181,38 @@ pub(crate) fn begin(key: &str) {
     });
 }
 
-/// Notes what is handed over at a place: a value, or a list or a table.
-pub(crate) fn handed(path: String, value: Option<Value>, written: Option<String>, how: Handing) {
+/// Records the visit of a value; `None` is a list or a table.
+pub(crate) fn record_visit(
+    path: String,
+    value: Option<Value>,
+    written: Option<String>,
+    kind: VisitKind,
+) {
     trace(|trace| {
-        trace.handed.push(Handed {
+        trace.visits.push(Visit {
             path,
             value,
             written,
-            handing: how,
+            kind,
             outermost: trace.depth == 0,
         });
     });
 }
 
-/// Notes that what is handed over meanwhile is in a list or a table that is handed over.
-pub(crate) fn inside<R>(act: impl FnOnce() -> R) -> R {
+/// Records that the visits during `act` are in a container that is visited.
+pub(crate) fn record_container<R>(act: impl FnOnce() -> R) -> R {
     trace(|trace| trace.depth += 1);
     let outcome = act();
     trace(|trace| trace.depth = trace.depth.saturating_sub(1));
     outcome
 }
 
-/// A place is read while this lives.
+/// A value is being read while this lives.
 pub(crate) struct Reading(());
 
 pub(crate) fn reading(path: String) -> Reading {
     trace(|trace| {
-        let start = trace.handed.len();
+        let start = trace.visits.len();
         trace.scopes.push(Scope { path, start });
     });
     Reading(())
@@ -223,32 +229,32 @@ impl Trace {
         let Some(scope) = self.scopes.pop() else {
             return;
         };
-        let first = self.handed.get(scope.start);
-        // What is handed over itself, the type around it may have buffered. The rest was used up.
+        let first = self.visits.get(scope.start);
+        // The type around may have buffered this value, but nothing that only this value has visited.
         let is_buffered = first.is_some_and(|first| first.path == scope.path);
         if !is_buffered && self.depth == 0 {
-            self.handed.truncate(scope.start);
+            self.visits.truncate(scope.start);
         }
     }
 
     fn locate(&mut self, value: Option<&Value>) {
         let start = self.scopes.last().map_or(0, |scope| scope.start);
-        let near = self.handed.get(start..).unwrap_or_default();
-        let found = value.map_or(Found::Nowhere, |value| find(near, value));
+        let visits = self.visits.get(start..).unwrap_or_default();
+        let found = value.map_or(Found::Nowhere, |value| find(visits, value));
         match found {
-            Found::At(mut paths) if paths.len() == 1 => self.places.certain.append(&mut paths),
-            Found::At(mut paths) => self.places.possible.append(&mut paths),
-            Found::StandIns => {}
+            Found::At(mut paths) if paths.len() == 1 => self.keys.certain.append(&mut paths),
+            Found::At(mut paths) => self.keys.possible.append(&mut paths),
+            Found::OnlyPlaceholders => {}
             Found::Nowhere => {
-                let mut outermost = near.iter().filter(|it| it.outermost).peekable();
+                let mut outermost = visits.iter().filter(|it| it.outermost).peekable();
                 if outermost.peek().is_none() {
-                    // Read from what stands in for a value, or from a part of a text.
-                    let here = self.scopes.last().map(|scope| inside_of(&scope.path));
-                    self.places.possible.extend(here);
+                    // The secret is part of a placeholder or of a text.
+                    let here = self.scopes.last().map(|scope| unnamed_below(&scope.path));
+                    self.keys.possible.extend(here);
                     return;
                 }
                 let paths = outermost.map(|it| it.path.clone());
-                self.places.possible.extend(paths);
+                self.keys.possible.extend(paths);
             }
         }
     }
@@ -256,73 +262,75 @@ impl Trace {
 
 enum Found {
     At(Vec<String>),
-    /// Only in what stands in for values, which are looked for by themselves.
-    StandIns,
+    /// Only in placeholders. The real values have visits of their own.
+    OnlyPlaceholders,
     Nowhere,
 }
 
-fn find(near: &[Handed], value: &Value) -> Found {
-    let all = |is: &dyn Fn(&Handed) -> bool| -> Vec<&Handed> {
-        near.iter().filter(|it| is(it)).collect()
+fn find(visits: &[Visit], value: &Value) -> Found {
+    let all = |is: &dyn Fn(&Visit) -> bool| -> Vec<&Visit> {
+        visits.iter().filter(|it| is(it)).collect()
     };
-    let mut matches = all(&|it| it.holds(value, near, Value::eq));
+    let mut matches = all(&|it| it.holds(value, visits, Value::eq));
     if matches.is_empty() {
-        matches = all(&|it| it.holds(value, near, alike) || it.is_written(value));
+        matches = all(&|it| it.holds(value, visits, alike) || it.is_written(value));
     }
     if matches.is_empty() {
         return Found::Nowhere;
     }
-    let of = |handing: Handing| {
-        let of_it = matches.iter().filter(|it| it.handing == handing);
+    let of = |kind: VisitKind| {
+        let of_it = matches.iter().filter(|it| it.kind == kind);
         let mut paths: Vec<String> = of_it.map(|it| it.path.clone()).collect();
         paths.sort_unstable();
         paths.dedup();
         paths
     };
-    let kinds = [Handing::Missing, Handing::Real, Handing::StandIn];
+    let kinds = [VisitKind::Missing, VisitKind::Real, VisitKind::Placeholder];
     match kinds.map(of) {
         [missing, ..] if missing.len() == 1 => Found::At(missing),
-        [missing, ..] if !missing.is_empty() => Found::StandIns,
+        [missing, ..] if !missing.is_empty() => Found::OnlyPlaceholders,
         [_, real, _] if !real.is_empty() => Found::At(real),
-        [_, _, stand_in] if stand_in.len() == 1 => Found::At(stand_in),
-        _ => Found::StandIns,
+        [_, _, placeholder] if placeholder.len() == 1 => Found::At(placeholder),
+        _ => Found::OnlyPlaceholders,
     }
 }
 
-impl Handed {
-    /// Whether what was handed over here has all of a value.
-    fn holds(&self, value: &Value, near: &[Handed], equal: fn(&Value, &Value) -> bool) -> bool {
+impl Visit {
+    /// Whether the visited value contains all of a value.
+    fn holds(&self, value: &Value, visits: &[Visit], equal: fn(&Value, &Value) -> bool) -> bool {
         let below = |name: &str, value: &Value| {
             let mut path = self.path.clone();
             key::push_segment(&mut path, name);
-            let mut there = near.iter().filter(|it| it.path == path);
-            there.any(|it| it.holds(value, near, equal))
+            let mut there = visits.iter().filter(|it| it.path == path);
+            there.any(|it| it.holds(value, visits, equal))
         };
         match (&self.value, value) {
             (None, Value::Table(fields)) => {
-                self.is_opaque(near) || fields.iter().all(|(name, value)| below(name, value))
+                self.is_opaque(visits) || fields.iter().all(|(name, value)| below(name, value))
             }
             (None, Value::List(items)) => {
                 let mut items = items.iter().enumerate();
-                self.is_opaque(near) || items.all(|(at, item)| below(&at.to_string(), item))
+                self.is_opaque(visits) || items.all(|(at, item)| below(&at.to_string(), item))
             }
-            (Some(handed), value) => equal(handed, value),
+            (Some(visited), value) => equal(visited, value),
             (None, _) => false,
         }
     }
 
+    /// Whether the tree has the text of a value here.
     fn is_written(&self, value: &Value) -> bool {
         let written = self.written.as_deref();
         written.is_some_and(|written| text(value).as_deref() == Some(written))
     }
 
-    /// Whether nothing is known of what stands below, such as of the parts of a duration.
-    fn is_opaque(&self, near: &[Handed]) -> bool {
-        let below = |it: &Handed| it.path != self.path && key::under(&it.path, &self.path);
-        !near.iter().any(below)
+    /// Whether nothing below was visited, as in a duration.
+    fn is_opaque(&self, visits: &[Visit]) -> bool {
+        let below = |it: &Visit| it.path != self.path && key::under(&it.path, &self.path);
+        !visits.iter().any(below)
     }
 }
 
+/// Whether two scalars have the same text.
 fn alike(one: &Value, other: &Value) -> bool {
     let canonical = |value: &Value| text(value.canonical());
     text(one).is_some_and(|one| Some(one) == text(other)) || {
@@ -331,7 +339,7 @@ fn alike(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// The text of a value that has none below it.
+/// The text of a scalar.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::Unset | Value::List(_) | Value::Table(_) => None,

@@ -1,4 +1,4 @@
-//! Whether a value contains a secret: by a name in it, or by the form of a text.
+//! Looks for secrets in lists and tables: by a name in them, or by the form of a text.
 
 use crate::value::Value;
 use crate::value::node::{Node, Table};
@@ -6,24 +6,24 @@ use crate::value::secret::forms;
 use crate::value::secret::names::looks_secret;
 use crate::value::table::Table as Fields;
 
-/// What makes a value secret whatever its key is.
+/// What makes a value secret, whatever its key is.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Sign {
-    /// A name in it that looks secret.
+enum Criterion {
+    /// A secret name in it.
     Name,
-    /// Such a name, or an address with a password.
+    /// A secret name, or a text in the form of a secret.
     NameOrForm,
 }
 
-/// Whether a value looks secret whatever its key is: an address with a password, or a table with
-/// such a name in it.
+/// Whether a value looks secret, whatever its key is: a text in the form of a secret, or a table with a
+/// secret name.
 pub(crate) fn holds_secret(value: &Value) -> bool {
-    value_has(value, "", Sign::NameOrForm)
+    value_has(value, "", Criterion::NameOrForm)
 }
 
 /// As [`holds_secret`], by the names in the value alone.
 pub(crate) fn names_secret(value: &Value) -> bool {
-    value_has(value, "", Sign::Name)
+    value_has(value, "", Criterion::Name)
 }
 
 /// As [`holds_secret`], for the items of a list.
@@ -33,7 +33,7 @@ pub(crate) fn list_holds_secret(items: &[Value]) -> bool {
 
 /// As [`holds_secret`], for the fields of a table.
 pub(crate) fn fields_hold_secret(fields: &Fields) -> bool {
-    fields_have(fields, "", Sign::NameOrForm)
+    fields_have(fields, "", Criterion::NameOrForm)
 }
 
 /// As [`holds_secret`], for a table of the tree.
@@ -41,18 +41,17 @@ pub(crate) fn table_holds_secret(table: &Table) -> bool {
     table_has(table, "")
 }
 
-/// As [`holds_secret`], for what stands at a place of a tree.
+/// As [`holds_secret`], for a node of the tree.
 pub(crate) fn node_holds_secret(node: &Node) -> bool {
     node_has(node, "")
 }
 
-/// Whether the text of a value looks secret: an address with a password, or a table in braces with such
-/// a name.
+/// Whether a text looks secret: by its form, or because it is a table in braces with a secret name.
 pub(crate) fn value_text_holds_secret(text: &str) -> bool {
     forms::text_holds_secret(text) || braces_name_secret(text)
 }
 
-/// Whether a text in braces has a name that looks secret; a rough look that finds rather too much.
+/// Whether a text in braces has a secret name. The check is rough, and finds rather too much.
 fn braces_name_secret(text: &str) -> bool {
     let entries = text.split([',', '{', '[', ';']);
     let mut names = entries.filter_map(|entry| entry.split_once([':', '=']));
@@ -67,19 +66,19 @@ fn below(above: &str, name: &str) -> String {
     }
 }
 
-fn value_has(value: &Value, above: &str, sign: Sign) -> bool {
+fn value_has(value: &Value, above: &str, criterion: Criterion) -> bool {
     match value {
-        Value::Text(text) => sign == Sign::NameOrForm && value_text_holds_secret(text),
-        Value::List(items) => items.iter().any(|item| value_has(item, above, sign)),
-        Value::Table(fields) => fields_have(fields, above, sign),
+        Value::Text(text) => criterion == Criterion::NameOrForm && value_text_holds_secret(text),
+        Value::List(items) => items.iter().any(|item| value_has(item, above, criterion)),
+        Value::Table(fields) => fields_have(fields, above, criterion),
         _ => false,
     }
 }
 
-fn fields_have(fields: &Fields, above: &str, sign: Sign) -> bool {
+fn fields_have(fields: &Fields, above: &str, criterion: Criterion) -> bool {
     fields.iter().any(|(name, value)| {
         let path = below(above, name);
-        looks_secret(&path) || value_has(value, &path, sign)
+        looks_secret(&path) || value_has(value, &path, criterion)
     })
 }
 
@@ -92,12 +91,12 @@ fn table_has(table: &Table, above: &str) -> bool {
 
 fn node_has(node: &Node, above: &str) -> bool {
     match node {
-        Node::Leaf(leaf) => value_has(&leaf.value, above, Sign::NameOrForm),
+        Node::Leaf(leaf) => value_has(&leaf.value, above, Criterion::NameOrForm),
         Node::Table(table) => table_has(table, above),
-        // Nothing of a secret went into a broken reference.
+        // A broken reference has no text of a secret.
         Node::Resolved(resolved) => resolved
             .value
             .as_ref()
-            .is_ok_and(|value| resolved.secret || value_has(value, above, Sign::NameOrForm)),
+            .is_ok_and(|value| resolved.secret || value_has(value, above, Criterion::NameOrForm)),
     }
 }

@@ -1,4 +1,4 @@
-//! What a source is known by to its server, kept out of all that it reports.
+//! The credentials that a source sends to its server, masked in everything that it reports.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,19 +6,20 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::sync::lock::Mutex;
-use crate::value::secret::encode::{from_base64, from_percent, to_base64, to_percent};
+use crate::value::percent;
+use crate::value::secret::encode::{from_base64, from_percent, to_base64};
 use crate::value::secret::forms::{mask_parts, text_holds_secret};
 use crate::value::secret::names::{header_looks_secret, parameter_looks_secret};
 
-/// As many tokens are remembered, the newest: a log-in brings another one now and then.
+/// How many of the newest tokens are kept: a log-in may return a new one each time.
 const MAX_TOKENS: usize = 32;
-/// As many passwords are remembered, the newest: a file brings another one when it is rotated. A login
-/// makes two of them. No token takes the place of one.
+/// How many of the newest passwords are kept: a file may rotate them. A login adds two. Tokens replace no
+/// passwords.
 const MAX_PASSWORDS: usize = 128;
-/// A shorter text is masked only where it stands alone: it may be part of any word.
+/// A shorter credential is masked only as a whole word.
 const SHORT: usize = 4;
-/// So much of a credential is known where a message was cut in the midst of it.
-const BEGIN: usize = 8;
+/// How many characters identify a credential that a message has truncated.
+const PREFIX_LENGTH: usize = 8;
 
 /// The credentials that a source sends, which nothing that it reports may show.
 ///
@@ -45,19 +46,19 @@ const BEGIN: usize = 8;
 #[derive(Clone, Default)]
 pub struct Credentials(Arc<Mutex<Vec<Known>>>);
 
-/// A credential with the forms in which it may come back.
+/// A credential, with the forms in which a server may quote it.
 struct Known {
     kind: Kind,
     credential: Box<str>,
     forms: Vec<Box<str>>,
 }
 
-/// How long a credential is remembered, the shortest first.
+/// How long a credential is kept, the shortest first.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum Kind {
     Token,
     Password,
-    /// Part of the settings of a source, of which there are as many as there are.
+    /// Part of the settings of a source: kept for ever.
     Setting,
 }
 
@@ -180,7 +181,7 @@ impl Credentials {
         let forms = known.iter().flat_map(|known| &known.forms);
         forms
             .filter(|form| wanted(form))
-            .for_each(|form| find(text, form, &mut parts));
+            .for_each(|form| find_quotations(text, form, &mut parts));
         drop(known);
         (!parts.is_empty()).then(|| mask_parts(text, parts))
     }
@@ -200,13 +201,13 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What a credential may come back as.
+/// The forms in which a server may quote a credential.
 fn forms(credential: &str) -> Vec<Box<str>> {
-    let percent = to_percent(credential);
+    let percent = percent::encode(credential);
     let base64 = to_base64(credential.as_bytes());
     let mut forms = vec![
         credential.to_owned(),
-        // As the name of a host.
+        // As a host name.
         credential.to_ascii_lowercase(),
         credential.escape_debug().to_string(),
         lower_escapes(&percent),
@@ -221,7 +222,7 @@ fn forms(credential: &str) -> Vec<Box<str>> {
     forms.into_iter().map(String::into_boxed_str).collect()
 }
 
-/// Whether a credential is a mere word or number, which a text may hold for other reasons.
+/// Whether a credential is a word or a number, which a text may contain for other reasons.
 fn is_word(form: &str) -> bool {
     let rest = form.get(1..).unwrap_or_default();
     let is_lower = rest.bytes().all(|b| b.is_ascii_lowercase());
@@ -241,9 +242,9 @@ fn lower_escapes(text: &str) -> String {
     text.chars().map(lower).collect()
 }
 
-/// Finds where a form of a credential stands in a text, whole, or cut at the end of a message.
-pub(super) fn find(text: &str, form: &str, parts: &mut Vec<Range<usize>>) {
-    let begin = match form.char_indices().nth(BEGIN) {
+/// Finds the quotations of a credential in a text: whole, or truncated at the end of a message.
+pub(super) fn find_quotations(text: &str, form: &str, parts: &mut Vec<Range<usize>>) {
+    let begin = match form.char_indices().nth(PREFIX_LENGTH) {
         Some((at, _)) => &form[..at],
         None => form,
     };
@@ -255,7 +256,7 @@ pub(super) fn find(text: &str, form: &str, parts: &mut Vec<Range<usize>>) {
             .find(|((_, a), b)| a != b)
             .map_or(form.len().min(text.len() - at), |((same, _), _)| same);
         let end = at + same;
-        let is_cut = || {
+        let is_truncated = || {
             text[end..]
                 .chars()
                 .next()
@@ -264,21 +265,23 @@ pub(super) fn find(text: &str, form: &str, parts: &mut Vec<Range<usize>>) {
         let is_whole = same == form.len();
         let is_known =
             is_whole && ((form.len() >= SHORT && !is_word) || stands_alone(text, &(at..end)));
-        if is_known || (!is_whole && is_cut()) {
+        if is_known || (!is_whole && is_truncated()) {
             parts.push(at..end);
         }
     }
 }
 
-/// Whether a part of a text is neither part of a longer word nor of a key nor the scheme of an address.
+/// Whether a part of a text is part of no longer word, key or scheme.
 fn stands_alone(text: &str, part: &Range<usize>) -> bool {
     let mut before = text[..part.start].chars().rev();
     let mut after = text[part.end..].chars();
-    !text[part.end..].starts_with("://") && !goes_on(&mut before) && !goes_on(&mut after)
+    !text[part.end..].starts_with("://")
+        && !continues_word(&mut before)
+        && !continues_word(&mut after)
 }
 
-/// Whether a word goes on with these characters.
-fn goes_on(chars: &mut impl Iterator<Item = char>) -> bool {
+/// Whether these characters continue a word.
+fn continues_word(chars: &mut impl Iterator<Item = char>) -> bool {
     match chars.next() {
         Some('.' | '-' | '_') => chars.next().is_some_and(char::is_alphanumeric),
         next => next.is_some_and(char::is_alphanumeric),

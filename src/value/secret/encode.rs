@@ -1,5 +1,7 @@
 //! The encodings in which a credential travels: base64 and percent signs.
 
+use crate::value::percent;
+
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The base64 of some bytes, without padding.
@@ -39,36 +41,12 @@ pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A text with each byte but the unreserved ones as a percent sign and two digits.
-pub(super) fn to_percent(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
-}
-
 /// The text that percent signs stand for; `None` if they stand for none, or there are none.
 pub(super) fn from_percent(text: &str) -> Option<String> {
     if !text.contains('%') {
         return None;
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        let (high, low) = (digit()?, digit()?);
-        bytes.push((high * 16 + low) as u8);
-    }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(percent::decode(text)?).ok()
 }
 
 #[cfg(test)]
@@ -80,7 +58,7 @@ mod tests {
         for text in ["", "a", "ab", "abc", "me:p w/ö?", "\u{ff}>~"] {
             let encoded = to_base64(text.as_bytes());
             assert_eq!(from_base64(&encoded).as_deref(), Some(text.as_bytes()));
-            let escaped = to_percent(text);
+            let escaped = percent::encode(text);
             assert_eq!(from_percent(&escaped).unwrap_or(escaped), text);
         }
         assert_eq!(to_base64(b"user:password"), "dXNlcjpwYXNzd29yZA");

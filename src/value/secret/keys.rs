@@ -1,4 +1,4 @@
-//! Which keys may hold a secret, by what is known of all of them.
+//! The secret keys of one tree: by their names, because they were named, or because they were read.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use crate::sync::lock::Mutex;
 use crate::sync::process::ForkLock;
 use crate::value::Value;
 use crate::value::key::{self, Key};
-use crate::value::secret::buffered::{INSIDE, Places};
+use crate::value::secret::buffered::{SecretKeys, UNNAMED};
 use crate::value::secret::contents;
 use crate::value::secret::names;
 
@@ -23,9 +23,9 @@ pub(crate) struct Secrets(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     keys: ForkLock<BTreeSet<Key>>,
-    /// Those of the keys that may be secret, by what was read as one.
+    /// Those of the keys that are guesses: one of several has the secret.
     possible: ForkLock<BTreeSet<Key>>,
-    /// The keys whose names and values look secret and are not.
+    /// The keys that look secret and are not, as the program says.
     plain: OnceLock<BTreeSet<Key>>,
     /// Whether a key may be a misspelling of one that is declared secret.
     lookalikes: OnceLock<Box<Lookalikes>>,
@@ -34,18 +34,19 @@ struct Inner {
     missed: AtomicU64,
     /// How many keys were added.
     added: AtomicU64,
-    more: Mutex<Vec<Arc<More>>>,
+    /// Called after each key that is added.
+    listeners: Mutex<Vec<Arc<Listener>>>,
 }
 
 /// Whether a key may be a misspelling of one that is declared secret.
 type Lookalikes = dyn Fn(&str) -> bool + Send + Sync;
 
-/// What is done when a key turns out to hold a secret.
-type More = dyn Fn(&Key) + Send + Sync;
+/// Receives each key that is added.
+type Listener = dyn Fn(&Key) + Send + Sync;
 
 impl Secrets {
-    /// Hides a key from now on. In a fork nothing else is done about it: what the process shows and
-    /// keeps besides the values belongs to its threads, which the fork does not have.
+    /// Adds a secret key. In a fork, no listener is called: the listeners belong to threads that the fork does
+    /// not have.
     pub(crate) fn add(&self, key: Key) {
         let inner = &*self.0;
         if inner.keys.read().is_some_and(|keys| keys.contains(&key)) {
@@ -60,7 +61,7 @@ impl Secrets {
         self.add_new(key);
     }
 
-    /// A number that grows with each key that is added.
+    /// The number of keys that were added.
     pub(crate) fn count(&self) -> u64 {
         self.0.added.load(Ordering::Acquire)
     }
@@ -77,25 +78,28 @@ impl Secrets {
         // ORDERING: pairs with the load in `count`: who sees the number sees the key.
         inner.added.fetch_add(1, Ordering::Release);
         if inner.keys.is_in_its_process() {
-            let more = inner.more.lock().clone();
-            more.iter().for_each(|more| more(&key));
+            let listeners = inner.listeners.lock().clone();
+            listeners.iter().for_each(|listener| listener(&key));
         }
     }
 
-    /// Hides keys from now on, by their texts.
+    /// Adds secret keys.
     pub(crate) fn add_all(&self, keys: impl IntoIterator<Item = String>) {
         let keys = keys.into_iter().filter_map(|key| Key::parse(&key).ok());
         keys.for_each(|key| self.add(key));
     }
 
-    /// Hides from now on what was read as a secret. What only may be one counts as a guess.
-    pub(crate) fn add_read(&self, places: Places) {
-        self.add_all(places.certain);
-        let keys = places.possible.into_iter();
+    /// Adds the keys that were read as secrets. Possible ones count as guesses.
+    pub(crate) fn add_read(&self, read: SecretKeys) {
+        self.add_all(read.certain);
+        let keys = read.possible.into_iter();
         for key in keys.filter_map(|key| Key::parse(&key).ok()) {
             let is_there = |keys: &BTreeSet<Key>| keys.contains(&key);
-            let inside = key.segments().last().is_some_and(|name| name == INSIDE);
-            let place = key.lineage().nth(usize::from(inside)).unwrap_or_default();
+            let is_unnamed = key.segments().last().is_some_and(|name| name == UNNAMED);
+            let place = key
+                .lineage()
+                .nth(usize::from(is_unnamed))
+                .unwrap_or_default();
             if self.is_plain(place) || self.0.keys.read().is_some_and(|it| is_there(&it)) {
                 continue;
             }
@@ -106,9 +110,9 @@ impl Secrets {
         }
     }
 
-    /// Calls `more` after each key that is added from now on.
-    pub(crate) fn when_more(&self, more: impl Fn(&Key) + Send + Sync + 'static) {
-        self.0.more.lock().push(Arc::new(more));
+    /// Calls `listener` after each key that is added from now on.
+    pub(crate) fn on_new_key(&self, listener: impl Fn(&Key) + Send + Sync + 'static) {
+        self.0.listeners.lock().push(Arc::new(listener));
     }
 
     /// Makes [`hides`](Self::hides) wait while the result lives.
@@ -117,7 +121,7 @@ impl Secrets {
         self.0.keys.write()
     }
 
-    /// Takes back what the names and the values of keys look like. Only the first call counts.
+    /// Sets the keys that are no secrets, whatever they look like. Only the first call counts.
     pub(crate) fn set_plain(&self, keys: BTreeSet<Key>) {
         let _ = self.0.plain.set(keys);
     }
@@ -127,11 +131,11 @@ impl Secrets {
         let _ = self.0.lookalikes.set(Box::new(is_like));
     }
 
-    /// Whether the value of a key, or something below it, may be a secret. Where the keys cannot be
-    /// read, in a fork, it may be.
+    /// Whether the value of a key, or a value below it, may be a secret. If the keys cannot be read, in a
+    /// fork, it may be.
     pub(crate) fn hides(&self, key: &str) -> bool {
         with_canonical(key, |key| {
-            // What stands below a key begins with it and a dot.
+            // The keys below a key start with it and a dot.
             let is_below = |keys: &BTreeSet<Key>| {
                 let first = below(key);
                 let mut after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
@@ -143,8 +147,8 @@ impl Secrets {
         })
     }
 
-    /// The names directly below a key, at or below which a key is known as secret; `None` where the keys
-    /// cannot be read, in a fork.
+    /// The names directly below a key that are secret or have a secret below; `None` if the keys cannot be
+    /// read, in a fork.
     pub(crate) fn names_below(&self, key: &str) -> Option<BTreeSet<String>> {
         if self.0.missed.load(Ordering::Relaxed) > 0 {
             return None;
@@ -163,14 +167,14 @@ impl Secrets {
         Some(names)
     }
 
-    /// Whether the value of a key may be a secret, seen without what stands below it.
+    /// Whether the value of a key may be a secret, apart from the values below it.
     pub(crate) fn is_secret(&self, key: &str) -> bool {
         with_canonical(key, |key| {
             self.looks_secret(key) || self.is_named(key, |_| false)
         })
     }
 
-    /// Whether a value may not be shown at a key.
+    /// Whether a value must not be shown at a key.
     pub(crate) fn hides_value(&self, key: &str, value: &Value) -> bool {
         let form_counts = !self.form_is_plain(key);
         self.hides(key)
@@ -178,7 +182,7 @@ impl Secrets {
             || (form_counts && contents::holds_secret(value))
     }
 
-    /// Whether a key is secret because somebody named it or read it as a secret, and not by a guess.
+    /// Whether a key is secret because it was named or read as a secret, and not by a guess.
     pub(crate) fn is_known(&self, key: &str) -> bool {
         let is_guess = |key: &str| {
             let possible = self.0.possible.read();
@@ -187,14 +191,14 @@ impl Secrets {
         with_canonical(key, |key| self.is_named(key, |_| false) && !is_guess(key))
     }
 
-    /// Whether somebody has said that a key is no secret, whatever it looks like.
+    /// Whether the program says that a key is no secret, whatever it looks like.
     pub(crate) fn is_plain(&self, key: &str) -> bool {
         let plain = self.0.plain.get().filter(|plain| !plain.is_empty());
         plain.is_some_and(|plain| with_canonical(key, |key| plain.contains(key)))
     }
 
-    /// Whether the form of a value at a key does not count: somebody has said that the key or one above
-    /// it is no secret.
+    /// Whether the form of a value at a key does not count: the program says that the key or one above it is
+    /// no secret.
     pub(crate) fn form_is_plain(&self, key: &str) -> bool {
         let plain = self.0.plain.get().filter(|plain| !plain.is_empty());
         plain.is_some_and(|plain| {
@@ -204,8 +208,8 @@ impl Secrets {
         })
     }
 
-    /// Whether a key looks secret. Below a key of which somebody has said that it is none, only the
-    /// names below it count.
+    /// Whether a key looks secret. Below a key that is no secret as the program says, only the names below
+    /// it count.
     pub(crate) fn looks_secret(&self, key: &str) -> bool {
         let plain = self.0.plain.get().filter(|plain| !plain.is_empty());
         let above = plain.and_then(|plain| key::lineage(key).find(|place| plain.contains(*place)));
@@ -221,7 +225,7 @@ impl Secrets {
         }
     }
 
-    /// Whether a key, one above it, or what `below` asks for was named.
+    /// Whether a key or one above it was added, or one that `below` finds.
     fn is_named(&self, key: &str, below: impl Fn(&BTreeSet<Key>) -> bool) -> bool {
         if self.0.missed.load(Ordering::Relaxed) > 0 {
             return true;
@@ -233,7 +237,7 @@ impl Secrets {
     }
 }
 
-/// What each key below another one begins with.
+/// The prefix of all keys below a key.
 fn below(key: &str) -> String {
     let mut first = String::with_capacity(key.len() + 1);
     first.push_str(key);
@@ -243,10 +247,10 @@ fn below(key: &str) -> String {
     first
 }
 
-/// Does something with a key however it is spelled: `"a".b` is `a.b`.
-fn with_canonical<R>(key: &str, run: impl FnOnce(&str) -> R) -> R {
+/// Runs `act` with the canonical form of a key: `a.b` for `"a".b`.
+fn with_canonical<R>(key: &str, act: impl FnOnce(&str) -> R) -> R {
     let canonical = key.contains('"').then(|| Key::parse(key).ok()).flatten();
-    run(canonical.as_ref().map_or(key, Key::as_str))
+    act(canonical.as_ref().map_or(key, Key::as_str))
 }
 
 impl fmt::Debug for Secrets {
@@ -268,7 +272,7 @@ mod tests {
             ..Inner::default()
         };
         let secrets = Secrets(Arc::new(inner));
-        secrets.when_more(|key| panic!("`{key}` is reported in a fork"));
+        secrets.on_new_key(|key| panic!("`{key}` is reported in a fork"));
         secrets
     }
 

@@ -1,14 +1,14 @@
 //! Logins without a scheme: `me:pw@tcp(host)/db`, `me:pw@host`, `me/pw@//host/service`.
 //!
-//! A login stands in one word mostly. A password that holds a blank, a comma or a quote ends the word;
-//! such a login is found by its target, if that is one that nothing but a login stands before.
+//! Most logins are one word. A password with a blank, a comma or a quote ends the word. Such a login is
+//! found by its target, if only a login can precede that target.
 
 use std::net::IpAddr;
 
 use crate::error::MASK;
-use crate::value::secret::forms::{Found, is_reference, words};
+use crate::value::secret::values::{OnSecret, is_reference, words};
 
-/// What stands before `name:something@host` and is no user's name, unless the target says so.
+/// Names in `name:something@host` that are no users, unless the target says so.
 const NO_USERS: [&str; 45] = [
     "acct",
     "assignee",
@@ -57,7 +57,7 @@ const NO_USERS: [&str; 45] = [
     "xmpp",
 ];
 
-/// Those of [`NO_USERS`] behind which a path stands: `github:org/repo@branch/x`.
+/// Those of [`NO_USERS`] that a path follows: `github:org/repo@branch/x`.
 const BEFORE_PATHS: [&str; 13] = [
     "docker",
     "file",
@@ -75,7 +75,7 @@ const BEFORE_PATHS: [&str; 13] = [
 ];
 
 /// What ends a word.
-const GAPS: [char; 8] = [' ', '\t', '\n', '\r', '"', '\'', ',', ';'];
+const SEPARATORS: [char; 8] = [' ', '\t', '\n', '\r', '"', '\'', ',', ';'];
 
 /// What ends the host and the port of a target.
 const HOST_ENDS: [char; 19] = [
@@ -83,15 +83,15 @@ const HOST_ENDS: [char; 19] = [
     '\\',
 ];
 
-/// Networks by which the drivers of Go programs connect.
+/// Networks that Go drivers connect over.
 const NETWORKS: [&str; 7] = ["tcp", "tcp4", "tcp6", "udp", "unix", "cloudsql", "memory"];
 
 /// Finds the logins in a text.
-pub(super) fn logins(text: &str, found: &mut Found<'_>) -> bool {
-    in_words(text, found) && across_words(text, found)
+pub(super) fn find_logins(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
+    find_in_words(text, on_secret) && find_across_words(text, on_secret)
 }
 
-/// What stands behind the `@` of a login.
+/// The text behind the `@` of a login.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Target {
     /// A network with an address, or a database alone: `tcp(host)/db`, `/db`.
@@ -102,22 +102,22 @@ enum Target {
     Path,
     /// A name alone, which may be the host of a mail address.
     Name,
-    /// Nothing that one could connect to.
-    Nothing,
+    /// Not a target of a connection.
+    None,
 }
 
 impl Target {
     fn of(tail: &str) -> Self {
         let is_digest = tail.starts_with("sha256:") || tail.starts_with("sha512:");
         if is_digest || is_version(tail) {
-            return Self::Nothing;
+            return Self::None;
         }
         if tail.starts_with('/') || network(tail).is_some() {
             return Self::Driver;
         }
         let is_host = |c: char| c.is_alphanumeric() || c == '[' || c == '_';
         if !(tail.starts_with(is_host) || tail.starts_with("${")) {
-            return Self::Nothing;
+            return Self::None;
         }
         let authority = tail.split(HOST_ENDS).next().unwrap_or_default();
         let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
@@ -155,9 +155,9 @@ fn is_version(tail: &str) -> bool {
             .all(|it| !it.is_empty() && it.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Logins that stand in one word.
-fn in_words(text: &str, found: &mut Found<'_>) -> bool {
-    for word in words(text, &GAPS) {
+/// Finds logins of one word.
+fn find_in_words(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
+    for word in words(text, &SEPARATORS) {
         let Some(at) = text[word.clone()].rfind('@') else {
             continue;
         };
@@ -177,7 +177,7 @@ fn in_words(text: &str, found: &mut Found<'_>) -> bool {
             }
             None => is_oracle(head, tail, true).then_some(0),
         };
-        if begin.is_some_and(|begin| !found(word.start + begin..word.start + at)) {
+        if begin.is_some_and(|begin| !on_secret(word.start + begin..word.start + at)) {
             return false;
         }
     }
@@ -196,7 +196,7 @@ fn is_login(user: &str, password: &str, tail: &str) -> bool {
         return false;
     }
     match target {
-        Target::Nothing => return false,
+        Target::None => return false,
         Target::Driver => return true,
         Target::Host | Target::Path | Target::Name => {}
     }
@@ -215,8 +215,8 @@ fn is_plain(user: &str) -> bool {
     !user.is_empty() && user.chars().all(is_plain)
 }
 
-/// Whether a name says that no login follows: `user:me@example.com` names a member of a team,
-/// `user:pw@host:5432` is a login. Of other names none knows: `root:job@host` counts as a login.
+/// Whether a name shows that no login follows: `user:me@example.com` names a member of a team,
+/// `user:pw@host:5432` is a login. Any other name counts as a user: `root:job@host`.
 fn is_no_user(name: &str, password: &str, tail: &str, target: Target) -> bool {
     let is = |names: &[&str]| names.iter().any(|it| name.eq_ignore_ascii_case(it));
     let first = tail.split('/').next().unwrap_or_default();
@@ -228,23 +228,23 @@ fn is_no_user(name: &str, password: &str, tail: &str, target: Target) -> bool {
         }
 }
 
-/// Whether a target is that of a call, by its registered port.
+/// Whether a target is that of a SIP call, by its registered port.
 fn is_call(tail: &str) -> bool {
     let authority = tail.split(';').next().unwrap_or_default();
     authority.ends_with(":5060") || authority.ends_with(":5061")
 }
 
-/// Whether a text is an address of JDBC, by what stands before its first colon and behind it.
+/// Whether a text is a JDBC address, by the parts before and behind its first colon.
 fn is_jdbc(name: &str, rest: &str) -> bool {
     name.eq_ignore_ascii_case("jdbc") && rest.contains(':')
 }
 
-/// The login in an address of JDBC that has none of its own: `jdbc:oracle:thin:me/pw`.
+/// The login in a JDBC address: `me/pw` of `jdbc:oracle:thin:me/pw`.
 fn jdbc_login(head: &str) -> &str {
     head.splitn(4, ':').last().unwrap_or_default()
 }
 
-/// Whether a text before `@` is a user with a password as Oracle's clients take it.
+/// Whether a text before `@` is a user with a password in Oracle's notation.
 fn is_oracle(login: &str, tail: &str, needs_service: bool) -> bool {
     login.split_once('/').is_some_and(|(user, password)| {
         let is_login = !user.is_empty() && !password.is_empty() && !is_reference(password);
@@ -252,7 +252,7 @@ fn is_oracle(login: &str, tail: &str, needs_service: bool) -> bool {
     })
 }
 
-/// Whether a text is a database as Oracle's clients take it.
+/// Whether a text is a database in Oracle's notation.
 fn is_service(tail: &str) -> bool {
     let has_port = || {
         tail.split_once(':').is_some_and(|(host, rest)| {
@@ -265,18 +265,18 @@ fn is_service(tail: &str) -> bool {
     tail.starts_with("//") || tail.starts_with('(') || has_port()
 }
 
-/// Logins whose password ends a word, in each line of a text.
-fn across_words(text: &str, found: &mut Found<'_>) -> bool {
+/// Finds logins whose password ends a word, in each line of a text.
+fn find_across_words(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     words(text, &['\n', '\r']).all(|line| {
         let start = line.start;
-        across_words_of(&text[line], &mut |part| {
-            found(start + part.start..start + part.end)
+        find_across_words_of_line(&text[line], &mut |part| {
+            on_secret(start + part.start..start + part.end)
         })
     })
 }
 
-fn across_words_of(line: &str, found: &mut Found<'_>) -> bool {
-    // Where the next login may begin, and where the last one does.
+fn find_across_words_of_line(line: &str, on_secret: &mut OnSecret<'_>) -> bool {
+    // The first position of the next login, and the position of the last one.
     let (mut from, mut last) = (0, None);
     let mut next = line.find('@');
     while let Some(at) = next {
@@ -287,18 +287,18 @@ fn across_words_of(line: &str, found: &mut Found<'_>) -> bool {
         };
         let begin = Start::find(&line[from..at], from == 0, target, is_service(tail));
         let begin = begin.map(|begin| from + begin);
-        // Without a user, it is the end of the login before: `root:a@tcp(x,b@tcp(h)/d`.
+        // Without a user, it is the end of the previous login: `root:a@tcp(x,b@tcp(h)/d`.
         let begin = begin.or(last.filter(|_| target == Target::Driver));
-        from = at + 1 + tail.find(GAPS).unwrap_or(tail.len());
+        from = at + 1 + tail.find(SEPARATORS).unwrap_or(tail.len());
         last = begin;
-        if begin.is_some_and(|begin| !found(begin..at)) {
+        if begin.is_some_and(|begin| !on_secret(begin..at)) {
             return false;
         }
     }
     true
 }
 
-/// The target that a text begins with, if more than a word may stand before it.
+/// The target at the start of a text, if a login of several words may precede it.
 fn certain_target(tail: &str) -> Option<Target> {
     let target = Target::of(tail);
     let is_certain = match (target, network(tail)) {
@@ -307,7 +307,7 @@ fn certain_target(tail: &str) -> Option<Target> {
         (Target::Host | Target::Path, _) => true,
         _ => false,
     };
-    // A description of Oracle's has no network.
+    // A description in Oracle's notation has no network.
     (is_certain || tail.starts_with('(')).then_some(target)
 }
 
@@ -315,22 +315,22 @@ fn certain_target(tail: &str) -> Option<Target> {
 fn is_database(tail: &str) -> bool {
     let name = tail.trim_start_matches('/');
     let end = name.find(|c: char| !c.is_alphanumeric() && !"-_$".contains(c));
-    end.is_none_or(|end| name[end..].starts_with('?') || name[end..].starts_with(GAPS))
+    end.is_none_or(|end| name[end..].starts_with('?') || name[end..].starts_with(SEPARATORS))
 }
 
-/// Where a login begins before its target.
+/// Searches the text before a target for the start of a login.
 struct Start<'a> {
-    /// What stands before the `@`.
+    /// The text before the `@`.
     text: &'a str,
-    /// Where the blanks at its end begin.
+    /// The length without the blanks at its end.
     end: usize,
     target: Target,
-    /// Where the last address with a scheme begins.
+    /// The position of the last `://`.
     address: Option<usize>,
 }
 
 impl<'a> Start<'a> {
-    /// The first word that may be the begin of a login. `is_first` says that a line begins with it.
+    /// The position of the first word that may start a login. `is_first`: the text starts a line.
     fn find(text: &'a str, is_first: bool, target: Target, is_service: bool) -> Option<usize> {
         let start = Start {
             text,
@@ -338,12 +338,12 @@ impl<'a> Start<'a> {
             target,
             address: text.rfind("://"),
         };
-        let words = || words(text, &GAPS);
+        let words = || words(text, &SEPARATORS);
         if target == Target::Path {
-            // A mail address may stand before a path.
+            // A mail address may precede a path.
             let word = words().next().filter(|word| is_first && word.start == 0)?;
             let begin = start.with_colon(word.start, &text[word])?;
-            return (!text.ends_with(GAPS) && !text.ends_with(':')).then_some(begin);
+            return (!text.ends_with(SEPARATORS) && !text.ends_with(':')).then_some(begin);
         }
         let any = |word: std::ops::Range<usize>| {
             let (begin, word) = (word.start, &text[word]);
@@ -358,7 +358,7 @@ impl<'a> Start<'a> {
         words().find_map(any).or_else(before_blank)
     }
 
-    /// Where a user with `:` behind the name begins in a word.
+    /// The position of a user with `:` behind the name in a word.
     fn with_colon(&self, begin: usize, word: &str) -> Option<usize> {
         let (name, rest) = word.split_once(':')?;
         let user = user_in(name);
@@ -373,7 +373,7 @@ impl<'a> Start<'a> {
             !user.is_empty()
         } else {
             let is_host = is_number || user.parse::<IpAddr>().is_ok();
-            let spans = self.text[begin..].contains(GAPS);
+            let spans = self.text[begin..].contains(SEPARATORS);
             let is_path = self.target == Target::Path;
             is_plain(user) && !is_host && spans && !(is_path && is_listed(user))
         };
@@ -381,7 +381,7 @@ impl<'a> Start<'a> {
         begins.then(|| begin + name.len() - user.len())
     }
 
-    /// Where a user with `/` behind the name begins in a word.
+    /// The position of a user with `/` behind the name in a word.
     fn with_slash(&self, begin: usize, word: &str) -> Option<usize> {
         let is_jdbc = word
             .get(..5)
@@ -392,17 +392,17 @@ impl<'a> Start<'a> {
         (is_plain(user) && self.is_password(begin + user.len() + 1)).then_some(begin)
     }
 
-    /// Where a user begins whose password begins with a blank, as the value of a field does.
+    /// The position of a user whose password starts with a blank, as the value of a field does.
     fn with_blank(&self) -> Option<usize> {
         let named = |word: std::ops::Range<usize>| {
             let behind = word.end;
             let name = self.text[word.clone()].strip_suffix(':')?;
             (is_plain(name) && self.is_password(behind)).then_some(word.start)
         };
-        words(self.text, &GAPS).find_map(named)
+        words(self.text, &SEPARATORS).find_map(named)
     }
 
-    /// Whether what stands between a place and the `@` may be a password.
+    /// Whether the text between a position and the `@` may be a password.
     fn is_password(&self, begin: usize) -> bool {
         let password = self.text.get(begin..self.end).unwrap_or_default();
         let password = password.trim_start();
@@ -410,6 +410,7 @@ impl<'a> Start<'a> {
     }
 }
 
+/// Whether a name is one of [`NO_USERS`].
 fn is_listed(name: &str) -> bool {
     NO_USERS.iter().any(|it| name.eq_ignore_ascii_case(it))
 }

@@ -1,19 +1,28 @@
-//! What must not be shown: which it is, and the mask in its place.
+//! Secrets: which values must not be shown, and the mask in their place.
 //!
-//! A value is secret by the name of its key (`names`), by the form of its text (`forms`,
-//! `logins`, `assignments`, `tokens`), because
-//! somebody named its key or read it as a [`Secret`] (`keys`), or because a source sends it to its
-//! server (`credentials`). Everything that is shown, reported, exported or written asks here.
+//! Everything that is shown, reported, exported or written asks this module. A value is secret
+//!
+//! - by the name of its key (`names`);
+//! - by the form of its text: `forms` runs the finders of `addresses`, `logins`, `assignments`, `documents`,
+//!   `commands` and `tokens`, which share `values`; `contents` looks into lists and tables;
+//! - because a key was named, or read as a [`Secret`] (`keys`; `buffered` finds such keys behind serde's
+//!   buffer);
+//! - because a source sends it to its server (`credentials`, in the encodings of `encode`).
+//!
+//! `quoted` finds secrets that another text quotes.
 
 use std::cell::Cell;
 use std::fmt;
 
 use crate::error::MASK;
 
+mod addresses;
 mod assignments;
 pub(crate) mod buffered;
+mod commands;
 mod contents;
 mod credentials;
+mod documents;
 mod encode;
 mod forms;
 mod keys;
@@ -21,6 +30,7 @@ mod logins;
 mod names;
 mod quoted;
 mod tokens;
+mod values;
 
 pub(crate) use contents::{
     fields_hold_secret, holds_secret, list_holds_secret, names_secret, node_holds_secret,
@@ -67,21 +77,20 @@ pub(crate) use quoted::Quoted;
 #[derive(Clone, Default, Eq, Hash, PartialEq)]
 pub struct Secret<T>(T);
 
-/// Tells the deserializer of this crate that everything below is secret.
+/// The name by which the deserializer of this crate recognizes a secret.
 pub(crate) const SECRET_NAME: &str = "$liveprops::Secret";
 
 thread_local! {
     static READ: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Notes that a secret is read.
-pub(crate) fn note_read() {
+/// Records that this thread reads a secret.
+pub(crate) fn record_read() {
     READ.set(true);
 }
 
-/// Does something, and says whether it read a secret: through any deserializer, so that what serde
-/// buffers is noticed too.
-pub(crate) fn noticing<R>(act: impl FnOnce() -> R) -> (R, bool) {
+/// Runs `act` and returns whether it read a secret, through any deserializer, including serde's buffer.
+pub(crate) fn detect_secret_read<R>(act: impl FnOnce() -> R) -> (R, bool) {
     let before = READ.replace(false);
     let outcome = act();
     let read = READ.get();

@@ -1,13 +1,13 @@
-//! Which names of keys, parameters and headers look as if their values were secret.
+//! Recognizes the names of keys, parameters and headers whose values are secret.
 //!
-//! A key is read as a row of words, which end at `.`, `-`, `_`, blanks and where the case changes:
-//! `private.key`, `private_key` and `privateKey` are the same words. The tables below name the words,
-//! and the pairs of words, that mark a secret, and the words around them that take that back, such as
-//! `max` before `tokens` and `ttl` behind `token`.
+//! A key is split into words at `.`, `-`, `_`, blanks and where the case changes: `private.key`,
+//! `private_key` and `privateKey` are the same words. The tables below have the words and the pairs of
+//! words that mark a secret, and the words around them that cancel the mark, such as `max` before
+//! `tokens` and `ttl` behind `token`.
 
 use crate::value::key;
 
-/// A word that holds one of these marks a secret.
+/// A word that contains one of these marks a secret.
 const PARTS: [&str; 29] = [
     "password",
     "passwd",
@@ -99,7 +99,7 @@ const ENDS: [&str; 23] = [
     "otps",
 ];
 
-/// Words that end with one of [`ENDS`], or hold one of [`PARTS`], and mark no secret.
+/// Words that end with one of [`ENDS`], or contain one of [`PARTS`], and mark no secret.
 const PLAIN_WORDS: [&str; 26] = [
     "secretary",
     "passwordless",
@@ -202,7 +202,7 @@ const PAIRS: [(&str, &str); 14] = [
     ("v2c", "community"),
 ];
 
-/// Behind a mark, these say that the value tells about a secret and is none: `token_ttl`.
+/// Behind a mark, these say that the value is about a secret, and is none: `token_ttl`.
 const ABOUT: [&str; 50] = [
     "algorithm",
     "bucket",
@@ -275,7 +275,7 @@ const ABOUT_COOKIE: [&str; 11] = [
     "secure",
 ];
 
-/// Words before a mark in the same segment, with which it is no secret: `max_tokens`, `high_pass`.
+/// Words before a mark in the same segment that cancel it: `max_tokens`, `high_pass`.
 const PLAIN: [(&[&str], &[&str]); 5] = [
     (
         &["tokens"],
@@ -301,7 +301,7 @@ const PLAIN_ACROSS: [(&[&str], &[&str]); 2] = [
     (&["pin", "pins"], &["gpio", "led"]),
 ];
 
-/// Query parameters that hold a secret in addresses, besides those whose names look like it.
+/// Query parameters that are secret in addresses, besides those with secret names.
 const PARAMETERS: [&str; 9] = [
     "sig",
     "code",
@@ -314,7 +314,7 @@ const PARAMETERS: [&str; 9] = [
     "x-goog-credential",
 ];
 
-/// Headers that hold a secret, besides those whose names look like it.
+/// Headers that are secret, besides those with secret names.
 const HEADERS: [&str; 4] = [
     "authorization",
     "proxy-authorization",
@@ -322,7 +322,7 @@ const HEADERS: [&str; 4] = [
     "set-cookie",
 ];
 
-/// Whether a key looks as if its value were secret. What stands below such a name is secret as well.
+/// Whether the value of a key is secret by its name. The values below such a name are secret as well.
 pub(crate) fn looks_secret(key: &str) -> bool {
     let mut words = Words::default();
     if !key.contains('"') {
@@ -340,7 +340,7 @@ pub(crate) fn looks_secret(key: &str) -> bool {
     words.end()
 }
 
-/// Whether a query parameter may hold what nobody should see. An escaped name may be any.
+/// Whether a query parameter is secret by its name. An escaped name may be any.
 pub(crate) fn parameter_looks_secret(name: &str) -> bool {
     name.contains('%')
         || PARAMETERS.iter().any(|it| name.eq_ignore_ascii_case(it))
@@ -360,12 +360,12 @@ fn is_signature(name: &str) -> bool {
         .any(ends_with)
 }
 
-/// Whether a header may hold what nobody should see.
+/// Whether a header is secret by its name.
 pub(super) fn header_looks_secret(name: &str) -> bool {
     HEADERS.iter().any(|it| name.eq_ignore_ascii_case(it)) || looks_secret(name)
 }
 
-/// The words of a key, looked at one after the other.
+/// Scans the words of a key one after the other.
 #[derive(Default)]
 struct Words {
     before: String,
@@ -380,7 +380,7 @@ struct Words {
 enum Mark {
     #[default]
     None,
-    /// It does, unless the next word takes that back.
+    /// It does, unless the next word cancels the mark.
     Any,
     /// As `Any`, and the names below are those of secrets: `tokens.public`.
     Plural,
@@ -395,7 +395,7 @@ impl Words {
         self.add(text) || self.end()
     }
 
-    /// Adds the words of a text; says whether a secret is certain by now.
+    /// Scans the words of a text; returns whether a word marks a secret for certain.
     fn add(&mut self, text: &str) -> bool {
         text.split('.').any(|segment| {
             self.is_first = true;
@@ -406,11 +406,12 @@ impl Words {
         })
     }
 
+    /// Whether the last word marks a secret.
     fn end(&self) -> bool {
         self.mark != Mark::None
     }
 
-    /// Adds the words of a text that only the case parts.
+    /// Scans the words of a text that are separated by case alone.
     fn chunk(&mut self, chunk: &str) -> bool {
         let mut begin = 0;
         let mut marks = false;
@@ -433,11 +434,12 @@ impl Words {
             return true;
         }
         marks |= self.end();
-        // Of odd spellings, such as `PASSword` or `dockerCfg`, the plainest marks are known.
+        // Odd spellings, such as `PASSword` or `dockerCfg`, are known for the plainest marks.
         if begin > 0 && !marks {
             let whole = chunk.to_ascii_lowercase();
             let is_word = whole.len() >= 6 && WORDS.contains(&&*whole);
-            let has_part = || holds_part(&whole) && PARTS[..8].iter().any(|it| whole.contains(it));
+            let has_part =
+                || contains_part(&whole) && PARTS[..8].iter().any(|it| whole.contains(it));
             if is_word || has_part() {
                 self.mark = Mark::Any;
             }
@@ -445,7 +447,7 @@ impl Words {
         false
     }
 
-    /// Adds a word; says whether the one before it marks a secret for certain.
+    /// Scans a word; returns whether the one before it marks a secret for certain.
     fn push(&mut self, word: &str) -> bool {
         std::mem::swap(&mut self.before, &mut self.word);
         self.word.clear();
@@ -461,7 +463,7 @@ impl Words {
         false
     }
 
-    /// Whether the word does not take back the mark of the one before it.
+    /// Whether the word does not cancel the mark of the one before it.
     fn is_certain(&self) -> bool {
         let word = self.word.as_str();
         match self.mark {
@@ -475,7 +477,7 @@ impl Words {
         }
     }
 
-    /// What the word marks, seen with the one before it.
+    /// The mark of the word, together with the one before it.
     fn mark_of_word(&self) -> Mark {
         let (before, word) = (self.before.as_str(), self.word.as_str());
         let marks = match word {
@@ -484,7 +486,7 @@ impl Words {
                 let marks = WORDS.contains(&word)
                     || ENDS.iter().any(|end| word.ends_with(end))
                     || is_key(word)
-                    || holds_part(word)
+                    || contains_part(word)
                     || PAIRS.contains(&(before, word));
                 marks && !PLAIN_WORDS.contains(&word)
             }
@@ -505,14 +507,14 @@ impl Words {
     }
 }
 
-/// Whether a word is a key with what it is for before it: `sshkey`.
+/// Whether a word is the purpose of a key and `key`: `sshkey`.
 fn is_key(word: &str) -> bool {
     let purpose = word.strip_suffix('s').unwrap_or(word).strip_suffix("key");
     purpose.is_some_and(|purpose| KEYS.contains(&purpose))
 }
 
-/// Whether a word holds one of [`PARTS`]. Most words hold none of the few texts that all of these share.
-fn holds_part(word: &str) -> bool {
+/// Whether a word contains one of [`PARTS`]. Most words contain none of the texts that these share.
+fn contains_part(word: &str) -> bool {
     const SHARED: [&str; 6] = ["pass", "key", "secret", "cred", "conn", "access"];
     const SHORTEST: usize = 6;
     let may = word.len() >= SHORTEST
@@ -530,7 +532,7 @@ mod tests {
     fn every_part_is_found() {
         for part in PARTS {
             assert!(
-                holds_part(part) && holds_part(&format!("x{part}")),
+                contains_part(part) && contains_part(&format!("x{part}")),
                 "{part}"
             );
         }

@@ -1,4 +1,4 @@
-//! Where a text quotes secrets, such as the reason of a validator or the message of a panic.
+//! Masks the secrets that a text quotes, such as the reason of a validator or the message of a panic.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,12 +7,12 @@ use crate::value::secret::credentials;
 use crate::value::secret::encode::from_percent;
 use crate::value::secret::forms::{mask_parts, secret_parts};
 
-/// A shorter secret is not looked for: it may be part of any text.
-const SHORTEST: usize = 4;
-/// These are no secrets, whatever their keys are called.
-const PLAIN: [&str; 4] = ["true", "false", "none", "null"];
-/// So many characters of a secret decide whether the text may quote it.
-const BEGIN: usize = 8;
+/// A shorter secret is not searched for: it may be part of any text.
+const MIN_LENGTH: usize = 4;
+/// Values that are no secrets, whatever their keys are.
+const PLAIN_VALUES: [&str; 4] = ["true", "false", "none", "null"];
+/// How many characters of a secret decide whether the text may quote it.
+const PREFIX_LENGTH: usize = 8;
 
 /// A text and the parts of it that quote secrets.
 pub(crate) struct Quoted<'t> {
@@ -26,33 +26,35 @@ impl<'t> Quoted<'t> {
         Self { text, parts }
     }
 
-    /// Whether the text has the beginning of a secret. Most values need no closer look.
+    /// Whether the text contains the first characters of a secret.
     pub(crate) fn may_quote(&self, secret: &str) -> bool {
         let secret = secret.trim();
-        let is_plain = PLAIN.iter().any(|it| secret.eq_ignore_ascii_case(it));
-        if is_plain || secret.chars().nth(SHORTEST - 1).is_none() {
+        let is_plain = PLAIN_VALUES
+            .iter()
+            .any(|it| secret.eq_ignore_ascii_case(it));
+        if is_plain || secret.chars().nth(MIN_LENGTH - 1).is_none() {
             return false;
         }
-        let begin = match secret.char_indices().nth(BEGIN) {
+        let begin = match secret.char_indices().nth(PREFIX_LENGTH) {
             Some((at, _)) => &secret[..at],
             None => secret,
         };
         self.text.contains(begin) || escaped(begin).is_some_and(|begin| self.text.contains(&*begin))
     }
 
-    /// Notes each place that quotes a secret: whole, cut at its end, or with escapes as `{:?}` writes it.
+    /// Masks each quotation of a secret: whole, truncated, or with the escapes of `{:?}`.
     pub(crate) fn add(&mut self, secret: &str) {
         let secret = secret.trim();
         if self.may_quote(secret) {
-            credentials::find(self.text, secret, &mut self.parts);
+            credentials::find_quotations(self.text, secret, &mut self.parts);
             if let Some(escaped) = escaped(secret) {
-                credentials::find(self.text, &escaped, &mut self.parts);
+                credentials::find_quotations(self.text, &escaped, &mut self.parts);
             }
         }
     }
 
-    /// Notes each place that quotes a value that has secret parts by its form, or one of these parts, or
-    /// the password in one: of `pg://me:pw@host` the text as a whole, `me:pw` and `pw`.
+    /// Masks each quotation of a value that has secret parts by its form, of these parts, and of their
+    /// passwords: of `pg://me:pw@host` the whole text, `me:pw` and `pw`.
     pub(crate) fn add_parts(&mut self, value: &str) {
         let parts = secret_parts(value);
         if parts.is_empty() {
@@ -68,22 +70,22 @@ impl<'t> Quoted<'t> {
         }
         for part in parts {
             let part = &value[part];
-            self.add_both(part);
+            self.add_with_escapes(part);
             if let Some((_, password)) = part.split_once(':') {
-                self.add_both(password);
+                self.add_with_escapes(password);
             }
         }
     }
 
-    /// As [`add`](Self::add), with percent signs and without.
-    fn add_both(&mut self, secret: &str) {
+    /// As [`add`](Self::add), with and without percent escapes.
+    fn add_with_escapes(&mut self, secret: &str) {
         self.add(secret);
         if let Some(plain) = from_percent(secret).filter(|plain| plain != secret) {
             self.add(&plain);
         }
     }
 
-    /// The text with the mask in place of what was found; `None` if that is nothing.
+    /// The masked text; `None` if it quotes no secret.
     pub(crate) fn masked(self) -> Option<String> {
         (!self.parts.is_empty()).then(|| mask_parts(self.text, self.parts))
     }

@@ -1,8 +1,8 @@
-//! Tokens of services and hashes of passwords, whose forms are public.
+//! Secrets that are recognized without a name: tokens of services and hashes of passwords.
 
-use crate::value::secret::forms::{Found, words};
+use crate::value::secret::values::{OnSecret, words};
 
-/// What the tokens of services begin with, and how many characters follow at least.
+/// The prefixes of the tokens of services, and the minimum length behind the prefix.
 const TOKENS: [(&str, usize); 58] = [
     // AWS: keys of users and of roles, and of Bedrock.
     ("AKIA", 16),
@@ -73,7 +73,7 @@ const TOKENS: [(&str, usize); 58] = [
     ("EAACEdEose0cBA", 10),
 ];
 
-/// What the hashes of passwords begin with.
+/// The prefixes of the hashes of passwords.
 const HASHES: [&str; 14] = [
     "$1$",
     "$2a$",
@@ -91,11 +91,11 @@ const HASHES: [&str; 14] = [
     "pbkdf2_sha256$",
 ];
 
-/// The hashes of passwords.
-pub(super) fn hashes(text: &str, found: &mut Found<'_>) -> bool {
+/// Finds the hashes of passwords.
+pub(super) fn find_hashes(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     let is_hash = |word: &str| word.len() >= 20 && HASHES.iter().any(|it| word.starts_with(it));
     words(text, &[' ', '\t', '\n', '"', '\'', ':'])
-        .all(|word| !is_hash(&text[word.clone()]) || found(word))
+        .all(|word| !is_hash(&text[word.clone()]) || on_secret(word))
 }
 
 /// The base64 of `-----BEGIN PRIV`, and of the same with the name of an algorithm.
@@ -107,14 +107,18 @@ const PEMS: [&str; 5] = [
     "LS0tLS1CRUdJTiBFTkNSWVBU",
 ];
 
-/// Tokens whose form is public, wherever they stand.
-pub(super) fn tokens(text: &str, found: &mut Found<'_>) -> bool {
+/// Finds tokens of services.
+pub(super) fn find_tokens(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     if text.len() < 14 {
         return true;
     }
-    let is_gap = |byte: &u8| byte.is_ascii_whitespace() || b"\"',;=/&?()<>[]{}|@`\\".contains(byte);
+    let is_separator =
+        |byte: &u8| byte.is_ascii_whitespace() || b"\"',;=/&?()<>[]{}|@`\\".contains(byte);
     let mut begin = 0;
-    let ends = text.bytes().enumerate().filter(|(_, byte)| is_gap(byte));
+    let ends = text
+        .bytes()
+        .enumerate()
+        .filter(|(_, byte)| is_separator(byte));
     for end in ends.map(|(at, _)| at).chain([text.len()]) {
         let run = begin..end;
         begin = end + 1;
@@ -122,28 +126,29 @@ pub(super) fn tokens(text: &str, found: &mut Found<'_>) -> bool {
             continue;
         }
         let word = &text[run.clone()];
-        // A login or an option may stand before a token.
+        // A login or an option may precede a token.
         let word = word
             .rsplit(':')
             .next()
             .filter(|it| it.len() >= 14)
             .unwrap_or(word);
-        if !(is_token(word) || is_bot(&text[run.clone()])) {
+        if !(is_token(word) || is_bot_token(&text[run.clone()])) {
             continue;
         }
-        if !found(run) {
+        if !on_secret(run) {
             return false;
         }
     }
     true
 }
 
-/// Whether a text is more than words and numbers: `learn-model-2024` is a name.
+/// Whether a text is random, and not a name such as `learn-model-2024`.
 fn is_random(text: &str) -> bool {
     let is_long = |part: &str| part.len() >= 16 && part.bytes().any(|b| b.is_ascii_digit());
     text.bytes().any(|b| b.is_ascii_uppercase()) || text.split(['-', '_', '.']).any(is_long)
 }
 
+/// Whether a word is a token.
 fn is_token(word: &str) -> bool {
     let plain = |text: &str, least: usize| {
         let length = text
@@ -165,7 +170,7 @@ fn is_token(word: &str) -> bool {
         || is_seed(word)
 }
 
-/// Whether a text is a JSON web token: the base64 of `{"`, and two more parts.
+/// Whether a word is a JSON web token: the base64 of `{"`, and two more parts.
 fn is_jwt(word: &str) -> bool {
     let mut parts = word.split('.');
     let plain = |part: &str| {
@@ -180,7 +185,7 @@ fn is_jwt(word: &str) -> bool {
         && parts.next().is_some()
 }
 
-/// Whether a text is the seed of an NKey.
+/// Whether a word is the seed of an NKey.
 fn is_seed(word: &str) -> bool {
     let kind = word
         .as_bytes()
@@ -194,8 +199,8 @@ fn is_seed(word: &str) -> bool {
             .all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
 }
 
-/// Whether a text is the token of a bot of Telegram: a number, a colon and 35 characters.
-fn is_bot(word: &str) -> bool {
+/// Whether a word is the token of a Telegram bot: a number, a colon and 35 characters.
+fn is_bot_token(word: &str) -> bool {
     let (id, token) = word.split_once(':').unwrap_or_default();
     let id = id.strip_prefix("bot").unwrap_or(id);
     (8..=10).contains(&id.len())

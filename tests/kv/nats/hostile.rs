@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use liveprops::sources::Nats;
 use liveprops::{Properties, Source};
 
-use crate::child::role;
-use crate::memory::{follow, stays_below};
+use crate::process_memory::{follow, stays_below};
+use crate::support::child::role;
 
 /// What the documentation of `Nats` states, in MiB.
 const LIMIT: usize = 200;

@@ -10,10 +10,10 @@ use liveprops::health::Status;
 use liveprops::sources::Nats;
 use liveprops::{Properties, Source};
 
-use crate::child::{Child, role, say};
-use crate::field::{SOON, health, is_up, within};
 use crate::nats::{Wire, at, subject, with_login};
+use crate::scenario::{SOON, health, is_up, wait_until};
 use crate::server::{Kind, Server};
+use crate::support::child::{Child, role, say};
 
 /// A kind of secret: how a server wants it, how one shows it oneself, and how a source does.
 struct Kept {
@@ -60,15 +60,15 @@ fn is_rotated(kept: &Kept, renew: impl Fn(&mut Server)) {
 
     set("n3w-s3cret");
     renew(&mut server);
-    within(SOON, "the old one is not taken any more", || !is_up(&props));
-    within(SOON, "that is said", || {
+    wait_until(SOON, "the old one is not taken any more", || !is_up(&props));
+    wait_until(SOON, "that is said", || {
         format!("{:?}", health(&props)).contains("check the credentials")
     });
     assert!(!format!("{:?}", health(&props)).contains("s3cret"));
     assert_eq!(k(), Some(1));
     put(&server, kept, "n3w-s3cret", "2");
     std::fs::write(&file, "n3w-s3cret\n").unwrap();
-    within(SOON, "the new one is", || is_up(&props) && k() == Some(2));
+    wait_until(SOON, "the new one is", || is_up(&props) && k() == Some(2));
 }
 
 #[test]

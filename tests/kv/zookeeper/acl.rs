@@ -7,25 +7,25 @@ use std::time::Duration;
 use liveprops::Properties;
 use liveprops::sources::ZooKeeper;
 
-use crate::field::{Field, SOON, Store, health, is_up, tell, within};
-use crate::random::Random;
+use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, wait_until};
+use crate::support::Random;
 use crate::zookeeper::{Acl, Client};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn field() -> Option<Field<Client>> {
-    let field = Field::<Client>::with(&[])?;
+fn scenario() -> Option<Scenario<Client>> {
+    let scenario = Scenario::<Client>::with(&[])?;
     let keys: Vec<String> = (0..20).map(|n| format!("app/stays{n}")).collect();
     let all: Vec<(&str, Option<&[u8]>)> =
         keys.iter().map(|k| (k.as_str(), Some(&b"1"[..]))).collect();
-    field.store.change(&all);
-    Some(field)
+    scenario.store.change(&all);
+    Some(scenario)
 }
 
 /// A program that reads everything again each second, if anything has happened.
-fn follow(field: &Field<Client>) -> Properties {
+fn follow(scenario: &Scenario<Client>) -> Properties {
     let source = ZooKeeper::prefix("app")
-        .address(format!("127.0.0.1:{}", field.proxy.port()))
+        .address(format!("127.0.0.1:{}", scenario.proxy.port()))
         .rescan_interval(SECOND);
     Properties::builder().source(source).build().unwrap()
 }
@@ -35,13 +35,13 @@ fn get(props: &Properties, key: &str) -> Option<String> {
 }
 
 #[test]
-fn what_an_acl_hid_is_found_by_the_next_reading_of_everything() {
-    let Some(field) = field() else { return };
-    let store = &field.store;
+fn nodes_that_an_acl_hid_are_found_by_the_next_full_read() {
+    let Some(scenario) = scenario() else { return };
+    let store = &scenario.store;
     for key in ["n", "deleted", "dir/known"] {
         store.put(&format!("app/{key}"), "1");
     }
-    let props = follow(&field);
+    let props = follow(&scenario);
     // Nothing of this is told.
     for path in ["n", "deleted", "dir/known", "dir"] {
         store.set_acl(&format!("/app/{path}"), Acl::Own);
@@ -51,11 +51,11 @@ fn what_an_acl_hid_is_found_by_the_next_reading_of_everything() {
     store.set(&[("app/dir/created", Some(b"1"))], Acl::Own);
     store.delete("app/deleted");
     store.delete("app/dir/known");
-    let took = within(SOON, "what was deleted is gone", || {
+    let took = wait_until(SOON, "what was deleted is gone", || {
         get(&props, "deleted").is_none() && get(&props, "dir.known").is_none()
     });
     tell::<Client>("deleted while it could not be read", took);
-    within(SOON, "what may not be read is a problem", || !is_up(&props));
+    wait_until(SOON, "what may not be read is a problem", || !is_up(&props));
     assert_eq!(
         get(&props, "n").as_deref(),
         Some("1"),
@@ -64,68 +64,68 @@ fn what_an_acl_hid_is_found_by_the_next_reading_of_everything() {
     for path in ["n", "created", "dir/created", "dir"] {
         store.set_acl(&format!("/app/{path}"), Acl::Open);
     }
-    let took = within(SOON, "what the store has", || field.agrees(&props));
+    let took = wait_until(SOON, "what the store has", || scenario.agrees(&props));
     tell::<Client>("all restrictions lifted", took);
-    within(SOON, "nothing is wrong", || is_up(&props));
+    wait_until(SOON, "nothing is wrong", || is_up(&props));
     // Hidden and shown again before anybody looks.
     store.set_acl("/app/n", Acl::Own);
     store.put("app/n", "3");
     store.set_acl("/app/n", Acl::Open);
     store.set(&[("app/again", Some(b"1"))], Acl::Own);
     store.set_acl("/app/again", Acl::Open);
-    within(SOON, "what the store has", || field.agrees(&props));
+    wait_until(SOON, "what the store has", || scenario.agrees(&props));
 }
 
 #[test]
-fn a_node_that_may_be_read_again_is_found_while_others_change_without_a_pause() {
-    let Some(field) = field() else { return };
-    let props = field.follow();
-    field.store.set(&[("app/private", Some(b"1"))], Acl::Own);
+fn a_node_that_is_readable_again_is_found_while_others_change_without_a_pause() {
+    let Some(scenario) = scenario() else { return };
+    let props = scenario.follow();
+    scenario.store.set(&[("app/private", Some(b"1"))], Acl::Own);
     // It is not told of, so another session finds it.
-    field.proxy.cut();
-    within(SOON, "it is found", || !health(&props).problems.is_empty());
-    field.store.set_acl("/app/private", Acl::Open);
+    scenario.proxy.cut();
+    wait_until(SOON, "it is found", || !health(&props).problems.is_empty());
+    scenario.store.set_acl("/app/private", Acl::Open);
     let mut n = 0;
-    within(SOON, "it is read", || {
+    wait_until(SOON, "it is read", || {
         n += 1;
-        field.store.put("app/stays0", n.to_string());
+        scenario.store.put("app/stays0", n.to_string());
         std::thread::sleep(Duration::from_millis(20));
         get(&props, "private").is_some()
     });
 }
 
 #[test]
-fn a_root_that_may_not_be_read_any_more_is_reported_and_its_values_stay() {
-    let Some(field) = field() else { return };
-    let props = follow(&field);
+fn a_root_that_becomes_unreadable_is_reported_and_its_values_stay() {
+    let Some(scenario) = scenario() else { return };
+    let props = follow(&scenario);
     assert!(is_up(&props));
-    field.store.set_acl("/app", Acl::Own);
-    within(SOON, "it is reported", || !is_up(&props));
-    field.store.put("app/n", "1");
-    field.store.delete("app/stays0");
+    scenario.store.set_acl("/app", Acl::Own);
+    wait_until(SOON, "it is reported", || !is_up(&props));
+    scenario.store.put("app/n", "1");
+    scenario.store.delete("app/stays0");
     assert_eq!(get(&props, "stays1").as_deref(), Some("1"));
-    field.store.set_acl("/app", Acl::Open);
-    within(SOON, "what the store has", || field.agrees(&props));
-    within(SOON, "nothing is wrong", || is_up(&props));
+    scenario.store.set_acl("/app", Acl::Open);
+    wait_until(SOON, "what the store has", || scenario.agrees(&props));
+    wait_until(SOON, "nothing is wrong", || is_up(&props));
 }
 
 #[test]
-fn nodes_that_go_with_a_session_are_gone_whoever_may_read_them() {
-    let Some(field) = field() else { return };
-    let props = follow(&field);
-    let other = Client::connect(&field.server);
+fn ephemeral_nodes_of_an_ended_session_are_removed_whatever_their_acl() {
+    let Some(scenario) = scenario() else { return };
+    let props = follow(&scenario);
+    let other = Client::connect(&scenario.server);
     other.create_ephemeral("/app/seen", b"1", Acl::Open);
     other.create_ephemeral("/app/hidden", b"1", Acl::Open);
-    within(SOON, "both are there", || {
+    wait_until(SOON, "both are there", || {
         get(&props, "seen").is_some() && get(&props, "hidden").is_some()
     });
-    field.store.set_acl("/app/hidden", Acl::Own);
+    scenario.store.set_acl("/app/hidden", Acl::Own);
     other.close();
-    within(SOON, "both are gone", || {
+    wait_until(SOON, "both are gone", || {
         get(&props, "seen").is_none() && get(&props, "hidden").is_none()
     });
-    within(SOON, "nothing is wrong", || is_up(&props));
-    assert!(field.agrees(&props));
+    wait_until(SOON, "nothing is wrong", || is_up(&props));
+    assert!(scenario.agrees(&props));
 }
 
 /// What the store has, as the simplest model that can be: folders and leaves, each restricted or not.
@@ -175,12 +175,12 @@ impl Model {
 
     fn change(&mut self, random: &mut Random, store: &Client, turn: usize) {
         let folders = ["", "d0/", "d1/", "d0/d2/"];
-        let folder = folders[random.below(folders.len())];
-        let leaf = format!("{folder}n{}", random.below(3));
+        let folder = folders[random.index(folders.len())];
+        let leaf = format!("{folder}n{}", random.index(3));
         let any: Vec<String> = self.nodes.keys().cloned().collect();
-        match (random.below(8), any.is_empty()) {
+        match (random.index(8), any.is_empty()) {
             (0..=2, _) | (_, true) => {
-                let own = match random.below(3) {
+                let own = match random.index(3) {
                     0 if !self.nodes.contains_key(&leaf) => Acl::Own,
                     _ => Acl::Open,
                 };
@@ -197,7 +197,7 @@ impl Model {
                 self.nodes.insert(leaf, Some(turn.to_string()));
             }
             (3, _) => {
-                let path = &any[random.below(any.len())];
+                let path = &any[random.index(any.len())];
                 if !self.has_children(path) {
                     store.delete(&format!("app/{path}"));
                     store.forget();
@@ -206,12 +206,12 @@ impl Model {
                 }
             }
             (4 | 5, _) => {
-                let path = &any[random.below(any.len())];
+                let path = &any[random.index(any.len())];
                 store.set_acl(&format!("/app/{path}"), Acl::Own);
                 self.restricted.insert(path.clone());
             }
             _ => {
-                let path = &any[random.below(any.len())];
+                let path = &any[random.index(any.len())];
                 store.set_acl(&format!("/app/{path}"), Acl::Open);
                 self.restricted.remove(path);
             }
@@ -220,19 +220,19 @@ impl Model {
 }
 
 #[test]
-fn a_tree_whose_nodes_and_acls_change_at_random_is_in_the_end_what_the_store_has() {
-    let Some(field) = field() else { return };
-    let props = follow(&field);
+fn after_random_changes_of_nodes_and_acls_the_tree_equals_the_store() {
+    let Some(scenario) = scenario() else { return };
+    let props = follow(&scenario);
     let mut random = Random::new("acl");
     let mut model = Model::default();
     for round in 0..5 {
         for turn in 0..80 {
-            model.change(&mut random, &field.store, 100 * round + turn);
-            if random.below(30) == 0 {
-                field.proxy.cut();
+            model.change(&mut random, &scenario.store, 100 * round + turn);
+            if random.index(30) == 0 {
+                scenario.proxy.cut();
             }
-            if random.below(4) == 0 {
-                std::thread::sleep(Duration::from_millis(random.below(40) as u64));
+            if random.index(4) == 0 {
+                std::thread::sleep(Duration::from_millis(random.below(40)));
             }
         }
         let mut fault = None;
@@ -247,9 +247,9 @@ fn a_tree_whose_nodes_and_acls_change_at_random_is_in_the_end_what_the_store_has
         assert!(fault.is_none(), "round {round}: {fault:?}");
     }
     for path in std::mem::take(&mut model.restricted) {
-        field.store.set_acl(&format!("/app/{path}"), Acl::Open);
+        scenario.store.set_acl(&format!("/app/{path}"), Acl::Open);
     }
-    let took = within(SOON, "what the store has", || field.agrees(&props));
+    let took = wait_until(SOON, "what the store has", || scenario.agrees(&props));
     tell::<Client>("a random tree with ACLs: equal", took);
-    within(SOON, "nothing is wrong", || is_up(&props));
+    wait_until(SOON, "nothing is wrong", || is_up(&props));
 }

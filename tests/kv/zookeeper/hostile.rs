@@ -5,8 +5,8 @@ use std::sync::mpsc::channel;
 
 use liveprops::sources::ZooKeeper;
 
-use crate::child::role;
-use crate::memory::{follow, stays_below};
+use crate::process_memory::{follow, stays_below};
+use crate::support::child::role;
 use crate::zookeeper_standin::{CHILDREN, DATA, Peer, Question, StandIn, data, event, names};
 
 /// How much more the program may hold, in MiB, where a tree is too large to be kept, and where one is

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use liveprops::sources::ZooKeeper;
 use liveprops::{Properties, Source};
 
-use crate::field::{Field, SOON, Store, health, is_up, tell, within};
+use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, wait_until};
 use crate::zookeeper::Client;
 use crate::zookeeper_standin::{CHILDREN, DATA, StandIn, data, names};
 
@@ -48,7 +48,7 @@ fn a_tree_is_read_as_long_as_answers_come() {
     let patient = source().with(|policy| policy.required_within(60 * SECOND));
     let props = Properties::builder().source(patient).build().unwrap();
     assert_eq!(props.snapshot().keys().len(), COUNT);
-    within(SOON, "it follows", || {
+    wait_until(SOON, "it follows", || {
         is_up(&props) && health(&props).location.is_some()
     });
     let sessions = server.sessions.load(Ordering::SeqCst) - before;
@@ -57,7 +57,7 @@ fn a_tree_is_read_as_long_as_answers_come() {
 
 #[test]
 fn a_hundred_thousand_nodes_are_loaded_and_followed() {
-    let Some(field) = Field::<Client>::with(&[]) else {
+    let Some(scenario) = Scenario::<Client>::with(&[]) else {
         return;
     };
     let value = "x".repeat(30);
@@ -69,16 +69,20 @@ fn a_hundred_thousand_nodes_are_loaded_and_followed() {
             .iter()
             .map(|key| (key.as_str(), Some(value.as_bytes())))
             .collect();
-        field.store.create(&all);
+        scenario.store.create(&all);
     }
     let begun = Instant::now();
-    let props = field.builder().load_timeout(60 * SECOND).build().unwrap();
+    let props = scenario
+        .builder()
+        .load_timeout(60 * SECOND)
+        .build()
+        .unwrap();
     tell::<Client>("100,000 nodes loaded", begun.elapsed());
     assert_eq!(props.snapshot().keys().len(), 100_000);
-    field.store.put("app/section0/key0", "7");
-    let took = within(SOON, "a change", || {
+    scenario.store.put("app/section0/key0", "7");
+    let took = wait_until(SOON, "a change", || {
         props.get_opt::<String>("section0.key0").unwrap().as_deref() == Some("7")
     });
     tell::<Client>("a change among 100,000 nodes, with the second load", took);
-    within(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "it is up", || is_up(&props));
 }

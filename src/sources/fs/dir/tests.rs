@@ -77,7 +77,7 @@ fn a_missing_directory_is_an_error_that_names_it_unless_it_is_optional() {
 }
 
 #[test]
-fn fragments_that_come_change_and_go_are_followed() {
+fn fragments_that_are_added_changed_and_removed_are_followed() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("1.toml"), "a = 0\n").unwrap();
@@ -125,17 +125,17 @@ fn a_fragment_that_breaks_keeps_its_values_while_others_change() {
     watched.expect("b", 0);
     for value in 1..=3 {
         fs::write(at("1.toml"), "broken").unwrap();
-        let told = |n: usize| {
+        let is_reported = |n: usize| {
             let problems = |seen: &crate::source::conformance::Seen| seen.document.problems().len();
             watched.recorder.wait_for(SOON, |seen| problems(seen) == n)
         };
-        assert!(told(1));
+        assert!(is_reported(1));
         fs::write(at("2.toml"), format!("b = {value}\n")).unwrap();
         watched.expect("b", value);
         assert_eq!(watched.get("a"), Some(value - 1));
         fs::write(at("1.toml"), format!("a = {value}\n")).unwrap();
         watched.expect("a", value);
-        assert!(told(0));
+        assert!(is_reported(0));
     }
 }
 
@@ -203,10 +203,10 @@ fn a_directory_that_vanishes_keeps_everything_and_is_found_again() {
     for value in 1..=3 {
         let failures = watched.recorder.seen().failures.len();
         fs::rename(&path, dir.path().join(format!("away{value}"))).unwrap();
-        let told = watched
+        let is_reported = watched
             .recorder
             .wait_for(SOON, |seen| seen.failures.len() > failures);
-        assert!(told, "round {value}");
+        assert!(is_reported, "round {value}");
         assert_eq!(watched.get("a"), Some(value - 1));
         fs::create_dir(&path).unwrap();
         fs::write(path.join("1.toml"), format!("a = {value}\n")).unwrap();
@@ -258,7 +258,7 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
     let begun = Instant::now();
     swing(&at("..data"), Path::new("..-1"));
     fs::remove_file(at("4.toml")).unwrap();
-    let at_once = begun.elapsed() < GAP / 2;
+    let at_once = begun.elapsed() < crate::sources::fs::watch::RENAME_GAP / 2;
     watched.expect("f3", -1);
     watched.expect_none("f4");
     // A machine that is busy may let the link dangle for longer than the gap.

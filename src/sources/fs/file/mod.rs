@@ -1,65 +1,57 @@
 //! One file of configuration, followed wherever it goes.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::sync::lock::Mutex;
-
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
 use crate::source::{Scope, Source, SourceContext, Timing, Watching, is_name};
-use crate::sources::fs::watch::chain::{End, Reach};
-use crate::sources::fs::watch::follow::{self, Changed, Target};
-use crate::sources::fs::watch::mailbox::Tag;
-use crate::sources::fs::watch::read::{self, Content, Digest, Fault, Stamp};
-use crate::sources::fs::watch::trust::{LOAD_BOUND, QUIET, is_accepted};
-use crate::sources::fs::watch::verdict::Verdicts;
-use crate::sources::fs::watch::{GAP, POLL, absolute};
+use crate::sources::fs::file::watch::Followed;
+use crate::sources::fs::watch::follow;
+use crate::sources::fs::watch::read::{self, Content, Digest, Fault};
+use crate::sources::fs::watch::suspect::{DEBOUNCE, LOAD_TIMEOUT, is_accepted};
+use crate::sources::fs::watch::{POLL, absolute};
+use crate::sync::lock::Mutex;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
-/// How long a file must be away before its values go, where they go at all.
-const GRACE: Duration = Duration::from_secs(1);
+mod watch;
 
-/// What stands for no file at all, among the digests of contents.
-const NOTHING: u64 = 0;
+/// How long a file has to be missing before its values are dropped, where they are dropped at all.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A configuration file.
 ///
-/// The format follows from the extension, or from [`format`](File::format). The file is watched
-/// through the operating system, and read every 5 seconds besides, for changes that cause no
-/// event: those on network file systems, through hard links and memory maps.
+/// The format follows from the extension, or from [`format`](File::format). The source watches the file
+/// through the operating system, and also reads it every 5 seconds, for changes without an event: those on
+/// network file systems, through hard links and memory maps.
 ///
 /// # When content takes effect
 ///
 /// Content decides what changed, never a time stamp. One rule decides when content is complete:
 ///
 /// - A file that an event shows to be renamed onto the name is complete. So is a file behind a
-///   symbolic link that was swapped by a rename. Such a file takes effect at once.
+///   symbolic link that was swapped by a rename. Such a file takes effect immediately.
 /// - All other content is read twice, at least 30 ms apart, and both readings must be equal. That
-///   holds for a file that is written in place, created, linked, or written after a removal or a
-///   rename to another name; for whatever a poll finds; for an empty file; and for the first load of
+///   applies to a file that is written in place, created, linked, or written after a removal or a
+///   rename to another name; to content that a poll finds; to an empty file; and to the first load of
 ///   a file that changed less than 60 ms ago. The first load of an older file reads it once.
 ///
-/// A writer that pauses for 30 ms or more can be seen half-way, so let programs rename. A first load
-/// reads a half-written file on a network file system as complete if the server's clock is more than
-/// 60 ms behind.
+/// The source may read a part of a file whose writer pauses for 30 ms or more, so let programs rename. A first
+/// load accepts a half-written file on a network file system if the server's clock is more than 60 ms behind.
 ///
 /// A file that is touched all the time does not hide a change. Content that stays equal for 300 ms
-/// is accepted whatever happens to the file. A writer that rewrites the file without ever pausing
-/// for 30 ms is read, after 750 ms, when it closes the file; without events such a writer is waited
-/// for. A first load waits 3 seconds at most; then it accepts the newest content if that parses, and
-/// reports it as a problem of the document.
+/// is accepted whatever happens to the file. If a writer never pauses for 30 ms, the source reads the file
+/// after 750 ms, when the writer closes it; without events the source waits for the writer. A first load waits
+/// 3 seconds at most; then it accepts the newest content if that parses, and reports it as a problem of the
+/// document.
 ///
-/// Nothing that goes wrong takes values away: a file that vanishes, cannot be read or parsed, or is
-/// over 10 MiB leaves the values as they were and shows in the source's health. So does a file that
-/// lost its last value: it is empty, or has only comments, an empty table or `{}`.
+/// No failure removes values: a file that vanishes, cannot be read or parsed, or is over 10 MiB leaves the
+/// values as they were, and the source's health shows that. The same applies to a file that lost its last
+/// value: it is empty, or has only comments, an empty table or `{}`.
 ///
-/// An extension that stands for no format is an error of the first load, also of an optional file that
-/// is not there yet.
+/// An unknown extension is an error of the first load, also of an optional file that does not exist yet.
 ///
 /// The path is fixed when the source is made: a later change of the working directory does not
 /// move it.
@@ -81,7 +73,7 @@ pub struct File {
     given: PathBuf,
     path: PathBuf,
     options: Options,
-    /// Outlives a watch that the engine starts anew.
+    /// Outlives a watch, which the engine may restart.
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -95,15 +87,15 @@ struct Options {
     poll: Duration,
 }
 
-/// What was seen so far.
+/// The state that loads and watches share.
 #[derive(Debug, Default)]
 struct Memory {
-    /// Whether there has been a file.
-    seen: bool,
-    /// Whether the last good content said something.
-    full: bool,
-    /// What the newest load has read, and what that said: the watch that follows reads the file
-    /// again, and need not parse it again.
+    /// Whether the file has ever existed.
+    has_existed: bool,
+    /// Whether the last accepted content had values.
+    has_values: bool,
+    /// The content of the newest load, and its digest: the watch reads the file again, but need not parse it
+    /// again.
     loaded: Option<(u64, Document)>,
     digest: Digest,
 }
@@ -131,7 +123,7 @@ impl File {
     /// `app-prod-eu.toml`.
     ///
     /// Later ones override earlier ones when handed to the builder in this order. The first is
-    /// required; the others may be missing, come and go.
+    /// required; the others may be missing, appear and disappear.
     ///
     /// # Errors
     ///
@@ -186,7 +178,7 @@ impl File {
     }
 
     /// Creates the files of a scope in a directory, the weakest first: `common.toml`,
-    /// `common-prod.toml`, `checkout.toml`, `checkout-prod.toml`. Each may be missing, come and go.
+    /// `common-prod.toml`, `checkout.toml`, `checkout-prod.toml`. Each may be missing, appear and disappear.
     ///
     /// # Errors
     ///
@@ -215,19 +207,19 @@ impl File {
         Ok(scope.names()?.into_iter().map(file).collect())
     }
 
-    /// Sets the format, whatever the extension says.
+    /// Sets the format, regardless of the extension.
     #[must_use]
     pub fn format(mut self, format: Format) -> Self {
         self.options.format = Some(format);
         self
     }
 
-    /// Lets the file be missing at the start: it is picked up when it appears. By default that is
+    /// Lets the file be missing at the start: the source reads it when it appears. By default that is
     /// an error.
     ///
     /// With [`cached`](crate::source::Policy::cached), a file that is missing at the start keeps the
-    /// values it had last, and the source's health reports that, unless
-    /// [`drop_when_missing`](File::drop_when_missing) lets them go.
+    /// last values, and the source's health reports that, unless
+    /// [`drop_when_missing`](File::drop_when_missing) drops them.
     #[must_use]
     pub fn allow_missing(mut self) -> Self {
         self.options.allows_missing = true;
@@ -235,9 +227,9 @@ impl File {
     }
 
     /// Accepts a file without values: one that is empty, or has only comments, empty tables or `{}`.
-    /// By default a file that had values and has none now counts as an accident: its values stay
-    /// until it has values again, and the source's health reports it. With
-    /// [`cached`](crate::source::Policy::cached) that holds for a file that loses its values while the
+    /// By default the loss of all values counts as an accident: the values stay
+    /// until the file has values again, and the source's health reports it. With
+    /// [`cached`](crate::source::Policy::cached) that applies to a file that loses its values while the
     /// program is down.
     #[must_use]
     pub fn allow_empty(mut self) -> Self {
@@ -245,7 +237,7 @@ impl File {
         self
     }
 
-    /// Drops the values when the file is away for 1 second and its directory is still there. By
+    /// Drops the values when the file is missing for 1 second and its directory still exists. By
     /// default they stay and the source's health says that the file is missing. With
     /// [`allow_missing`](File::allow_missing) and [`cached`](crate::source::Policy::cached), a start at which the
     /// file is missing drops the values that were kept on disk as well.
@@ -264,8 +256,8 @@ impl File {
         self
     }
 
-    /// Uses no events of the operating system: the content is read at each [`poll`](File::poll) and
-    /// accepted when a second reading, 30 ms later, is equal. Without events nothing proves a rename,
+    /// Uses no events of the operating system. The source reads the content at each [`poll`](File::poll), and
+    /// accepts it when a second reading, 30 ms later, is equal. Without events nothing proves a rename,
     /// so a renamed file is read twice too.
     #[must_use]
     pub fn without_watch(mut self) -> Self {
@@ -277,8 +269,7 @@ impl File {
         read::read(&self.path)
     }
 
-    /// The format of the content. Looked up here and not in `new`: a wrong extension is an error like
-    /// any other.
+    /// The format of the content. An unknown extension is an error of the load, not of `new`.
     fn known_format(&self) -> Result<Format, Error> {
         let format = self.options.format.or_else(|| Format::of_path(&self.path));
         format.ok_or_else(|| {
@@ -296,12 +287,12 @@ impl File {
         Ok(document)
     }
 
-    /// What a file says that is missing and may be. If values of it were kept on disk, they stay.
+    /// The document of a file that may be missing, and is. Values that were kept on disk stay.
     fn absent(&self) -> Document {
         let mut document = Document::new();
         if !self.options.drop_when_missing {
-            let detail = "the file does not exist; the values it had last, kept on disk, stay until it \
-                          is there again (`drop_when_missing` lets them go)";
+            let detail = "the file does not exist; its last values, kept on disk, stay until it \
+                          exists again (`drop_when_missing` drops them)";
             let origin = self.origin();
             let error = Error::new(ErrorKind::Unavailable, detail).with_origin(&origin);
             document.report_emptied(&origin, error);
@@ -309,7 +300,7 @@ impl File {
         document
     }
 
-    /// Why the file cannot be read by a first load.
+    /// The error of a load that cannot read the file.
     fn unreadable(&self, fault: &Fault) -> Error {
         match fault {
             Fault::Missing => {
@@ -326,7 +317,7 @@ impl File {
 }
 
 impl Clone for File {
-    /// The same file with the same options; what one has seen means nothing to the other.
+    /// The same file and options with a state of its own.
     fn clone(&self) -> Self {
         Self {
             given: self.given.clone(),
@@ -352,7 +343,7 @@ impl Source for File {
             let content = match self.read() {
                 Ok(content) => content,
                 Err(Fault::Missing) if read::may_appear(&self.path, begun) => {
-                    std::thread::sleep(QUIET);
+                    std::thread::sleep(DEBOUNCE);
                     continue;
                 }
                 Err(Fault::Missing) if self.options.allows_missing => return Ok(self.absent()),
@@ -360,16 +351,17 @@ impl Source for File {
             };
             let digest = digests.of(&content.bytes);
             let accepted = is_accepted(&mut suspect, digest, &content, reading);
-            if !accepted && begun.elapsed() < LOAD_BOUND {
-                std::thread::sleep(QUIET);
+            if !accepted && begun.elapsed() < LOAD_TIMEOUT {
+                std::thread::sleep(DEBOUNCE);
                 continue;
             }
             let mut parsed = self.parse(&content.bytes);
-            let void = read::blank(&content.bytes) || parsed.as_ref().is_ok_and(read::is_void);
-            // Somebody may be half-way through writing it: that is no reason not to start.
-            let doubtful = content.recent && (void || parsed.is_err());
-            if doubtful && begun.elapsed() < GRACE {
-                std::thread::sleep(QUIET);
+            let is_void =
+                read::is_blank(&content.bytes) || parsed.as_ref().is_ok_and(read::is_void);
+            // A file that is being written does not fail the start.
+            let is_suspect = content.recent && (is_void || parsed.is_err());
+            if is_suspect && begun.elapsed() < GRACE {
+                std::thread::sleep(DEBOUNCE);
                 continue;
             }
             if let Ok(document) = &mut parsed {
@@ -377,8 +369,8 @@ impl Source for File {
                     document.report(read::restless(&self.origin()));
                 }
                 let mut memory = self.memory.lock();
-                memory.seen = true;
-                memory.full = !void;
+                memory.has_existed = true;
+                memory.has_values = !is_void;
                 memory.loaded = Some((digest, document.clone()));
             }
             return parsed;
@@ -394,201 +386,13 @@ impl Source for File {
     }
 
     fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
-        let mut followed = Followed {
-            file: self,
-            digest: self.memory.lock().digest.clone(),
-            verdicts: Verdicts::default(),
-            found: None,
-            absent: None,
-        };
         follow::run(
-            &mut followed,
+            &mut Followed::new(self),
             updates,
             self.options.poll,
             self.options.watch,
         )
     }
-}
-
-/// A file that is being followed.
-struct Followed<'a> {
-    file: &'a File,
-    digest: Digest,
-    verdicts: Verdicts,
-    /// What the last look found; `None` when it was judged.
-    found: Option<Result<(u64, Content), Fault>>,
-    absent: Option<Absent>,
-}
-
-/// How long a file has been away.
-#[derive(Clone, Copy)]
-struct Absent {
-    since: Instant,
-    /// Whether its directory is there.
-    parent: bool,
-}
-
-impl Followed<'_> {
-    /// Whether the first load has accepted this content.
-    fn is_loaded(&self, digest: u64) -> bool {
-        let memory = self.file.memory.lock();
-        matches!(&memory.loaded, Some((loaded, _)) if *loaded == digest)
-    }
-
-    fn judge_missing(&mut self, updates: &SourceContext) {
-        let options = &self.file.options;
-        let seen = self.file.memory.lock().seen;
-        if !seen && options.allows_missing {
-            // It was never there, and need not be.
-            return self.drop_values(updates);
-        }
-        let Some(absent) = self.absent else { return };
-        let away = absent.since.elapsed();
-        if away >= GRACE && absent.parent && options.drop_when_missing {
-            return self.drop_values(updates);
-        }
-        if away >= GAP && !self.verdicts.in_force(NOTHING) {
-            let error = Fault::Missing.error(&self.file.origin());
-            self.verdicts.report_error(error, updates);
-        }
-    }
-
-    fn drop_values(&mut self, updates: &SourceContext) {
-        if self.verdicts.in_force(NOTHING) {
-            return self.verdicts.same(NOTHING, updates);
-        }
-        if self.verdicts.known_bad(NOTHING, updates) {
-            return;
-        }
-        if self.verdicts.send(NOTHING, self.file.absent(), updates) {
-            let before = std::mem::take(&mut *self.file.memory.lock());
-            // The old document may be large.
-            drop(before);
-        }
-    }
-
-    fn judge_content(&mut self, digest: u64, content: &Content, updates: &SourceContext) {
-        if self.verdicts.in_force(digest) {
-            return self.verdicts.same(digest, updates);
-        }
-        if self.verdicts.known_bad(digest, updates) {
-            return;
-        }
-        let loaded = self.file.memory.lock().loaded.take();
-        let parsed = match loaded {
-            Some((same, document)) if same == digest => Ok(document),
-            _ => self.file.parse(&content.bytes),
-        };
-        let void = read::blank(&content.bytes) || parsed.as_ref().is_ok_and(read::is_void);
-        let full = self.file.memory.lock().full;
-        if void && full && !self.file.options.allow_empty {
-            let error = read::emptied(&self.file.origin());
-            return self.verdicts.bad(digest, error, updates);
-        }
-        match parsed {
-            Err(error) => self.verdicts.bad(digest, error, updates),
-            Ok(document) => {
-                if self.verdicts.send(digest, document, updates) {
-                    let mut memory = self.file.memory.lock();
-                    memory.seen = true;
-                    memory.full = !void;
-                }
-            }
-        }
-    }
-}
-
-impl Target for Followed<'_> {
-    fn reach(&mut self) -> Reach {
-        let mut reach = Reach::default();
-        reach.add(&self.file.path, OsStr::new(""));
-        reach
-    }
-
-    fn ends(&self) -> bool {
-        std::fs::symlink_metadata(&self.file.path).is_ok_and(|data| data.is_file())
-    }
-
-    fn look(&mut self, held: &HashSet<Tag>, ends: bool) -> Vec<Changed> {
-        if held.contains(OsStr::new("")) {
-            // Somebody writes it, so it was not away all the time.
-            self.absent = None;
-            return Vec::new();
-        }
-        let found = match ends {
-            true => read::read_regular(&self.file.path),
-            false => self.file.read(),
-        };
-        let found = found.map(|content| (self.digest.of(&content.bytes), content));
-        let mut changed = Vec::new();
-        match &found {
-            Ok((digest, content)) if self.verdicts.differs(*digest) => {
-                self.absent = None;
-                changed.push(Changed {
-                    tag: OsString::new(),
-                    digest: *digest,
-                    stamp: content.stamp.clone(),
-                    torn: content.torn,
-                    recent: content.may_be_incomplete() && !self.is_loaded(*digest),
-                });
-            }
-            Err(Fault::Missing) => {
-                let parent = parent_stands(&self.file.path);
-                let since = match self.absent {
-                    // A directory that was away starts the grace anew when it is back.
-                    Some(absent) if absent.parent == parent => absent.since,
-                    _ => Instant::now(),
-                };
-                self.absent = Some(Absent { since, parent });
-            }
-            _ => self.absent = None,
-        }
-        self.found = Some(found);
-        changed
-    }
-
-    fn stamp(&self, _: &OsStr) -> Option<Stamp> {
-        Stamp::at(&self.file.path)
-    }
-
-    fn judge(&mut self, held: &HashSet<Tag>, updates: &SourceContext) -> HashMap<Tag, Stamp> {
-        if held.contains(OsStr::new("")) {
-            return HashMap::new();
-        }
-        match self.found.take() {
-            None => {}
-            Some(Err(Fault::Missing)) => self.judge_missing(updates),
-            Some(Err(fault)) => {
-                let error = fault.error(&self.file.origin());
-                self.verdicts.report_error(error, updates);
-            }
-            Some(Ok((digest, content))) => {
-                self.judge_content(digest, &content, updates);
-            }
-        }
-        HashMap::new()
-    }
-
-    fn note_presence(&mut self, _: &OsStr) {
-        self.absent = None;
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let absent = self.absent?;
-        let now = Instant::now();
-        [GAP, GRACE]
-            .into_iter()
-            .map(|pause| absent.since + pause)
-            .find(|at| *at > now)
-    }
-}
-
-/// Whether the directory is there in which the file, with all links followed, would stand.
-fn parent_stands(path: &Path) -> bool {
-    matches!(
-        Reach::default().add(path, OsStr::new("")),
-        End::Absent(_) | End::Here(_)
-    )
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which directories must be watched so that no change of a path goes unseen.
+//! Finds the directories to watch so that no change of a path is missed.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -9,11 +9,11 @@ use std::path::{Component, Path, PathBuf};
 use crate::format::Format;
 use crate::sources::fs::watch::mailbox::Tag;
 
-/// As many as the kernel follows.
+/// The most symbolic links of a path, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// Which directory it is, whatever it is called. Numbers of removed directories are used again, so
-/// the time of birth belongs to it where it is known.
+/// The identity of a directory, independent of its path. The system reuses the numbers of removed directories,
+/// so the identity includes the creation time where that is known.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct DirId {
     #[cfg(unix)]
@@ -41,78 +41,79 @@ impl DirId {
         }
     }
 
-    /// The directory that stands at a path now.
+    /// The directory at a path.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         let data = std::fs::symlink_metadata(path).ok()?;
         data.is_dir().then(|| Self::of(path, &data))
     }
 }
 
-/// The directories to watch, by physical path, and what matters in each.
+/// The directories to watch, by physical path, and the names to follow in each.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Reach {
     pub(crate) dirs: BTreeMap<PathBuf, Interest>,
 }
 
-/// What matters in one directory.
+/// The names to follow in one directory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Interest {
     pub(crate) id: DirId,
     names: BTreeMap<OsString, Named>,
-    every: Every,
+    new_names: NewNames,
 }
 
-/// What a name means to those who follow it.
+/// A followed name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Named {
     tags: Vec<Tag>,
-    /// Whether the path of each of them ended here: in something that led nowhere else, or in
-    /// nothing.
-    last: bool,
+    /// Whether it is the last name of the path of each tag: a plain file, or missing.
+    is_last: bool,
 }
 
-/// Whether names that nobody knows yet matter.
+/// Which names of new files to follow.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Every {
+pub(crate) enum NewNames {
     #[default]
-    No,
+    None,
     /// Those with the extension of a known format.
-    Known,
-    /// All that do not look like an editor's leavings.
-    Any,
+    KnownFormats,
+    /// All except hidden files and the temporary files of editors.
+    All,
 }
 
-impl Every {
-    pub(crate) fn takes(self, name: &OsStr) -> bool {
+impl NewNames {
+    pub(crate) fn matches(self, name: &OsStr) -> bool {
         match self {
-            Every::No => false,
-            Every::Known => !foreign(name) && Format::of_path(Path::new(name)).is_some(),
-            Every::Any => !foreign(name),
+            NewNames::None => false,
+            NewNames::KnownFormats => {
+                !is_temporary(name) && Format::of_path(Path::new(name)).is_some()
+            }
+            NewNames::All => !is_temporary(name),
         }
     }
 }
 
-/// Whether a file in a directory of fragments is hidden, a back-up or a swap file.
-fn foreign(name: &OsStr) -> bool {
+/// Whether a file is hidden, a back-up or a swap file.
+fn is_temporary(name: &OsStr) -> bool {
     const ENDS: [&str; 7] = ["~", ".swp", ".swx", ".bak", ".orig", ".tmp", ".part"];
     let name = name.to_string_lossy();
     name.starts_with(['.', '#']) || ENDS.iter().any(|end| name.ends_with(end))
 }
 
 impl Interest {
-    /// Whom an event on `name` concerns, and whether nothing but their last names can have changed.
+    /// The tags that an event on `name` concerns, and whether it is the last name of all their paths.
     pub(crate) fn tags<'a>(&'a self, name: &'a OsStr) -> (Vec<&'a OsStr>, bool) {
         match self.names.get(name) {
             Some(named) => (
                 named.tags.iter().map(OsString::as_os_str).collect(),
-                named.last,
+                named.is_last,
             ),
-            None if self.every.takes(name) => (vec![name], false),
+            None if self.new_names.matches(name) => (vec![name], false),
             None => (Vec::new(), false),
         }
     }
 
-    /// Whom the directory as a whole concerns.
+    /// The tags that the directory concerns.
     pub(crate) fn all(&self) -> Vec<&OsStr> {
         self.names
             .values()
@@ -127,17 +128,17 @@ impl Interest {
 pub(crate) enum End {
     /// To something that exists, under this physical path.
     Here(PathBuf),
-    /// To a name that is not there, in a directory that is.
+    /// To a missing name in a directory that exists.
     Absent(PathBuf),
-    /// To nothing: a directory on the way is missing.
+    /// To nothing: a directory of the path is missing.
     Lost,
-    /// Nobody can tell.
+    /// The path cannot be followed.
     Broken,
 }
 
 impl Reach {
-    /// Follows a path hop by hop and adds each directory on the way with the name that is looked
-    /// up in it. When something is missing, the nearest existing ancestor is the last.
+    /// Follows a path and adds each of its directories with the name that is looked up in it. The nearest
+    /// existing ancestor of a missing name is the last one.
     pub(crate) fn add(&mut self, path: &Path, tag: &OsStr) -> End {
         match self.walk(path, tag) {
             Ok(end) => end,
@@ -160,12 +161,12 @@ impl Reach {
                 id = DirId::of(&at, &std::fs::metadata(&at)?);
                 continue;
             }
-            let place = at.join(&name);
-            let found = std::fs::symlink_metadata(&place);
-            let on = |data: &Metadata| data.is_symlink() || data.is_dir();
-            let last = todo.is_empty() && !found.as_ref().is_ok_and(on);
-            self.note(&at, &id, name, tag, last);
-            at = place;
+            let next = at.join(&name);
+            let found = std::fs::symlink_metadata(&next);
+            let continues = |data: &Metadata| data.is_symlink() || data.is_dir();
+            let is_last = todo.is_empty() && !found.as_ref().is_ok_and(continues);
+            self.add_name(&at, &id, name, tag, is_last);
+            at = next;
             let data = match found {
                 Ok(data) => data,
                 Err(error) => {
@@ -200,13 +201,13 @@ impl Reach {
         Ok(End::Here(at))
     }
 
-    fn note(&mut self, at: &Path, id: &DirId, name: OsString, tag: &OsStr, last: bool) {
+    fn add_name(&mut self, at: &Path, id: &DirId, name: OsString, tag: &OsStr, is_last: bool) {
         let names = &mut self.interest(at, id).names;
         let named = names.entry(name).or_insert_with(|| Named {
             tags: Vec::new(),
-            last,
+            is_last,
         });
-        named.last &= last;
+        named.is_last &= is_last;
         if !named.tags.iter().any(|known| known == tag) {
             named.tags.push(tag.to_os_string());
         }
@@ -218,20 +219,20 @@ impl Reach {
             .or_insert_with(|| Interest {
                 id: id.clone(),
                 names: BTreeMap::new(),
-                every: Every::No,
+                new_names: NewNames::None,
             })
     }
 
-    /// Adds a directory in which names that nobody knows yet matter.
-    pub(crate) fn every(&mut self, dir: &Path, every: Every) {
+    /// Adds a directory in which new files are followed.
+    pub(crate) fn add_new_names(&mut self, dir: &Path, new_names: NewNames) {
         if let Some(id) = DirId::at(dir) {
-            self.interest(dir, &id).every = every;
+            self.interest(dir, &id).new_names = new_names;
         }
     }
 }
 
-/// Puts the parts of a path on the stack of what is still to walk, the first on top; says whether
-/// it begins anew at a root.
+/// Pushes the names of a path on the stack of those to walk, the first on top; returns whether the path starts
+/// at a root.
 fn push(path: &Path, at: &mut PathBuf, todo: &mut Vec<OsString>) -> bool {
     let mut rooted = false;
     let before = todo.len();

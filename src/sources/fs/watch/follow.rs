@@ -1,5 +1,5 @@
-//! Follows a file or a directory: waits for events and polls, reads, and has judged what the rule in
-//! [`trust`](super::trust) accepts.
+//! Follows a file or a directory: waits for events and polls, reads, and commits the content that the rule in
+//! [`suspect`](super::suspect) accepts.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -9,67 +9,70 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind};
 use crate::source::{DEFAULT_TIMEOUT, SourceContext, Timing};
 use crate::sources::fs::watch::chain::Reach;
-use crate::sources::fs::watch::hub::SharedWatcher;
-use crate::sources::fs::watch::mailbox::{Mailbox, News, Note, Shift, Tag};
+use crate::sources::fs::watch::mailbox::{Events, FileState, Mailbox, PathChange, Tag};
 use crate::sources::fs::watch::read::Stamp;
-use crate::sources::fs::watch::trust::{ECHO, Finding, PATIENCE, Suspect};
+use crate::sources::fs::watch::shared_watcher::SharedWatcher;
+use crate::sources::fs::watch::suspect::{EVENT_DELAY, Finding, MAX_WRITE_WAIT, Suspect};
 
-/// How long a change may wait to be complete.
-const SETTLE: Duration = PATIENCE.saturating_add(ECHO);
+/// How long a change may be incomplete.
+const MAX_DEBOUNCE: Duration = MAX_WRITE_WAIT.saturating_add(EVENT_DELAY);
 
-/// How long the parts of following take.
-pub(crate) fn timing(look: Duration) -> Timing {
-    let timing = Timing::new().debounce(SETTLE).rescan_interval(look);
-    // Each look is a sign of life; a file system that hangs gives none.
-    timing.heartbeat_timeout(look.saturating_add(DEFAULT_TIMEOUT))
+/// The timing of a source that scans at this interval.
+pub(crate) fn timing(interval: Duration) -> Timing {
+    let timing = Timing::new()
+        .debounce(MAX_DEBOUNCE)
+        .rescan_interval(interval);
+    // Each scan sends a heartbeat, unless the file system hangs.
+    timing.heartbeat_timeout(interval.saturating_add(DEFAULT_TIMEOUT))
 }
 
-/// What is followed: one file, or a directory of them.
+/// A file or a directory of files to follow.
 pub(crate) trait Target {
-    /// Which directories matter.
+    /// The directories to watch.
     fn reach(&mut self) -> Reach;
 
-    /// Whether a plain file stands where the path ends, so that the path leads nowhere else.
-    fn ends(&self) -> bool {
+    /// Whether the path leads to a plain file without a link.
+    fn is_plain_file(&self) -> bool {
         false
     }
 
-    /// Reads everything but what is `held`, and says what differs from what was judged last;
-    /// `ends` if [`ends`](Self::ends) has just been found true.
-    fn look(&mut self, held: &HashSet<Tag>, ends: bool) -> Vec<Changed>;
+    /// Reads everything except `incomplete` files; returns those that differ from the last commit.
+    /// `is_plain_file` is the result of [`is_plain_file`](Self::is_plain_file) a moment ago.
+    fn scan(&mut self, incomplete: &HashSet<Tag>, is_plain_file: bool) -> Vec<Changed>;
 
-    /// The state of something that was read, as it is now.
+    /// The current stamp of a file that was read.
     fn stamp(&self, tag: &OsStr) -> Option<Stamp>;
 
-    /// Judges what was read, but for what is `held`, which stays as it was. Returns what else was
-    /// put off because it belongs together with something held, in the state it was read in.
-    fn judge(&mut self, held: &HashSet<Tag>, updates: &SourceContext) -> HashMap<Tag, Stamp>;
+    /// Commits the last scan, except `incomplete` files, which stay as they were. Returns the stamps of
+    /// complete files that are deferred, because they belong together with an incomplete one.
+    fn commit(&mut self, incomplete: &HashSet<Tag>, updates: &SourceContext)
+    -> HashMap<Tag, Stamp>;
 
-    /// Notes that something stands under a name now, whatever becomes of it.
-    fn note_presence(&mut self, tag: &OsStr);
+    /// Records that a file exists under a name.
+    fn mark_present(&mut self, tag: &OsStr);
 
-    /// When to look again although nothing happens.
+    /// When to scan again without an event.
     fn deadline(&self) -> Option<Instant>;
 }
 
-/// One file that differs from what was judged last.
+/// A file that differs from the last commit.
 #[derive(Debug)]
 pub(crate) struct Changed {
     pub(crate) tag: Tag,
     pub(crate) digest: u64,
     pub(crate) stamp: Stamp,
-    /// Whether it changed while it was read.
+    /// Whether the file changed during the read.
     pub(crate) torn: bool,
-    /// Whether somebody wrote to it moments ago.
+    /// Whether the file was written to moments ago.
     pub(crate) recent: bool,
 }
 
-/// Follows `target` until it is told to stop.
+/// Follows `target` until the source stops.
 pub(crate) fn run(
     target: &mut dyn Target,
     updates: &SourceContext,
     poll: Duration,
-    events: bool,
+    uses_events: bool,
 ) -> Result<(), Error> {
     let mailbox = Arc::new(Mailbox::default());
     let weak = Arc::downgrade(&mailbox);
@@ -79,25 +82,25 @@ pub(crate) fn run(
         }
     });
     let mut follower = Follower {
-        eyes: events.then(|| Eyes {
-            hub: updates.shared(SharedWatcher::new),
+        subscription: uses_events.then(|| Subscription {
+            watcher: updates.shared(SharedWatcher::new),
             mailbox: Arc::clone(&mailbox),
             reach: Reach::default(),
             failure: None,
         }),
         mailbox,
         poll,
-        next_tick: Instant::now() + poll,
-        pending: HashMap::new(),
-        whole: HashSet::new(),
-        trusted: HashMap::new(),
-        rescan: false,
-        unaimed: false,
-        shifted: false,
+        next_poll: Instant::now() + poll,
+        suspects: HashMap::new(),
+        replaced: HashSet::new(),
+        deferred: HashMap::new(),
+        needs_scan: false,
+        needs_watches: false,
+        path_has_changed: false,
         stopped: false,
     };
-    follower.aim(target, true);
-    follower.look(target, updates, true);
+    follower.update_watches(target, true);
+    follower.scan(target, updates, true);
     while !follower.stopped && !updates.is_stopped() {
         follower.step(target, updates);
     }
@@ -105,22 +108,22 @@ pub(crate) fn run(
 }
 
 struct Follower {
-    eyes: Option<Eyes>,
+    subscription: Option<Subscription>,
     mailbox: Arc<Mailbox>,
     poll: Duration,
-    /// When everything is looked over next. No flood of events moves it.
-    next_tick: Instant,
-    pending: HashMap<Tag, Suspect>,
-    /// What was replaced as a whole and not read since.
-    whole: HashSet<Tag>,
-    /// What could have been judged and was put off.
-    trusted: HashMap<Tag, Stamp>,
+    /// The time of the next poll. A flood of events does not delay it.
+    next_poll: Instant,
+    suspects: HashMap<Tag, Suspect>,
+    /// The files that were replaced by a rename, and not read since.
+    replaced: HashSet<Tag>,
+    /// The complete files that were deferred.
+    deferred: HashMap<Tag, Stamp>,
     /// Whether anything may have changed.
-    rescan: bool,
-    /// Whether the directories are to be looked over once what was replaced is judged.
-    unaimed: bool,
-    /// Whether the directories were others than before when they were last looked over.
-    shifted: bool,
+    needs_scan: bool,
+    /// Whether the watches have to be updated after the commit of replaced files.
+    needs_watches: bool,
+    /// Whether the last update of the watches found other directories.
+    path_has_changed: bool,
     stopped: bool,
 }
 
@@ -128,137 +131,139 @@ impl Follower {
     fn step(&mut self, target: &mut dyn Target, updates: &SourceContext) {
         loop {
             let deadline = target.deadline();
-            if self.whole.is_empty() && !self.rescan {
-                let due = self.pending.values().map(Suspect::due).min();
+            if self.replaced.is_empty() && !self.needs_scan {
+                let due = self.suspects.values().map(Suspect::due).min();
                 let wake = [due, deadline].into_iter().flatten().min();
-                let wake = wake.unwrap_or(self.next_tick).min(self.next_tick);
-                let news = self.mailbox.wait(wake);
-                self.merge(news, target);
+                let wake = wake.unwrap_or(self.next_poll).min(self.next_poll);
+                let events = self.mailbox.wait(wake);
+                self.apply(events, target);
             }
             if self.stopped {
                 return;
             }
             let now = Instant::now();
-            let ticked = now >= self.next_tick;
-            if ticked {
-                self.next_tick = now + self.poll;
-                self.aim(target, true);
+            let is_poll_due = now >= self.next_poll;
+            if is_poll_due {
+                self.next_poll = now + self.poll;
+                self.update_watches(target, true);
             }
-            let late = deadline.is_some_and(|at| at <= now);
-            let due = self.pending.values().any(|pending| pending.due() <= now);
-            if ticked || late || due || self.rescan || !self.whole.is_empty() {
-                self.look(target, updates, false);
+            let is_late = deadline.is_some_and(|at| at <= now);
+            let is_due = self.suspects.values().any(|suspect| suspect.due() <= now);
+            if is_poll_due || is_late || is_due || self.needs_scan || !self.replaced.is_empty() {
+                self.scan(target, updates, false);
                 return;
             }
         }
     }
 
-    /// Takes in what happened.
-    fn merge(&mut self, news: News, target: &mut dyn Target) {
-        self.stopped |= news.stopped;
-        self.rescan |= news.rescan;
-        for (tag, note) in news.notes {
-            match note {
-                Note::Whole => {
-                    self.pending.remove(&tag);
-                    self.whole.insert(tag);
+    /// Applies events.
+    fn apply(&mut self, events: Events, target: &mut dyn Target) {
+        self.stopped |= events.stopped;
+        self.needs_scan |= events.rescan;
+        for (tag, state) in events.files {
+            match state {
+                FileState::Replaced => {
+                    self.suspects.remove(&tag);
+                    self.replaced.insert(tag);
                 }
-                Note::Gone => {
-                    self.whole.remove(&tag);
-                    match self.pending.get_mut(&tag) {
+                FileState::Removed => {
+                    self.replaced.remove(&tag);
+                    match self.suspects.get_mut(&tag) {
                         Some(suspect) => suspect.restart(Instant::now()),
-                        None => self.rescan = true,
+                        None => self.needs_scan = true,
                     }
                 }
-                Note::Touched if self.whole.contains(&tag) => {}
-                Note::Touched => {
+                FileState::Touched if self.replaced.contains(&tag) => {}
+                FileState::Touched => {
                     let touched = || Suspect::touched(Instant::now());
-                    self.pending.entry(tag).or_insert_with(touched);
+                    self.suspects.entry(tag).or_insert_with(touched);
                 }
-                Note::Written(writing) => {
-                    target.note_presence(&tag);
-                    self.whole.remove(&tag);
-                    self.pending
+                FileState::Written(writing) => {
+                    target.mark_present(&tag);
+                    self.replaced.remove(&tag);
+                    self.suspects
                         .entry(tag)
-                        .and_modify(|suspect| suspect.note_write(writing))
+                        .and_modify(|suspect| suspect.record_write(writing))
                         .or_insert_with(|| Suspect::written(writing));
                 }
             }
         }
-        // A plain file in place of another leaves the path as it was: it is read first, for
-        // somebody waits for it. Anything else has to be watched before it is read, lest a change
-        // of it in between goes unseen.
-        if news.shift == Shift::End && !news.rearm && !self.whole.is_empty() && target.ends() {
-            self.unaimed = true;
-        } else if news.shift != Shift::None || news.rearm {
-            self.aim(target, news.rearm);
+        // A plain file that replaces another leaves the path as it was, so it is read first. Any other path
+        // has to be watched before it is read, or a change in between would have no event.
+        let is_last_name = events.path_change == PathChange::LastName && !events.rearm;
+        if is_last_name && !self.replaced.is_empty() && target.is_plain_file() {
+            self.needs_watches = true;
+        } else if events.path_change != PathChange::None || events.rearm {
+            self.update_watches(target, events.rearm);
         }
     }
 
-    fn aim(&mut self, target: &mut dyn Target, always: bool) {
-        if let Some(eyes) = &mut self.eyes {
-            self.shifted |= eyes.aim(target, always);
+    fn update_watches(&mut self, target: &mut dyn Target, always: bool) {
+        if let Some(subscription) = &mut self.subscription {
+            self.path_has_changed |= subscription.update(target, always);
         }
     }
 
-    /// Looks over the directories after what was `replaced` has been judged. No event said that
-    /// they changed; if they did all the same, that was read before they were watched, and is read
-    /// again.
-    fn aim_late(&mut self, target: &mut dyn Target, replaced: HashSet<Tag>) {
-        self.aim(target, false);
-        if self.shifted {
-            let since = replaced.into_iter();
-            let since = since.filter(|tag| !self.pending.contains_key(tag));
-            self.whole.extend(since);
+    /// Updates the watches after the commit of `replaced` files. No event showed other directories. If there
+    /// are some, the files were read before they were watched, and are read again.
+    fn update_watches_late(&mut self, target: &mut dyn Target, replaced: HashSet<Tag>) {
+        self.update_watches(target, false);
+        if self.path_has_changed {
+            let unread = replaced.into_iter();
+            let unread = unread.filter(|tag| !self.suspects.contains_key(tag));
+            self.replaced.extend(unread);
         }
     }
 
-    /// Reads, and has judged what is accepted.
-    fn look(&mut self, target: &mut dyn Target, updates: &SourceContext, at_start: bool) {
+    /// Reads, and commits the accepted content.
+    fn scan(&mut self, target: &mut dyn Target, updates: &SourceContext, is_first: bool) {
         let begun = Instant::now();
-        let (due, mut held) = self.sort(begun);
-        let whole = std::mem::take(&mut self.whole);
-        self.shifted = false;
-        self.rescan = false;
-        // Found in what came just before this, if at all: what a last glance finds is aimed at in
-        // the same look.
-        let ends = self.unaimed;
-        let found = target.look(&held, ends);
+        let (due, mut incomplete) = self.split_suspects(begun);
+        let replaced = std::mem::take(&mut self.replaced);
+        self.path_has_changed = false;
+        self.needs_scan = false;
+        let changed = target.scan(&incomplete, self.needs_watches);
         let ended = Instant::now();
         let mut closed = Vec::new();
-        let mut calm = HashSet::new();
-        let mut written_since = false;
-        for changed in found {
-            let renamed = whole.contains(OsStr::new("")) || whole.contains(&changed.tag);
-            let proven = renamed && !changed.stamp.is_empty();
-            let old = at_start && !changed.recent;
-            let put_off = self.trusted.get(&changed.tag) == Some(&changed.stamp);
-            if (proven || old || put_off) && !changed.torn {
-                written_since |= changed.recent && !changed.stamp.is_changed_after_write();
+        let mut stable = HashSet::new();
+        let mut may_be_written = false;
+        for changed in changed {
+            if self.is_complete(&changed, &replaced, is_first) {
+                may_be_written |= changed.recent && !changed.stamp.is_changed_after_write();
                 continue;
             }
             match self.compare(&changed, begun, ended) {
                 Finding::Complete => {}
-                Finding::Calm => drop(calm.insert(changed.tag)),
+                Finding::Stable => drop(stable.insert(changed.tag)),
                 Finding::Closed => closed.push((changed.tag, changed.stamp)),
-                Finding::Incomplete => drop(held.insert(changed.tag)),
+                Finding::Incomplete => drop(incomplete.insert(changed.tag)),
             }
         }
-        let waits = |tag: &Tag| held.contains(tag) || closed.iter().any(|(it, _)| it == tag);
-        for tag in due.into_iter().filter(|tag| !waits(tag)) {
-            self.pending.remove(&tag);
+        let is_waiting =
+            |tag: &Tag| incomplete.contains(tag) || closed.iter().any(|(other, _)| other == tag);
+        for tag in due.into_iter().filter(|tag| !is_waiting(tag)) {
+            self.suspects.remove(&tag);
         }
-        if written_since {
+        if may_be_written {
             self.await_events();
         }
-        self.watch_closed(target, closed, &calm, &mut held);
+        self.check_closed(target, closed, &stable, &mut incomplete);
         if !self.stopped {
-            self.trusted = target.judge(&held, updates);
-            if std::mem::take(&mut self.unaimed) {
-                self.aim_late(target, whole);
+            self.deferred = target.commit(&incomplete, updates);
+            if std::mem::take(&mut self.needs_watches) {
+                self.update_watches_late(target, replaced);
             }
-            self.tell(updates);
+            self.report_degraded(updates);
         }
+    }
+
+    /// Whether one reading is enough: the file was renamed onto the name, is old, or was deferred.
+    fn is_complete(&self, changed: &Changed, replaced: &HashSet<Tag>, is_first: bool) -> bool {
+        let is_renamed = replaced.contains(OsStr::new("")) || replaced.contains(&changed.tag);
+        let is_replaced = is_renamed && !changed.stamp.is_empty();
+        let is_old = is_first && !changed.recent;
+        let is_deferred = self.deferred.get(&changed.tag) == Some(&changed.stamp);
+        (is_replaced || is_old || is_deferred) && !changed.torn
     }
 
     /// Compares a reading with the one before.
@@ -270,80 +275,81 @@ impl Follower {
             torn,
             ..
         } = changed;
-        let suspect = self.pending.entry(tag.clone());
+        let suspect = self.suspects.entry(tag.clone());
         let suspect = suspect.or_insert_with(|| Suspect::found(ended));
         suspect.compare(*digest, stamp, *torn, begun, ended)
     }
 
-    /// Waits for the events of what happened so far: whether a file was written to after its rename
-    /// cannot be seen from its time stamps.
+    /// Waits for the events of all changes so far. Time stamps do not show whether a renamed file was written to
+    /// after its rename.
     fn await_events(&self) {
-        if let Some(eyes) = &self.eyes {
-            eyes.hub.await_events();
+        if let Some(subscription) = &self.subscription {
+            subscription.watcher.await_events();
         }
     }
 
-    /// Holds back whatever is written to right after the reading. What was just `closed` is watched
-    /// for a moment; for the rest a last glance must do, and what is `calm` needs none.
-    fn watch_closed(
+    /// Adds the files that were written to right after the scan to `incomplete`. Waits for a moment for events
+    /// of `closed` files; of others only those that have arrived count, and none of `stable` files.
+    fn check_closed(
         &mut self,
         target: &mut dyn Target,
         closed: Vec<(Tag, Stamp)>,
-        calm: &HashSet<Tag>,
-        held: &mut HashSet<Tag>,
+        stable: &HashSet<Tag>,
+        incomplete: &mut HashSet<Tag>,
     ) {
-        let until = self.echo(&closed);
+        let until = self.last_event_at(&closed);
         loop {
-            let news = match until {
+            let events = match until {
                 Some(until) => self.mailbox.wait(until),
-                None => self.mailbox.take(),
+                None => self.mailbox.drain(),
             };
-            let written = news.notes.iter();
-            let written = written.filter(|(_, note)| !matches!(note, Note::Touched));
+            let written = events.files.iter();
+            let written = written.filter(|(_, state)| !matches!(state, FileState::Touched));
             let written = written.map(|(tag, _)| tag);
-            held.extend(written.filter(|tag| !calm.contains(*tag)).cloned());
-            self.merge(news, target);
+            incomplete.extend(written.filter(|tag| !stable.contains(*tag)).cloned());
+            self.apply(events, target);
             if self.stopped || until.is_none_or(|until| Instant::now() >= until) {
                 break;
             }
         }
         for (tag, stamp) in closed {
-            if held.contains(&tag) {
+            if incomplete.contains(&tag) {
                 continue;
             }
             if target.stamp(&tag) == Some(stamp) {
-                self.pending.remove(&tag);
+                self.suspects.remove(&tag);
             } else {
-                if let Some(suspect) = self.pending.get_mut(&tag) {
+                if let Some(suspect) = self.suspects.get_mut(&tag) {
                     suspect.restart(Instant::now());
                 }
-                held.insert(tag);
+                incomplete.insert(tag);
             }
         }
     }
 
-    /// Until when an event of before the reading may still arrive. A close that was seen counts
-    /// from when it was seen: a writer that pauses no longer than [`ECHO`] must have its turn.
-    fn echo(&self, closed: &[(Tag, Stamp)]) -> Option<Instant> {
+    /// The time until which an event from before the scan may still arrive. It counts from the event of the
+    /// close, because a writer may continue within [`EVENT_DELAY`].
+    fn last_event_at(&self, closed: &[(Tag, Stamp)]) -> Option<Instant> {
         let now = Instant::now();
-        let since = closed.iter().map(|(tag, _)| match self.pending.get(tag) {
-            Some(suspect) if suspect.last + ECHO > now => suspect.last,
+        let since = closed.iter().map(|(tag, _)| match self.suspects.get(tag) {
+            Some(suspect) if suspect.last + EVENT_DELAY > now => suspect.last,
             _ => now,
         });
-        Some((since.max()? + ECHO).max(now + ECHO / 2))
+        Some((since.max()? + EVENT_DELAY).max(now + EVENT_DELAY / 2))
     }
 
-    /// What is to be read now, and what later.
-    fn sort(&self, now: Instant) -> (HashSet<Tag>, HashSet<Tag>) {
-        let pending = self.pending.iter();
-        let (due, held): (Vec<_>, Vec<_>) = pending.partition(|(_, it)| it.due() <= now);
+    /// The suspects to read now, and those to read later.
+    fn split_suspects(&self, now: Instant) -> (HashSet<Tag>, HashSet<Tag>) {
+        let suspects = self.suspects.iter();
+        let (due, later): (Vec<_>, Vec<_>) = suspects.partition(|(_, it)| it.due() <= now);
         let names = |part: Vec<(&Tag, _)>| part.into_iter().map(|(tag, _)| tag.clone()).collect();
-        (names(due), names(held))
+        (names(due), names(later))
     }
 
-    /// Says whether there are events, and why not.
-    fn tell(&self, updates: &SourceContext) {
-        let failure = self.eyes.as_ref().and_then(|eyes| eyes.failure.as_ref());
+    /// Reports whether there are events, and why not.
+    fn report_degraded(&self, updates: &SourceContext) {
+        let subscription = self.subscription.as_ref();
+        let failure = subscription.and_then(|subscription| subscription.failure.as_ref());
         updates.set_degraded(failure.map(|why| {
             let detail = format!(
                 "file events are not available ({why}); polling every {:?}",
@@ -354,44 +360,42 @@ impl Follower {
     }
 }
 
-/// What receives events.
-struct Eyes {
-    hub: Arc<SharedWatcher>,
+/// Receives the events of a target.
+struct Subscription {
+    watcher: Arc<SharedWatcher>,
     mailbox: Arc<Mailbox>,
     reach: Reach,
     failure: Option<String>,
 }
 
-impl Eyes {
-    /// Watches the directories that lead to the target now; says whether they are others than
-    /// before.
-    fn aim(&mut self, target: &mut dyn Target, always: bool) -> bool {
+impl Subscription {
+    /// Watches the current directories of the target; returns whether they have changed.
+    fn update(&mut self, target: &mut dyn Target, always: bool) -> bool {
         let mut always = always;
-        let mut shifted = false;
-        // A directory may change between being found and being watched, so look once more after
-        // each watch that was made. Whoever swaps directories faster than this is met again by
-        // the events of those swaps.
+        let mut has_changed = false;
+        // A directory may change before it is watched, so the path is followed once more after each new
+        // watch. Events show directories that change faster than this.
         for _ in 0..8 {
             let reach = target.reach();
-            let same = reach == self.reach;
-            if !always && same {
+            let is_same = reach == self.reach;
+            if !always && is_same {
                 break;
             }
-            shifted |= !same;
-            let followed = self.hub.follow(&self.mailbox, &reach);
+            has_changed |= !is_same;
+            let followed = self.watcher.follow(&self.mailbox, &reach);
             self.reach = reach;
             self.failure = followed.failure;
             always = false;
-            if !followed.armed {
+            if !followed.has_new_watch {
                 break;
             }
         }
-        shifted
+        has_changed
     }
 }
 
-impl Drop for Eyes {
+impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.leave(&self.mailbox);
+        self.watcher.leave(&self.mailbox);
     }
 }

@@ -1,4 +1,4 @@
-//! What the operating system said, kept until the source's thread comes for it.
+//! Collects events of the operating system until the source's thread reads them.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use crate::sync::lock::{Condvar, Mutex};
 
-/// Whom an event concerns: the name of one fragment of a directory, or, when it is empty, all.
+/// What an event concerns: a fragment of a directory by its name, or everything if it is empty.
 pub(crate) type Tag = OsString;
 
-/// One event, as far as it matters.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Sign {
-    /// Something complete was moved here.
-    Whole,
-    /// What was here is gone. What stands here later came otherwise, and may be incomplete.
-    Gone,
+pub(crate) enum FileEvent {
+    /// A complete file was renamed onto the name.
+    Replaced,
+    /// The file was removed. A later one was created, and may be incomplete.
+    Removed,
     /// Bytes are being written.
     Written,
     /// A writer closed the file.
@@ -24,23 +24,23 @@ pub(crate) enum Sign {
     Touched,
 }
 
-/// Whether an event may have made a path lead elsewhere.
+/// Whether an event may have changed where a path leads.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Shift {
+pub(crate) enum PathChange {
     #[default]
     None,
-    /// Only if what stands at its end now is a link or a directory.
-    End,
-    Way,
+    /// Only if its last name is a link or a directory now.
+    LastName,
+    Ancestor,
 }
 
-/// All events of one tag, oldest first, as one.
+/// The combined events of one tag.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Note {
-    /// Complete, and not written to since.
-    Whole,
-    /// Gone, and nothing is known of what stands there now.
-    Gone,
+pub(crate) enum FileState {
+    /// A complete file was renamed onto the name, and not written to since.
+    Replaced,
+    /// The file was removed; a later one is not known.
+    Removed,
     /// Only permissions or time stamps changed.
     Touched,
     Written(Writing),
@@ -51,16 +51,16 @@ pub(crate) enum Note {
 pub(crate) struct Writing {
     pub(crate) first: Instant,
     pub(crate) last: Instant,
-    /// Whether the last that happened was a writer closing it.
+    /// Whether the last event was a writer closing it.
     pub(crate) closed: bool,
 }
 
-/// What came since the last visit.
+/// The events since the last read.
 #[derive(Debug, Default)]
-pub(crate) struct News {
-    pub(crate) notes: HashMap<Tag, Note>,
-    /// Whether the directories to watch may be others now.
-    pub(crate) shift: Shift,
+pub(crate) struct Events {
+    pub(crate) files: HashMap<Tag, FileState>,
+    /// Whether other directories may have to be watched.
+    pub(crate) path_change: PathChange,
     /// Events may have been lost, or a watch has died.
     pub(crate) rearm: bool,
     /// Anything may have changed.
@@ -68,96 +68,97 @@ pub(crate) struct News {
     pub(crate) stopped: bool,
 }
 
-impl News {
+impl Events {
     fn any(&self) -> bool {
-        !self.notes.is_empty()
-            || self.shift != Shift::None
+        !self.files.is_empty()
+            || self.path_change != PathChange::None
             || self.rearm
             || self.rescan
             || self.stopped
     }
 
-    fn taken(&mut self) -> Self {
-        // A stop is for ever, whoever hears of it first.
+    fn drain(&mut self) -> Self {
+        // A stop is for ever, also for later readers.
         let stopped = self.stopped;
-        let left = Self {
+        let rest = Self {
             stopped,
             ..Self::default()
         };
-        std::mem::replace(self, left)
+        std::mem::replace(self, rest)
     }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    news: Mutex<News>,
-    bell: Condvar,
+    events: Mutex<Events>,
+    changed: Condvar,
 }
 
 impl Mailbox {
-    /// Puts one event in, for all it concerns at once: who takes the news sees all of it or none.
-    pub(crate) fn post(&self, tags: &[&OsStr], sign: Sign, shift: Shift) {
+    /// Adds one event for all its tags. A reader sees it for all of them or for none.
+    pub(crate) fn post(&self, tags: &[&OsStr], event: FileEvent, path_change: PathChange) {
         if tags.is_empty() {
             return;
         }
         let now = Instant::now();
-        let mut news = self.news.lock();
-        news.shift = news.shift.max(shift);
+        let mut events = self.events.lock();
+        events.path_change = events.path_change.max(path_change);
         for tag in tags {
-            let note = next(news.notes.get(*tag), sign, now);
-            news.notes.insert(tag.to_os_string(), note);
+            let state = combine(events.files.get(*tag), event, now);
+            events.files.insert(tag.to_os_string(), state);
         }
-        // Whoever is woken needs the lock.
-        drop(news);
-        self.bell.notify_all();
+        // The woken thread needs the lock.
+        drop(events);
+        self.changed.notify_all();
     }
 
+    /// Has the watches made again, and with `rescan` everything read.
     pub(crate) fn rearm(&self, rescan: bool) {
-        let mut news = self.news.lock();
-        news.rearm = true;
-        news.rescan |= rescan;
-        self.bell.notify_all();
+        let mut events = self.events.lock();
+        events.rearm = true;
+        events.rescan |= rescan;
+        self.changed.notify_all();
     }
 
     pub(crate) fn stop(&self) {
-        self.news.lock().stopped = true;
-        self.bell.notify_all();
+        self.events.lock().stopped = true;
+        self.changed.notify_all();
     }
 
-    /// Waits for news until `deadline` and takes them.
-    pub(crate) fn wait(&self, deadline: Instant) -> News {
-        let mut news = self.news.lock();
-        while !news.any() {
-            if self.bell.wait_until(&mut news, deadline) {
+    /// Waits for events until `deadline`, and removes and returns them.
+    pub(crate) fn wait(&self, deadline: Instant) -> Events {
+        let mut events = self.events.lock();
+        while !events.any() {
+            if self.changed.wait_until(&mut events, deadline) {
                 break;
             }
         }
-        news.taken()
+        events.drain()
     }
 
-    /// Takes what is there.
-    pub(crate) fn take(&self) -> News {
-        self.news.lock().taken()
+    /// Removes and returns the events.
+    pub(crate) fn drain(&self) -> Events {
+        self.events.lock().drain()
     }
 }
 
-/// What is known of a tag after one more event.
-fn next(before: Option<&Note>, sign: Sign, now: Instant) -> Note {
-    let closed = match (sign, before) {
-        (Sign::Whole, _) => return Note::Whole,
-        (Sign::Gone, _) => return Note::Gone,
-        // Permissions and time stamps are no content: what is known stays known.
-        (Sign::Touched, before) => return before.copied().unwrap_or(Note::Touched),
-        // Whoever renames a file before closing it has written all of it.
-        (Sign::Closed, Some(Note::Whole)) => return Note::Whole,
-        (Sign::Closed, _) => true,
-        (Sign::Written, _) => false,
+/// The state of a tag after one more event.
+fn combine(before: Option<&FileState>, event: FileEvent, now: Instant) -> FileState {
+    let closed = match (event, before) {
+        (FileEvent::Replaced, _) => return FileState::Replaced,
+        (FileEvent::Removed, _) => return FileState::Removed,
+        // Permissions and time stamps are no content.
+        (FileEvent::Touched, before) => return before.copied().unwrap_or(FileState::Touched),
+        // A writer that renames a file before closing it has written all of it.
+        (FileEvent::Closed, Some(FileState::Replaced)) => return FileState::Replaced,
+        (FileEvent::Closed, _) => true,
+        (FileEvent::Written, _) => false,
     };
     let first = match before {
-        Some(Note::Written(writing)) => writing.first,
+        Some(FileState::Written(writing)) => writing.first,
         _ => now,
     };
-    Note::Written(Writing {
+    FileState::Written(Writing {
         first,
         last: now,
         closed,

@@ -1,4 +1,4 @@
-//! Reading a file that may be anything by now, and grow while it is read.
+//! Reads a file that may have become a pipe, or grow meanwhile.
 
 use std::fmt;
 use std::fs::{Metadata, OpenOptions};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
-use crate::sources::fs::watch::trust::{LOAD_BOUND, QUIET};
+use crate::sources::fs::watch::suspect::{DEBOUNCE, LOAD_TIMEOUT};
 use crate::value::document::Document;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 
-/// What tells one state of a file from another without reading it.
+/// The metadata that distinguish the states of a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Stamp {
     #[cfg(unix)]
@@ -46,8 +46,7 @@ impl Stamp {
         }
     }
 
-    /// Whether something else than a write changed the file last, such as a rename. A write sets both
-    /// times to one value.
+    /// Whether the last change was no write, but for example a rename. A write sets both times to one value.
     pub(crate) fn is_changed_after_write(&self) -> bool {
         #[cfg(unix)]
         {
@@ -58,8 +57,7 @@ impl Stamp {
         false
     }
 
-    /// Whether the file is empty. One that is being emptied is so before its times change and before
-    /// any event.
+    /// Whether the file is empty. A truncated file is empty before its times change and before any event.
     pub(crate) fn is_empty(&self) -> bool {
         #[cfg(unix)]
         {
@@ -71,7 +69,7 @@ impl Stamp {
         }
     }
 
-    /// The stamp of what stands at a path now.
+    /// The stamp of the file at a path.
     pub(crate) fn at(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|data| Self::of(&data))
     }
@@ -82,15 +80,15 @@ impl Stamp {
 pub(crate) struct Content {
     pub(crate) bytes: Vec<u8>,
     pub(crate) stamp: Stamp,
-    /// Whether it changed while it was read.
+    /// Whether the file changed during the read.
     pub(crate) torn: bool,
-    /// Whether somebody wrote to it moments ago.
+    /// Whether the file was written to moments ago.
     pub(crate) recent: bool,
 }
 
 impl Content {
-    /// Whether more may follow. A file that is being emptied has its new length before its new
-    /// times, so an empty one may be about to be written whatever its times are.
+    /// Whether more bytes may follow. A truncated file has its new length before its new times, so any empty file
+    /// may be about to be written.
     pub(crate) fn may_be_incomplete(&self) -> bool {
         self.recent || self.torn || self.bytes.is_empty()
     }
@@ -133,9 +131,9 @@ impl Fault {
     }
 }
 
-/// Reads a whole file, up to the limit of a document. Never waits for a pipe or a device.
+/// Reads a whole file, up to the size limit of a document. Never waits for a pipe or a device.
 pub(crate) fn read(path: &Path) -> Result<Content, Fault> {
-    // Looked at before it is opened too: opening a device may already do something.
+    // Checked before the open as well, because the open of a device may have an effect.
     regular(&std::fs::metadata(path).map_err(Fault::of)?)?;
     read_regular(path)
 }
@@ -200,9 +198,9 @@ fn regular(data: &Metadata) -> Result<(), Fault> {
     }))
 }
 
-/// Whether the last change is so young that a write may follow. Times of a clock that runs ahead
-/// count as young; a clock that was set forward makes a change look old, and then events and the
-/// next look must do. So does a file server's clock that runs behind.
+/// Whether the last change is so recent that a write may follow. Times of a clock that runs ahead count as
+/// recent. A clock that was set forward makes a change look old, as does a slow clock of a file server; then
+/// events and the next scan find the rest.
 fn recent(data: &Metadata) -> bool {
     let Some((changed, nanoseconds)) = changed(data) else {
         return true;
@@ -213,10 +211,10 @@ fn recent(data: &Metadata) -> bool {
         _ => Duration::ZERO,
     };
     let age = SystemTime::now().duration_since(changed);
-    age.map_or(true, |age| age < QUIET * 2 + step)
+    age.map_or(true, |age| age < DEBOUNCE * 2 + step)
 }
 
-/// When a file was changed last: by its change time where there is one, for nobody can set that.
+/// The time of the last change: the change time where there is one, because programs cannot set it.
 fn changed(data: &Metadata) -> Option<(SystemTime, u32)> {
     #[cfg(unix)]
     {
@@ -234,10 +232,9 @@ fn changed(data: &Metadata) -> Option<(SystemTime, u32)> {
     }
 }
 
-/// Whether what is missing at the start may have been removed a moment ago, to be written or moved
-/// there again.
+/// Whether a file that is missing at the start may have been removed a moment ago, to be created again.
 pub(crate) fn may_appear(path: &Path, begun: Instant) -> bool {
-    begun.elapsed() < QUIET * 2 && path.parent().is_some_and(is_directory_recent)
+    begun.elapsed() < DEBOUNCE * 2 && path.parent().is_some_and(is_directory_recent)
 }
 
 /// Whether names were added to a directory or removed from it moments ago.
@@ -245,8 +242,8 @@ pub(crate) fn is_directory_recent(dir: &Path) -> bool {
     std::fs::metadata(dir).is_ok_and(|data| data.is_dir() && recent(&data))
 }
 
-/// Whether there is nothing in there but white space and a byte order mark.
-pub(crate) fn blank(bytes: &[u8]) -> bool {
+/// Whether a text has only white space and a byte order mark.
+pub(crate) fn is_blank(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     bytes.trim_ascii().is_empty()
 }
@@ -280,14 +277,14 @@ pub(crate) fn report_void(document: &mut Document, origin: &Origin) {
 /// The problem of a file that was written to during the whole of a first load.
 pub(crate) fn restless(origin: &Origin) -> Error {
     let detail = format!(
-        "the file kept changing for {LOAD_BOUND:?}, so its content may be incomplete; expected two \
-         equal readings {QUIET:?} apart; write a new file and rename it onto the name"
+        "the file kept changing for {LOAD_TIMEOUT:?}, so its content may be incomplete; expected two \
+         equal readings {DEBOUNCE:?} apart; write a new file and rename it onto the name"
     );
     Error::new(ErrorKind::Unavailable, detail).with_origin(origin)
 }
 
-/// A number that stands for content. It differs between processes, so nobody can craft two
-/// contents that look the same.
+/// Computes digests of content. They differ between processes, so nobody can craft two contents with the same
+/// digest.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Digest(foldhash::quality::RandomState);
 

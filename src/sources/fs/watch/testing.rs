@@ -53,20 +53,20 @@ impl Watched {
 
     #[track_caller]
     pub(crate) fn expect_failure(&self, part: &str) {
-        let told = self.recorder.wait_for(SOON, |seen| {
+        let is_reported = self.recorder.wait_for(SOON, |seen| {
             seen.failures.iter().any(|it| it.to_string().contains(part))
         });
-        assert!(told, "`{part}` is reported: {}", self.story());
+        assert!(is_reported, "`{part}` is reported: {}", self.story());
     }
 
     #[track_caller]
     #[cfg_attr(not(feature = "watch"), allow(dead_code))] // only events need it
     pub(crate) fn expect_degraded(&self, part: &str) {
-        let told = self.recorder.wait_for(SOON, |seen| {
+        let is_reported = self.recorder.wait_for(SOON, |seen| {
             let degraded = seen.degraded.as_ref().map(Error::to_string);
             degraded.is_some_and(|text| text.contains(part))
         });
-        assert!(told, "`{part}` is shown: {}", self.story());
+        assert!(is_reported, "`{part}` is shown: {}", self.story());
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<i64> {
@@ -79,7 +79,7 @@ impl Watched {
         format!("{values:?}, {} updates, {:?}", seen.updates, seen.failures)
     }
 
-    /// Stops the watch; says how long it took to return.
+    /// Stops the watch; returns how long that took to return.
     pub(crate) fn stop(mut self) -> Duration {
         self.end()
     }

@@ -1,6 +1,5 @@
-//! What sources that speak HTTP have in common: clients, their deadlines, and what their failures
-//! mean; `tls` sets up what is trusted, `url` takes addresses apart, `reuse` sends again what a closed connection
-//! has lost.
+//! The common part of sources over HTTP: clients, deadlines, and errors; `tls` sets up certificates, `url`
+//! parses addresses, and `reuse` repeats requests that a closed connection has lost.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -21,11 +20,11 @@ pub(crate) mod url;
 /// A header that is sent.
 pub(crate) type Header = (HeaderName, HeaderValue);
 
-/// How much of a header's text is shown.
-const SHOWN: usize = 80;
+/// The most characters that a message quotes.
+const MAX_QUOTED: usize = 80;
 
-/// The headers that frame the exchange or belong to revalidation: the source's own business.
-const OWN: [&str; 17] = [
+/// The headers that the source sets itself: they frame the exchange or revalidate the document.
+const RESERVED: [&str; 17] = [
     "accept-encoding",
     "connection",
     "content-encoding",
@@ -45,46 +44,46 @@ const OWN: [&str; 17] = [
     "upgrade",
 ];
 
-/// How long what may take.
+/// The timeouts of a request.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
     pub(crate) response: Duration,
     pub(crate) deadline: Instant,
-    /// What the program asked for, to be named in messages.
+    /// The whole timeout, for messages.
     pub(crate) timeout: Duration,
 }
 
 impl Limits {
-    /// A part took too long, on its own or because nothing was left for it; `end` is what had to
-    /// happen in time.
-    pub(crate) fn over(self, what: &str, limit: Duration, end: &str) -> Error {
+    /// The error of a part that took too long, or had no time left; `end` had to happen in time.
+    pub(crate) fn part_timed_out(self, part: &str, limit: Duration, end: &str) -> Error {
         if Instant::now() >= self.deadline {
-            return self.whole_over(end);
+            return self.timed_out(end);
         }
-        let detail = format!("given up before {end}: the {what} timeout of {limit:?} is over");
+        let detail = format!("{part} timed out after {limit:?}, before {end}");
         Error::new(ErrorKind::Timeout, detail)
     }
 
-    pub(crate) fn whole_over(self, end: &str) -> Error {
+    /// The error of a request that took too long; `end` had to happen in time.
+    pub(crate) fn timed_out(self, end: &str) -> Error {
         let limit = self.timeout;
-        let detail = format!("given up before {end}: the timeout of {limit:?} is over");
+        let detail = format!("the request timed out after {limit:?}, before {end}");
         Error::new(ErrorKind::Timeout, detail)
     }
 }
 
-/// A header as the program gave it, checked; the error quotes no value.
+/// Checks a header of the program. The error does not quote the value.
 pub(crate) fn header(name: &str, value: &str) -> Result<Header, Error> {
-    let refuse = |why: &str| {
+    let reject = |why: &str| {
         let shown = cut(name);
         let detail = format!("the header `{shown}` cannot be sent: {why}");
         Err(Error::new(ErrorKind::InvalidConfig, detail))
     };
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
-        return refuse("its name holds characters that no header name may hold");
+        return reject("its name holds characters that no header name may hold");
     };
-    if OWN.contains(&parsed.as_str()) {
-        return refuse("the source sets it by itself");
+    if RESERVED.contains(&parsed.as_str()) {
+        return reject("the source sets it by itself");
     }
     match HeaderValue::from_str(value) {
         Ok(mut value) => {
@@ -92,12 +91,12 @@ pub(crate) fn header(name: &str, value: &str) -> Result<Header, Error> {
             Ok((parsed, value))
         }
         Err(_) => {
-            refuse("its value holds a line break or other characters that no header may hold")
+            reject("its value holds a line break or other characters that no header may hold")
         }
     }
 }
 
-/// A client that uses no proxy. One that keeps no idle connection resolves names for each request.
+/// Creates a client without a proxy. A client without idle connections resolves names for each request.
 pub(crate) fn agent(tls: TlsConfig, idle: usize) -> Agent {
     let config = Agent::config_builder()
         .proxy(None)
@@ -111,20 +110,20 @@ pub(crate) fn agent(tls: TlsConfig, idle: usize) -> Agent {
     config.build().new_agent()
 }
 
-/// What a client's failure means; `end` is what had to happen in time.
+/// Converts an error of the client; `end` had to happen in time.
 pub(crate) fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
     match fault {
         ureq::Error::Timeout(Timeout::Resolve) => {
-            limits.over("connect", limits.connect, "the host's name was resolved")
+            limits.part_timed_out("connect", limits.connect, "the host's name was resolved")
         }
         ureq::Error::Timeout(Timeout::Connect) => {
-            limits.over("connect", limits.connect, "there was a connection")
+            limits.part_timed_out("connect", limits.connect, "there was a connection")
         }
         ureq::Error::Timeout(Timeout::RecvResponse) => {
-            limits.over("response", limits.response, end)
+            limits.part_timed_out("response", limits.response, end)
         }
-        ureq::Error::Timeout(_) => limits.whole_over(end),
-        ureq::Error::Io(fault) if fault.kind() == io::ErrorKind::TimedOut => limits.whole_over(end),
+        ureq::Error::Timeout(_) => limits.timed_out(end),
+        ureq::Error::Io(fault) if fault.kind() == io::ErrorKind::TimedOut => limits.timed_out(end),
         ureq::Error::Io(fault) => {
             let within = fault.get_ref();
             let tls = within.is_some_and(|it| it.is::<rustls::Error>());
@@ -138,7 +137,7 @@ pub(crate) fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
             unavailable(format!("the response is not valid HTTP: {fault}"))
         }
         ureq::Error::LargeResponseHeader(..) => unavailable("the response's headers are too large"),
-        ureq::Error::ConnectProxyFailed(_) => unavailable("the proxy refused to connect"),
+        ureq::Error::ConnectProxyFailed(_) => unavailable("the proxy failed to connect"),
         ureq::Error::InvalidProxyUrl => unavailable("the address of the proxy is not valid"),
         // Its text would quote the address.
         ureq::Error::BadUri(_) => Error::new(ErrorKind::InvalidConfig, "the address is not valid"),
@@ -150,7 +149,7 @@ pub(crate) fn unavailable(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::Unavailable, detail)
 }
 
-/// A header's text; none if it is not text.
+/// The text of a header; none if it is not text.
 #[cfg(any(feature = "consul", feature = "http"))]
 pub(crate) fn text(
     response: &ureq::http::Response<ureq::Body>,
@@ -160,7 +159,7 @@ pub(crate) fn text(
     Some(value.trim().to_owned())
 }
 
-/// As much of a text as a message shows.
+/// The start of a text, for a message.
 pub(crate) fn cut(text: &str) -> String {
-    text.chars().take(SHOWN).collect()
+    text.chars().take(MAX_QUOTED).collect()
 }

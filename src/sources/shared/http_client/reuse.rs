@@ -1,7 +1,7 @@
-//! Connections that are kept for the next request.
+//! Repeats requests that were lost because the server had closed the reused connection.
 //!
-//! A server may close one at any time, and most announce nothing: a request that is sent meanwhile is lost.
-//! It has done nothing, so one that changes nothing on the server is sent once more, on a new connection.
+//! A server may close a connection at any time without notice, and a request that is sent meanwhile is lost.
+//! A request that changes nothing on the server is then sent again on a new connection.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,44 +10,43 @@ use ureq::Agent;
 
 use crate::sync::lock::Mutex;
 
-/// A request fails this soon after it was sent on a connection that is closed. One that fails later was
-/// waiting for an answer.
-const CLOSED: Duration = Duration::from_secs(1);
+/// A request on a closed connection fails this soon. One that fails later was waiting for an answer.
+const MAX_CLOSED: Duration = Duration::from_secs(1);
 
 /// A client that keeps one connection.
 pub(crate) struct Client {
     pub(crate) agent: Agent,
-    /// The server that a connection may be kept to.
-    kept: Mutex<Option<String>>,
+    /// The server whose connection may be reused.
+    reusable: Mutex<Option<String>>,
 }
 
 impl Client {
     pub(crate) fn new(agent: Agent) -> Self {
         Self {
             agent,
-            kept: Mutex::new(None),
+            reusable: Mutex::new(None),
         }
     }
 
-    /// An answer of a server was read to its end, so its connection may be kept.
-    pub(crate) fn keeps(&self, server: &str) {
-        *self.kept.lock() = Some(server.to_owned());
+    /// Records that an answer of a server was read to its end, so its connection may be reused.
+    pub(crate) fn set_reusable(&self, server: &str) {
+        *self.reusable.lock() = Some(server.to_owned());
     }
 
-    /// Sends a request that changes nothing on a server, again if a connection was kept that turns out to be
-    /// closed. `send` is handed the time that has been spent.
+    /// Sends a request that changes nothing on the server, and repeats it if the reused connection was closed.
+    /// `send` receives the time that has passed.
     pub(crate) fn send<T>(
         &self,
         server: &str,
         send: impl Fn(Duration) -> Result<T, ureq::Error>,
     ) -> Result<T, ureq::Error> {
-        let kept = self.kept.lock().take();
+        let reused = self.reusable.lock().take();
         let begun = Instant::now();
         match send(Duration::ZERO) {
-            // The one that failed is not kept, and there is no other.
-            Err(fault) if kept.as_deref() == Some(server) && is_closed(&fault) => {
+            // The client keeps no other connection, so the next one is new.
+            Err(fault) if reused.as_deref() == Some(server) && is_closed(&fault) => {
                 let spent = begun.elapsed();
-                if spent >= CLOSED {
+                if spent >= MAX_CLOSED {
                     return Err(fault);
                 }
                 send(spent)
@@ -57,7 +56,7 @@ impl Client {
     }
 }
 
-/// Whether a request failed because its connection was closed before an answer was there.
+/// Whether a request failed because its connection was closed before the answer.
 fn is_closed(fault: &ureq::Error) -> bool {
     let ureq::Error::Io(fault) = fault else {
         return false;
@@ -92,24 +91,24 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_sent_again_once_where_a_connection_to_its_server_was_kept() {
+    fn a_request_is_repeated_once_where_a_connection_to_its_server_was_reused() {
         let client = Client::new(Agent::new_with_defaults());
         let eof = || closed(io::ErrorKind::UnexpectedEof);
         assert_eq!(sent(&client, eof), 1);
-        client.keeps("b");
+        client.set_reusable("b");
         assert_eq!(sent(&client, eof), 1);
-        client.keeps("a");
+        client.set_reusable("a");
         assert_eq!(sent(&client, eof), 2);
         // None is kept after that.
         assert_eq!(sent(&client, eof), 1);
-        client.keeps("a");
+        client.set_reusable("a");
         assert_eq!(sent(&client, || closed(io::ErrorKind::ConnectionReset)), 2);
         for other in [
             || closed(io::ErrorKind::ConnectionRefused),
             || closed(io::ErrorKind::TimedOut),
             || ureq::Error::HostNotFound,
         ] {
-            client.keeps("a");
+            client.set_reusable("a");
             assert_eq!(sent(&client, other), 1);
         }
     }

@@ -1,4 +1,4 @@
-//! TLS as the client of HTTP takes it.
+//! TLS of HTTP clients.
 
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
@@ -9,7 +9,7 @@ use crate::sources::shared::http_client::url::Url;
 use crate::sources::shared::tls::Files;
 use crate::sources::shared::tls::Pems;
 
-/// TLS, set up; Mozilla's roots are trusted where no certificate was given.
+/// Sets up TLS; trusts Mozilla's roots where no certificate was given.
 pub(crate) fn config(pems: &Pems) -> Result<TlsConfig, Error> {
     let mut tls = TlsConfig::builder();
     if let Some(roots) = pems.roots()? {
@@ -18,7 +18,7 @@ pub(crate) fn config(pems: &Pems) -> Result<TlsConfig, Error> {
     }
     if let Some(((chain, _), pem)) = pems.identity()?.zip(pems.key()) {
         let key = PrivateKey::from_pem(pem).map_err(|_| {
-            let detail = "the client certificate's key is of no kind that can be used";
+            let detail = "the client certificate's key is of an unsupported kind";
             Error::new(ErrorKind::InvalidConfig, detail)
         })?;
         let chain: Vec<_> = chain
@@ -30,29 +30,29 @@ pub(crate) fn config(pems: &Pems) -> Result<TlsConfig, Error> {
     Ok(tls.build())
 }
 
-/// The address of a store's server, which speaks TLS where certificates were given: they would be of no
-/// use without, and what is secret would be sent as it is. `api` is the version of the HTTP interface whose
-/// paths the source adds: an address that goes into it finds no keys.
+/// Parses the address of a store's server. Certificates require `https`: without it, secrets would be sent in
+/// the clear. The source adds the paths of the HTTP interface with the version `api`, so the address must end
+/// before them.
 #[cfg(any(feature = "consul", feature = "etcd"))]
 pub(crate) fn server(address: &str, files: &Files, api: &str) -> Result<Url, Error> {
-    let refuse = |why: &str| {
+    let reject = |why: &str| {
         let detail = format!("the address is not valid: {why}");
         Error::new(ErrorKind::InvalidConfig, detail)
     };
-    let url = Url::parse(address).map_err(refuse)?;
+    let url = Url::parse(address).map_err(reject)?;
     if url.enters_api(api) {
         let why = format!("the source adds the path itself; end the address before `/{api}`");
-        return Err(refuse(&why));
+        return Err(reject(&why));
     }
     if files.any() && !url.is_secure() {
-        return Err(refuse(
-            "it begins with `http`, and a certificate was given, which wants `https`",
+        return Err(reject(
+            "it begins with `http`, but a certificate was given, which requires `https`",
         ));
     }
     Ok(url)
 }
 
-/// A client of a store, which keeps one connection.
+/// Creates the client of a store, which keeps one connection.
 #[cfg(any(feature = "consul", feature = "etcd"))]
 pub(crate) fn agent(files: &Files) -> Result<ureq::Agent, Error> {
     Ok(super::agent(config(&files.read()?)?, 1))

@@ -1,13 +1,17 @@
-//! Addresses: taken apart, compared by origin, and shown without what may be secret.
+//! Addresses: parsed, compared by origin, and shown without their secrets.
 
 use std::fmt;
 use std::path::PathBuf;
 
+use http::Uri;
+
 use crate::error::MASK;
+use crate::sources::shared::address::parse_host_and_port;
+use crate::value::percent;
 use crate::value::secret::{mask_text, parameter_looks_secret};
 
 /// The longest address, in bytes.
-const LONGEST: usize = 8 * 1024;
+const MAX_LENGTH: usize = 8 * 1024;
 
 /// The address of one document.
 #[derive(Clone, Eq, PartialEq)]
@@ -29,7 +33,18 @@ pub(crate) struct Url {
     path: String,
 }
 
-/// An address that cannot be taken apart, up to its path, if no part of it may be a password.
+/// An address without its secrets, for messages.
+#[cfg(any(feature = "consul", feature = "etcd"))]
+pub(crate) fn masked(address: &str) -> String {
+    match Url::parse(address) {
+        Ok(url) => url.to_string(),
+        Err(_) => shown_invalid(address)
+            .unwrap_or("an address that is not valid")
+            .to_owned(),
+    }
+}
+
+/// The part before the path of an address that is not valid, if no part of it may be a password.
 pub(crate) fn shown_invalid(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -37,7 +52,7 @@ pub(crate) fn shown_invalid(text: &str) -> Option<&str> {
         let mut bytes = text.bytes();
         bytes.all(|b| b.is_ascii_alphanumeric() || b"+-._[]:".contains(&b))
     };
-    // Behind a colon stands a port, or a password.
+    // A colon precedes a port, or a password.
     let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
     let is_server = match server.rsplit_once(':') {
         Some((host, port)) => is_port(port) && (!host.contains(':') || host.starts_with('[')),
@@ -51,7 +66,7 @@ pub(crate) fn shown_invalid(text: &str) -> Option<&str> {
 }
 
 impl Address {
-    /// Takes an address apart. The error says what is wrong with it, and quotes nothing of it.
+    /// Parses an address. The error does not quote it.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err("no scheme: begin it with `https://`, `http://` or `file:`");
@@ -89,15 +104,17 @@ impl fmt::Display for Address {
 }
 
 impl Url {
+    /// Parses an address by the rules of [`Uri`]. Besides, it has no characters that a browser or a proxy may
+    /// read as another address, a host and a port of [`parse_host_and_port`], and no fragment.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        let strange = |b: u8| !b.is_ascii_graphic() || matches!(b, b'\\' | b'"' | b'<' | b'>');
-        if text.len() > LONGEST {
+        let is_unsafe = |b: u8| !b.is_ascii_graphic() || matches!(b, b'\\' | b'"' | b'<' | b'>');
+        if text.len() > MAX_LENGTH {
             return Err("longer than 8 KiB");
         }
-        if text.bytes().any(strange) {
+        if text.bytes().any(is_unsafe) {
             return Err("it holds characters that must be percent-encoded");
         }
-        let (scheme, rest) = text
+        let (scheme, _) = text
             .split_once("://")
             .ok_or("no scheme: begin it with `https://` or `http://`")?;
         let secure = match scheme.to_ascii_lowercase().as_str() {
@@ -105,46 +122,37 @@ impl Url {
             "http" => false,
             _ => return Err("only `https` and `http` are supported"),
         };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let (user_info, place) = match authority.rsplit_once('@') {
-            Some((user_info, place)) => (Some(user_info.to_owned()), place),
+        let uri: Uri = text
+            .parse()
+            .map_err(|_| "the host, the port or the path is not valid")?;
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let (user_info, server) = match authority.rsplit_once('@') {
+            Some((user_info, server)) => (Some(user_info.to_owned()), server),
             None => (None, authority),
         };
-        let (host, port) = match place.rfind(':') {
-            // A colon inside the brackets of an IPv6 address is no port.
-            Some(at) if !place[at..].contains(']') => (&place[..at], Some(&place[at + 1..])),
-            _ => (place, None),
+        let (host, port) = parse_host_and_port(server)?;
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host
         };
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        let inner = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-        let valid = match inner {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.bytes().all(plain),
-        };
-        if !valid {
-            return Err("the host is not valid");
-        }
-        let port = match port {
-            None | Some("") if secure => 443,
-            None | Some("") => 80,
-            Some(port) => port.parse().unwrap_or(0),
-        };
-        if port == 0 {
-            return Err("the port is not a number from 1 to 65535");
-        }
-        let path = path.split('#').next().unwrap_or_default();
-        let slash = if path.starts_with('/') { "" } else { "/" };
+        let query = uri
+            .query()
+            .map_or_else(String::new, |query| format!("?{query}"));
         Ok(Self {
             secure,
             user_info,
             host: host.to_ascii_lowercase(),
-            port,
-            path: format!("{slash}{path}"),
+            port: port.unwrap_or(if secure { 443 } else { 80 }),
+            path: format!("{}{query}", uri.path()),
         })
     }
 
-    /// Where a redirect from here leads; what is wrong with it if it may not be followed.
+    /// The target of a redirect.
+    ///
+    /// # Errors
+    ///
+    /// If it is not valid, leads to another origin, or gives up TLS.
     pub(crate) fn redirect(&self, location: &str) -> Result<Self, String> {
         let whole = match location {
             it if it.starts_with("//") => format!("{}:{it}", self.scheme()),
@@ -169,7 +177,7 @@ impl Url {
         Ok(next)
     }
 
-    /// A reference without an origin, as a path.
+    /// The path of a reference without an origin.
     fn resolve(&self, reference: &str) -> String {
         let reference = reference.split('#').next().unwrap_or_default();
         let base = self.bare_path();
@@ -200,7 +208,7 @@ impl Url {
         self.secure == other.secure && self.host == other.host && self.port == other.port
     }
 
-    /// Whether it is by TLS.
+    /// Whether it uses TLS.
     #[cfg(any(feature = "consul", feature = "etcd"))]
     pub(crate) fn is_secure(&self) -> bool {
         self.secure
@@ -229,7 +237,7 @@ impl Url {
         self.user_info.is_some()
     }
 
-    /// Another place on the same server, with its query.
+    /// The address of another path, with its query, on the same server.
     #[cfg(any(feature = "consul", feature = "etcd"))]
     pub(crate) fn at(&self, path: &str) -> Self {
         let base = self.bare_path().trim_end_matches('/');
@@ -239,25 +247,25 @@ impl Url {
         }
     }
 
-    /// The address as it goes to the client, secrets and all.
-    pub(crate) fn whole(&self) -> String {
+    /// The address with its secrets, for the client.
+    pub(crate) fn with_secrets(&self) -> String {
         let user_info = match &self.user_info {
             Some(it) => format!("{it}@"),
             None => String::new(),
         };
-        let (scheme, place) = (self.scheme(), self.place());
-        format!("{scheme}://{user_info}{place}{}", self.path)
+        let (scheme, server) = (self.scheme(), self.server());
+        format!("{scheme}://{user_info}{server}{}", self.path)
     }
 
     fn origin(&self) -> String {
-        format!("{}://{}", self.scheme(), self.place())
+        format!("{}://{}", self.scheme(), self.server())
     }
 
     fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }
     }
 
-    fn place(&self) -> String {
+    fn server(&self) -> String {
         match (self.secure, self.port) {
             (true, 443) | (false, 80) => self.host.clone(),
             (_, port) => format!("{}:{port}", self.host),
@@ -270,14 +278,14 @@ impl Url {
 }
 
 impl fmt::Display for Url {
-    /// Without user and password, and without the values of query parameters that look secret.
+    /// Masks the user, the password, and query parameters that look secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user_info = match self.user_info {
             Some(_) => format!("{MASK}@"),
             None => String::new(),
         };
-        let (scheme, place, path) = (self.scheme(), self.place(), self.bare_path());
-        f.write_str(&mask_text(&format!("{scheme}://{user_info}{place}{path}")))?;
+        let (scheme, server, path) = (self.scheme(), self.server(), self.bare_path());
+        f.write_str(&mask_text(&format!("{scheme}://{user_info}{server}{path}")))?;
         let Some((_, query)) = self.path.split_once('?') else {
             return Ok(());
         };
@@ -285,28 +293,15 @@ impl fmt::Display for Url {
         for pair in query.split('&') {
             match pair.split_once('=') {
                 Some((name, _)) if parameter_looks_secret(name) => write!(f, "{gap}{name}={MASK}")?,
-                // Without a name, it may be a token itself.
+                // A pair without a name may be a token.
                 None if !pair.is_empty() => write!(f, "{gap}{MASK}")?,
-                // Several may stand in it: `a=1;sig=S`.
+                // A pair may hold several: `a=1;sig=S`.
                 _ => f.write_str(&mask_text(&format!("{gap}{pair}")))?,
             }
             gap = '&';
         }
         Ok(())
     }
-}
-
-/// A part of a path or of a query with what has a meaning there escaped.
-#[cfg(feature = "consul")]
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            true => escaped.push(char::from(byte)),
-            false => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
 }
 
 /// The scheme that a reference begins with, if it does.
@@ -335,7 +330,7 @@ fn file(rest: &str) -> Result<PathBuf, &'static str> {
     if path.contains(['?', '#']) {
         return Err("a `file:` address has no query and no fragment: percent-encode `?` and `#`");
     }
-    let bytes = unescape(path).ok_or("a percent sign that escapes nothing")?;
+    let bytes = percent::decode(path).ok_or("a percent sign that escapes nothing")?;
     let text = String::from_utf8(bytes).map_err(|_| "the path is not UTF-8")?;
     if text.contains('\0') {
         return Err("the path holds a NUL character");
@@ -343,22 +338,6 @@ fn file(rest: &str) -> Result<PathBuf, &'static str> {
     #[cfg(windows)]
     let text = text.trim_start_matches('/').to_owned();
     Ok(PathBuf::from(text))
-}
-
-fn unescape(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |b: Option<u8>| char::from(b?).to_digit(16);
-        let high = digit(rest.next())?;
-        let low = digit(rest.next())?;
-        bytes.push((high * 16 + low) as u8);
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -403,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_could_smuggle_something_are_refused() {
+    fn unsafe_addresses_are_rejected() {
         for text in [
             "app.toml",
             "http:/h",
@@ -422,7 +401,7 @@ mod tests {
             "file:///a%zz",
             "file:///a%00",
         ] {
-            assert!(Address::parse(text).is_err(), "{text:?} was taken");
+            assert!(Address::parse(text).is_err(), "{text:?} was accepted");
         }
     }
 
@@ -467,12 +446,12 @@ mod tests {
             ("//h:443/c", "https://me:word@h/c"),
             ("https://H/c#d", "https://me:word@h/c"),
         ] {
-            assert_eq!(base.redirect(location).unwrap().whole(), wanted);
+            assert_eq!(base.redirect(location).unwrap().with_secrets(), wanted);
         }
     }
 
     #[test]
-    fn a_redirect_to_another_origin_is_refused() {
+    fn a_redirect_to_another_origin_is_rejected() {
         let base = url("https://h/a");
         for location in [
             "http://h/a",

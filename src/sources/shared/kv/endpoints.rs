@@ -1,4 +1,4 @@
-//! The servers of a store, of which any will do.
+//! The servers of a store, any of which can answer.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,24 +9,24 @@ use crate::sources::shared::kv::locator::{Location, Locator};
 use crate::value::origin::Origin;
 use crate::value::secret::mask_text;
 
-/// The servers of a store, one of which is asked at a time.
+/// The servers of a store. One of them is the current one, until it fails.
 #[derive(Debug)]
 pub(crate) struct Endpoints {
-    given: Given,
-    /// Counts those that failed, so that another one is next.
-    turn: AtomicUsize,
+    addresses: Addresses,
+    /// The number of failures, which selects the current server.
+    failures: AtomicUsize,
 }
 
 #[derive(Clone)]
-enum Given {
-    Addresses(Vec<String>),
+enum Addresses {
+    List(Vec<String>),
     Locator(Locator),
 }
 
-impl fmt::Debug for Given {
+impl fmt::Debug for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Addresses(addresses) => {
+            Self::List(addresses) => {
                 let shown = addresses.iter().map(|it| mask_text(it));
                 f.debug_list().entries(shown).finish()
             }
@@ -38,97 +38,96 @@ impl fmt::Debug for Given {
 /// A server.
 pub(crate) struct Endpoint {
     pub(crate) address: String,
-    /// Where its parts were found, if it was looked for.
-    found: Option<Location>,
+    /// Where a locator found its parts.
+    location: Option<Location>,
 }
 
 impl Endpoint {
-    /// Where this is, for a person: as the store shows its address, which may hold a password, or
-    /// with where each part was found.
-    pub(crate) fn place(&self, shown: impl FnOnce(&str) -> String) -> String {
-        match &self.found {
+    /// Its name for messages: the address as `mask` shows it, without a password, or the location.
+    pub(crate) fn name(&self, mask: impl FnOnce(&str) -> String) -> String {
+        match &self.location {
             Some(location) => location.to_string(),
-            None => shown(&self.address),
+            None => mask(&self.address),
         }
     }
 }
 
-/// An error of a server, with where that is.
-pub(crate) fn named(error: Error, origin: &Origin, place: &str) -> Error {
+/// Adds the source and the server to an error without an origin.
+pub(crate) fn named(error: Error, origin: &Origin, server: &str) -> Error {
     match error.origin() {
-        None => error.with_source_name(&format!("{origin} at {place}")),
+        None => error.with_source_name(&format!("{origin} at {server}")),
         Some(_) => error,
     }
 }
 
 impl Endpoints {
     pub(crate) fn one(address: &str) -> Self {
-        Self::of(Given::Addresses(vec![address.to_owned()]))
+        Self::of(Addresses::List(vec![address.to_owned()]))
     }
 
     pub(crate) fn all(addresses: Vec<String>) -> Self {
-        Self::of(Given::Addresses(addresses))
+        Self::of(Addresses::List(addresses))
     }
 
     pub(crate) fn found_by(locator: Locator) -> Self {
-        Self::of(Given::Locator(locator))
+        Self::of(Addresses::Locator(locator))
     }
 
-    fn of(given: Given) -> Self {
+    fn of(addresses: Addresses) -> Self {
         Self {
-            given,
-            turn: AtomicUsize::new(0),
+            addresses,
+            failures: AtomicUsize::new(0),
         }
     }
 
-    /// How many there are.
+    /// The number of servers.
     pub(crate) fn count(&self) -> usize {
-        match &self.given {
-            Given::Addresses(addresses) => addresses.len(),
-            Given::Locator(_) => 1,
+        match &self.addresses {
+            Addresses::List(addresses) => addresses.len(),
+            Addresses::Locator(_) => 1,
         }
     }
 
-    /// Adds what is secret in the addresses.
+    /// Adds the secrets of the addresses.
     pub(crate) fn add_credentials(&self, credentials: &Credentials) {
-        if let Given::Addresses(addresses) = &self.given {
+        if let Addresses::List(addresses) = &self.addresses {
             addresses.iter().for_each(|it| credentials.add_address(it));
         }
     }
 
-    /// The one whose turn it is, looked for anew.
+    /// The current server; a locator looks for it each time.
     ///
     /// # Errors
     ///
-    /// If none was given, or none can be found.
+    /// [`ErrorKind::InvalidConfig`] if there is no address; the errors of [`Locator::find`].
     pub(crate) fn current(&self) -> Result<Endpoint, Error> {
-        match &self.given {
-            Given::Locator(locator) => {
+        match &self.addresses {
+            Addresses::Locator(locator) => {
                 let location = locator.find()?;
                 Ok(Endpoint {
                     address: location.url(),
-                    found: Some(location),
+                    location: Some(location),
                 })
             }
-            Given::Addresses(addresses) => {
+            Addresses::List(addresses) => {
                 // A counter: its order with other memory does not matter.
-                let turn = self.turn.load(Ordering::Relaxed);
-                let address = addresses.get(turn % addresses.len().max(1)).cloned();
+                let failures = self.failures.load(Ordering::Relaxed);
+                let address = addresses.get(failures % addresses.len().max(1)).cloned();
                 let none = || Error::new(ErrorKind::InvalidConfig, "no address was given");
                 Ok(Endpoint {
                     address: address.ok_or_else(none)?,
-                    found: None,
+                    location: None,
                 })
             }
         }
     }
 
-    /// The one whose turn it was has failed.
+    /// Records that the current server has failed: the next one becomes current.
     pub(crate) fn next(&self) {
-        self.turn.fetch_add(1, Ordering::Relaxed);
+        self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Asks until one answers, each once at the most; a call that fails has called
+    /// Calls `ask` until it succeeds, at most once for each server. A call that fails has called
     /// [`next`](Self::next).
     #[allow(dead_code)] // by those that block
     pub(crate) fn first<T>(&self, mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
@@ -145,6 +144,6 @@ impl Endpoints {
 
 impl Clone for Endpoints {
     fn clone(&self) -> Self {
-        Self::of(self.given.clone())
+        Self::of(self.addresses.clone())
     }
 }

@@ -1,4 +1,4 @@
-//! Where a store is, found part by part: in the environment, else in a file, else by default.
+//! Finds a store part by part: in the environment, else in a file, else by default.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::value::envname::env_name_to_key;
 use crate::value::origin::Origin;
 use crate::value::secret::mask_text;
 
-/// Finds a store by its host, port and scheme, each of which stands in an environment variable, or
-/// else in a file, or else is the default.
+/// Finds a store by its host, port and scheme, each from an environment variable, else from a file, else the
+/// default.
 ///
 /// With the prefix `WAZO_CONSUL` the variables are `WAZO_CONSUL_HOST`, `WAZO_CONSUL_PORT` and
 /// `WAZO_CONSUL_SCHEME`, in the environment and in the file, which has the syntax of `.env` files.
-/// A line of it that sets no variable is left out. A file that is not there is no error; an empty
-/// variable counts as none. A source looks anew each time it connects.
+/// A line that sets no variable is skipped. A missing file is no error; an empty
+/// variable counts as none. A source looks each time it connects.
 ///
 /// ```
 /// use liveprops::sources::Locator;
@@ -48,7 +48,7 @@ pub struct Locator {
     vars: Option<Vec<(String, String)>>,
 }
 
-/// Where a store is, and where each part of that was found.
+/// The location of a store, and where each part of it was found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Location {
@@ -60,13 +60,13 @@ pub struct Location {
     pub port: Found<u16>,
 }
 
-/// A part of a [`Location`], with where it was found.
+/// A part of a [`Location`], and where it was found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Found<T> {
-    /// What was found.
+    /// The part.
     pub value: T,
-    /// Where; `None` if it is the default.
+    /// Where it was found; `None` for the default.
     pub origin: Option<Origin>,
 }
 
@@ -84,37 +84,37 @@ impl Locator {
         }
     }
 
-    /// A file that holds the variables that the environment does not.
+    /// Sets the file for variables that the environment lacks.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.file = Some(absolute(&path.into()));
         self
     }
 
-    /// The host by default.
+    /// Sets the default host.
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.host = host.into();
         self
     }
 
-    /// The port by default; if none is set, a store's own.
+    /// Sets the default port; that of the store is used if none is set.
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
         self
     }
 
-    /// Sets the port by default, unless one was set.
+    /// Sets the default port, unless one was set.
     pub(crate) fn or_port(mut self, port: u16) -> Self {
         self.port.get_or_insert(port);
         self
     }
 
-    /// The scheme by default.
+    /// Sets the default scheme.
     pub fn scheme(mut self, scheme: impl Into<String>) -> Self {
         self.scheme = scheme.into();
         self
     }
 
-    /// Sets the variables in place of those of the process's environment.
+    /// Replaces the environment of the process by these variables.
     pub fn vars<K: Into<String>, V: Into<String>>(
         mut self,
         vars: impl IntoIterator<Item = (K, V)>,
@@ -130,72 +130,62 @@ impl Locator {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Malformed`] if a part is not usable, with where it was found, or if the file is
-    /// not of that syntax; [`ErrorKind::Unavailable`] if it cannot be read.
+    /// [`ErrorKind::Malformed`] if a part or the file is not valid, with its origin;
+    /// [`ErrorKind::Unavailable`] if the file cannot be read; [`ErrorKind::NotFound`] without a port.
     pub fn find(&self) -> Result<Location, Error> {
         let file = match &self.file {
-            Some(path) => variables(path)?,
+            Some(path) => read_variables(path)?,
             None => Document::new(),
         };
-        let find = |part: &str| -> Result<Option<(String, Origin)>, Error> {
-            let name = format!("{}_{part}", self.prefix);
-            if let Some(value) = self.var(&name)? {
-                return Ok(Some((value, Origin::new("env", &*name))));
-            }
-            let key = env_name_to_key(&name).unwrap_or_default().join(".");
-            let there = file.get(&key).zip(file.origin(&key));
-            Ok(there.and_then(|(value, origin)| match value {
-                Value::Text(text) if !text.trim().is_empty() => {
-                    Some((text.trim().to_owned(), origin.clone()))
-                }
-                _ => None,
-            }))
-        };
-        let found = |part: Option<(String, Origin)>, default: &str| match part {
-            Some((value, origin)) => Found {
-                value,
-                origin: Some(origin),
-            },
-            None => Found {
-                value: default.to_owned(),
-                origin: None,
-            },
-        };
-        let host = found(find("HOST")?, &self.host);
-        let plain = |c: char| c.is_alphanumeric() || "-._:[]%".contains(c);
-        if host.value.is_empty() || !host.value.chars().all(plain) {
-            return Err(unusable("a host", "a name or an address", &host));
+        let host = found(self.find_part(&file, "HOST")?, || self.host.clone());
+        let is_plain = |c: char| c.is_alphanumeric() || "-._:[]%".contains(c);
+        if host.value.is_empty() || !host.value.chars().all(is_plain) {
+            return Err(invalid("a host", "a name or an address", &host));
         }
-        let scheme = found(find("SCHEME")?, &self.scheme);
-        let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-        if scheme.value.is_empty() || !scheme.value.chars().all(plain) {
-            return Err(unusable("a scheme", "`http` or `https`", &scheme));
+        let scheme = found(self.find_part(&file, "SCHEME")?, || self.scheme.clone());
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+        if scheme.value.is_empty() || !scheme.value.chars().all(is_plain) {
+            return Err(invalid("a scheme", "`http` or `https`", &scheme));
         }
-        let port = match find("PORT")? {
-            Some((text, origin)) => {
-                let part = Found {
-                    value: text,
-                    origin: Some(origin),
-                };
-                let number = part.value.parse().ok().filter(|port| *port > 0);
-                let number = number.ok_or_else(|| unusable("a port", "1 to 65535", &part))?;
-                Found {
-                    value: number,
-                    origin: part.origin,
-                }
-            }
-            None => Found {
-                value: self.port.ok_or_else(|| {
-                    let detail = format!(
-                        "no port: {}_PORT is not set, and there is no default",
-                        self.prefix
-                    );
-                    Error::new(ErrorKind::NotFound, detail)
-                })?,
-                origin: None,
-            },
-        };
+        let port = self.find_port(&file)?;
         Ok(Location { scheme, host, port })
+    }
+
+    /// The value of a part in the environment, else in the file.
+    fn find_part(&self, file: &Document, part: &str) -> Result<Option<(String, Origin)>, Error> {
+        let name = format!("{}_{part}", self.prefix);
+        if let Some(value) = self.var(&name)? {
+            return Ok(Some((value, Origin::new("env", &*name))));
+        }
+        let key = env_name_to_key(&name).unwrap_or_default().join(".");
+        let found = file.get(&key).zip(file.origin(&key));
+        Ok(found.and_then(|(value, origin)| match value {
+            Value::Text(text) if !text.trim().is_empty() => {
+                Some((text.trim().to_owned(), origin.clone()))
+            }
+            _ => None,
+        }))
+    }
+
+    fn find_port(&self, file: &Document) -> Result<Found<u16>, Error> {
+        let Some((value, origin)) = self.find_part(file, "PORT")? else {
+            let value = self.port.ok_or_else(|| {
+                let detail = format!(
+                    "no port: {}_PORT is not set, and there is no default",
+                    self.prefix
+                );
+                Error::new(ErrorKind::NotFound, detail)
+            })?;
+            return Ok(Found {
+                value,
+                origin: None,
+            });
+        };
+        let origin = Some(origin);
+        match value.parse().ok().filter(|port| *port > 0) {
+            Some(value) => Ok(Found { value, origin }),
+            None => Err(invalid("a port", "1 to 65535", &Found { value, origin })),
+        }
     }
 
     fn var(&self, name: &str) -> Result<Option<String>, Error> {
@@ -220,7 +210,7 @@ impl Locator {
 }
 
 impl fmt::Debug for Locator {
-    /// Shows the names of variables and no values: they may be those of the whole environment.
+    /// Shows the names of variables without their values, which may be those of the whole environment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let vars = self.vars.as_deref().map(|vars| {
             let names = vars.iter().map(|(name, _)| name.as_str());
@@ -229,7 +219,7 @@ impl fmt::Debug for Locator {
         f.debug_struct("Locator")
             .field("prefix", &self.prefix)
             .field("file", &self.file)
-            .field("host", &hidden_user(&self.host))
+            .field("host", &without_user(&self.host))
             .field("port", &self.port)
             .field("scheme", &mask_text(&self.scheme))
             .field("vars", &vars)
@@ -237,16 +227,16 @@ impl fmt::Debug for Locator {
     }
 }
 
-/// A host without what stands before an `@`, which may be a password.
-fn hidden_user(host: &str) -> String {
+/// A host without the part before an `@`, which may be a password.
+fn without_user(host: &str) -> String {
     match host.rsplit_once('@') {
         Some((_, rest)) => format!("{MASK}@{rest}"),
         None => mask_text(host),
     }
 }
 
-/// What a file of variables says; nothing if it is not there.
-fn variables(path: &Path) -> Result<Document, Error> {
+/// Reads the variables of a file; none if it is missing.
+fn read_variables(path: &Path) -> Result<Document, Error> {
     let origin = Origin::new("file", path.display().to_string());
     match read::read(path) {
         Ok(content) => Format::dotenv().parse(&content.bytes, &origin),
@@ -258,10 +248,20 @@ fn variables(path: &Path) -> Result<Document, Error> {
     }
 }
 
-fn unusable(what: &str, wanted: &str, found: &Found<String>) -> Error {
-    let shown: String = hidden_user(&found.value).chars().take(80).collect();
+fn found(part: Option<(String, Origin)>, default: impl FnOnce() -> String) -> Found<String> {
+    let (value, origin) = match part {
+        Some((value, origin)) => (value, Some(origin)),
+        None => (default(), None),
+    };
+    Found { value, origin }
+}
+
+fn invalid(what: &str, expected: &str, found: &Found<String>) -> Error {
+    let shown: String = without_user(&found.value).chars().take(80).collect();
     let error = Error::new(ErrorKind::Malformed, format!("not {what}"));
-    let error = error.with_expected(wanted).with_found(format!("{shown:?}"));
+    let error = error
+        .with_expected(expected)
+        .with_found(format!("{shown:?}"));
     match &found.origin {
         Some(origin) => error.with_origin(origin),
         None => error,
@@ -272,9 +272,10 @@ impl Location {
     /// The location as an address, such as `http://consul:8500`.
     pub fn url(&self) -> String {
         let host = &self.host.value;
-        match host.contains(':') && !host.starts_with('[') {
-            true => format!("{}://[{host}]:{}", self.scheme.value, self.port.value),
-            false => format!("{}://{host}:{}", self.scheme.value, self.port.value),
+        if host.contains(':') && !host.starts_with('[') {
+            format!("{}://[{host}]:{}", self.scheme.value, self.port.value)
+        } else {
+            format!("{}://{host}:{}", self.scheme.value, self.port.value)
         }
     }
 }
@@ -314,35 +315,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("consul");
         let parts = ["HOST", "PORT", "SCHEME"];
-        for places in 0..27usize {
-            let place = |part: usize| places / 3usize.pow(part as u32) % 3;
-            let value = |part: usize, place: usize| match part {
-                0 => ["consul", "file-host", "env-host"][place],
-                1 => ["8500", "1", "2"][place],
-                _ => ["http", "https", "HTTPS"][place],
+        for combination in 0..27usize {
+            let layer = |part: usize| combination / 3usize.pow(part as u32) % 3;
+            let value = |part: usize, layer: usize| match part {
+                0 => ["consul", "file-host", "env-host"][layer],
+                1 => ["8500", "1", "2"][layer],
+                _ => ["http", "https", "HTTPS"][layer],
             };
             let line =
                 |part: usize| format!("WAZO_CONSUL_{}=\"{}\"\n", parts[part], value(part, 1));
-            let in_file = (0..3).filter(|part| place(*part) > 0).map(line);
+            let in_file = (0..3).filter(|part| layer(*part) > 0).map(line);
             let text = format!("# a comment\n; another\n{}", in_file.collect::<String>());
             std::fs::write(&path, text).unwrap();
-            let vars = (0..3).filter(|part| place(*part) == 2);
+            let vars = (0..3).filter(|part| layer(*part) == 2);
             let vars = vars.map(|part| (format!("WAZO_CONSUL_{}", parts[part]), value(part, 2)));
             let found = locator(dir.path()).vars(vars).find().unwrap();
-            let at = |part| value(part, place(part));
+            let at = |part| value(part, layer(part));
             assert_eq!(found.host.value, at(0));
             assert_eq!(found.port.value.to_string(), at(1));
             assert_eq!(found.scheme.value, at(2));
             let origins = [&found.host.origin, &found.port.origin, &found.scheme.origin];
             for (part, origin) in origins.into_iter().enumerate() {
                 let kind = origin.as_ref().map_or("", Origin::kind);
-                assert_eq!(kind, ["", "file", "env"][place(part)]);
+                assert_eq!(kind, ["", "file", "env"][layer(part)]);
             }
         }
     }
 
     #[test]
-    fn without_a_file_and_with_empty_variables_defaults_hold() {
+    fn without_a_file_and_with_empty_variables_the_defaults_apply() {
         let dir = tempfile::tempdir().unwrap();
         let found = locator(dir.path())
             .vars([("WAZO_CONSUL_HOST", " ")])
@@ -357,22 +358,22 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_part_is_an_error_that_says_where_it_was_found() {
+    fn a_bad_part_is_an_error_that_names_its_origin() {
         let dir = tempfile::tempdir().unwrap();
         for port in ["0", "65536", "http", "-1"] {
             let error = locator(dir.path())
                 .vars([("WAZO_CONSUL_PORT", port)])
                 .find()
                 .unwrap_err();
-            let told = error.to_string();
+            let text = error.to_string();
             assert!(
-                told.contains("env WAZO_CONSUL_PORT") && told.contains(port),
-                "{told}"
+                text.contains("env WAZO_CONSUL_PORT") && text.contains(port),
+                "{text}"
             );
         }
         std::fs::write(dir.path().join("consul"), "\nWAZO_CONSUL_PORT=x\n").unwrap();
-        let told = locator(dir.path()).find().unwrap_err().to_string();
-        assert!(told.contains("consul:2:"), "{told}");
+        let text = locator(dir.path()).find().unwrap_err().to_string();
+        assert!(text.contains("consul:2:"), "{text}");
         for host in ["a b", "a/b", "me@host", "a\nb"] {
             assert!(
                 locator(dir.path())
@@ -393,17 +394,17 @@ mod tests {
         assert_eq!(with("consul").find().unwrap().url(), "http://consul:8500");
         let other = with("consul").port(1).or_port(2);
         assert_eq!(other.find().unwrap().url(), "http://consul:1");
-        let told = with("me:s3cret@consul").find().unwrap_err().to_string();
+        let text = with("me:s3cret@consul").find().unwrap_err().to_string();
         assert!(
-            told.contains("******@consul") && !told.contains("s3cret"),
-            "{told}"
+            text.contains("******@consul") && !text.contains("s3cret"),
+            "{text}"
         );
         let vars = [("X_HOST", "me:s3cret@consul"), ("DB_PASSWORD", "s3cret")];
         let locator = Locator::new("X").host("me:s3cret@h").vars(vars);
-        let told = format!("{locator:?} {:?}", Endpoints::found_by(locator.clone()));
+        let text = format!("{locator:?} {:?}", Endpoints::found_by(locator.clone()));
         assert!(
-            told.contains("X_HOST") && !told.contains("s3cret"),
-            "{told}"
+            text.contains("X_HOST") && !text.contains("s3cret"),
+            "{text}"
         );
     }
 }

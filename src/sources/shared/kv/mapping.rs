@@ -1,4 +1,4 @@
-//! Which keys of a store are meant, and what they are called as properties.
+//! Maps the keys of a store to properties.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,22 +9,22 @@ use crate::source::{Refusal, Scope};
 use crate::value::key::Key;
 use crate::value::origin::Origin;
 
-/// What a single value may hold, unless it is a document.
+/// The largest value of a key that holds no document.
 pub(crate) const MAX_VALUE_BYTES: usize = 1 << 20;
 
-/// Which keys of a store are meant, and what they become.
+/// Which keys a source reads, and what each becomes.
 #[derive(Clone, Debug)]
 pub(crate) struct Mapping {
-    /// What messages and origins call the store.
+    /// The name of the store in messages and origins.
     pub(crate) kind: &'static str,
-    /// What stands between the names of a key.
+    /// The separator of the names of a key.
     separator: char,
-    what: What,
+    selection: Selection,
 }
 
 #[derive(Clone, Debug)]
-enum What {
-    /// All keys that begin with this, which ends with the separator or is empty; some hold documents.
+enum Selection {
+    /// All keys with a prefix, which ends with the separator or is empty; some hold documents.
     Prefix {
         prefix: String,
         documents: BTreeMap<String, Format>,
@@ -33,12 +33,12 @@ enum What {
     Document { key: String, format: Option<Format> },
 }
 
-/// What one key of a store stands for.
+/// What a key of the store becomes.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Place {
+pub(crate) enum Target {
     /// A property.
     Value(Key),
-    /// A subtree, or everything.
+    /// A subtree, or the whole document.
     Document(Key),
 }
 
@@ -55,10 +55,11 @@ impl Mapping {
         Self {
             kind,
             separator,
-            what: What::Prefix {
-                prefix: match prefix.is_empty() {
-                    true => String::new(),
-                    false => format!("{cut}{separator}"),
+            selection: Selection::Prefix {
+                prefix: if prefix.is_empty() {
+                    String::new()
+                } else {
+                    format!("{cut}{separator}")
                 },
                 documents: BTreeMap::new(),
             },
@@ -76,18 +77,18 @@ impl Mapping {
         Self {
             kind,
             separator,
-            what: What::Document {
+            selection: Selection::Document {
                 key: key.to_owned(),
                 format: None,
             },
         }
     }
 
-    /// What is asked of the store: all keys that begin with this, or the one that is this.
-    pub(crate) fn wanted(&self) -> &str {
-        match &self.what {
-            What::Prefix { prefix, .. } => prefix,
-            What::Document { key, .. } => key,
+    /// The prefix or the key that the source reads.
+    pub(crate) fn path(&self) -> &str {
+        match &self.selection {
+            Selection::Prefix { prefix, .. } => prefix,
+            Selection::Document { key, .. } => key,
         }
     }
 
@@ -95,13 +96,14 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// If it is a document that is meant, or as [`Scope::names`], or if a name holds the separator:
-    /// `checkout.prod` would be read as a part of `checkout` where a dot separates names.
+    /// [`ErrorKind::InvalidConfig`] for a document; the errors of [`Scope::names`]; [`ErrorKind::InvalidKey`] for a
+    /// name that holds the separator. `checkout.prod` would be a part of `checkout` where a dot separates
+    /// names.
     pub(crate) fn of_scope(&self, scope: &Scope) -> Result<Vec<Self>, Error> {
         if self.is_document() {
             let detail = format!(
                 "`{}` is one document: a scope is below a prefix",
-                self.wanted()
+                self.path()
             );
             return Err(Error::new(ErrorKind::InvalidConfig, detail));
         }
@@ -114,48 +116,49 @@ impl Mapping {
                     name.split(self.separator).next().unwrap_or_default(),
                 );
                 let error = Error::new(ErrorKind::InvalidKey, detail);
-                return Err(error.with_origin(Origin::new(self.kind, self.wanted())));
+                return Err(error.with_origin(Origin::new(self.kind, self.path())));
             }
-            let prefix = format!("{}{name}", self.wanted());
+            let prefix = format!("{}{name}", self.path());
             Ok(Self::prefix_as_is(self.kind, self.separator, &prefix))
         };
         scope.names()?.into_iter().map(one).collect()
     }
 
-    /// Whether it is one key that is meant.
+    /// Whether the source reads a single key.
     pub(crate) fn is_document(&self) -> bool {
-        matches!(self.what, What::Document { .. })
+        matches!(self.selection, Selection::Document { .. })
     }
 
-    /// How far a refusal reaches: a document is all or nothing.
+    /// How much a rejected value rejects: a document is all or nothing.
     pub(crate) fn refusal(&self) -> Refusal {
-        match self.is_document() {
-            true => Refusal::Whole,
-            false => Refusal::PerKey,
+        if self.is_document() {
+            Refusal::Whole
+        } else {
+            Refusal::PerKey
         }
     }
 
     /// Sets the format of the document.
     pub(crate) fn set_format(&mut self, new: Format) {
-        if let What::Document { format, .. } = &mut self.what {
+        if let Selection::Document { format, .. } = &mut self.selection {
             *format = Some(new);
         }
     }
 
-    /// Has a key below the prefix hold a document.
+    /// Reads a key below the prefix as a document.
     pub(crate) fn add_document(&mut self, key: &str, format: Format) {
-        if let What::Prefix { documents, .. } = &mut self.what {
+        if let Selection::Prefix { documents, .. } = &mut self.selection {
             documents.insert(key.trim_matches(self.separator).to_owned(), format);
         }
     }
 
-    /// What a key of the store stands for; `None` if it is not meant or a folder.
-    pub(crate) fn place(&self, key: &str) -> Option<Result<Place, Error>> {
-        match &self.what {
-            What::Document { key: ours, .. } => {
-                (key == ours).then(|| Ok(Place::Document(Key::root())))
+    /// What a key of the store becomes; `None` if the source does not read it, or if it is a folder.
+    pub(crate) fn target(&self, key: &str) -> Option<Result<Target, Error>> {
+        match &self.selection {
+            Selection::Document { key: ours, .. } => {
+                (key == ours).then(|| Ok(Target::Document(Key::root())))
             }
-            What::Prefix { prefix, documents } => {
+            Selection::Prefix { prefix, documents } => {
                 let rest = key.strip_prefix(prefix.as_str())?;
                 if rest.is_empty() || rest.ends_with(self.separator) {
                     return None;
@@ -163,9 +166,9 @@ impl Mapping {
                 Some(match documents.get(rest) {
                     Some(format) => {
                         let name = self.without_extension(rest, format);
-                        self.property(name).map(Place::Document)
+                        self.property(name).map(Target::Document)
                     }
-                    None => self.property(rest).map(Place::Value),
+                    None => self.property(rest).map(Target::Value),
                 })
             }
         }
@@ -179,10 +182,7 @@ impl Mapping {
         let named = Format::from_extension(extension);
         let is_its = named.is_some_and(|named| named.name() == format.name());
         let is_empty = name.is_empty() || name.ends_with([self.separator, '.']);
-        match is_its && !is_empty {
-            true => name,
-            false => rest,
-        }
+        if is_its && !is_empty { name } else { rest }
     }
 
     /// `a/b.c` and `a/b/c` are both `a.b.c`.
@@ -200,9 +200,9 @@ impl Mapping {
 
     /// The format of the document in a key.
     pub(crate) fn format_of(&self, key: &str) -> Result<Format, Error> {
-        let given = match &self.what {
-            What::Document { format, .. } => *format,
-            What::Prefix { prefix, documents } => key
+        let given = match &self.selection {
+            Selection::Document { format, .. } => *format,
+            Selection::Prefix { prefix, documents } => key
                 .strip_prefix(prefix.as_str())
                 .and_then(|rest| documents.get(rest).copied()),
         };
@@ -215,12 +215,14 @@ impl Mapping {
             )
         })
     }
+}
 
-    /// How large the value of a place may be.
-    pub(crate) fn limit(place: &Place) -> usize {
-        match place {
-            Place::Value(_) => MAX_VALUE_BYTES,
-            Place::Document(_) => MAX_DOCUMENT_BYTES,
+impl Target {
+    /// The largest value that a key may have.
+    pub(crate) fn max_bytes(&self) -> usize {
+        match self {
+            Self::Value(_) => MAX_VALUE_BYTES,
+            Self::Document(_) => MAX_DOCUMENT_BYTES,
         }
     }
 }
@@ -237,39 +239,38 @@ mod tests {
     fn a_prefix_is_cut_at_a_separator() {
         for prefix in ["config/app", "config/app/", "/config/app"] {
             let mapping = Mapping::prefix("test", '/', prefix);
-            assert_eq!(mapping.wanted(), "config/app/");
-            let place = |key| mapping.place(key).map(Result::unwrap);
+            assert_eq!(mapping.path(), "config/app/");
+            let target = |key| mapping.target(key).map(Result::unwrap);
             assert_eq!(
-                place("config/app/rate/qps"),
-                Some(Place::Value(key("rate.qps")))
+                target("config/app/rate/qps"),
+                Some(Target::Value(key("rate.qps")))
             );
             assert_eq!(
-                place("config/app/rate.qps"),
-                Some(Place::Value(key("rate.qps")))
+                target("config/app/rate.qps"),
+                Some(Target::Value(key("rate.qps")))
             );
-            assert_eq!(place("config/apple/rate"), None);
-            assert_eq!(place("config/app"), None);
-            assert_eq!(place("config/app/folder/"), None);
+            assert_eq!(target("config/apple/rate"), None);
+            assert_eq!(target("config/app"), None);
+            assert_eq!(target("config/app/folder/"), None);
         }
     }
 
     #[test]
     fn a_separator_before_a_prefix_counts_where_keys_may_begin_with_one() {
         for (prefix, wanted) in [("/app", "/app/"), ("app/", "app/"), ("/", "/"), ("", "")] {
-            assert_eq!(Mapping::prefix_as_is("test", '/', prefix).wanted(), wanted);
+            assert_eq!(Mapping::prefix_as_is("test", '/', prefix).path(), wanted);
         }
-        assert_eq!(Mapping::prefix("test", '/', "/").wanted(), "");
-        assert_eq!(Mapping::document_as_is("test", '/', "/a").wanted(), "/a");
+        assert_eq!(Mapping::prefix("test", '/', "/").path(), "");
+        assert_eq!(Mapping::document_as_is("test", '/', "/a").path(), "/a");
     }
 
     #[test]
-    fn a_scope_whose_name_holds_the_separator_is_rejected_and_one_with_another_mark_is_kept_apart()
-    {
+    fn a_scope_whose_name_holds_the_separator_is_rejected_and_one_with_another_character_is_not() {
         let of = |separator: char, scope: &Scope| {
             let mapping = Mapping::prefix("test", separator, "config");
             let all = mapping.of_scope(scope)?;
-            let wanted = all.iter().map(|one| one.wanted().to_owned());
-            Ok::<Vec<String>, Error>(wanted.collect())
+            let paths = all.iter().map(|one| one.path().to_owned());
+            Ok::<Vec<String>, Error>(paths.collect())
         };
         let app = |name: &str| Scope::app(name).without_common();
         for scope in [
@@ -279,10 +280,10 @@ mod tests {
         ] {
             let error = of('.', &scope).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
-            let told = error.to_string();
+            let text = error.to_string();
             assert!(
-                told.contains("`.` separates") && told.contains("test config."),
-                "{told}"
+                text.contains("`.` separates") && text.contains("test config."),
+                "{text}"
             );
         }
         // In these stores `checkout.prod/` is no part of `checkout/`.
@@ -302,17 +303,17 @@ mod tests {
     }
 
     #[test]
-    fn names_are_taken_as_they_are() {
+    fn names_are_not_changed() {
         let mapping = Mapping::prefix("test", '/', "");
-        let place = mapping.place("Umläute \"quoted\"/[0]").unwrap().unwrap();
-        let Place::Value(key) = place else { panic!() };
+        let target = mapping.target("Umläute \"quoted\"/[0]").unwrap().unwrap();
+        let Target::Value(key) = target else { panic!() };
         let names: Vec<_> = key.segments().collect();
         assert_eq!(names, ["Umläute \"quoted\"", "[0]"]);
         for bad in ["a//b", "/a", "a..b", ".a"] {
-            assert!(mapping.place(bad).unwrap().is_err(), "{bad}");
+            assert!(mapping.target(bad).unwrap().is_err(), "{bad}");
         }
         let long = "x".repeat(2000);
-        assert!(mapping.place(&long).unwrap().is_err());
+        assert!(mapping.target(&long).unwrap().is_err());
     }
 
     #[cfg(feature = "toml")]
@@ -320,16 +321,16 @@ mod tests {
     fn a_key_may_hold_a_document() {
         let mut mapping = Mapping::prefix("test", '/', "app");
         mapping.add_document("limits", Format::toml());
-        let place = mapping.place("app/limits").unwrap().unwrap();
-        assert_eq!(place, Place::Document(key("limits")));
+        let target = mapping.target("app/limits").unwrap().unwrap();
+        assert_eq!(target, Target::Document(key("limits")));
         assert_eq!(mapping.format_of("app/limits").unwrap().name(), "toml");
 
         let mapping = Mapping::document("test", '/', "app/all.toml");
         assert_eq!(
-            mapping.place("app/all.toml").unwrap().unwrap(),
-            Place::Document(Key::root())
+            mapping.target("app/all.toml").unwrap().unwrap(),
+            Target::Document(Key::root())
         );
-        assert!(mapping.place("app/all.tom").is_none());
+        assert!(mapping.target("app/all.tom").is_none());
         assert_eq!(mapping.format_of("app/all.toml").unwrap().name(), "toml");
         let nameless = Mapping::document("test", '/', "app/all");
         assert!(nameless.format_of("app/all").is_err());
@@ -338,30 +339,30 @@ mod tests {
     #[cfg(all(feature = "toml", feature = "yaml"))]
     #[test]
     fn the_extension_of_a_document_is_no_name() {
-        let place = |separator, document: &str, format: Format| {
+        let target = |separator, document: &str, format: Format| {
             let mut mapping = Mapping::prefix("test", separator, "app");
             mapping.add_document(document, format);
-            mapping.place(&format!("app{separator}{document}"))
+            mapping.target(&format!("app{separator}{document}"))
         };
-        let at = |name| Place::Document(key(name));
+        let at = |name| Target::Document(key(name));
         for separator in ['/', '.'] {
-            let of = |document, format| place(separator, document, format).unwrap().unwrap();
+            let of = |document, format| target(separator, document, format).unwrap().unwrap();
             assert_eq!(of("limits.toml", Format::toml()), at("limits"));
             assert_eq!(of("limits.v2.YML", Format::yaml()), at("limits.v2"));
             assert_eq!(of("limits.toml", Format::yaml()), at("limits.toml"));
             assert_eq!(of("limits.toml2", Format::toml()), at("limits.toml2"));
             assert_eq!(of("toml", Format::toml()), at("toml"));
         }
-        let deeper = place('/', "a/b.toml", Format::toml());
+        let deeper = target('/', "a/b.toml", Format::toml());
         assert_eq!(deeper.unwrap().unwrap(), at("a.b"));
         for bad in [".toml", "a/.toml", "a..toml"] {
-            assert!(place('/', bad, Format::toml()).unwrap().is_err(), "{bad}");
+            assert!(target('/', bad, Format::toml()).unwrap().is_err(), "{bad}");
         }
         let mut mapping = Mapping::prefix("test", '/', "app");
         mapping.add_document("limits.toml", Format::toml());
         assert_eq!(mapping.format_of("app/limits.toml").unwrap().name(), "toml");
         // Only where it holds a document.
-        let place = mapping.place("app/other.toml").unwrap().unwrap();
-        assert_eq!(place, Place::Value(key("other.toml")));
+        let target = mapping.target("app/other.toml").unwrap().unwrap();
+        assert_eq!(target, Target::Value(key("other.toml")));
     }
 }

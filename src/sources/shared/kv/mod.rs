@@ -1,6 +1,6 @@
-//! What key-value stores have in common: what one call hands to the next (`slot`), where one is (`endpoints`, `locator`), which of its keys are
-//! meant and what they are called (`mapping`), what a store holds as one document (`mirror`), and the
-//! options that all have (`options`).
+//! The common part of key-value stores: their servers (`endpoints`, `locator`), the keys that a source reads
+//! and their names as properties (`mapping`), the document that they become (`mirror`), the options of every
+//! builder (`options`), and what one call of a source leaves to the next (`slot`).
 
 pub(crate) mod endpoints;
 pub(crate) mod locator;
@@ -9,15 +9,18 @@ pub(crate) mod mirror;
 pub(crate) mod options;
 pub(crate) mod slot;
 
+use std::time::Duration;
+
 use crate::error::Error;
 use crate::source::{Policy, RemovalGuard, SourceContext, Update};
+use crate::sync::random;
 
-/// Required, and guarded: a wiped store looks like a wish to remove everything.
+/// The policy of every store: required, and guarded, because a wiped store looks like a mass removal.
 pub(crate) fn policy() -> Policy {
     Policy::new().guarded(RemovalGuard::new())
 }
 
-/// Sends what is new in a mirror, if anything is.
+/// Sends the update of a mirror, a heartbeat where nothing has changed, or an error.
 pub(crate) fn send(update: Result<Option<Update>, Error>, updates: &SourceContext) {
     match update {
         Ok(Some(update)) => drop(updates.send(update)),
@@ -26,11 +29,7 @@ pub(crate) fn send(update: Result<Option<Update>, Error>, updates: &SourceContex
     }
 }
 
-/// A time, or up to a quarter less: what many programs began at one moment does not go on in step.
-pub(crate) fn about(time: std::time::Duration) -> std::time::Duration {
-    use std::hash::{BuildHasher, RandomState};
-
-    // Seeded anew each time, which is randomness enough here.
-    let random = RandomState::new().hash_one(time) % 1_000;
-    time - (time / 4).mul_f64(random as f64 / 1_000.0)
+/// A duration, or up to a quarter less, so that programs that start together do not continue in step.
+pub(crate) fn jittered(duration: Duration) -> Duration {
+    duration - random::part_of(duration / 4)
 }

@@ -1,7 +1,7 @@
-//! The options that every store has.
+//! The options of every store.
 
-/// Methods of a store's builder that change its `mapping`, `endpoints` and `tls`, by its `edit`. What is
-/// said of them differs, so the store says it.
+/// Defines methods of a store's builder that change its `mapping`, `endpoints` and `tls` by its `edit`. The
+/// store passes the sentences that differ.
 macro_rules! shared_options {
     (
         port: $port:literal,
@@ -11,7 +11,7 @@ macro_rules! shared_options {
     ) => {
         #[doc = $locator]
         ///
-        /// Health and explanations tell where each part was found. A locator without a port by default has
+        /// Health and explanations show where each part was found. A locator without a default port uses
         /// that of the store.
         #[must_use]
         pub fn locator(self, locator: $crate::sources::shared::kv::locator::Locator) -> Self {
@@ -45,11 +45,11 @@ macro_rules! shared_options {
             self.edit(|options| options.mapping.set_format(format))
         }
 
-        /// Has a key below the prefix hold a document, which becomes a subtree.
+        /// Reads a key below the prefix as a document, which becomes a subtree.
         ///
-        /// The subtree stands where the key does, without an extension that names the format:
+        /// The subtree has the name of the key, without an extension that names the format:
         /// `limits.toml` becomes `limits`. The document wins over single keys above and inside it; each of
-        /// those is reported as a problem for as long as both are there.
+        /// those is reported as a problem as long as both exist.
         #[must_use]
         pub fn as_document(self, key: impl AsRef<str>, format: $crate::format::Format) -> Self {
             self.edit(|options| options.mapping.add_document(key.as_ref(), format))

@@ -1,9 +1,9 @@
-//! What one call of a source hands to the next.
+//! A value that one call of a source leaves to the next.
 
 use crate::sync::lock::Mutex;
 
-/// Something that a call makes or takes over from the one before, and leaves when it ends. Two calls at
-/// one time have one each: one that was left to itself may still run, and a source may be shared.
+/// The value of a call, which the next call reuses. Two calls at one time have one each: an abandoned call may
+/// still run, and a source may be shared.
 pub(crate) struct Slot<T>(Mutex<Option<T>>);
 
 impl<T> Slot<T> {
@@ -11,10 +11,9 @@ impl<T> Slot<T> {
         Self(Mutex::new(None))
     }
 
-    /// Runs a call; what it has is lost if it panics.
+    /// Runs a call with the value; a panic drops the value.
     pub(crate) fn with<R>(&self, make: impl FnOnce() -> T, run: impl FnOnce(&mut T) -> R) -> R {
-        let left = self.0.lock().take();
-        let mut value = left.unwrap_or_else(make);
+        let mut value = self.0.lock().take().unwrap_or_else(make);
         let outcome = run(&mut value);
         let before = self.0.lock().replace(value);
         drop(before);
@@ -27,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_takes_over_from_the_one_before_and_never_from_one_that_runs() {
+    fn a_call_reuses_the_value_of_the_last_one_and_never_that_of_a_running_one() {
         let slot = Slot::empty();
         slot.with(
             || 0,

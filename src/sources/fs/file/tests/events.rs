@@ -10,7 +10,7 @@ use notify::{EventHandler, RecursiveMode, Watcher, WatcherKind};
 
 use super::*;
 use crate::source::conformance::Recorder;
-use crate::sources::fs::watch::hub::{Handler, SharedWatcher};
+use crate::sources::fs::watch::shared_watcher::{Handler, SharedWatcher};
 use crate::sources::fs::watch::testing::{SOON, watch_with};
 
 /// A watcher that sees nothing, and whose handler a test can call.
@@ -123,15 +123,18 @@ fn only_a_move_onto_the_name_proves_that_a_file_is_complete() {
     ];
     for kind in doubtful {
         let took = took(kind);
-        assert!(took >= QUIET, "{kind:?} proves nothing, but took {took:?}");
+        assert!(
+            took >= DEBOUNCE,
+            "{kind:?} proves nothing, but took {took:?}"
+        );
     }
     let proven = (0..5).map(|_| took(renamed(RenameMode::To)));
     let quickest = proven.min().unwrap();
-    assert!(quickest < QUIET, "a rename took {quickest:?}");
+    assert!(quickest < DEBOUNCE, "a rename took {quickest:?}");
 }
 
 #[test]
-fn a_file_that_is_written_right_after_its_rename_is_not_taken_for_complete() {
+fn a_file_that_is_written_right_after_its_rename_does_not_count_as_complete() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let fake = Fake::default();
@@ -146,7 +149,7 @@ fn a_file_that_is_written_right_after_its_rename_is_not_taken_for_complete() {
     )))));
     watched.expect("a", 1);
     let took = begun.elapsed();
-    assert!(took >= QUIET, "{took:?}");
+    assert!(took >= DEBOUNCE, "{took:?}");
 }
 
 #[test]
@@ -225,7 +228,7 @@ fn a_real_overflow_loses_nothing() {
 }
 
 #[test]
-fn without_a_watcher_files_are_polled_and_that_is_said_as_long_as_it_lasts() {
+fn without_a_watcher_files_are_polled_and_health_shows_that_as_long_as_it_lasts() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let hub =
@@ -325,7 +328,7 @@ fn a_noisy_neighbour_and_own_reads_cause_no_reading() {
 }
 
 #[test]
-fn directories_that_trade_places_are_followed_under_their_new_names() {
+fn directories_that_swap_names_are_followed_under_their_new_names() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
     let recorder = Recorder::new();

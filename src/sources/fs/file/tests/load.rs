@@ -34,7 +34,7 @@ fn a_load_reads_a_file_twice_only_if_it_changed_a_moment_ago() {
     fs::write(&path, text(1)).unwrap();
     let begun = Instant::now();
     File::new(&path).load().unwrap();
-    assert!(begun.elapsed() >= QUIET, "a young file is read twice");
+    assert!(begun.elapsed() >= DEBOUNCE, "a young file is read twice");
     sleep(OLD);
     // A time stamp that a program sets proves nothing.
     let file = fs::File::options().write(true).open(&path).unwrap();
@@ -46,7 +46,10 @@ fn a_load_reads_a_file_twice_only_if_it_changed_a_moment_ago() {
         File::new(&path).load().unwrap();
         begun.elapsed()
     });
-    assert!(quickest.min().unwrap() < QUIET, "an old file is read once");
+    assert!(
+        quickest.min().unwrap() < DEBOUNCE,
+        "an old file is read once"
+    );
 }
 
 #[test]
@@ -59,10 +62,10 @@ fn a_load_waits_for_a_file_that_was_removed_a_moment_ago() {
         let begun = Instant::now();
         let file = File::new(&path);
         let loader = std::thread::spawn(move || file.load());
-        sleep(QUIET / 2);
+        sleep(DEBOUNCE / 2);
         fs::write(&path, text(2)).unwrap();
         // Where the machine was busy elsewhere, that was no moment.
-        if begun.elapsed() < QUIET {
+        if begun.elapsed() < DEBOUNCE {
             let document = loader.join().unwrap().unwrap();
             assert_eq!(document.get("a"), Some(&2.into()));
             return;
@@ -79,7 +82,7 @@ fn a_load_accepts_a_file_that_is_written_all_the_time_with_equal_content() {
     let (document, took) = load_while_writing(&path, |_| text(1));
     assert_eq!(document.get("a"), Some(&1.into()));
     assert!(document.problems().is_empty());
-    assert!(took < LOAD_BOUND / 2, "{took:?}");
+    assert!(took < LOAD_TIMEOUT / 2, "{took:?}");
 }
 
 #[test]
@@ -90,7 +93,7 @@ fn a_load_ends_and_reports_a_file_that_never_stops_changing() {
         fs::write(&path, text(1)).unwrap();
         let (document, took) = load_while_writing(&path, text);
         assert!(document.get("a").is_some());
-        assert!(took < LOAD_BOUND + Duration::from_secs(1), "{took:?}");
+        assert!(took < LOAD_TIMEOUT + Duration::from_secs(1), "{took:?}");
         // On a busy machine the writer pauses for so long that the file counts as complete.
         if let Some(problem) = document.problems().first() {
             let problem = problem.to_string();

@@ -75,7 +75,7 @@ fn an_optional_file_of_an_unknown_format_is_an_error_before_it_is_there() {
 }
 
 #[test]
-fn an_unknown_extension_is_refused_unless_a_format_is_named() {
+fn an_unknown_extension_is_rejected_unless_a_format_is_named() {
     let dir = dir();
     let path = dir.path().join("app.conf");
     fs::write(&path, "a = 1\n").unwrap();
@@ -101,7 +101,7 @@ fn a_cascade_is_cumulative_and_only_its_first_file_is_required() {
 }
 
 #[test]
-fn profiles_that_lead_elsewhere_are_refused() {
+fn profiles_that_lead_elsewhere_are_rejected() {
     let long = "x".repeat(65);
     for bad in [
         "", ".", "..", "../x", "a/b", "a\\b", "a\0", "a\n", "ä", &long,

@@ -53,17 +53,17 @@ fn a_file_keeps_the_contract_of_a_source() {
 }
 
 #[test]
-fn an_emptied_file_keeps_its_values_and_says_why() {
+fn an_emptied_file_keeps_its_values_and_reports_it() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let watched = begin(&path);
     for (round, blank) in ["", " \n\t", "\u{feff}\n"].into_iter().enumerate() {
         let value = round as i64;
         fs::write(&path, blank).unwrap();
-        let told = watched
+        let is_reported = watched
             .recorder
             .wait_for(SOON, |seen| seen.failures.len() == round + 1);
-        assert!(told, "round {round}");
+        assert!(is_reported, "round {round}");
         watched.expect_failure("became empty");
         assert_eq!(watched.get("a"), Some(value));
         fs::write(&path, text(value + 1)).unwrap();
@@ -80,7 +80,7 @@ fn an_emptied_file_keeps_its_values_and_says_why() {
 }
 
 #[test]
-fn a_file_that_lost_its_last_value_keeps_its_values_and_says_why() {
+fn a_file_that_lost_its_last_value_keeps_its_values_and_reports_it() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let watched = begin(&path);
@@ -117,7 +117,7 @@ fn a_file_that_lost_its_last_value_keeps_its_values_and_says_why() {
 }
 
 #[test]
-fn an_emptied_file_is_held_by_a_watch_that_starts_after_the_load_too() {
+fn an_emptied_file_keeps_its_values_in_a_watch_that_starts_after_the_load() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     fs::write(&path, text(1)).unwrap();
@@ -137,12 +137,12 @@ fn a_broken_file_keeps_its_values_and_is_reported_once() {
     for value in 1..=3 {
         let failures = watched.recorder.seen().failures.len();
         replace(&path, "a = 7\nbroken");
-        let told = |n| {
+        let is_reported = |n| {
             watched
                 .recorder
                 .wait_for(SOON, |seen| seen.failures.len() == n)
         };
-        assert!(told(failures + 1));
+        assert!(is_reported(failures + 1));
         for _ in 0..3 {
             replace(&path, "a = 7\nbroken");
         }
@@ -172,7 +172,7 @@ fn going_back_to_the_values_in_force_clears_the_failure_without_an_update() {
 }
 
 #[test]
-fn refused_content_is_not_sent_again_until_it_changes() {
+fn rejected_content_is_not_sent_again_until_it_changes() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     fs::write(&path, text(0)).unwrap();
@@ -213,7 +213,7 @@ fn identical_bytes_send_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_not_a_regular_file_is_refused_at_once() {
+fn a_file_that_is_not_regular_is_rejected_at_once() {
     use std::os::unix::fs::symlink;
     let dir = dir();
     let path = dir.path().join("app.toml");
@@ -248,7 +248,7 @@ fn what_is_not_a_regular_file_is_refused_at_once() {
 }
 
 #[test]
-fn a_sparse_giant_is_refused_without_being_read() {
+fn a_sparse_giant_is_rejected_without_being_read() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let watched = begin(&path);
@@ -304,7 +304,7 @@ fn a_circle_of_links_is_an_error_and_no_hang() {
 }
 
 #[test]
-fn a_watch_returns_at_once_when_it_is_told_to() {
+fn a_watch_returns_at_once_when_it_is_stopped() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     fs::write(&path, text(0)).unwrap();

@@ -72,7 +72,7 @@ fn without_events_a_file_that_is_being_written_is_waited_for() {
         drop(file);
         watched.expect("b", value);
         // On a busy machine the writer itself may have stopped for too long.
-        if longest < QUIET {
+        if longest < DEBOUNCE {
             assert_eq!(watched.recorder.seen().updates, updates + 1);
         }
     }

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::*;
 use crate::source::conformance::Recorder;
+use crate::sources::fs::watch::RENAME_GAP;
 use crate::sources::fs::watch::testing::{SOON, swing, watch_with};
 
 fn begin(path: &Path) -> Watched {
@@ -131,7 +132,7 @@ fn what_editors_do_is_seen_and_never_looks_like_a_missing_file() {
     let watched = begin(&path);
     for round in 0..3 {
         let value = round * 10;
-        // vim: probes the directory, moves the file to a back-up, writes anew, drops the back-up.
+        // vim: probes the directory, moves the file to a back-up, writes again, drops the back-up.
         fs::write(at(".app.toml.swp"), "swap").unwrap();
         fs::write(at("4913"), "").unwrap();
         fs::remove_file(at("4913")).unwrap();
@@ -203,7 +204,7 @@ fn a_release_link_swung_above_is_seen() {
 }
 
 #[test]
-fn a_link_that_is_removed_and_made_anew_is_seen() {
+fn a_link_that_is_removed_and_created_again_is_seen() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
     for value in 0..=3 {
@@ -279,7 +280,7 @@ fn a_file_that_comes_back_after_a_gap_is_seen_and_its_values_stay_meanwhile() {
 }
 
 #[test]
-fn values_go_with_the_file_only_if_that_was_asked_for() {
+fn values_are_dropped_with_the_file_only_on_request() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     fs::write(&path, text(0)).unwrap();
@@ -302,7 +303,7 @@ fn values_go_with_the_file_only_if_that_was_asked_for() {
     // Without its directory nobody can tell, so the values stay.
     fs::remove_dir_all(dir.path()).unwrap();
     drops.expect_failure("does not exist");
-    sleep(GRACE + GAP);
+    sleep(GRACE + RENAME_GAP);
     assert_eq!(drops.get("a"), Some(3));
 }
 
@@ -327,7 +328,7 @@ fn a_file_that_is_removed_and_rewritten_again_and_again_is_not_missing() {
 }
 
 #[test]
-fn a_parent_that_is_removed_and_made_anew_is_followed() {
+fn a_parent_that_is_removed_and_created_again_is_followed() {
     let dir = dir();
     let parent = dir.path().join("conf");
     fs::create_dir(&parent).unwrap();

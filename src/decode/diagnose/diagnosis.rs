@@ -1,0 +1,332 @@
+//! What the rounds of a diagnosis know: which values are bad, and what stands in for them.
+//!
+//! A bad value is replaced by a [`Placeholder`] in further passes. If the type rejects that too, it
+//! gets another one; if none fits, the value is left out.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::decode::diagnose::budget::Budget;
+use crate::decode::diagnose::collect::Collected;
+use crate::decode::diagnose::fault::{EMPTY_VARIABLE, Fault};
+use crate::decode::diagnose::inference::Inference;
+use crate::decode::diagnose::placeholder::{LEVELS, Placeholder};
+use crate::decode::diagnose::rejection::Found;
+use crate::decode::diagnose::visits::below;
+use crate::decode::diagnose::wording::is_serde_internal;
+use crate::decode::input::Path;
+use crate::error::{Error, ErrorKind};
+use crate::value::key::{Key, under};
+use crate::value::units;
+
+/// How many errors are reported: enough for a person to start with.
+pub(super) const MAX_ERRORS: usize = 100;
+
+/// serde's name for the type of a duration.
+const DURATION: &str = "struct Duration";
+
+/// The hint of a fault about a buffered value.
+const BUFFERED_VALUE: &str = " (serde buffers this value)";
+
+/// The hint where too many values of one class expect different forms.
+const TOO_MANY: &str = " (too many values here want a conversion of their own; write numbers and booleans \
+                        without quotes, or give the enum a tag)";
+
+/// The hint of a fault about one of several buffered values.
+fn buffered_below(path: &str) -> String {
+    let of = if path.is_empty() {
+        String::new()
+    } else {
+        format!(" of `{path}`")
+    };
+    format!(" (serde buffers the fields{of} and does not say which one it means)")
+}
+
+/// The state of a diagnosis. All paths are canonical keys.
+#[derive(Default)]
+pub(crate) struct Diagnosis {
+    pub(crate) inference: Inference,
+    pub(super) collected: Collected,
+    pub(crate) budget: Budget,
+    /// The bad values whose types accept few placeholders.
+    pub(super) any_placeholders: HashMap<String, AnyPlaceholder>,
+    /// The types of missing fields.
+    missing_types: HashMap<String, String>,
+    /// The faults that were collected in a pass and not reported yet.
+    unreported: Vec<Fault>,
+    /// The paths of the placeholders that this pass has visited without knowing their types.
+    pub(super) visited_placeholders: Vec<String>,
+    /// The paths of the bad values, and which placeholder replaces each.
+    bad_values: HashMap<String, usize>,
+    /// The entries that are left out: those with bad names, and those that no placeholder fits.
+    skipped: HashSet<String>,
+    /// The missing fields of each struct.
+    missing: HashMap<String, Vec<&'static str>>,
+}
+
+/// The placeholder of a value that serde buffers, whose type accepts nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AnyPlaceholder {
+    Duration,
+    Text,
+}
+
+impl Diagnosis {
+    /// A copy for passes whose results do not count.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            inference: self.inference.clone(),
+            any_placeholders: self.any_placeholders.clone(),
+            bad_values: self.bad_values.clone(),
+            skipped: self.skipped.clone(),
+            missing: self.missing.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The level of the placeholder for a path, if the value there is bad.
+    pub(crate) fn placeholder_level(&self, path: impl FnOnce() -> String) -> Option<usize> {
+        if self.bad_values.is_empty() {
+            return None;
+        }
+        self.bad_values.get(&path()).copied()
+    }
+
+    /// Whether an entry of a table is left out.
+    pub(crate) fn is_skipped(&self, table: &str, name: &str) -> bool {
+        !self.skipped.is_empty() && self.skipped.contains(&below(table, name))
+    }
+
+    /// The missing fields of the struct at a path.
+    pub(crate) fn missing_at(&self, path: &str) -> Vec<&'static str> {
+        self.missing.get(path).cloned().unwrap_or_default()
+    }
+
+    /// Records the type of a missing field.
+    pub(crate) fn record_missing_type(&mut self, path: &str, expected: impl FnOnce() -> String) {
+        if self.is_missing(path) && !self.missing_types.contains_key(path) {
+            self.missing_types.insert(path.to_owned(), expected());
+        }
+    }
+
+    /// Adds the type of the field to the error of a missing field.
+    pub(super) fn add_missing_type(&self, error: Error) -> Error {
+        let expected = error.key_text().and_then(|key| self.missing_types.get(key));
+        let expected = expected.filter(|expected| !is_serde_internal(expected));
+        match expected {
+            Some(expected) if error.kind() == ErrorKind::NotFound && error.expected().is_none() => {
+                error.with_expected(expected.as_str())
+            }
+            _ => error,
+        }
+    }
+
+    /// Whether the search for errors has cost enough.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.inference.reporting && self.budget.is_spent()
+    }
+
+    /// Whether a path is that of a missing field.
+    pub(crate) fn is_missing(&self, path: &str) -> bool {
+        let mut missing = self.missing.iter();
+        missing.any(|(table, names)| names.iter().any(|name| below(table, name) == path))
+    }
+
+    /// Forgets the visits of the last pass.
+    pub(super) fn start_pass(&mut self) {
+        self.inference.start_pass();
+        self.visited_placeholders.clear();
+    }
+
+    /// A placeholder for a bad value, if its fault can be collected in this pass; otherwise the fault.
+    pub(super) fn collect(&mut self, path: &Path<'_>, fault: Fault) -> Result<Placeholder, Fault> {
+        // A pass that tests something needs the fault as its result.
+        let inference = &self.inference;
+        let is_test = inference.probing.is_some()
+            || !inference.markers.is_empty()
+            || !inference.omitted.is_empty();
+        if !inference.reporting || is_test || fault.0.complete.is_some() {
+            return Err(fault);
+        }
+        if !self.collected.may_collect(path, &fault) || self.unreported.len() >= MAX_ERRORS {
+            return Err(fault);
+        }
+        self.collect_fault(fault);
+        Ok(Placeholder::new(0))
+    }
+
+    /// Collects a fault, and puts a placeholder in the place of its value from now on.
+    pub(crate) fn collect_fault(&mut self, fault: Fault) {
+        let path = fault
+            .0
+            .location
+            .as_ref()
+            .map(|location| location.path.clone());
+        if let Some(path) = path {
+            if self.bad_values.insert(path, 0).is_none() {
+                self.unreported.push(fault);
+            }
+        }
+    }
+
+    /// Reports the faults that were collected in the last pass.
+    pub(super) fn report_collected(&mut self, errors: &mut Vec<Error>, root: &str) {
+        let unreported = std::mem::take(&mut self.unreported).into_iter();
+        errors.extend(unreported.map(|fault| fault.into_error(root)));
+        errors.truncate(MAX_ERRORS);
+    }
+
+    /// Adds what is known of the buffered value that a fault is about: a hint, a type, a remedy.
+    pub(super) fn refine(&self, fault: &mut Fault) {
+        let may_be_buffered = fault.may_be_buffered();
+        let inner = &mut *fault.0;
+        let Some(location) = &mut inner.location else {
+            return;
+        };
+        if !may_be_buffered || !self.inference.buffers_below(&location.path) {
+            return;
+        }
+        inner.hint = match location.description {
+            Some(_) if self.inference.is_value(&location.path) => BUFFERED_VALUE.into(),
+            _ => buffered_below(&location.path).into(),
+        };
+        if self.inference.is_exhausted() {
+            inner.hint += TOO_MANY;
+        }
+        if let Some(visit) = self.inference.value_at(&location.path) {
+            if let (None, Found::Text(text)) = (&inner.expected, &visit.found) {
+                let is_size = units::byte_size(text).err() == Some(inner.detail.as_str());
+                inner.expected = is_size.then(|| "ByteSize".to_owned());
+            }
+            let is_blank = matches!(&visit.found, Found::Text(text) if text.trim().is_empty());
+            if is_blank && location.is_variable {
+                inner.detail = EMPTY_VARIABLE.to_owned();
+                inner.custom = false;
+            } else if inner.expected.as_deref() == Some(DURATION) {
+                let remedy = match &visit.found {
+                    Found::Text(text) => units::duration(text).err(),
+                    _ => Some(units::NO_UNIT),
+                };
+                inner.detail = remedy.map_or(std::mem::take(&mut inner.detail), str::to_owned);
+            }
+        }
+        if location.origin.is_none() {
+            location.origin = self.inference.origin_below(&location.path);
+        }
+    }
+
+    /// Reports a fault, and makes the next round get past it; returns whether another round may find more.
+    pub(super) fn work_around(
+        &mut self,
+        fault: Fault,
+        errors: &mut Vec<Error>,
+        root: &str,
+    ) -> bool {
+        let Some(location) = &fault.0.location else {
+            errors.push(fault.into_error(root));
+            return false;
+        };
+        let path = location.path.clone();
+        if path == root {
+            if !self.is_consequence(&fault, &path) || errors.is_empty() {
+                errors.push(fault.into_error(root));
+            }
+            return false;
+        }
+        // The fault is inside of a placeholder, so another one may fit.
+        let outermost = self.bad_values.keys().filter(|bad| under(&path, bad)).min();
+        if let Some(bad) = outermost.cloned() {
+            let level = self.bad_values.entry(bad.clone()).or_default();
+            *level += 1;
+            return *level < LEVELS || self.give_up(&bad, root);
+        }
+        // As above, if serde has buffered the placeholder.
+        if self.replace_placeholder(&fault) {
+            return true;
+        }
+        if location.is_name || fault.0.unknown_field.is_some() {
+            if !self.skipped.insert(path.clone()) {
+                return self.give_up(&path, root);
+            }
+            errors.push(fault.into_error(root));
+            return true;
+        }
+        if let Some(field) = fault.0.missing_field {
+            if let Some(parent) = parent(&path) {
+                self.missing.entry(parent).or_default().push(field);
+            }
+        }
+        let is_consequence = self.is_consequence(&fault, &path);
+        if let Some(any_placeholder) = self.any_placeholder(&fault, &path) {
+            self.any_placeholders.insert(path.clone(), any_placeholder);
+        }
+        self.collected.report(&path);
+        // A value that no placeholder fits was left out, and has an error of its own.
+        let is_consequence =
+            is_consequence || (fault.0.missing_field.is_some() && self.skipped.contains(&path));
+        self.bad_values.insert(path, 0);
+        if !is_consequence {
+            errors.push(fault.into_error(root));
+        }
+        true
+    }
+
+    /// Replaces the placeholder of a bad value that serde buffers by the next one, if the fault may be
+    /// about it; returns whether there is one.
+    pub(super) fn replace_placeholder(&mut self, fault: &Fault) -> bool {
+        let Some(location) = &fault.0.location else {
+            return false;
+        };
+        let may_be = |path: &&String| {
+            let level = self.bad_values.get(*path);
+            under(path, &location.path) && level.is_some_and(|level| level + 1 < LEVELS)
+        };
+        let is_of_value = fault.0.rejection.is_some() || fault.0.custom;
+        let mut visited_placeholders = self.visited_placeholders.iter().filter(|_| is_of_value);
+        let Some(path) = visited_placeholders.find(may_be) else {
+            return false;
+        };
+        if let Some(level) = self.bad_values.get_mut(path) {
+            *level += 1;
+        }
+        true
+    }
+
+    /// The placeholder that the type accepts according to its fault.
+    fn any_placeholder(&self, fault: &Fault, path: &str) -> Option<AnyPlaceholder> {
+        let is_text = || {
+            let visit = self.inference.value_at(path);
+            fault.0.custom && visit.is_some_and(|visit| matches!(visit.found, Found::Text(_)))
+        };
+        match fault.0.expected.as_deref() {
+            Some(DURATION) => Some(AnyPlaceholder::Duration),
+            Some("a character") => Some(AnyPlaceholder::Text),
+            _ => is_text().then_some(AnyPlaceholder::Text),
+        }
+    }
+
+    /// Whether a fault may be due to the placeholders below its path.
+    fn is_consequence(&self, fault: &Fault, path: &str) -> bool {
+        let below = |bad: &String| bad != path && under(bad, path);
+        fault.0.missing_field.is_none() && self.bad_values.keys().any(below)
+    }
+
+    /// Leaves out a value that no placeholder fits, so that the others of its table are read. If it is
+    /// left out already, replaces the whole table.
+    fn give_up(&mut self, path: &str, root: &str) -> bool {
+        if self.skipped.insert(path.to_owned()) {
+            return true;
+        }
+        match parent(path) {
+            Some(parent) if under(&parent, root) && parent != root => {
+                self.bad_values.insert(parent, 0).is_none()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The path of the container around a path.
+fn parent(path: &str) -> Option<String> {
+    let key = Key::parse(path).ok()?;
+    key.lineage().nth(1).map(str::to_owned)
+}

@@ -1,0 +1,138 @@
+//! Visits a value for a type that asks for a value of any type, while a failure is diagnosed.
+//!
+//! Such a type may be serde's buffer. So each visit is recorded, and the value is visited in the form that
+//! was inferred for its class.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use serde::de::{Deserializer, Visitor};
+
+use crate::decode::deserializer::ValueDeserializer;
+use crate::decode::diagnose::diagnosis::{AnyPlaceholder, Diagnosis};
+use crate::decode::diagnose::fault::Fault;
+use crate::decode::diagnose::form::Formed;
+use crate::decode::diagnose::passes;
+use crate::decode::diagnose::placeholder::Placeholder;
+use crate::decode::diagnose::rejection::Found;
+use crate::decode::diagnose::trial;
+use crate::decode::scalars::duration_parts;
+
+/// Visits a value for a type that accepts any type.
+pub(crate) fn visit_any<'de, V: Visitor<'de>>(
+    de: ValueDeserializer<'_, 'de>,
+    diagnosis: &RefCell<Diagnosis>,
+    visitor: V,
+) -> Result<V::Value, Fault> {
+    let name = de.input.text().filter(|_| de.is_name);
+    if let Some(number) = name.and_then(|name| trial::field_number(&name)) {
+        return visitor.visit_u64(number);
+    }
+    if let Some(placeholder) = de.placeholder() {
+        return visit_placeholder(de, placeholder, diagnosis, visitor);
+    }
+    let (formed, marker, de) = {
+        let inference = &mut diagnosis.borrow_mut().inference;
+        let site = inference.site(&de);
+        let (form, formed) = inference.form(&site, &de).unzip();
+        let formed = formed.unwrap_or(Formed::Plain);
+        let typed = if formed.is_plain() { de.as_json() } else { de };
+        let mut found = formed.reported_as(&typed);
+        let marker = inference.marker(&site);
+        if let Some(number) = marker {
+            found = passes::marker(&found, number);
+        }
+        let marker = marker.map(|_| found.clone());
+        if !formed.is_plain() {
+            de.record_name(|| format!("{found:?}"));
+        }
+        inference.record_visit(site, &de, found, form, false);
+        inference.record_rejections_before();
+        de.count_visit();
+        (formed, marker, typed)
+    };
+    let result = match marker {
+        None => {
+            return formed
+                .visit(de, visitor)
+                .map_err(|fault| mark_unbuffered(&de, fault));
+        }
+        Some(Found::Text(marker)) => visitor.visit_str(&marker),
+        Some(Found::Number(marker)) => visitor.visit_i64(marker.parse().unwrap_or(i64::MAX)),
+        Some(_) => return formed.visit(de, visitor),
+    };
+    result.map_err(|fault| de.locate(fault))
+}
+
+/// Visits a placeholder for a type that accepts any type.
+fn visit_placeholder<'de, V: Visitor<'de>>(
+    de: ValueDeserializer<'_, 'de>,
+    placeholder: Placeholder,
+    diagnosis: &RefCell<Diagnosis>,
+    visitor: V,
+) -> Result<V::Value, Fault> {
+    let path = de.path_text();
+    let any_placeholder = diagnosis.borrow().any_placeholders.get(&path).copied();
+    let text = placeholder.text();
+    let found = match (any_placeholder, text) {
+        (Some(AnyPlaceholder::Duration), _) => Found::Seq,
+        (Some(AnyPlaceholder::Text), Some(text)) => Found::Text(text.to_owned()),
+        (Some(AnyPlaceholder::Text), None) => Placeholder::new(0).found(),
+        (None, _) => placeholder.found(),
+    };
+    {
+        let mut diagnosis = diagnosis.borrow_mut();
+        let site = diagnosis.inference.site(&de);
+        diagnosis
+            .inference
+            .record_visit(site, &de, found, None, false);
+        diagnosis.visited_placeholders.push(path);
+    }
+    let result = match (any_placeholder, text) {
+        (Some(AnyPlaceholder::Duration), _) => visitor.visit_seq(duration_parts(Duration::ZERO)),
+        (Some(AnyPlaceholder::Text), Some(text)) => visitor.visit_str(text),
+        (Some(AnyPlaceholder::Text), None) => Placeholder::new(0).deserialize_any(visitor),
+        (None, _) => placeholder.deserialize_any(visitor),
+    };
+    result.map_err(|fault| de.locate(fault))
+}
+
+/// Marks the fault of a visit: it is about the visited value, which serde has not buffered, unless it
+/// comes from below.
+fn mark_unbuffered(de: &ValueDeserializer<'_, '_>, mut fault: Fault) -> Fault {
+    let location = fault.0.location.as_ref();
+    fault.0.unbuffered |= location.is_some_and(|location| location.path == de.path_text());
+    fault
+}
+
+/// Visits the name of an entry, or the tag of an enum.
+pub(crate) fn visit_identifier<'de, V: Visitor<'de>>(
+    de: ValueDeserializer<'_, 'de>,
+    diagnosis: &RefCell<Diagnosis>,
+    visitor: V,
+) -> Result<V::Value, Fault> {
+    let formed = {
+        let inference = &mut diagnosis.borrow_mut().inference;
+        if !de.is_name {
+            inference.record_tag(&de);
+        }
+        let site = inference.site(&de);
+        let (form, formed) = inference.form(&site, &de).unzip();
+        let formed = formed.unwrap_or(Formed::Plain);
+        let found = formed.reported_as(&de);
+        if !formed.is_plain() {
+            de.record_name(|| format!("{found:?}"));
+        }
+        inference.record_visit(site, &de, found, form, true);
+        formed
+    };
+    if !formed.is_plain() {
+        return formed.visit(de, visitor);
+    }
+    match (de.placeholder(), de.input.text()) {
+        (None, Some(text)) => de
+            .visit_text(&text, visitor)
+            .map_err(|fault| de.locate_as::<V::Value>(fault)),
+        _ => de.deserialize_str(visitor),
+    }
+}

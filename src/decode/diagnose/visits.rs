@@ -1,0 +1,411 @@
+//! The values that a pass has visited: which of them a rejection or a fault may be about.
+//!
+//! A *visit* is a call of a type's visitor with a value, after the type has asked for a value of any
+//! type. serde may buffer the value, and reject it later without its path.
+
+use std::collections::BTreeMap;
+
+use crate::decode::deserializer::ValueDeserializer;
+use crate::decode::diagnose::class_forms::Notation;
+use crate::decode::diagnose::class_paths::{STEP, VARIANT, items_around};
+use crate::decode::diagnose::fault::{Fault, Location};
+use crate::decode::diagnose::form::{Form, TableShape};
+use crate::decode::diagnose::inference::Inference;
+use crate::decode::diagnose::rejection::{Found, Rejection};
+use crate::decode::input::Input;
+use crate::value::Value;
+use crate::value::key::{Key, push_segment, under};
+use crate::value::origin::Origin;
+
+/// How many values others are compared with.
+const MAX_NEAR: usize = 16;
+
+/// A value that a pass has visited without knowing its type.
+#[derive(Clone)]
+pub(crate) struct Visit {
+    pub(crate) path: String,
+    pub(crate) id: String,
+    pub(crate) class: String,
+    pub(crate) found: Found,
+    pub(super) raw: Raw,
+    pub(crate) notation: Notation,
+    /// The form that was inferred for it.
+    pub(crate) form: Option<Form>,
+    /// The forms that earlier variants of an enum expect of it.
+    pub(crate) earlier: Vec<Form>,
+    /// Whether it is the name of an entry.
+    pub(crate) is_name: bool,
+    /// Whether it is the tag of an enum, which serde does not buffer.
+    pub(super) is_tag: bool,
+    /// Only in a pass that describes it.
+    pub(crate) location: Option<Location>,
+}
+
+/// A value as the tree has it.
+#[derive(Clone)]
+pub(super) enum Raw {
+    Scalar(Value),
+    /// An item of JSON text.
+    Item(String),
+    Table(TableShape),
+    Other,
+}
+
+impl Raw {
+    pub(super) fn of(de: &ValueDeserializer<'_, '_>) -> Self {
+        match de.input.canonical() {
+            Input::Text(text) if de.json.is_some() => Raw::Item(text.to_owned()),
+            Input::Text(text) => Raw::Scalar(text.into()),
+            Input::Bool(value) => Raw::Scalar(value.into()),
+            Input::Int(value) => Raw::Scalar(value.into()),
+            Input::Big(value) => Raw::Scalar(value.get().into()),
+            Input::Float(value) => Raw::Scalar(value.into()),
+            Input::Table(_) | Input::Fields(_) | Input::Nothing => Raw::Table(de.shape()),
+            _ => Raw::Other,
+        }
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(self, Raw::Scalar(Value::Text(_)) | Raw::Item(_))
+    }
+
+    /// The form that the type expects which has rejected the value.
+    fn form(&self, rejection: &Rejection) -> Option<Form> {
+        match self {
+            Raw::Scalar(value) => Form::of(Input::of_value(value), rejection),
+            Raw::Item(text) => Self::form_of_item(text, rejection),
+            Raw::Table(shape) => Form::of_table(*shape, rejection),
+            Raw::Other => None,
+        }
+    }
+
+    /// The form of an item of JSON text. An item that is wrong as JSON is plain text.
+    fn form_of_item(text: &str, rejection: &Rejection) -> Option<Form> {
+        let plain = || (rejection.found != Found::Text(text.to_owned())).then_some(Form::Text);
+        match Form::of(Input::Text(text), rejection) {
+            Some(Form::Plain) | None => plain(),
+            form => form,
+        }
+    }
+}
+
+impl Visit {
+    /// Whether a form is the fallback of the value: the value as it is written.
+    pub(crate) fn is_fallback(&self, form: Form) -> bool {
+        form == Form::Plain || (form == Form::Text && matches!(self.raw, Raw::Item(_)))
+    }
+
+    /// Whether it is itself an item of a list or a value of a map.
+    pub(crate) fn is_item(&self) -> bool {
+        items_around(&self.class).last().is_some_and(|item| {
+            let rest = &self.class[item.len()..];
+            rest.is_empty() || (rest.starts_with(VARIANT) && !rest.contains(STEP))
+        })
+    }
+
+    /// Whether serde may have buffered it: serde buffers no name and no tag.
+    fn is_buffered(&self) -> bool {
+        !self.is_name && !self.is_tag
+    }
+
+    pub(crate) fn is_container(&self) -> bool {
+        matches!(self.found, Found::Map | Found::Seq)
+    }
+}
+
+impl Inference {
+    /// The indexes of the visits that a rejection may be about.
+    pub(crate) fn rejected(&self, rejection: &Rejection) -> Vec<usize> {
+        match rejection.subject {
+            Some(at) => vec![at],
+            None => self
+                .by_found
+                .get(&rejection.found)
+                .cloned()
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The only visit below a path that a fault can be about.
+    pub(crate) fn only(&self, fault: &Fault, below: &str) -> Option<&Visit> {
+        self.only_rejected(fault.0.rejection.as_ref()?, below)
+    }
+
+    /// The only visit below a path that a rejection can be about.
+    pub(crate) fn only_rejected(&self, rejection: &Rejection, below: &str) -> Option<&Visit> {
+        let rejection = self.rejected(rejection);
+        let visit = rejection.into_iter().filter_map(|at| self.visits.get(at));
+        let mut visit = visit.filter(|visit| under(&visit.path, below));
+        match (visit.next(), visit.next()) {
+            (Some(one), None) => Some(one),
+            _ => None,
+        }
+    }
+
+    /// The origin of the first visit at or below a path.
+    pub(crate) fn origin_below(&self, path: &str) -> Option<Origin> {
+        let below = self.visits.iter().filter(|visit| under(&visit.path, path));
+        below
+            .filter_map(|visit| visit.location.as_ref()?.origin.clone())
+            .next()
+    }
+
+    /// Whether the pass has visited a value at a path that is no table.
+    pub(crate) fn is_value(&self, path: &str) -> bool {
+        let here = |visit: &Visit| {
+            visit.is_buffered() && visit.path == path && !matches!(visit.raw, Raw::Table(_))
+        };
+        self.visits.iter().any(here)
+    }
+
+    /// The text or the number that the pass has visited at a path.
+    pub(crate) fn value_at(&self, path: &str) -> Option<&Visit> {
+        let here = |visit: &&Visit| {
+            !visit.is_name
+                && visit.path == path
+                && matches!(visit.found, Found::Text(_) | Found::Number(_))
+        };
+        self.visits.iter().find(here)
+    }
+
+    /// Whether the pass has visited anything at or below a path.
+    pub(crate) fn visits_below(&self, path: &str) -> bool {
+        self.visits.iter().any(|visit| under(&visit.path, path))
+    }
+
+    /// The location of a site, after a pass that described it.
+    pub(crate) fn location_of(&self, id: &str) -> Option<Location> {
+        let visit = self.visits.iter().find(|visit| visit.id == id);
+        visit.and_then(|visit| visit.location.clone())
+    }
+
+    /// The value and the location of a site, after a pass that described it.
+    pub(crate) fn text_of(&self, id: &str) -> Option<(Found, Location)> {
+        let visit = self.visits.iter().find(|visit| visit.id == id)?;
+        Some((visit.found.clone(), visit.location.clone()?))
+    }
+
+    /// The visit at a path whose value serde may have buffered.
+    pub(crate) fn buffered_at(&self, path: &str) -> Option<Visit> {
+        let mut visit = self.visits.iter();
+        let found = visit.find(|visit| visit.is_buffered() && visit.path == path);
+        found.cloned()
+    }
+
+    /// The other texts of the class of a rejected value that have no form which the type accepts.
+    pub(crate) fn alike(&self, refused: &Visit, rejection: &Rejection) -> Vec<Visit> {
+        let is_alike = |visit: &&Visit| {
+            let other = || Rejection {
+                found: visit.found.clone(),
+                ..rejection.clone()
+            };
+            visit.is_buffered()
+                && visit.class == refused.class
+                && visit.id != refused.id
+                && matches!(visit.found, Found::Text(_))
+                && visit.raw.is_text()
+                && visit.raw.form(&other()).is_none()
+        };
+        self.visits.iter().filter(is_alike).cloned().collect()
+    }
+
+    /// The visits below a path in order, without names and tags.
+    pub(crate) fn all_below(&self, path: &str) -> Vec<Visit> {
+        let below = |visit: &&Visit| visit.is_buffered() && is_below(&visit.path, path);
+        self.visits.iter().filter(below).cloned().collect()
+    }
+
+    /// The tables at and below a path, each with the names of its visited entries.
+    pub(crate) fn entries_below(&self, path: &str) -> Vec<(String, Vec<String>)> {
+        let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for visit in self
+            .visits
+            .iter()
+            .filter(|visit| !visit.is_name && is_below(&visit.path, path))
+        {
+            let Ok(key) = Key::parse(&visit.path) else {
+                continue;
+            };
+            let around = key.lineage().nth(1).unwrap_or_default();
+            if let Some(name) = key.segments().last() {
+                tables
+                    .entry(around.to_owned())
+                    .or_default()
+                    .push(name.into_owned());
+            }
+        }
+        tables.into_iter().collect()
+    }
+
+    /// The outermost items of lists and maps that the pass has visited below a path.
+    pub(crate) fn items_below(&self, path: &str) -> Vec<Visit> {
+        let mut items: Vec<Visit> = Vec::new();
+        for visit in &self.visits {
+            let is_inside = items
+                .last()
+                .is_some_and(|item| under(&visit.path, &item.path));
+            if visit.is_buffered() && is_below(&visit.path, path) && visit.is_item() && !is_inside {
+                items.push(visit.clone());
+            }
+        }
+        items
+    }
+
+    /// Whether serde may have buffered anything at or below a path.
+    pub(crate) fn buffers_below(&self, path: &str) -> bool {
+        let mut visit = self.visits.iter();
+        visit.any(|visit| visit.is_buffered() && under(&visit.path, path))
+    }
+
+    pub(crate) fn visit(&self, at: usize) -> Option<Visit> {
+        self.visits.get(at).cloned()
+    }
+
+    /// The visits that a rejection may be about and that could have another form, with that form.
+    pub(crate) fn candidates(&self, rejection: &Rejection, below: &str) -> Vec<(usize, Form)> {
+        let all = self.rejected(rejection);
+        let find = |name: bool| -> Vec<(usize, Form)> {
+            let visit = all
+                .iter()
+                .filter_map(|at| Some((*at, self.visits.get(*at)?)));
+            visit
+                .filter(|(_, visit)| visit.is_name == name && under(&visit.path, below))
+                .filter_map(|(at, visit)| Some((at, visit.raw.form(rejection)?)))
+                .filter(|(at, form)| {
+                    let id = &self.visits[*at].id;
+                    !self.assumptions.tried.contains(&(id.clone(), *form))
+                })
+                .collect()
+        };
+        let values = find(false);
+        if values.is_empty() {
+            find(true)
+        } else {
+            values
+        }
+    }
+
+    /// The forms that a rejection asks for, whether the value can be read in them or not.
+    pub(crate) fn candidate_forms(&self, at: usize, rejection: &Rejection) -> &'static [Form] {
+        match self.visits.get(at).map(|visit| &visit.raw) {
+            Some(Raw::Scalar(Value::Text(text))) if rejection.variants.is_none() => {
+                Form::candidates(Input::Text(text), rejection)
+            }
+            _ => &[],
+        }
+    }
+
+    /// The innermost visit at or around some others that has a form from others of its class.
+    pub(crate) fn given_around(&self, all: &[usize], below: &str) -> Option<Visit> {
+        let inner = all.iter().filter_map(|at| self.visits.get(*at));
+        let mut around: Vec<&Visit> = inner
+            .flat_map(|inner| {
+                self.visits
+                    .iter()
+                    .filter(|visit| under(&inner.path, &visit.path))
+            })
+            .filter(|visit| !visit.is_name && under(&visit.path, below))
+            .filter(|visit| visit.form.is_some_and(|form| form != Form::Plain))
+            .filter(|visit| {
+                !self
+                    .assumptions
+                    .tried
+                    .contains(&(visit.id.clone(), Form::Plain))
+            })
+            .collect();
+        around.sort_by_key(|visit| visit.path.len());
+        around.last().map(|visit| (*visit).clone())
+    }
+
+    /// The path of the outermost item around a visit, or else `below`.
+    pub(crate) fn item_around(&self, at: Option<usize>, below: &str) -> String {
+        if self
+            .visits
+            .iter()
+            .any(|visit| !visit.is_name && visit.path == below)
+        {
+            return below.to_owned();
+        }
+        let inner = at.and_then(|at| self.visits.get(at));
+        let item = inner.and_then(|inner| {
+            let around = self.visits.iter();
+            around
+                .filter(|visit| !visit.is_name && is_below(&visit.path, below) && visit.is_item())
+                .find(|visit| under(&inner.path, &visit.path))
+        });
+        item.map_or(below, |item| &item.path).to_owned()
+    }
+
+    /// The visits at and below a path that a rejection may be about, without those around others.
+    pub(crate) fn rejected_below(&self, rejection: &Rejection, below: &str) -> Vec<usize> {
+        let mut all = self.rejected(rejection);
+        all.retain(|at| {
+            self.visits
+                .get(*at)
+                .is_some_and(|visit| under(&visit.path, below))
+        });
+        // A pass visits a container before its entries.
+        let is_around =
+            |pair: &[usize]| is_below(&self.visits[pair[1]].path, &self.visits[pair[0]].path);
+        let outer: Vec<_> = all
+            .windows(2)
+            .filter(|pair| is_around(pair))
+            .map(|it| it[0])
+            .collect();
+        all.retain(|at| !outer.contains(at));
+        all
+    }
+
+    /// Whether visits belong to several items of a list or a map.
+    pub(crate) fn are_of_several_items(&self, all: &[usize]) -> bool {
+        let path = |at: &usize| self.visits.get(*at).map(|visit| parent(&visit.path));
+        let is_item = |at: &usize| self.visits.get(*at).is_some_and(Visit::is_item);
+        all.iter().any(is_item) || all.windows(2).any(|pair| path(&pair[0]) != path(&pair[1]))
+    }
+
+    /// The visits that a rejection may be about and that are near others.
+    pub(crate) fn near(&self, rejection: &Rejection, others: &[usize], below: &str) -> Vec<usize> {
+        let mut all = self.rejected_below(rejection, below);
+        let others: Vec<&str> = others
+            .iter()
+            .filter_map(|at| Some(&*self.visits.get(*at)?.path))
+            .take(MAX_NEAR)
+            .collect();
+        all.retain(|at| others.iter().any(|other| self.is_near(*at, other)));
+        all
+    }
+
+    /// Whether a visit is at, around, inside or beside a path. Items of a list or a map are not beside
+    /// each other.
+    pub(crate) fn is_near(&self, at: usize, path: &str) -> bool {
+        let Some(visit) = self.visits.get(at) else {
+            return false;
+        };
+        // One variant may reject a field of what another variant rejects as a whole.
+        let nested = under(&visit.path, path) || under(path, &visit.path);
+        nested || (parent(&visit.path) == parent(path) && !visit.is_item())
+    }
+
+    /// The visits at and below a path that a rejection may be about, without names.
+    pub(crate) fn all_of(&self, rejection: &Rejection, below: &str) -> Vec<Visit> {
+        let all = self.rejected_below(rejection, below).into_iter();
+        let visit = all.filter_map(|at| self.visits.get(at));
+        visit.filter(|visit| !visit.is_name).cloned().collect()
+    }
+}
+
+/// Whether a path is below another one.
+pub(super) fn is_below(path: &str, above: &str) -> bool {
+    path != above && under(path, above)
+}
+
+pub(super) fn parent(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(parent, _)| parent)
+}
+
+/// The path of an entry of a table.
+pub(super) fn below(table: &str, name: &str) -> String {
+    let mut path = table.to_owned();
+    push_segment(&mut path, name);
+    path
+}

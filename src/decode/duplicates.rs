@@ -1,0 +1,73 @@
+//! Faults of rivals: several names of one table that mean the same field, variant or key.
+
+use crate::decode::access::Child;
+use crate::decode::deserializer::ValueDeserializer;
+use crate::decode::diagnose::fault::Fault;
+use crate::decode::location::first_origin;
+use crate::error::ErrorKind;
+use crate::value::key;
+
+/// How many rivals an error names.
+const MAX_RIVALS: usize = 4;
+
+impl<'a, 'de> ValueDeserializer<'a, 'de> {
+    /// Locates a fault, and names the two spellings of a field that is set twice. `last` is the name that
+    /// was read last.
+    #[cold]
+    pub(super) fn locate_duplicate(&self, fault: Fault, last: Option<&str>) -> Fault {
+        let (Some(field), None, Some(last)) = (fault.0.duplicate, &fault.0.location, last) else {
+            return self.locate(fault);
+        };
+        // serde reads its buffer after the last name, so that name is none of the two.
+        let is_buffered = self.context.diagnosis.is_some_and(|diagnosis| {
+            let mut path = self.path_text();
+            key::push_segment(&mut path, last);
+            diagnosis.borrow().inference.buffers_below(&path)
+        });
+        if is_buffered {
+            return self.locate(fault);
+        }
+        let mut both = self.entries().unwrap_or_default();
+        both.retain(|child| child.name == field || child.name == last);
+        match both.len() {
+            2 => self.rivals(&both, &format!("`{field}` is set twice"), String::new()),
+            _ => self.locate(fault),
+        }
+    }
+
+    /// The fault of rivals.
+    #[cold]
+    pub(super) fn rivals(&self, all: &[Child<'_>], what: &str, expected: String) -> Fault {
+        let describe = |child: &Child<'_>| {
+            let origin = child.origin.or_else(|| first_origin(child.input));
+            match origin {
+                Some(origin) => format!("`{}` ({origin})", child.name),
+                None => format!("`{}`", child.name),
+            }
+        };
+        let names: Vec<String> = all.iter().take(MAX_RIVALS).map(describe).collect();
+        let detail = if names.is_empty() || self.is_masked(&self.path_text()) {
+            format!("{what}; leave one")
+        } else {
+            format!("{what}: by {}; leave one of them", names.join(" and "))
+        };
+        let mut fault = if all.is_empty() {
+            Fault::mismatch("no variant is set", expected)
+        } else if expected.is_empty() {
+            Fault::new(ErrorKind::Mismatch, detail)
+        } else {
+            Fault::mismatch(&detail, expected)
+        };
+        fault.0.rivals = all.iter().map(|child| child.name.into()).collect();
+        self.locate(fault)
+    }
+
+    /// The fault of two names of a map that convert to one key.
+    #[cold]
+    pub(super) fn duplicate_key(&self, first: Child<'_>, second: Child<'_>) -> Fault {
+        let mut fault = self.rivals(&[first, second], "a key is given twice", String::new());
+        // The rivals of an error are fields and variants, which layers may override.
+        fault.0.rivals.clear();
+        fault
+    }
+}

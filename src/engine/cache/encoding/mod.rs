@@ -1,0 +1,108 @@
+//! The bytes of a cache: what a layer held, when its source confirmed it, and a checksum over all of
+//! it. Reading trusts nothing: it is bounded in depth, in size and in what it allocates.
+//!
+//! ```text
+//! magic, version, length, checksum | owner, confirmed, form, revision, table,
+//!     names of what was left out, names of defaults that were hidden (if some were)
+//! table = count, then name and node each; node = a table, or origin and value
+//! ```
+//!
+//! Numbers are little-endian, a text is its length and its bytes. The name of a place stands where
+//! it is needed first and is a number from then on.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::error::{Error, ErrorKind};
+use crate::value::key::{Key, MAX_DEPTH};
+use crate::value::node::Table;
+
+mod read;
+mod write;
+
+pub(super) use read::read;
+pub(super) use write::{body, body_in_force, file};
+
+const MAGIC: [u8; 8] = *b"LIVEPROP";
+/// Version 1 lacked the form of the texts.
+const VERSION: u32 = 2;
+/// Magic, version, length of the rest, checksum.
+const HEADER: usize = 8 + 4 + 8 + 4;
+
+/// A larger file is neither written nor read.
+pub(super) const MAX_BYTES: usize = 64 << 20;
+/// Names, values and items: a document of 10 MiB holds fewer.
+const MAX_PARTS: u32 = 6_000_000;
+/// Tables and lists in each other: no source may nest half as deep.
+const MAX_NESTING: usize = 2 * MAX_DEPTH;
+
+mod tag {
+    pub(super) const TABLE: u8 = 0;
+    pub(super) const LEAF: u8 = 1;
+    /// A leaf whose references were resolved for good.
+    pub(super) const FIXED: u8 = 2;
+
+    pub(super) const REFERENCES: u8 = 0;
+    pub(super) const LITERAL: u8 = 1;
+
+    pub(super) const UNSET: u8 = 0;
+    pub(super) const FALSE: u8 = 1;
+    pub(super) const TRUE: u8 = 2;
+    pub(super) const INT: u8 = 3;
+    pub(super) const BIG: u8 = 4;
+    pub(super) const FLOAT: u8 = 5;
+    pub(super) const TEXT: u8 = 6;
+    pub(super) const LIST: u8 = 7;
+    pub(super) const FIELDS: u8 = 8;
+    /// A number or a boolean, and its text.
+    pub(super) const SPELLED: u8 = 9;
+
+    pub(super) const WHOLE: u8 = 0;
+    pub(super) const LINE: u8 = 1;
+    pub(super) const REVISION: u8 = 2;
+    /// The places of a list and of what it holds.
+    pub(super) const ITEMS: u8 = 3;
+}
+
+/// What `${` in the texts of a file means, before they are escaped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Form {
+    /// It begins a reference.
+    References,
+    /// It was text, and is escaped.
+    Literal,
+}
+
+/// The values of a source, or of a roll-back, as read from disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Restored {
+    /// When the source last confirmed them.
+    pub(crate) confirmed: SystemTime,
+    pub(crate) form: Form,
+    pub(crate) revision: Option<Arc<str>>,
+    pub(crate) root: Table,
+    /// The keys whose values were not to be written.
+    pub(crate) left_out: Vec<Key>,
+    /// The defaults that were not in a tree that was rolled back to, because a layer hid them.
+    pub(crate) hidden: Vec<Key>,
+}
+
+impl Restored {
+    /// The hint that secrets are missing, if some are.
+    pub(crate) fn missing_secrets(&self) -> Option<Error> {
+        let first = self.left_out.first()?;
+        let count = self.left_out.len();
+        let detail = format!(
+            "one of {count} that started without a value, as secrets are not kept on disk; see \
+             `Cached::with_secrets`"
+        );
+        Some(Error::new(ErrorKind::NotFound, detail).with_key(first))
+    }
+}
+
+fn checksum(header: &[u8], rest: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(header);
+    hasher.update(rest);
+    hasher.finalize()
+}

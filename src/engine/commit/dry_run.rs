@@ -1,0 +1,62 @@
+//! What would become of the tree; nothing changes.
+
+use std::sync::Arc;
+
+use crate::engine::commit::bootstrap::{same_tables, too_late};
+use crate::engine::commit::rules::Rules;
+use crate::engine::commit::{Base, CommitState};
+use crate::error::Error;
+use crate::property::stale::Stale;
+use crate::source::Refusal;
+use crate::sync::Cell;
+use crate::tree::layer::SourceId;
+use crate::tree::snapshot::Generation;
+use crate::value::document::Document;
+
+/// What would become of the tree.
+pub(crate) struct DryRun {
+    pub(crate) before: Arc<Generation>,
+    pub(crate) after: Arc<Generation>,
+    /// The keys that would be rejected.
+    pub(crate) rejected: Vec<Error>,
+    /// The handles that would keep their last good values.
+    pub(crate) stale: Vec<Stale>,
+}
+
+impl CommitState {
+    /// Returns what would become of the tree if a source sent this document.
+    pub(crate) fn dry_run(
+        &self,
+        current: &Cell<Generation>,
+        rules: &Rules,
+        source: SourceId,
+        mut document: Document,
+        refusal: Refusal,
+    ) -> Result<DryRun, Error> {
+        let base = Base::new(current, rules);
+        let at = base.index_of(source)?;
+        let layer = base.layer(at);
+        document.keep_last_good(&layer.root);
+        let (root, _) = document.into_parts();
+        if layer.layer.is_bootstrap() {
+            return if same_tables(&layer.root, &root) {
+                Ok(DryRun {
+                    before: Arc::clone(&base.old),
+                    after: base.old,
+                    rejected: Vec::new(),
+                    stale: Vec::new(),
+                })
+            } else {
+                Err(too_late(&layer.name))
+            };
+        }
+        self.guards.would_withhold(source, &layer.root, &root)?;
+        let replaced = self.prepare(&base, at, root, refusal)?;
+        Ok(DryRun {
+            before: base.old,
+            after: replaced.candidate.generation,
+            rejected: replaced.withheld.rejected,
+            stale: replaced.candidate.stale,
+        })
+    }
+}

@@ -1,0 +1,261 @@
+//! Changes a few keys of a layer, without the edits that are rejected.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::engine::commit::candidate::MergedLayers;
+use crate::engine::commit::rejection::{KeyIndex, Rejection, Scope};
+use crate::engine::commit::withheld::{Withheld, scopes};
+use crate::engine::commit::{Base, CommitState, Committed, bootstrap};
+use crate::error::{Error, ErrorKind};
+use crate::source::{Edit, Refusal};
+use crate::tree::layer::count_bootstrap;
+use crate::tree::merge::{Findings, Merge};
+use crate::value::document::clash;
+use crate::value::key::Key;
+use crate::value::node::{Node, Table};
+use crate::value::origin::Origin;
+
+/// Who changes a few keys of a layer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Editor {
+    Source(Refusal),
+    /// The program itself, which gets an error at once if an edit has no effect.
+    Program,
+}
+
+impl Editor {
+    fn refusal(self) -> Refusal {
+        match self {
+            Editor::Source(refusal) => refusal,
+            Editor::Program => Refusal::Whole,
+        }
+    }
+}
+
+/// The layers after some edits, and the tree that they merge to.
+struct Edited {
+    /// The root of the layer that is edited.
+    root: Table,
+    tree: Table,
+    referring: Vec<Key>,
+    findings: Findings,
+    /// Whether the tree differs from the one before at and below the edited keys only.
+    is_local: bool,
+    /// The edits that clash with a value or a table, by their index.
+    clashing: Vec<(usize, Error)>,
+}
+
+/// The edits of an update that are rejected or withheld so far.
+#[derive(Default)]
+struct Dropped {
+    rejected: Vec<Error>,
+    keys: Vec<(Key, Option<Origin>)>,
+}
+
+impl CommitState {
+    /// Changes a few keys of a layer.
+    pub(super) fn edit(
+        &mut self,
+        base: &Base<'_>,
+        at: usize,
+        mut edits: Vec<Edit>,
+        editor: Editor,
+    ) -> Result<Committed, Error> {
+        let mut dropped = Dropped::default();
+        let mut round = 0;
+        loop {
+            let edited = self.merge_edits(base, at, &edits);
+            if !edited.clashing.is_empty() {
+                dropped.drop_clashing(&mut edits, edited.clashing, editor)?;
+                round += 1;
+                continue;
+            }
+            if editor == Editor::Program {
+                check_effect(&edited.findings, at, &edits)?;
+            }
+            let mut layers = base.old.layers.clone();
+            let layer = Arc::make_mut(&mut layers[at]);
+            (layer.root, layer.restored) = (edited.root, None);
+            let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();
+            let only = edited.is_local.then_some(&*keys);
+            let mut findings = edited.findings;
+            let ignored = bootstrap::ignored(&layers, at, only);
+            findings.clashes.extend(ignored);
+            let merged = MergedLayers {
+                layers,
+                changed: Some(at),
+                tree: edited.tree,
+                referring: edited.referring,
+                only,
+            };
+            let rejections = match self.build_candidate(base, merged) {
+                Ok(candidate) => {
+                    let withheld = Withheld::new(dropped.rejected, dropped.keys);
+                    return Ok(self.publish(base, candidate, findings, withheld));
+                }
+                Err(rejections) => rejections,
+            };
+            if editor.refusal() == Refusal::Whole
+                || !self.drop_culprits(&mut edits, &rejections, round, &mut dropped)
+            {
+                return Err(Rejection::all(rejections));
+            }
+            let errors = rejections.into_iter().map(|rejection| rejection.error);
+            dropped.rejected.extend(errors);
+            if edits.is_empty() {
+                // Nothing is left to commit: the sender gets the reasons.
+                let withheld = Withheld::new(dropped.rejected, dropped.keys);
+                return Err(Error::all(withheld.rejected));
+            }
+            round += 1;
+        }
+    }
+
+    /// Applies edits to a layer and merges the keys that they change.
+    fn merge_edits(&self, base: &Base<'_>, at: usize, edits: &[Edit]) -> Edited {
+        let layers = &base.old.layers;
+        let mut roots: Vec<Table> = layers.iter().map(|layer| layer.root.clone()).collect();
+        let mut tree = base.old.root.clone();
+        // A pinned tree is not that of the layers.
+        let mut is_local = self.pins.pin().is_none() && self.frozen.remove_from(&mut tree);
+        let mut merge = Merge::new(&base.rules.append, count_bootstrap(layers));
+        let mut clashing = Vec::new();
+        for (i, edit) in edits.iter().enumerate() {
+            let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
+            let mut after = roots[at].clone();
+            if let Err(error) = set(&mut after, edit, &path) {
+                clashing.push((i, error));
+                continue;
+            }
+            is_local &= !path.is_empty();
+            let before = std::mem::replace(&mut roots[at], after);
+            if is_local {
+                let now: Vec<&Table> = roots.iter().collect();
+                let mut was = now.clone();
+                was[at] = &before;
+                merge.path(&mut tree, &was, &now, at, &path);
+            }
+        }
+        if !is_local {
+            tree = merge.all(&roots.iter().collect::<Vec<_>>());
+        }
+        Edited {
+            root: roots.swap_remove(at),
+            tree,
+            referring: merge.referring,
+            findings: merge.findings,
+            is_local,
+            clashing,
+        }
+    }
+
+    /// Drops the edits that led to the rejections, of the first scope that has some. Returns whether
+    /// there were any.
+    fn drop_culprits(
+        &self,
+        edits: &mut Vec<Edit>,
+        rejections: &[Rejection],
+        round: usize,
+        dropped: &mut Dropped,
+    ) -> bool {
+        let before = edits.len();
+        for scope in scopes(round) {
+            let culprits = self.culprits_among(edits, rejections, *scope);
+            let culprits = KeyIndex::new(culprits.iter());
+            edits.retain(|edit| {
+                let stays = culprits.related(edit.key.as_str()).next().is_none();
+                if !stays {
+                    let origin = edit.value.as_ref().map(|(_, origin)| origin.clone());
+                    dropped.keys.push((edit.key.clone(), origin));
+                }
+                stays
+            });
+            if edits.len() < before {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The keys of edits to withhold.
+    fn culprits_among(&self, edits: &[Edit], rejections: &[Rejection], scope: Scope) -> Vec<Key> {
+        let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
+        let culprits = self.culprits(rejections, scope, |key| {
+            let mut edited = edited.related(key.as_str());
+            edited.next().map(|_| key.as_str().to_owned())
+        });
+        let culprits = culprits.iter();
+        culprits.filter_map(|key| Key::parse(key).ok()).collect()
+    }
+}
+
+impl Dropped {
+    /// Drops the edits that clash, or rejects all.
+    fn drop_clashing(
+        &mut self,
+        edits: &mut Vec<Edit>,
+        clashing: Vec<(usize, Error)>,
+        editor: Editor,
+    ) -> Result<(), Error> {
+        let (indexes, errors): (Vec<usize>, Vec<Error>) = clashing.into_iter().unzip();
+        if editor.refusal() == Refusal::Whole {
+            return Err(Error::all(errors));
+        }
+        self.rejected.extend(errors);
+        let mut i = 0;
+        edits.retain(|edit| {
+            let stays = indexes.binary_search(&i).is_err();
+            if !stays {
+                self.keys.push((edit.key.clone(), None));
+            }
+            i += 1;
+            stays
+        });
+        Ok(())
+    }
+}
+
+/// Rejects edits of items that a list does not reach up to.
+fn check_effect(findings: &Findings, at: usize, edits: &[Edit]) -> Result<(), Error> {
+    let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
+    let own = findings.ignored.iter().filter(|item| item.layer == at);
+    let own = own.filter(|item| edited.related(item.key.as_str()).next().is_some());
+    let errors: Vec<Error> = own.map(|item| item.error.clone()).collect();
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::all(errors))
+    }
+}
+
+/// Makes edits in a table.
+pub(super) fn apply(table: &mut Table, edits: &[Edit]) -> Result<(), Error> {
+    for edit in edits {
+        let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
+        set(table, edit, &path)?;
+    }
+    Ok(())
+}
+
+/// Makes one edit in a table, or changes nothing if it clashes.
+pub(super) fn set(table: &mut Table, edit: &Edit, path: &[Cow<'_, str>]) -> Result<(), Error> {
+    let Some((value, origin)) = &edit.value else {
+        if path.is_empty() {
+            *table = Table::default();
+        } else {
+            table.remove_path(path);
+        }
+        return Ok(());
+    };
+    if path.is_empty() {
+        let detail = "the root holds no value; set the keys below it";
+        return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
+    }
+    let fits = value.check(path.len());
+    fits.map_err(|error| error.with_key(&edit.key).with_origin(origin))?;
+    table
+        .put_path(path, Node::of(value.clone(), origin))
+        .map(drop)
+        .map_err(|_| clash(table, &edit.key, path, origin))
+}

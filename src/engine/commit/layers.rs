@@ -1,0 +1,115 @@
+//! Commits layers that come, go or move.
+
+use std::sync::Arc;
+
+use crate::engine::commit::bootstrap;
+use crate::engine::commit::candidate::MergedLayers;
+use crate::engine::commit::fallback::Fallback;
+use crate::engine::commit::rejection::Rejection;
+use crate::engine::commit::rules::Rules;
+use crate::engine::commit::withheld::Withheld;
+use crate::engine::commit::{Base, CommitState, Committed};
+use crate::error::Error;
+use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
+use crate::tree::merge::{Findings, Merge};
+use crate::value::key::Key;
+use crate::value::node::Table;
+
+impl CommitState {
+    /// Adds layers, and freezes keys after the first load.
+    pub(super) fn add_layers(
+        &mut self,
+        base: &Base<'_>,
+        new: Vec<LayerState>,
+        mut fallbacks: Vec<Fallback>,
+    ) -> Result<Committed, Error> {
+        // Restored values that are rejected are as good as none.
+        for layer in new.iter().filter(|layer| layer.restored.is_some()) {
+            let withheld = self.guards.candidate(layer.id).cloned();
+            fallbacks.push(Fallback::new(layer.id, withheld.unwrap_or_default()));
+        }
+        let mut layers = base.old.layers.clone();
+        layers.extend(new.into_iter().map(Arc::new));
+        layers.sort_by_key(|layer| layer.order());
+        let mut committed = self.rebuild_with_fallbacks(base, layers, fallbacks)?;
+        let added = Base::new(base.current, base.rules);
+        let now = &added.old;
+        let all = 0..now.layers.len();
+        let ignored = all.flat_map(|at| bootstrap::ignored(&now.layers, at, None));
+        committed.clashes.extend(ignored);
+        if base.old.is_initial() && self.freeze_keys(&added) {
+            if let Ok(frozen) = self.rebuild(&added, now.layers.clone()) {
+                committed.pending = frozen.pending;
+            }
+        }
+        Ok(committed)
+    }
+
+    /// Freezes the keys that only a restart changes. Returns whether the tree must be published
+    /// again: its references still follow other keys, or a roll-back differs from the layers.
+    fn freeze_keys(&mut self, added: &Base<'_>) -> bool {
+        let references = &self.references;
+        let is_absent = |key: &Key| references.is_passed_over(key);
+        let follows = self
+            .frozen
+            .freeze(&added.rules.frozen, &added.old, &is_absent);
+        follows || self.pins.pin().is_some()
+    }
+
+    pub(super) fn remove_layer(
+        &mut self,
+        base: &Base<'_>,
+        source: SourceId,
+    ) -> Result<Committed, Error> {
+        let mut layers = base.old.layers.clone();
+        layers.remove(base.index_of(source)?);
+        self.rebuild(base, layers)
+    }
+
+    pub(super) fn move_layer(
+        &mut self,
+        base: &Base<'_>,
+        source: SourceId,
+        to: Layer,
+    ) -> Result<Committed, Error> {
+        let mut layers = base.old.layers.clone();
+        Arc::make_mut(&mut layers[base.index_of(source)?]).layer = to;
+        layers.sort_by_key(|layer| layer.order());
+        self.rebuild(base, layers)
+    }
+
+    /// Merges all layers and publishes the tree.
+    pub(super) fn rebuild(
+        &mut self,
+        base: &Base<'_>,
+        mut layers: Vec<Arc<LayerState>>,
+    ) -> Result<Committed, Error> {
+        let (mut tree, mut referring, mut findings) = merge_all(base.rules, &layers);
+        if base.old.is_initial() {
+            let unfixed = (tree.clone(), referring.clone());
+            let pin = self.pins.pin();
+            if bootstrap::fix_references(base.rules, &mut layers, unfixed, pin) {
+                (tree, referring, findings) = merge_all(base.rules, &layers);
+            }
+        }
+        let merged = MergedLayers {
+            layers,
+            changed: None,
+            tree,
+            referring,
+            only: None,
+        };
+        match self.build_candidate(base, merged) {
+            Ok(candidate) => Ok(self.publish(base, candidate, findings, Withheld::default())),
+            Err(rejections) => Err(Rejection::all(rejections)),
+        }
+    }
+}
+
+/// Merges all layers: the tree, the keys in it that have references, and what was found.
+pub(super) fn merge_all(rules: &Rules, layers: &[Arc<LayerState>]) -> (Table, Vec<Key>, Findings) {
+    let mut merge = Merge::new(&rules.append, count_bootstrap(layers));
+    let roots: Vec<&Table> = layers.iter().map(|layer| &layer.root).collect();
+    let tree = merge.all(&roots);
+    (tree, merge.referring, merge.findings)
+}

@@ -1,0 +1,97 @@
+//! Makes a candidate current.
+
+use std::sync::Arc;
+
+use crate::engine::commit::candidate::Candidate;
+use crate::engine::commit::withheld::Withheld;
+use crate::engine::commit::{Base, CommitState, Committed};
+use crate::property::batch::Commit;
+use crate::property::listen::Listener;
+use crate::property::subscription::Subscriber;
+use crate::source::CommitOutcome;
+use crate::sync::discard::{Publishing, discard};
+use crate::tree::diff::LeafChange;
+use crate::tree::merge::Findings;
+use crate::tree::snapshot::{Generation, Snapshot};
+
+impl CommitState {
+    /// Makes a candidate current and collects whom to notify. Cannot fail.
+    pub(super) fn publish(
+        &mut self,
+        base: &Base<'_>,
+        candidate: Candidate,
+        findings: Findings,
+        withheld: Withheld,
+    ) -> Committed {
+        let Candidate {
+            generation,
+            changes,
+            effective,
+            mut drafts,
+            references,
+            stale,
+            overlay,
+        } = candidate;
+        for followed in references {
+            self.references.set(followed);
+        }
+        let mut listeners: Vec<Arc<dyn Listener>> = Vec::new();
+        // From here until it is dropped no user code runs: a commit is never torn.
+        let publishing = Publishing::begin();
+        drafts.publish();
+        // The number of a generation is seen only after all its values are.
+        let old = base.current.full();
+        base.current.store(Arc::clone(&generation));
+        if effective > 0 {
+            self.pins.keep(&old, base.rules.history);
+        }
+        self.retired.add(old);
+        let overlay = overlay.filter(|overlay| self.frozen.set_overlay(overlay));
+        drafts.collect_listeners(&mut listeners);
+        if effective > 0 {
+            self.fill_mailboxes(&generation, changes, &mut listeners);
+        }
+        let versions = drafts.retire();
+        let ignored_items = self.ignored_items.update(&findings, &generation.layers);
+        drop(publishing);
+        let stale = self.stale.commit(&drafts, stale);
+        Committed {
+            outcome: CommitOutcome {
+                generation: generation.number(),
+                changed: effective,
+                refused: withheld.rejected,
+                kept: withheld.keys,
+            },
+            problems: None,
+            clashes: findings.clashes,
+            ignored_items,
+            pending: overlay.map(|overlay| (generation, overlay.pending)),
+            stale,
+            listeners,
+            versions,
+        }
+    }
+
+    /// Gives a commit to the subscribers of whole commits.
+    fn fill_mailboxes(
+        &mut self,
+        generation: &Arc<Generation>,
+        changes: Vec<LeafChange>,
+        listeners: &mut Vec<Arc<dyn Listener>>,
+    ) {
+        let mailboxes = self.registry.mailboxes();
+        if mailboxes.is_empty() {
+            return;
+        }
+        let snapshot = Snapshot(Arc::clone(generation));
+        let commit = Arc::new(Commit { snapshot, changes });
+        for mailbox in &mailboxes {
+            if mailbox.put(&commit) {
+                let subscriber: Arc<dyn Listener> = Arc::<Subscriber>::clone(&mailbox.subscriber);
+                listeners.push(subscriber);
+            }
+        }
+        // Some may have no other owner by now.
+        discard(mailboxes);
+    }
+}

@@ -1,0 +1,164 @@
+//! Commits what a source sends.
+
+use std::borrow::Cow;
+
+use crate::engine::commit::bootstrap::{same_tables, too_late};
+use crate::engine::commit::edit::{Editor, apply, set};
+use crate::engine::commit::removal_guard::UpdateKind;
+use crate::engine::commit::{Base, CommitState, Committed};
+use crate::error::{Error, ErrorKind};
+use crate::source::{Edit, Refusal};
+use crate::tree::diff;
+use crate::tree::interpolate;
+use crate::tree::layer::SourceId;
+use crate::value::document::Document;
+use crate::value::node::Table;
+
+impl CommitState {
+    /// Replaces a layer by a document.
+    pub(super) fn update_layer(
+        &mut self,
+        base: &Base<'_>,
+        source: SourceId,
+        mut document: Document,
+        kind: UpdateKind,
+        refusal: Refusal,
+    ) -> Result<Committed, Error> {
+        let at = base.index_of_sender(source)?;
+        let layer = base.layer(at);
+        document.keep_last_good(&layer.root);
+        let (root, problems) = document.into_parts();
+        if layer.layer.is_bootstrap() {
+            return confirm_bootstrap(base, at, &root);
+        }
+        self.guards.check(source, &layer.root, &root, kind)?;
+        let mut committed = self.replace(base, at, root, refusal)?;
+        self.end_withholding(base, source);
+        committed.problems = Some(problems);
+        Ok(committed)
+    }
+
+    /// Changes a few keys of a layer.
+    pub(super) fn update_keys(
+        &mut self,
+        base: &Base<'_>,
+        source: SourceId,
+        edits: Vec<Edit>,
+        kind: UpdateKind,
+        refusal: Refusal,
+    ) -> Result<Committed, Error> {
+        let at = base.index_of_sender(source)?;
+        let layer = base.layer(at);
+        if layer.layer.is_bootstrap() {
+            let mut root = layer.root.clone();
+            apply(&mut root, &edits)?;
+            return confirm_bootstrap(base, at, &root);
+        }
+        if self.guards.is_guarded(source) {
+            self.update_guarded_keys(base, at, edits, kind, refusal)
+        } else {
+            self.edit(base, at, edits, Editor::Source(refusal))
+        }
+    }
+
+    /// Changes a few keys of a guarded layer. Where the removals are withheld, the other edits are
+    /// committed all the same.
+    fn update_guarded_keys(
+        &mut self,
+        base: &Base<'_>,
+        at: usize,
+        mut edits: Vec<Edit>,
+        kind: UpdateKind,
+        refusal: Refusal,
+    ) -> Result<Committed, Error> {
+        let (source, current) = (base.layer(at).id, &base.layer(at).root);
+        let was_withheld = self.guards.candidate(source).is_some();
+        let delta_base = self.guards.delta_base(source);
+        let follows_current = delta_base.is_none();
+        let candidate = apply_leniently(delta_base.unwrap_or(current).clone(), &edits);
+        match self.guards.check(source, current, &candidate, kind) {
+            Ok(()) => {
+                let committed = if follows_current {
+                    self.edit(base, at, edits, Editor::Source(refusal))?
+                } else {
+                    self.replace(base, at, candidate, refusal)?
+                };
+                if was_withheld {
+                    self.end_withholding(base, source);
+                }
+                Ok(committed)
+            }
+            Err(withheld) => {
+                edits.retain(|edit| removes_nothing(current, edit));
+                if edits.is_empty() {
+                    return Err(withheld);
+                }
+                let mut committed = self.edit(base, at, edits, Editor::Source(refusal))?;
+                committed.outcome.refused.push(withheld);
+                Ok(committed)
+            }
+        }
+    }
+
+    /// Accepts the withheld update of a source.
+    pub(super) fn accept_withheld(
+        &mut self,
+        base: &Base<'_>,
+        source: SourceId,
+    ) -> Result<Committed, Error> {
+        let at = base.index_of(source)?;
+        let Some(mut root) = self.guards.candidate(source).cloned() else {
+            let detail = format!("nothing of {source} waits to be confirmed");
+            return Err(Error::new(ErrorKind::NotFound, detail));
+        };
+        if base.layer(at).layer.is_bootstrap() {
+            base.rules.with_context(None, |context| {
+                interpolate::fix(&mut root, &base.old.root, context);
+            });
+        }
+        let committed = self.replace(base, at, root, Refusal::Whole)?;
+        self.end_withholding(base, source);
+        Ok(committed)
+    }
+
+    /// Notes that the layer of a source is what the source wants.
+    pub(super) fn end_withholding(&mut self, base: &Base<'_>, source: SourceId) {
+        if self.guards.is_guarded(source) {
+            let now = base.current.full();
+            if let Some(layer) = now.layers.iter().find(|layer| layer.id == source) {
+                self.guards.accepted(source, &layer.root);
+            }
+        }
+    }
+}
+
+/// Accepts an update of a bootstrap source that changes nothing, and rejects any other.
+fn confirm_bootstrap(base: &Base<'_>, at: usize, root: &Table) -> Result<Committed, Error> {
+    let layer = base.layer(at);
+    if same_tables(&layer.root, root) {
+        Ok(Committed::nothing(&base.old))
+    } else {
+        Err(too_late(&layer.name))
+    }
+}
+
+/// The table after some edits. An edit that clashes is left out; the commit rejects it.
+fn apply_leniently(mut table: Table, edits: &[Edit]) -> Table {
+    for edit in edits {
+        let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
+        let _ = set(&mut table, edit, &path);
+    }
+    table
+}
+
+/// Whether an edit leaves all keys of a table. A value may remove keys too: a smaller table in place
+/// of a large one does.
+fn removes_nothing(table: &Table, edit: &Edit) -> bool {
+    if edit.value.is_none() {
+        return false;
+    }
+    let mut after = table.clone();
+    // An edit that clashes is rejected later.
+    let clashes = apply(&mut after, std::slice::from_ref(edit)).is_err();
+    clashes || diff::count_removed(table, &after) == 0
+}

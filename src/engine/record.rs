@@ -1,0 +1,244 @@
+//! Commits one command of the queue, and records its outcome in the health and in the cache.
+//!
+//! The records are written while the commit lock is held, so that they follow the commits in their
+//! order. The notifications are for the caller to send once the lock is released.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::commit::{Command, CommitState, Committed};
+use crate::engine::core::Engine;
+use crate::engine::health::PendingRestart;
+use crate::engine::health::registry::{Acceptance, Notices};
+use crate::error::Error;
+use crate::property::listen::Listener;
+use crate::source::CommitOutcome;
+use crate::sync::panics;
+use crate::tree::diff;
+use crate::tree::layer::SourceId;
+use crate::tree::snapshot::{Generation, Pending};
+use crate::value::document::Report;
+use crate::value::hamt::Entry;
+
+/// Notifies the listeners of a commit.
+pub(super) type Notify = Box<dyn FnOnce()>;
+
+/// Who sends a command, which decides where the outcome is recorded.
+enum Sender {
+    Source {
+        id: SourceId,
+        revision: Option<Arc<str>>,
+        received_at: Option<Instant>,
+    },
+    /// The program accepts the withheld update of a source, and gets a rejection itself.
+    Confirm(SourceId),
+    /// The watchdog accepts the withheld update of a source.
+    AcceptRepeated(SourceId),
+    Program,
+}
+
+impl Sender {
+    /// Takes what is recorded besides the outcome out of a command.
+    fn of(command: &mut Command) -> Self {
+        match command {
+            Command::Update {
+                source,
+                update,
+                received_at,
+                ..
+            } => Sender::Source {
+                id: *source,
+                revision: update.revision.take(),
+                received_at: *received_at,
+            },
+            Command::Confirm(source) => Sender::Confirm(*source),
+            Command::AcceptRepeated(source) => Sender::AcceptRepeated(*source),
+            Command::Write { .. }
+            | Command::Add(..)
+            | Command::Pin(_)
+            | Command::Remove(_)
+            | Command::Move(..) => Sender::Program,
+        }
+    }
+}
+
+impl Engine {
+    /// Commits one command. Returns its outcome, and how to notify.
+    pub(super) fn commit_one(
+        &self,
+        commit_state: &mut CommitState,
+        mut command: Command,
+    ) -> (Result<CommitOutcome, Error>, Option<Notify>) {
+        let sender = Sender::of(&mut command);
+        if let Sender::Source { id, .. } = sender {
+            if commit_state.guards.is_guarded(id) && self.health_registry.take_interrupted(id) {
+                commit_state.guards.interrupted(id);
+            }
+        }
+        // Nothing is known to panic here: decoders and validators are contained one by one, and
+        // publishing runs no user code.
+        let committed = Error::catch("the commit", || {
+            commit_state.commit(&self.current, &self.rules, command)
+        });
+        match committed {
+            Ok(committed) => self.record_committed(commit_state, sender, committed),
+            Err(error) => {
+                let notify = self.record_rejected(commit_state, sender, &error);
+                (Err(error), notify)
+            }
+        }
+    }
+
+    fn record_committed(
+        &self,
+        commit_state: &CommitState,
+        sender: Sender,
+        committed: Committed,
+    ) -> (Result<CommitOutcome, Error>, Option<Notify>) {
+        let Committed {
+            outcome,
+            problems,
+            clashes,
+            ignored_items,
+            pending,
+            stale,
+            mut listeners,
+            versions,
+        } = committed;
+        self.commit_listeners.collect_into(&mut listeners);
+        if !versions.is_empty() {
+            let now = self.supervisor.clock().now();
+            self.retired_versions.lock().add(versions, now);
+        }
+        let mut notices = Notices::default();
+        let health = &self.health_registry;
+        let generation = outcome.generation;
+        for clash in clashes {
+            health.note_clash(&mut notices, generation, clash);
+        }
+        if !stale.is_empty() {
+            health.record_stale(&mut notices, generation, stale);
+        }
+        if let Some((now, pending)) = pending {
+            let pending = pending_restarts(&now, &pending);
+            health.record_pending(&mut notices, generation, pending);
+        }
+        self.record_accepted(commit_state, &mut notices, sender, &outcome, problems);
+        if let Some(items) = ignored_items {
+            health.record_ignored_items(&mut notices, generation, items);
+        }
+        (Ok(outcome), notification(listeners, notices))
+    }
+
+    /// Records that an update of a source is in force.
+    fn record_accepted(
+        &self,
+        commit_state: &CommitState,
+        notices: &mut Notices,
+        sender: Sender,
+        outcome: &CommitOutcome,
+        problems: Option<Report>,
+    ) {
+        let (source, was_withheld, revision, received_at) = match sender {
+            Sender::Source {
+                id,
+                revision,
+                received_at,
+            } => (id, false, revision, received_at),
+            Sender::Confirm(id) | Sender::AcceptRepeated(id) => (id, true, None, None),
+            Sender::Program => return,
+        };
+        if self.cache.is_open() {
+            let is_whole = outcome.refused.is_empty();
+            let revision = revision.clone().filter(|_| is_whole);
+            self.cache.record_update(source, revision);
+        }
+        let acceptance = Acceptance {
+            generation: outcome.generation,
+            changed: outcome.changed > 0,
+            was_withheld,
+            problems,
+            revision,
+            rejected: outcome.refused.clone(),
+            held: commit_state.guards.held(source),
+            received_at,
+        };
+        self.health_registry
+            .record_accepted(notices, source, acceptance);
+    }
+
+    fn record_rejected(
+        &self,
+        commit_state: &mut CommitState,
+        sender: Sender,
+        error: &Error,
+    ) -> Option<Notify> {
+        let source = match sender {
+            Sender::Source { id, .. } => id,
+            Sender::AcceptRepeated(id) => {
+                commit_state.guards.schedule_retry(id);
+                id
+            }
+            // The caller gets the error.
+            Sender::Confirm(_) | Sender::Program => return None,
+        };
+        let held = commit_state.guards.held(source);
+        let mut notices = Notices::default();
+        // A repeated update may have been discarded meanwhile, which is no rejection.
+        if held.is_some() || matches!(sender, Sender::Source { .. }) {
+            let generation = self.current.load().number();
+            let health = &self.health_registry;
+            if self.is_fixed(source) {
+                // Its values of the start stay in force as they are.
+                health.note_of(&mut notices, source, generation, error.clone());
+            } else {
+                health.record_rejected(&mut notices, source, generation, error.clone(), held);
+            }
+        }
+        let me = self.weak();
+        Some(Box::new(move || {
+            notices.deliver();
+            if let Some(engine) = me.upgrade() {
+                engine.supervisor.ring();
+            }
+        }))
+    }
+}
+
+/// How to notify, if there is anybody to notify.
+fn notification(listeners: Vec<Arc<dyn Listener>>, notices: Notices) -> Option<Notify> {
+    if listeners.is_empty() && notices.is_empty() {
+        return None;
+    }
+    Some(Box::new(move || {
+        for listener in listeners {
+            // Waking a task is the executor's code.
+            let _ = panics::catch(|| listener.notify());
+        }
+        notices.deliver();
+    }))
+}
+
+/// The keys that wait for a restart, as the operators see them.
+fn pending_restarts(now: &Arc<Generation>, pending: &Pending) -> Vec<PendingRestart> {
+    let pending = pending.iter();
+    pending
+        .map(|(key, layered)| {
+            let running = now.root.find(key.segments());
+            let hidden = now.secrets.hides(key.as_str());
+            let show = |entry: Option<&Arc<Entry>>| {
+                let entry = entry?;
+                let hidden = hidden || now.derives_from_secret(entry);
+                Some(diff::shown(&entry.node, hidden))
+            };
+            PendingRestart {
+                running: show(running),
+                waiting: show(layered.as_ref()),
+                origin: layered
+                    .as_ref()
+                    .and_then(|entry| entry.node.origin().cloned()),
+                key: key.clone(),
+            }
+        })
+        .collect()
+}

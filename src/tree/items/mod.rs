@@ -1,0 +1,193 @@
+//! Lists of several layers: items written by index over a list of a lower layer, and joined lists.
+//!
+//! An index in a layer over a list of a lower layer overrides that item. An index equal to the number
+//! of items appends one. Indexes without a list below form a table, which reads as a list if they are
+//! complete, and as a map in any case. Under a joined key they form the list of their layer. An index past
+//! the end is ignored and reported until the list has grown up to it. Another spelling of a number, such
+//! as `01`, is no index and is ignored and reported as well.
+
+mod compose;
+mod view;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::decode;
+use crate::error::Error;
+use crate::tree::index::position;
+use crate::tree::items::compose::Composer;
+use crate::tree::items::view::{Content, Located, Shown, by_index, by_name, look, nowhere};
+use crate::value::hamt::Entry;
+use crate::value::key::Key;
+use crate::value::node::{Leaf, Node};
+use crate::value::origin::Origin;
+
+pub(super) use crate::tree::items::view::{View, is_indexed, overrides_items};
+
+/// An item that is not in force because its list does not reach up to it.
+#[derive(Clone, Debug)]
+pub(crate) struct IgnoredItem {
+    pub(crate) key: Key,
+    /// The position of its layer from the strongest.
+    pub(crate) layer: usize,
+    pub(crate) error: Error,
+}
+
+/// One composed list, and the findings.
+#[derive(Debug)]
+pub(crate) struct Composed {
+    pub(crate) entry: Arc<Entry>,
+    /// The layers that have a part in it, the strongest first.
+    pub(crate) layers: Vec<usize>,
+    pub(crate) ignored: Vec<IgnoredItem>,
+    pub(crate) clashes: Vec<Error>,
+}
+
+/// A list of a lower layer with items that are written by index, the strongest layer first.
+pub(in crate::tree) fn overlaid(
+    tables: &[View<'_>],
+    (layer, list): (usize, &Arc<Entry>),
+    at: &str,
+) -> Option<Composed> {
+    let mut composer = Composer::default();
+    let view = View::of(layer, list);
+    let below = composer.located(view);
+    match composer.items(tables, (layer, &below), &mut at.to_owned()) {
+        Some(items) => composed(composer, list, items),
+        None => Some(Composed {
+            entry: Arc::clone(list),
+            layers: vec![layer],
+            ignored: composer.ignored,
+            clashes: composer.clashes,
+        }),
+    }
+}
+
+fn composed(composer: Composer, name: &Entry, items: Vec<Located>) -> Option<Composed> {
+    let entry = composer.entry(name, items)?;
+    Some(Composed {
+        entry,
+        layers: composer.layers.into_iter().collect(),
+        ignored: composer.ignored,
+        clashes: composer.clashes,
+    })
+}
+
+/// The lists of several layers as one list, the weakest layer's items first. Takes the strongest
+/// first; `None` if there is no list.
+pub(in crate::tree) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<Composed> {
+    let (_, strongest) = lists.first()?;
+    let mut composer = Composer::default();
+    let mut items: Vec<Located> = Vec::new();
+    for (layer, entry) in lists.iter().rev() {
+        let view = View::of(*layer, entry);
+        match &entry.node {
+            Node::Table(_) => items.extend(composer.own(view, &mut at.to_owned())),
+            _ => {
+                if let Some(opaque) = view.opaque() {
+                    composer.include(view);
+                    composer.opaque = Some(opaque.clone());
+                    break;
+                }
+                items.extend(composer.located(view).items()?);
+            }
+        }
+    }
+    if composer.origins.is_empty() {
+        // A list of ignored items alone.
+        let list = Located::list(nowhere(), items);
+        let leaf = Leaf::new(list.value, nowhere());
+        let entry = Arc::new(Entry {
+            name: strongest.name.clone(),
+            node: Node::Leaf(leaf),
+        });
+        return Some(Composed {
+            entry,
+            layers: composer.layers.into_iter().collect(),
+            ignored: composer.ignored,
+            clashes: composer.clashes,
+        });
+    }
+    composed(composer, strongest, items)
+}
+
+/// How many items a layer has in a joined list.
+pub(in crate::tree) fn own_count(entry: &Entry) -> usize {
+    match &entry.node {
+        Node::Table(_) => {
+            let view = View::of(0, entry);
+            Composer::default().own(view, &mut String::new()).len()
+        }
+        _ => {
+            let items = View::of(0, entry).written().and_then(decode::items);
+            items.map_or(0, |items| items.len())
+        }
+    }
+}
+
+/// The layers that have a part in a value inside a list with items by index, and its origin if there is
+/// one.
+pub(in crate::tree) fn parts_inside<S: AsRef<str>>(
+    tables: &[View<'_>],
+    list: (usize, &Entry),
+    path: &[S],
+) -> (Vec<usize>, Option<Origin>) {
+    let list = View::of(list.0, list.1);
+    let Some(value) = list.written() else {
+        return (Vec::new(), None);
+    };
+    let path: Vec<Cow<'_, str>> = path
+        .iter()
+        .map(|name| Cow::Borrowed(name.as_ref()))
+        .collect();
+    let mut below: Vec<View<'_>> = tables.to_vec();
+    below.push(View {
+        content: Content::Value(value, &[]),
+        ..list
+    });
+    let (layers, origin) = inside(&below, &path);
+    let origin = match layers.as_slice() {
+        [only] if *only == list.layer => list.origin().cloned(),
+        _ => origin,
+    };
+    (layers, origin)
+}
+
+fn inside(views: &[View<'_>], path: &[Cow<'_, str>]) -> (Vec<usize>, Option<Origin>) {
+    let Some((name, rest)) = path.split_first() else {
+        let mut composer = Composer::default();
+        composer.value(views, &mut String::new());
+        let origin = match composer.origins.as_slice() {
+            [only] if composer.layers.len() == 1 => Some(only.clone()),
+            _ => None,
+        };
+        return (composer.layers.into_iter().collect(), origin);
+    };
+    match look(views, &mut false) {
+        Shown::Nothing => (Vec::new(), None),
+        Shown::Tables(tables) => {
+            let children = by_name(&tables).remove(&**name);
+            inside(&children.unwrap_or_default(), rest)
+        }
+        Shown::Value(list) => inside_list(&[], list, position(name), rest),
+        Shown::Items(tables, list) => inside_list(&tables, list, position(name), rest),
+    }
+}
+
+fn inside_list(
+    tables: &[View<'_>],
+    list: View<'_>,
+    index: Option<usize>,
+    rest: &[Cow<'_, str>],
+) -> (Vec<usize>, Option<Origin>) {
+    let Some(index) = index else {
+        return (Vec::new(), None);
+    };
+    let items = list.written().and_then(decode::items).unwrap_or_default();
+    let mut views: Vec<View<'_>> = by_index(tables).by_index.remove(&index).unwrap_or_default();
+    views.extend(items.get(index).map(|item| View {
+        content: Content::Value(item, &[]),
+        ..list
+    }));
+    inside(&views, rest)
+}

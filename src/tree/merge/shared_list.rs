@@ -1,0 +1,86 @@
+//! Finds the list of several layers that a value is in.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::tree::items::{self, Composed};
+use crate::tree::merge::{Seen, Shown, lists, look};
+use crate::value::hamt::Entry;
+use crate::value::key::{self, Key};
+use crate::value::node::Table;
+use crate::value::origin::Origin;
+
+/// A list of several layers.
+#[derive(Debug)]
+pub(crate) struct SharedList {
+    pub(crate) entry: Arc<Entry>,
+    /// The layers that have a part in the value at the key, the strongest first.
+    pub(crate) layers: Vec<usize>,
+    /// The origin of that value, if it has one.
+    pub(crate) origin: Option<Origin>,
+}
+
+/// The list of several layers at or above a key, if there is one. `layers` are all layers, the strongest
+/// first.
+pub(crate) fn shared_list<S: AsRef<str>>(
+    layers: &[&Table],
+    append: &BTreeSet<Key>,
+    bootstrap: usize,
+    path: &[S],
+) -> Option<SharedList> {
+    let mut seen: Vec<Seen<'_>> = layers.iter().copied().enumerate().collect();
+    let mut at = String::new();
+    for (depth, name) in path.iter().enumerate() {
+        let (name, inside) = (name.as_ref(), &path[depth + 1..]);
+        key::push_segment(&mut at, name);
+        if append.contains(at.as_str()) {
+            let lists = lists(&seen, bootstrap, name);
+            if let Some(composed) = items::joined(&lists, &at) {
+                return Some(joined_list(composed, &lists, inside));
+            }
+        }
+        match look(&seen, bootstrap, name).0 {
+            Shown::Tables(tables) => seen = tables.into_iter().map(|(seen, _)| seen).collect(),
+            Shown::Items(tables, (layer, list)) => {
+                let composed = items::overlaid(&tables, (layer, list), &at)?;
+                let (layers, origin) = match inside.is_empty() {
+                    true => (composed.layers, composed.entry.node.origin().cloned()),
+                    false => items::parts_inside(&tables, (layer, list.as_ref()), inside),
+                };
+                return Some(SharedList {
+                    entry: composed.entry,
+                    layers,
+                    origin,
+                });
+            }
+            Shown::Nothing | Shown::Leaf(_) => return None,
+        }
+    }
+    None
+}
+
+fn joined_list<S: AsRef<str>>(
+    composed: Composed,
+    lists: &[(usize, &Arc<Entry>)],
+    inside: &[S],
+) -> SharedList {
+    let layers = match inside.first() {
+        None => composed.layers,
+        // Only the items of the weakest layer that has one have the same number in its own list.
+        Some(index) => {
+            let index = index.as_ref().parse::<usize>().ok();
+            let mut counts = lists
+                .iter()
+                .rev()
+                .map(|(layer, list)| (*layer, items::own_count(list)));
+            let weakest = counts.find(|(_, count)| *count > 0);
+            let of_weakest = weakest.filter(|(_, count)| index.is_some_and(|index| index < *count));
+            of_weakest.map(|(layer, _)| layer).into_iter().collect()
+        }
+    };
+    SharedList {
+        origin: composed.entry.node.origin().cloned(),
+        entry: composed.entry,
+        layers,
+    }
+}

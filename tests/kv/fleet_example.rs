@@ -1,0 +1,532 @@
+//! The example `fleet`, by its own script: a real server, the loader and three services.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::nats::Wire;
+use crate::scenario::{SOON, wait_until};
+use crate::server::{Kind, free_port, tools};
+use crate::support::example::example;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/fleet/fleet.sh");
+const SERVICES: [&str; 3] = ["checkout", "search", "mail"];
+const CHECKOUT: usize = 0;
+const SEARCH: usize = 1;
+const MAIL: usize = 2;
+/// Between two requests of a client.
+const PAUSE: Duration = Duration::from_millis(5);
+
+struct Fleet {
+    temporary: tempfile::TempDir,
+    tools: PathBuf,
+    program: PathBuf,
+    /// Of the server and of the services.
+    ports: [u16; 4],
+    /// Stops everything when its input ends, also when this process is killed.
+    guard: Option<Child>,
+}
+
+/// What a service answers.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+struct Answer {
+    service: String,
+    greeting: String,
+    limit: u32,
+    generation: u64,
+    pid: u32,
+}
+
+/// A file of which each part tells which one it is.
+fn change(n: u32) -> String {
+    format!(
+        "greeting = \"change {n}\"\nlimit = {}\nlog = \"changes\"\n",
+        5000 + n
+    )
+}
+
+impl Answer {
+    fn is_change(&self, n: u32) -> bool {
+        self.greeting == format!("change {n}") && self.limit == 5000 + n
+    }
+
+    /// Whether its parts are of different files.
+    fn is_torn(&self) -> bool {
+        let n = self.greeting.strip_prefix("change ");
+        n.is_some_and(|n| !self.is_change(n.parse().unwrap()))
+    }
+}
+
+impl Fleet {
+    /// Nothing runs yet; `None` where no server can be had.
+    fn new() -> Option<Self> {
+        let mut fleet = Self {
+            temporary: tempfile::tempdir().unwrap(),
+            tools: tools(Kind::Nats)?,
+            program: example("fleet"),
+            ports: std::array::from_fn(|_| free_port()),
+            guard: None,
+        };
+        let guard = fleet
+            .command("bash")
+            .args(["-c", "read -r _; exec \"$0\" down", SCRIPT])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn();
+        fleet.guard = Some(guard.unwrap());
+        Some(fleet)
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.temporary.path().join("run")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        use std::os::unix::process::CommandExt;
+        let [nats, checkout, search, mail] = self.ports.map(|port| port.to_string());
+        let mut command = Command::new(program);
+        command
+            .env("FLEET_DIR", self.dir())
+            .env("FLEET_BIN", &self.program)
+            .env("LIVEPROPS_SERVERS", &self.tools)
+            .env("FLEET_PORT", nats)
+            .env("FLEET_CHECKOUT_PORT", checkout)
+            .env("FLEET_SEARCH_PORT", search)
+            .env("FLEET_MAIL_PORT", mail)
+            .process_group(0);
+        command
+    }
+
+    /// Runs the script to its end.
+    #[track_caller]
+    fn script(&self, words: &[&str]) -> String {
+        let begun = Instant::now();
+        let output = self.command(SCRIPT).args(words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {said}{errors}");
+        println!("fleet.sh {words:?}: {} ms", begun.elapsed().as_millis());
+        said
+    }
+
+    /// Runs the script, which has to fail: what it says of that.
+    #[track_caller]
+    fn refuses(&self, words: &[&str]) -> String {
+        let output = self.command(SCRIPT).args(words).output().unwrap();
+        assert!(!output.status.success(), "{words:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Asks a service; anything but an answer is an error.
+    fn ask(&self, service: usize) -> Result<Answer, String> {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.ports[service + 1]))?;
+            stream.set_read_timeout(Some(SOON))?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: fleet\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = ask().map_err(|fault| fault.to_string())?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200 OK\r\n") => {
+                toml::from_str(body).map_err(|fault| fault.to_string())
+            }
+            _ => Err(answer),
+        }
+    }
+
+    #[track_caller]
+    fn answer(&self, service: usize) -> Answer {
+        self.ask(service).unwrap()
+    }
+
+    /// Waits until a service answers as a change says.
+    #[track_caller]
+    fn follows(&self, service: usize, n: u32) -> Duration {
+        let what = format!("change {n} of {}", SERVICES[service]);
+        wait_until(SOON, &what, || self.answer(service).is_change(n))
+    }
+
+    fn file(&self, service: usize) -> PathBuf {
+        self.dir()
+            .join("config")
+            .join(format!("{}.toml", SERVICES[service]))
+    }
+
+    fn write(&self, service: usize, text: &str) {
+        fs::write(self.file(service), text).unwrap();
+    }
+
+    fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.dir().join(format!("{name}.log"))).unwrap_or_default()
+    }
+
+    /// Waits until a log has a line that says all of this.
+    #[track_caller]
+    fn is_logged(&self, name: &str, words: &[&str]) {
+        let says = |line: &str| words.iter().all(|word| line.contains(word));
+        let what = format!("{words:?} in the log of {name}");
+        wait_until(SOON, &what, || self.log(name).lines().any(says));
+    }
+
+    fn published(&self) -> usize {
+        self.log("loader").matches(" published ").count()
+    }
+
+    /// How much was published, when it has been so for a while.
+    fn published_by_now(&self) -> usize {
+        let mut before = self.published();
+        loop {
+            std::thread::sleep(Duration::from_millis(100));
+            let now = self.published();
+            if now == before {
+                return now;
+            }
+            before = now;
+        }
+    }
+
+    /// Waits until so much was published, and no more: what is published is told a moment later.
+    #[track_caller]
+    fn has_published(&self, wanted: usize) -> Duration {
+        let what = format!("{wanted} published");
+        let took = wait_until(SOON, &what, || self.published() >= wanted);
+        assert_eq!(self.published(), wanted);
+        took
+    }
+
+    fn connected(&self) -> usize {
+        self.log("loader").matches(" in touch ").count()
+    }
+
+    fn kill(&self, name: &str) {
+        let file = fs::read_to_string(self.dir().join(format!("{name}.pid"))).unwrap();
+        let pid = file.split_whitespace().next().unwrap();
+        let kill = ["-c", "kill -9 \"$0\"", pid];
+        let kill = Command::new("sh").args(kill).status();
+        assert!(kill.unwrap().success());
+        let command = format!("/proc/{pid}/cmdline");
+        // Of one that nobody waits for an empty one stays.
+        wait_until(SOON, "it is gone", || {
+            fs::read(&command).unwrap_or_default().is_empty()
+        });
+    }
+
+    /// The processes that were started with a path in the directory of the run.
+    fn left(&self) -> Vec<String> {
+        let dir = self.dir().display().to_string();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        processes
+            .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+            .filter(|line| line.contains(&dir))
+            .collect()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if let Some(mut guard) = self.guard.take() {
+            drop(guard.stdin.take());
+            let _ = guard.wait();
+        }
+        if std::thread::panicking() {
+            for name in ["nats", "loader"].iter().chain(&SERVICES) {
+                println!("--- {name}\n{}", self.log(name));
+            }
+        }
+    }
+}
+
+/// What clients saw that asked all the while.
+#[derive(Default)]
+struct Traffic {
+    over: AtomicBool,
+    asked: AtomicUsize,
+    failed: Mutex<Vec<String>>,
+    /// Held while a service is asked, and while it is not to be.
+    gates: [Mutex<()>; 3],
+}
+
+impl Traffic {
+    fn client(&self, fleet: &Fleet, service: usize) {
+        let mut last: Option<Answer> = None;
+        while !self.over.load(Ordering::Relaxed) {
+            let gate = self.gates[service].lock().unwrap();
+            let answer = fleet.ask(service);
+            drop(gate);
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let back = |answer: &Answer| {
+                let last = last.as_ref().filter(|last| last.pid == answer.pid);
+                last.is_some_and(|last| last.generation > answer.generation)
+            };
+            let fault = match &answer {
+                Err(fault) => Some(fault.clone()),
+                Ok(answer) if answer.is_torn() || back(answer) => {
+                    Some(format!("{answer:?} after {last:?}"))
+                }
+                Ok(_) => None,
+            };
+            if let Some(fault) = fault {
+                let told = format!("{}: {fault}", SERVICES[service]);
+                self.failed.lock().unwrap().push(told);
+            }
+            last = answer.ok();
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Ends the clients whatever happens.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_fleet_follows_its_files_through_everything_and_loses_no_request() {
+    let Some(fleet) = Fleet::new() else { return };
+    assert!(fleet.script(&["help"]).contains("restart [NAME]"));
+    fleet.script(&["down"]);
+    let said = fleet.script(&["up"]);
+    assert!(said.contains("curl http://127.0.0.1:"), "{said}");
+    let first = fleet.answer(CHECKOUT);
+    assert_eq!(first.greeting, "Welcome to the checkout");
+    assert_eq!((first.limit, first.service.as_str()), (1000, "checkout"));
+    fleet.has_published(3);
+
+    let traffic = Traffic::default();
+    std::thread::scope(|scope| {
+        for service in [CHECKOUT, SEARCH, MAIL] {
+            let (traffic, fleet) = (&traffic, &fleet);
+            scope.spawn(move || traffic.client(fleet, service));
+        }
+        let _ends = Ends(&traffic.over);
+        fleet.script(&["up"]);
+        assert_eq!(fleet.answer(CHECKOUT).pid, first.pid, "nothing is started");
+        edits(&fleet);
+        refusals(&fleet);
+        assert_eq!(fleet.answer(CHECKOUT).pid, first.pid, "one process");
+        restarts(&fleet, &traffic);
+        outages(&fleet, &traffic);
+    });
+    let asked = traffic.asked.into_inner();
+    let failed = traffic.failed.into_inner().unwrap();
+    println!("{asked} requests, {} failed", failed.len());
+    assert!(asked > 300 && failed.is_empty(), "{asked}: {failed:#?}");
+
+    let said = fleet.script(&["logs", "loader", "--once"]);
+    assert!(said.contains("published checkout.toml"), "{said}");
+    assert_eq!(fleet.left().len(), 5);
+    fleet.script(&["down"]);
+    assert_eq!(fleet.left(), [""; 0]);
+    let said = fleet.script(&["status"]);
+    assert_eq!(said.matches("does not run").count(), 5, "{said}");
+    fleet.script(&["clean"]);
+    assert!(!fleet.dir().exists());
+}
+
+/// A file that is edited changes its service, and no other, at once.
+fn edits(fleet: &Fleet) {
+    let others = [SEARCH, MAIL].map(|service| fleet.answer(service).generation);
+    let mut took: Vec<Duration> = (0..20)
+        .map(|n| {
+            fleet.write(CHECKOUT, &change(n));
+            fleet.follows(CHECKOUT, n)
+        })
+        .collect();
+    took.sort();
+    let (middle, worst) = (took[10].as_millis(), took[19].as_millis());
+    println!("file to answer, 20 edits without a pause: middle {middle} ms, worst {worst} ms");
+    assert!(middle < 1000, "{took:?}");
+    let alone = || {
+        std::thread::sleep(Duration::from_millis(200));
+        fleet.write(CHECKOUT, &change(20));
+        fleet.follows(CHECKOUT, 20).as_millis()
+    };
+    println!("one edit after a pause: {} ms", alone());
+    let now = [SEARCH, MAIL].map(|service| fleet.answer(service).generation);
+    assert_eq!(now, others, "others were not edited");
+    fleet.is_logged(
+        "checkout",
+        &["limit: 5019 -> 5020", "(nats fleet.checkout.toml:2:9)"],
+    );
+
+    fleet.write(SEARCH, &change(0));
+    fleet.follows(SEARCH, 0);
+    let greeting = r#"A "quoted" \ word"#;
+    fleet.script(&["set", "mail", "greeting", greeting]);
+    fleet.script(&["set", "mail", "limit", "5000"]);
+    wait_until(SOON, "what was set", || {
+        let answer = fleet.answer(MAIL);
+        answer.greeting == greeting && answer.limit == 5000
+    });
+    let text = fs::read_to_string(fleet.file(MAIL)).unwrap();
+    assert!(text.starts_with("# What the service mail"), "{text}");
+}
+
+/// What cannot be used is told with its place, and the old stays.
+fn refusals(fleet: &Fleet) {
+    let before = [CHECKOUT, SEARCH, MAIL].map(|service| fleet.answer(service));
+    let published = fleet.published_by_now();
+    fleet.write(SEARCH, "greeting = \"x\"\nlimit = = 2\n");
+    fleet.is_logged("loader", &["search.toml:2:", "the old stays"]);
+    fleet.script(&["set", "mail", "limit", "0"]);
+    fleet.is_logged("loader", &["`limit`: out of range", "mail.toml:3:9"]);
+    fleet.script(&["set", "mail", "limit", "5000"]);
+    fleet.script(&["set", "mail", "limt", "7"]);
+    fleet.is_logged(
+        "loader",
+        &["`limt`", "did you mean `limit`", "mail.toml:5:8"],
+    );
+    assert_eq!(fleet.published(), published);
+
+    // Whoever writes past the loader is refused by the service, and put right by the loader.
+    let mut wire = Wire::connect(fleet.ports[0], "");
+    let bad = change(1).replace("5001", "-1");
+    let answer = wire.request("$KV.fleet.checkout.toml", "", bad.as_bytes());
+    assert!(answer.contains("\"seq\":"), "{answer}");
+    let told = ["`limit`", "-1", "(nats fleet.checkout.toml:2:9)"];
+    fleet.is_logged("checkout", &told);
+    fleet.is_logged("checkout", &["is well again"]);
+    fleet.has_published(published + 1);
+
+    let now = [CHECKOUT, SEARCH, MAIL].map(|service| fleet.answer(service));
+    assert_eq!(now, before);
+    for service in [SEARCH, MAIL] {
+        fleet.write(service, &change(2));
+        fleet.follows(service, 2);
+    }
+}
+
+/// Who was down starts with the newest, and with nothing else.
+fn restarts(fleet: &Fleet, traffic: &Traffic) {
+    let gate = traffic.gates[SEARCH].lock().unwrap();
+    fleet.kill("search");
+    for n in 3..53 {
+        fleet.write(SEARCH, &change(n));
+        std::thread::sleep(PAUSE);
+    }
+    fleet.script(&["up"]);
+    fleet.follows(SEARCH, 52);
+    // On a machine that is very slow, after what it had kept.
+    assert!(fleet.answer(SEARCH).generation <= 2, "one value came");
+    drop(gate);
+
+    // The loader publishes only what the bucket does not hold.
+    let (published, connected) = (fleet.published_by_now(), fleet.connected());
+    fleet.script(&["restart", "loader"]);
+    wait_until(SOON, "it is back", || fleet.connected() > connected);
+    fleet.write(MAIL, &change(3));
+    fleet.follows(MAIL, 3);
+    fleet.has_published(published + 1);
+}
+
+/// Without the server everything goes on, and follows when it is back, also when it has lost all.
+fn outages(fleet: &Fleet, traffic: &Traffic) {
+    fleet.kill("nats");
+    fleet.write(CHECKOUT, &change(100));
+    fleet.write(MAIL, "limit = ");
+    fleet.is_logged("loader", &["cannot publish"]);
+    let gate = traffic.gates[SEARCH].lock().unwrap();
+    fleet.script(&["restart", "search"]);
+    let answer = fleet.answer(SEARCH);
+    assert!(answer.is_change(52), "from its disk: {answer:?}");
+    drop(gate);
+    fleet.write(CHECKOUT, &change(101));
+    let published = fleet.published_by_now();
+    assert!(fleet.answer(CHECKOUT).is_change(20));
+    fleet.script(&["restart", "nats"]);
+    let took = fleet.follows(CHECKOUT, 101).as_millis();
+    println!("server killed and back, to answer: {took} ms");
+    fleet.has_published(published + 1);
+
+    // All is lost, and one of the files is broken at that: its last good text is published.
+    fleet.kill("nats");
+    fs::remove_dir_all(fleet.dir().join("data")).unwrap();
+    fleet.script(&["up"]);
+    let took = fleet.has_published(published + 4);
+    println!("server wiped, to all published: {} ms", took.as_millis());
+    assert!(fleet.answer(MAIL).is_change(3));
+    for (service, n) in [(CHECKOUT, 102), (SEARCH, 103), (MAIL, 104)] {
+        fleet.write(service, &change(n));
+        fleet.follows(service, n);
+    }
+}
+
+#[test]
+fn the_script_ends_only_what_it_has_started() {
+    let Some(fleet) = Fleet::new() else { return };
+    let make = || {
+        fs::create_dir_all(fleet.dir()).unwrap();
+        fs::write(fleet.dir().join(".fleet"), "").unwrap();
+    };
+    make();
+    let mut other = Command::new("sleep").arg("600").spawn().unwrap();
+    // A number that another process has by now.
+    let stale = |ticks: &str| {
+        let text = format!("{} {ticks}\n", other.id());
+        fs::write(fleet.dir().join("search.pid"), text).unwrap();
+    };
+    for ticks in ["1", ""] {
+        stale(ticks);
+        fleet.script(&["down"]);
+    }
+    stale("1");
+    let said = fleet.script(&["clean"]);
+    assert!(!said.contains("stopped"), "{said}");
+    let ended = other.try_wait().unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(ended, None);
+
+    fleet.script(&["clean"]);
+    assert!(!fleet.dir().exists(), "none is made");
+
+    make();
+    let mine = fleet.dir().join("notes");
+    fs::write(&mine, "mine").unwrap();
+    fleet.script(&["clean"]);
+    assert!(mine.exists());
+
+    // A directory that is no fleet's.
+    let mine = fleet.dir().join("data/mine");
+    fs::create_dir(fleet.dir().join("data")).unwrap();
+    fs::write(&mine, "mine").unwrap();
+    for words in [&["clean"][..], &["up"]] {
+        let said = fleet.refuses(words);
+        assert!(said.contains("no fleet"), "{words:?}: {said}");
+        assert!(mine.exists());
+    }
+
+    for words in [
+        &["set", "nobody", "a", "1"][..],
+        &["restart", "nobody"],
+        &["up!"],
+    ] {
+        fleet.refuses(words);
+    }
+}
+
+#[test]
+fn another_program_on_the_port_of_a_service_is_recognized() {
+    let Some(fleet) = Fleet::new() else { return };
+    let stranger = TcpListener::bind(("127.0.0.1", fleet.ports[CHECKOUT + 1])).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in stranger.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1000]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\npid = 1\n");
+        }
+    });
+    let said = fleet.refuses(&["up"]);
+    assert!(said.contains("checkout is not ready"), "{said}");
+}

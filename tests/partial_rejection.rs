@@ -1,0 +1,329 @@
+//! A bad value withholds only its own key, and every withheld key is reported.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use liveprops::sources::Memory;
+use liveprops::{
+    Document, DynamicProperty, Error, Origin, Properties, Refusal, Source, SourceContext, Update,
+    Value, Watching,
+};
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Http {
+    port: u16,
+    #[serde(default)]
+    host: String,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Storage {
+    Disk { path: String },
+    S3 { bucket: String },
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct App {
+    http: Http,
+    storage: Storage,
+    #[serde(default)]
+    note: String,
+    #[serde(default)]
+    limits: BTreeMap<String, u32>,
+}
+
+fn v(value: impl Into<Value>) -> Value {
+    value.into()
+}
+
+fn defaults() -> Memory {
+    let defaults = Memory::named("base");
+    defaults
+        .replace([
+            ("http.port", v(80)),
+            ("storage.kind", v("disk")),
+            ("storage.path", v("/tmp")),
+        ])
+        .unwrap();
+    defaults
+}
+
+/// A store that keeps what it holds whether it is taken or not.
+#[derive(Clone, Default)]
+struct Store(Arc<Mutex<Stored>>);
+
+#[derive(Default)]
+struct Stored {
+    values: BTreeMap<String, Value>,
+    updates: Option<SourceContext>,
+}
+
+impl Store {
+    fn hold<'a>(&self, values: impl IntoIterator<Item = (&'a str, Value)>) {
+        let mut stored = self.0.lock().unwrap();
+        let values = values.into_iter();
+        stored
+            .values
+            .extend(values.map(|(key, value)| (key.to_owned(), value)));
+        stored.push();
+    }
+
+    fn remove(&self, key: &str) {
+        let mut stored = self.0.lock().unwrap();
+        stored.values.remove(key);
+        stored.push();
+    }
+}
+
+impl Stored {
+    fn push(&self) {
+        let mut document = Document::new();
+        for (key, value) in &self.values {
+            let origin = Origin::new("store", key.clone());
+            document.set(key, value.clone(), origin).unwrap();
+        }
+        if let Some(updates) = &self.updates {
+            let _ = updates.send(Update::full(document));
+        }
+    }
+}
+
+impl Source for Store {
+    fn origin(&self) -> Origin {
+        Origin::new("store", "")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        unreachable!("a source that pushes is not loaded")
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Push
+    }
+
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
+        let mut stored = self.0.lock().unwrap();
+        stored.updates = Some(updates.clone());
+        stored.push();
+        Ok(())
+    }
+
+    fn refusal(&self) -> Refusal {
+        Refusal::PerKey
+    }
+}
+
+struct Fixture {
+    store: Store,
+    props: Properties,
+    app: DynamicProperty<App>,
+    qps: DynamicProperty<u32>,
+}
+
+fn fixture() -> Fixture {
+    let store = Store::default();
+    let props = Properties::builder()
+        .source(defaults())
+        .source(store.clone())
+        .build()
+        .unwrap();
+    let app = props.bind::<App>("").build().unwrap();
+    let qps = props.property("ratelimit.qps").default(61).build().unwrap();
+    Fixture {
+        store,
+        props,
+        app,
+        qps,
+    }
+}
+
+impl Fixture {
+    fn refused(&self) -> Vec<String> {
+        let refused = self.props.health().refused;
+        let errors = refused.iter().flat_map(|refused| refused.error.iter());
+        let mut keys: Vec<String> = errors.filter_map(|e| Some(e.key()?.to_string())).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+}
+
+#[test]
+fn a_bad_key_under_a_bound_root_withholds_no_other_key_of_its_update() {
+    for (key, value) in [
+        ("http.prt", "5"),
+        ("http.port", "abc"),
+        ("limits.a", "x"),
+        ("storage.kind", "gcs"),
+        ("storage.kind", "s3"),
+    ] {
+        let it = fixture();
+        it.store.hold([
+            (key, v(value)),
+            ("ratelimit.qps", v(5)),
+            ("note", v("two")),
+            ("http.host", v("h")),
+        ]);
+        let app = it.app.get();
+        assert_eq!((it.qps.get(), &*app.note), (5, "two"), "{key} = {value}");
+        assert_eq!((app.http.port, &*app.http.host), (80, "h"), "{key}");
+        let explained = it.props.explain(key);
+        assert!(!explained.refused.is_empty(), "{key}: {explained}");
+        assert!(it.props.explain("note").refused.is_empty(), "{key}");
+
+        // A later update finds the bad key still there.
+        it.store.hold([("note", v("three"))]);
+        it.store.hold([("ratelimit.qps", v(6))]);
+        assert_eq!((it.qps.get(), &*it.app.get().note), (6, "three"), "{key}");
+        it.store.remove(key);
+        assert!(it.props.health().is_up(), "{key}: {:?}", it.props.health());
+    }
+}
+
+#[test]
+fn keys_that_an_update_withholds_together_are_all_reported() {
+    #[derive(Clone, Debug, Deserialize, PartialEq)]
+    struct Range {
+        low: u32,
+        high: u32,
+    }
+    let it = fixture();
+    it.store.hold([("range.low", v(1)), ("range.high", v(2))]);
+    let range = it
+        .props
+        .property::<Range>("range")
+        .validate(|range| match range.low <= range.high {
+            true => Ok(()),
+            false => Err("low is above high".to_owned()),
+        })
+        .build()
+        .unwrap();
+    it.store.hold([
+        ("range.low", v(9)),
+        ("range.high", v(3)),
+        ("note", v("two")),
+    ]);
+    assert_eq!(range.get(), Range { low: 1, high: 2 });
+    assert_eq!(it.app.get().note, "two");
+    for key in ["range.low", "range.high"] {
+        let explained = it.props.explain(key);
+        assert!(!explained.refused.is_empty(), "{key}: {explained}");
+    }
+    let refused = it.refused();
+    for key in ["range.low", "range.high"] {
+        assert!(
+            refused
+                .iter()
+                .any(|refused| refused == key || refused == "range"),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn keys_that_a_rule_of_the_whole_tree_withholds_are_reported_key_by_key() {
+    let store = Memory::named("store");
+    let props = Properties::builder()
+        .source(store.clone())
+        .validate(|tree| match tree.get::<u32>("a") {
+            Ok(9) => Err("nine".into()),
+            _ => Ok(()),
+        })
+        .build()
+        .unwrap();
+    store.set("kept", 1).unwrap();
+    let names: Vec<String> = (0..10).map(|i| format!("b{i}")).collect();
+    let mut all = vec![("a", v(9)), ("kept", v(2))];
+    all.extend(names.iter().map(|name| (&**name, v(1))));
+    let _ = store.replace(all);
+    assert_eq!(props.get::<u32>("kept").unwrap(), 1);
+    for name in names.iter().map(String::as_str).chain(["a", "kept"]) {
+        let explained = props.explain(name);
+        assert!(!explained.refused.is_empty(), "{name}: {explained}");
+    }
+}
+
+#[test]
+fn thousands_of_bad_keys_withhold_no_other_key() {
+    let it = fixture();
+    let names: Vec<String> = (0..2_000).map(|i| format!("limits.k{i}")).collect();
+    let bad = names.iter().map(|name| (&**name, v("x")));
+    let good = [("ratelimit.qps", v(5)), ("note", v("two"))];
+    it.store.hold(bad.chain(good));
+    assert_eq!((it.qps.get(), it.app.get().limits.len()), (5, 0));
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Numbers {
+    #[serde(flatten)]
+    all: BTreeMap<String, liveprops::Secret<u32>>,
+}
+
+#[test]
+fn many_bad_keys_of_one_struct_withhold_no_good_key_of_another_one() {
+    #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+    #[serde(default)]
+    struct Many {
+        a: u8,
+        b: u8,
+        c: u8,
+        d: u8,
+        e: u8,
+        f: u8,
+    }
+    #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+    #[serde(default)]
+    struct Outer {
+        inner: Many,
+    }
+    let store = Store::default();
+    let props = Properties::builder().source(store.clone()).build().unwrap();
+    let _many = props.bind::<Many>("many").build().unwrap();
+    let other = props.bind::<Outer>("other").build().unwrap();
+    let bad = ["many.a", "many.b", "many.c", "many.d", "many.e"].map(|key| (key, v("x")));
+    let of_other = [("other.inner.a", v("x")), ("other.inner.b", v(2))];
+    store.hold(bad.into_iter().chain(of_other));
+    assert_eq!(other.get().inner.b, 2);
+}
+
+#[test]
+fn one_bad_secret_of_a_thousand_in_one_map_withholds_no_other_one() {
+    let store = Store::default();
+    let props = Properties::builder().source(store.clone()).build().unwrap();
+    let numbers = props.bind::<Numbers>("m").build().unwrap();
+    let names: Vec<String> = (0..1_000).map(|at| format!("m.k{at}")).collect();
+    let value = |at: usize| if at == 700 { v("x") } else { v(at.to_string()) };
+    let entries = names.iter().enumerate();
+    store.hold(entries.map(|(at, name)| (&**name, value(at))));
+    assert_eq!(numbers.get().all.len(), 999);
+    let explained = props.explain("m.k700");
+    assert!(!explained.refused.is_empty(), "{explained}");
+}
+
+#[test]
+fn of_hundreds_of_keys_that_are_withheld_with_others_the_last_report_counts_the_rest() {
+    let store = Store::default();
+    let props = Properties::builder().source(store.clone()).build().unwrap();
+    let numbers = props.bind::<Numbers>("m").build().unwrap();
+    let names: Vec<String> = (0..400).map(|at| format!("m.k{at}")).collect();
+    let value = |at: usize| {
+        if at % 2 == 0 {
+            v("x")
+        } else {
+            v(at.to_string())
+        }
+    };
+    let entries = names.iter().enumerate();
+    store.hold(entries.map(|(at, name)| (&**name, value(at))));
+    assert_eq!(numbers.get().all.len(), 0);
+    let refused = props.health().refused;
+    let text = refused.last().unwrap().error.to_string();
+    assert!(text.contains("more keys are withheld with it"), "{text}");
+    // The bad ones that were found are reported too.
+    let explained = props.explain("m.k0");
+    assert!(!explained.refused.is_empty(), "{explained}");
+}

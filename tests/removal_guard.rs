@@ -1,0 +1,622 @@
+//! The removal guard withholds a mass removal until it is confirmed, repeated or undone.
+//!
+//! Stores, files and memories fail, return or change their state while an update of theirs is withheld.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use liveprops::health::Status;
+use liveprops::source::RemovalGuard;
+use liveprops::sources::Memory;
+use liveprops::{
+    Document, Error, ErrorKind, Origin, Properties, Source, SourceContext, Update, Value, Watching,
+};
+use support::{DEADLINE, eventually, first_source};
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn is_held(props: &Properties) -> bool {
+    first_source(props).held.is_some()
+}
+
+/// The same value under as many keys.
+fn document(value: i64, keys: usize) -> Document {
+    let mut document = Document::new();
+    for i in 0..keys {
+        let origin = Origin::new("store", "test");
+        document.set(&format!("k{i}"), value, origin).unwrap();
+    }
+    document
+}
+
+/// What a store holds: a value and the number of its keys; or it is down.
+#[derive(Clone)]
+struct Store {
+    says: Arc<Mutex<Option<(i64, usize)>>>,
+    loads: Arc<AtomicUsize>,
+    every: Duration,
+}
+
+impl Store {
+    fn of(value: i64, keys: usize) -> Self {
+        Self {
+            says: Arc::new(Mutex::new(Some((value, keys)))),
+            loads: Arc::default(),
+            every: ms(20),
+        }
+    }
+
+    fn says(&self, value: i64, keys: usize) {
+        *self.says.lock().unwrap() = Some((value, keys));
+    }
+
+    fn is_down(&self) {
+        *self.says.lock().unwrap() = None;
+    }
+
+    /// Waits until it was asked so many times more.
+    fn asked(&self, times: usize) {
+        let before = self.loads.load(Ordering::SeqCst);
+        let asked = || self.loads.load(Ordering::SeqCst) >= before + times;
+        assert!(eventually(DEADLINE, asked));
+    }
+}
+
+impl Source for Store {
+    fn origin(&self) -> Origin {
+        Origin::new("store", "test")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        match *self.says.lock().unwrap() {
+            Some((value, keys)) => Ok(document(value, keys)),
+            None => Err(Error::new(ErrorKind::Unavailable, "the store is down")),
+        }
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Poll(self.every)
+    }
+}
+
+/// A source that is told what to send.
+#[derive(Clone, Default)]
+struct Pushed(Arc<Mutex<Option<SourceContext>>>);
+
+impl Pushed {
+    fn updates(&self) -> SourceContext {
+        self.0.lock().unwrap().clone().unwrap()
+    }
+}
+
+impl Source for Pushed {
+    fn origin(&self) -> Origin {
+        Origin::new("pushed", "test")
+    }
+
+    fn load(&self) -> Result<Document, Error> {
+        Ok(Document::new())
+    }
+
+    fn watching(&self) -> Watching {
+        Watching::Push
+    }
+
+    fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
+        *self.0.lock().unwrap() = Some(updates.clone());
+        updates.send(Update::full(document(1, 20))).map(drop)
+    }
+}
+
+/// Files that are cut, and restored.
+#[cfg(feature = "toml")]
+mod files {
+    use liveprops::sources::{Dir, File};
+
+    use super::*;
+
+    fn replace(dir: &Path, keys: usize) {
+        let text: String = (0..keys).map(|i| format!("k{i} = {i}\n")).collect();
+        std::fs::write(dir.join("new"), text).unwrap();
+        std::fs::rename(dir.join("new"), dir.join("app.toml")).unwrap();
+    }
+
+    /// A guarded source over a file that was cut while it was followed.
+    fn cut(
+        guard: RemovalGuard,
+        source: impl FnOnce(&Path) -> Box<dyn Source>,
+    ) -> (tempfile::TempDir, Properties) {
+        let dir = tempfile::tempdir().unwrap();
+        replace(dir.path(), 19);
+        let source = source(dir.path()).with(|policy| policy.guarded(guard));
+        let props = Properties::builder().source(source).build().unwrap();
+        replace(dir.path(), 20);
+        assert!(eventually(DEADLINE, || props.get::<i64>("k19").is_ok()));
+        replace(dir.path(), 1);
+        assert!(eventually(DEADLINE, || is_held(&props)));
+        (dir, props)
+    }
+
+    fn file(dir: &Path) -> Box<dyn Source> {
+        Box::new(File::new(dir.join("app.toml")).poll(ms(100)))
+    }
+
+    fn files(dir: &Path) -> Box<dyn Source> {
+        Box::new(Dir::new(dir).poll(ms(100)))
+    }
+
+    #[test]
+    fn a_file_that_is_cut_and_restored_loses_nothing_later_on() {
+        for source in [file, files] {
+            let (dir, props) = cut(RemovalGuard::new().accept_after(ms(2_000)), source);
+            replace(dir.path(), 20);
+            assert!(eventually(DEADLINE, || !is_held(&props)));
+            assert!(props.health().is_up());
+            // There is nothing left that could be confirmed, now or when the time is over.
+            assert!(props.confirm(first_source(&props).source).is_err());
+            assert!(!eventually(ms(2_500), || props.get::<i64>("k7").is_err()));
+            assert!(props.health().is_up());
+        }
+    }
+
+    #[test]
+    fn a_file_whose_cut_was_confirmed_can_be_restored() {
+        for source in [file, files] {
+            let (dir, props) = cut(RemovalGuard::new(), source);
+            props.confirm(first_source(&props).source).unwrap();
+            assert!(props.get::<i64>("k7").is_err());
+            replace(dir.path(), 20);
+            assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_ok()));
+            assert!(eventually(DEADLINE, || props.health().is_up()));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_dropped_once_that_is_confirmed_and_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        replace(dir.path(), 20);
+        let source = File::new(dir.path().join("app.toml"))
+            .poll(ms(100))
+            .drop_when_missing()
+            .with(|policy| policy.guarded(RemovalGuard::new()));
+        let props = Properties::builder().source(source).build().unwrap();
+        std::fs::remove_file(dir.path().join("app.toml")).unwrap();
+        assert!(eventually(DEADLINE, || is_held(&props)));
+        assert!(!props.health().is_up());
+        props.confirm(first_source(&props).source).unwrap();
+        assert!(props.get::<i64>("k7").is_err());
+        replace(dir.path(), 20);
+        assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_ok()));
+        assert!(eventually(DEADLINE, || props.health().is_up()));
+    }
+}
+
+#[test]
+fn a_heartbeat_discards_no_withheld_or_rejected_update() {
+    let store = Pushed::default();
+    let builder = Properties::builder().validate(|tree| match tree.get::<i64>("k0") {
+        Ok(9) => Err("nine".into()),
+        _ => Ok(()),
+    });
+    let source = store
+        .clone()
+        .with(|policy| policy.guarded(RemovalGuard::new()));
+    let props = builder.source(source).build().unwrap();
+    let updates = store.updates();
+    for bad in [document(1, 0), document(9, 20)] {
+        updates.send(Update::full(bad)).unwrap_err();
+        updates.heartbeat();
+        assert!(matches!(first_source(&props).status, Status::Stale { .. }));
+        assert!(!props.health().is_up());
+    }
+    assert!(!is_held(&props), "it says something else by now");
+    updates.send(Update::full(document(1, 20))).unwrap();
+    assert!(props.health().is_up());
+}
+
+#[test]
+fn a_memory_whose_removal_is_withheld_has_the_values_of_the_properties() -> Result<(), Error> {
+    let memory = Memory::from([("a", 1), ("b", 2)]);
+    let guard = RemovalGuard::new().accept_after(ms(200));
+    let source = memory.clone().with(|policy| policy.guarded(guard));
+    let props = Properties::builder().source(source).build()?;
+    let error = memory.replace(Vec::<(&str, i64)>::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Withheld);
+    assert!(!is_held(&props));
+    assert!(!eventually(ms(600), || props.get::<i64>("a").is_err()));
+    memory.remove("a")?;
+    assert_eq!(memory.remove("b").unwrap_err().kind(), ErrorKind::Withheld);
+    memory.set("c", 3)?;
+    assert_eq!((props.get::<i64>("b")?, props.get::<i64>("c")?), (2, 3));
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn a_mass_removal_is_not_accepted_from_a_store_that_fails_after_it() {
+    let mut store = Store::of(1, 20);
+    store.every = ms(50);
+    let guard = RemovalGuard::new().accept_after(ms(300));
+    let source = store.clone().with(|policy| policy.guarded(guard));
+    let props = Properties::builder().source(source).build().unwrap();
+    store.says(1, 0);
+    assert!(eventually(DEADLINE, || is_held(&props)));
+    store.is_down();
+    assert!(!eventually(ms(1_000), || props.get::<i64>("k7").is_err()));
+    assert!(!props.health().is_up());
+    // It says so again, and the time begins anew.
+    store.says(1, 0);
+    assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_err()));
+    assert!(eventually(DEADLINE, || props.health().is_up()));
+}
+
+#[test]
+fn a_mass_removal_is_withheld_until_the_source_repeats_it() -> Result<(), Error> {
+    let store = Store::of(1, 20);
+    let guard = RemovalGuard::new().accept_after(ms(200));
+    let source = store.clone().with(|policy| policy.manual().guarded(guard));
+    let props = Properties::builder().source(source).build()?;
+    store.says(1, 0);
+    props.refresh_now().unwrap_err();
+    assert!(!eventually(ms(600), || props.get::<i64>("k7").is_err()));
+    props.refresh_now()?;
+    assert_eq!(props.get_opt::<i64>("k7")?, None);
+    Ok(())
+}
+
+#[test]
+fn a_poll_without_changes_discards_a_withheld_update() -> Result<(), Error> {
+    /// Says what is gone since the revision it is asked from; there is one revision of each state.
+    struct Log(Arc<AtomicBool>, Arc<Mutex<Vec<Option<String>>>>);
+    impl Log {
+        fn revision(wiped: bool) -> &'static str {
+            if wiped { "wiped" } else { "whole" }
+        }
+    }
+    impl Source for Log {
+        fn origin(&self) -> Origin {
+            Origin::new("log", "test")
+        }
+        fn load(&self) -> Result<Document, Error> {
+            let wiped = self.0.load(Ordering::SeqCst);
+            let mut document = document(1, if wiped { 0 } else { 20 });
+            document.set_revision(Self::revision(wiped));
+            Ok(document)
+        }
+        fn poll(&self, committed: Option<&str>) -> Result<Update, Error> {
+            let wiped = self.0.load(Ordering::SeqCst);
+            let mut asked = self.1.lock().unwrap();
+            asked.push(committed.map(str::to_owned));
+            let mut update = match committed {
+                None => return self.load().map(Update::full),
+                Some(_) => Update::delta(),
+            };
+            if wiped && committed == Some("whole") {
+                for i in 0..20 {
+                    update = update.remove(&format!("k{i}"))?;
+                }
+            }
+            Ok(update.at_revision(Self::revision(wiped)))
+        }
+        fn watching(&self) -> Watching {
+            Watching::Poll(ms(1_000))
+        }
+    }
+    let (wiped, asked) = (Arc::new(AtomicBool::new(false)), Arc::default());
+    let log = Log(Arc::clone(&wiped), Arc::clone(&asked));
+    let source = log.with(|policy| policy.manual().guarded(RemovalGuard::new()));
+    let props = Properties::builder().source(source).build()?;
+    let id = first_source(&props).source;
+    wiped.store(true, Ordering::SeqCst);
+    props.refresh_now().unwrap_err();
+    // Restored: nothing has changed since what is in force.
+    wiped.store(false, Ordering::SeqCst);
+    props.refresh_now()?;
+    assert!(!is_held(&props));
+    assert!(props.confirm(id).is_err());
+    // What is confirmed has no revision, so all is asked for.
+    wiped.store(true, Ordering::SeqCst);
+    props.refresh_now().unwrap_err();
+    props.confirm(id)?;
+    assert_eq!(props.get_opt::<i64>("k7")?, None);
+    assert_eq!(first_source(&props).revision, None);
+    wiped.store(false, Ordering::SeqCst);
+    props.refresh_now()?;
+    assert_eq!(props.get::<i64>("k7")?, 1);
+    assert_eq!(asked.lock().unwrap().last(), Some(&None));
+    Ok(())
+}
+
+#[test]
+fn an_accepted_removal_that_is_rejected_for_another_reason_is_retried() -> Result<(), Error> {
+    let need = Memory::from([("need", 1)]);
+    let store = Pushed::default();
+    let guard = RemovalGuard::new().accept_after(ms(100));
+    let props = Properties::builder()
+        .source(need.clone())
+        .source(store.clone().with(|policy| policy.guarded(guard)))
+        .validate(
+            |tree| match (tree.get::<i64>("need"), tree.get::<i64>("k7")) {
+                (Ok(1), Err(_)) => Err("k7 is needed".into()),
+                _ => Ok(()),
+            },
+        )
+        .build()?;
+    store
+        .updates()
+        .send(Update::full(document(1, 0)))
+        .unwrap_err();
+    let refused = || {
+        let refused = props.health().refused;
+        refused
+            .iter()
+            .any(|it| it.error.to_string().contains("k7 is needed"))
+    };
+    assert!(eventually(DEADLINE, refused), "health says why not");
+    assert_eq!(props.get::<i64>("k7")?, 1);
+    need.set("need", 0)?;
+    assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_err()));
+    assert!(eventually(DEADLINE, || props.health().is_up()));
+    Ok(())
+}
+
+#[test]
+fn a_wipe_of_recent_keys_is_withheld() -> Result<(), Error> {
+    let store = Store::of(1, 8);
+    let source = store
+        .clone()
+        .with(|policy| policy.manual().guarded(RemovalGuard::new()));
+    let props = Properties::builder().source(source).build()?;
+    props.refresh_now()?;
+    store.says(1, 1_000);
+    props.refresh_now()?;
+    store.says(1, 8);
+    let error = props.refresh_now().unwrap_err();
+    assert!(error.to_string().contains("992 of 1000"), "{error}");
+    assert_eq!(props.snapshot().keys().len(), 1_000);
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_reports_what_publication_would_do() -> Result<(), Error> {
+    let store = Store::of(1, 20);
+    let source = store
+        .clone()
+        .with(|policy| policy.manual().guarded(RemovalGuard::new()));
+    let props = Properties::builder().source(source).build()?;
+    let id = first_source(&props).source;
+    // Within one window: the second is too much only together with the first.
+    for (keys, passes) in [(12, true), (8, false), (11, true)] {
+        assert_eq!(props.check(id, document(1, keys)).is_ok(), passes, "{keys}");
+        store.says(1, keys);
+        assert_eq!(props.refresh_now().is_ok(), passes, "{keys}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_withdrawn_removal_cannot_be_confirmed() -> Result<(), Error> {
+    let store = Store::of(1, 20);
+    let source = store
+        .clone()
+        .with(|policy| policy.manual().guarded(RemovalGuard::new()));
+    let props = Properties::builder()
+        .source(source)
+        .validate(|tree| match tree.get::<i64>("k0") {
+            Ok(9) => Err("nine".into()),
+            _ => Ok(()),
+        })
+        .build()?;
+    store.says(1, 0);
+    props.refresh_now().unwrap_err();
+    store.says(9, 20);
+    let error = props.refresh_now().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Rejected);
+    assert!(!is_held(&props));
+    assert!(props.confirm(first_source(&props).source).is_err());
+    assert_eq!(props.get::<i64>("k7")?, 1);
+    Ok(())
+}
+
+fn kept(dir: &Path, keys: usize) {
+    let source = Store::of(1, keys).with(|policy| policy.cached());
+    let props = Properties::builder().state_dir(dir).source(source).build();
+    drop(props.unwrap());
+}
+
+#[test]
+fn a_store_wiped_while_the_program_was_down_is_withheld_at_the_start() -> Result<(), Error> {
+    let dir = tempfile::tempdir().unwrap();
+    kept(dir.path(), 100);
+    let store = Store::of(1, 0);
+    let start = |store: &Store| {
+        let source = store.clone();
+        let source = source.with(|policy| policy.manual().cached().guarded(RemovalGuard::new()));
+        Properties::builder()
+            .state_dir(dir.path())
+            .source(source)
+            .build()
+    };
+    let props = start(&store)?;
+    assert_eq!(props.get::<i64>("k7")?, 1);
+    assert!(!props.health().is_up());
+    let source = first_source(&props);
+    let held = source.held.unwrap();
+    assert_eq!((held.gone, held.of), (100, 100));
+    assert!(source.cached.is_some());
+    let Status::Stale { reason, .. } = source.status else {
+        panic!("not stale");
+    };
+    assert_eq!(reason.kind(), ErrorKind::Withheld);
+    // Said again it is held on, and it can be meant.
+    store.asked(1);
+    assert_eq!(props.get::<i64>("k7")?, 1);
+    props.confirm(source.source)?;
+    assert_eq!(props.get_opt::<i64>("k7")?, None);
+    assert!(eventually(DEADLINE, || props.health().is_up()));
+    drop(props);
+    // As much as there was is no surprise.
+    kept(dir.path(), 100);
+    let props = start(&Store::of(2, 90))?;
+    assert_eq!(props.get::<i64>("k7")?, 2);
+    assert!(props.health().is_up());
+    Ok(())
+}
+
+#[test]
+fn invalid_cached_values_withhold_nothing() -> Result<(), Error> {
+    let dir = tempfile::tempdir().unwrap();
+    kept(dir.path(), 100);
+    let store = Store::of(2, 3);
+    let source = store.with(|policy| policy.cached().guarded(RemovalGuard::new()));
+    let props = Properties::builder()
+        .state_dir(dir.path())
+        .source(source)
+        .validate(|tree| match tree.get::<i64>("k0") {
+            Ok(1) => Err("ones are out of date".into()),
+            _ => Ok(()),
+        })
+        .build()?;
+    assert_eq!(props.get::<i64>("k0")?, 2);
+    assert_eq!(props.snapshot().keys().len(), 3);
+    assert!(props.health().is_up());
+    assert!(first_source(&props).cached.is_none() && !is_held(&props));
+    Ok(())
+}
+
+#[test]
+fn a_source_that_pushes_is_guarded_like_any_other() {
+    let (told, stale) = support::reports();
+    let store = Pushed::default();
+    let guard = RemovalGuard::new().accept_after(ms(200));
+    let max_stale = ms(300);
+    let props = Properties::builder()
+        .on_source_event(move |event| {
+            if matches!(event.kind, liveprops::health::SourceEventKind::Stale(_)) {
+                told(());
+            }
+        })
+        .source(store.clone().with(|policy| policy.guarded(guard)))
+        .build()
+        .unwrap();
+    store
+        .updates()
+        .send(Update::full(document(1, 0)))
+        .unwrap_err();
+    assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_err()));
+    drop(props);
+
+    let store = Pushed::default();
+    let props = Properties::builder()
+        .source(store.clone().with(|policy| policy.max_stale(max_stale)))
+        .build()
+        .unwrap();
+    let (told, grown_old) = support::reports();
+    let _events = props.on_source_event(move |event| {
+        if matches!(event.kind, liveprops::health::SourceEventKind::Stale(_)) {
+            told(());
+        }
+    });
+    store
+        .updates()
+        .report_error(Error::new(ErrorKind::Unavailable, "away"));
+    assert!(props.health().is_up());
+    grown_old.next();
+    assert!(!props.health().is_up());
+    assert!(stale.all().is_empty());
+}
+
+#[test]
+fn few_keys_may_all_be_replaced_one_by_one() -> Result<(), Error> {
+    let memory = Memory::from([("a", 1), ("b", 2)]);
+    let source = memory
+        .clone()
+        .with(|policy| policy.guarded(RemovalGuard::new()));
+    let props = Properties::builder().source(source).build()?;
+    memory.set("c", 3)?;
+    memory.remove("a")?;
+    memory.remove("b")?;
+    assert_eq!(props.snapshot().keys().len(), 1);
+    assert!(memory.remove("c").is_err(), "then nothing would be left");
+    Ok(())
+}
+
+#[test]
+fn the_removal_error_counts_earlier_removals_and_names_the_window() -> Result<(), Error> {
+    let pushed = Pushed::default();
+    let guarded = pushed
+        .clone()
+        .with(|policy| policy.guarded(RemovalGuard::new()));
+    let props = Properties::builder().source(guarded).build()?;
+    let updates = pushed.updates();
+    updates.send(Update::full(document(1, 20)))?;
+    updates.send(Update::full(document(1, 12)))?;
+    let error = updates.send(Update::full(document(1, 8))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Withheld);
+    let told = error.to_string();
+    for part in ["4 of 12 keys", "12 of the 20", "10 seconds"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let held = first_source(&props).held.unwrap();
+    assert_eq!((held.gone, held.of), (12, 20));
+    // All at once needs no explanation.
+    updates.send(Update::full(document(1, 12)))?;
+    let told = updates
+        .send(Update::full(Document::new()))
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("12 of 12 keys"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn replacing_a_large_table_by_a_smaller_one_counts_as_removal() -> Result<(), Error> {
+    let memory = Memory::new();
+    let fields = |count: usize| {
+        let fields = (0..count).map(|n| (format!("k{n}"), 1));
+        Value::Table(fields.collect())
+    };
+    memory.set("t", fields(20))?;
+    let guarded = memory
+        .clone()
+        .with(|policy| policy.guarded(RemovalGuard::new()));
+    let pushed = Pushed::default();
+    let store = pushed
+        .clone()
+        .with(|policy| policy.guarded(RemovalGuard::new()));
+    let props = Properties::builder()
+        .source(guarded)
+        .source(store)
+        .build()?;
+    assert_eq!(
+        memory.set("t", fields(1)).unwrap_err().kind(),
+        ErrorKind::Withheld
+    );
+    assert!(props.get_opt::<u32>("t.k19")?.is_some(), "it stays");
+    // So it is for a source that sends changes, whose other keys change all the same.
+    let origin = Origin::new("pushed", "test");
+    let wipe = Update::delta().set("s", fields(20), origin.clone())?;
+    pushed.updates().send(wipe)?;
+    let wipe = Update::delta()
+        .set("s", fields(1), origin.clone())?
+        .set("k0", 7, origin)?;
+    for n in 1..20 {
+        pushed
+            .updates()
+            .send(Update::delta().remove(&format!("k{n}"))?)
+            .ok();
+    }
+    let applied = pushed.updates().send(wipe)?;
+    assert_eq!(applied.refused[0].kind(), ErrorKind::Withheld);
+    assert!(props.get_opt::<u32>("s.k19")?.is_some(), "it stays");
+    assert_eq!(props.get::<u32>("k0")?, 7);
+    Ok(())
+}
