@@ -1255,7 +1255,7 @@ fn a_good_cache_is_used_whatever_the_others_hold() {
             }));
         }
         let schema = ["a", "b", "c"].iter().fold(Schema::new(), |schema, key| {
-            let key = Schema::key::<i64>(*key);
+            let key = Schema::key::<i64>(key);
             schema.declare(key.validate("too much", move |n| {
                 (*n <= most)
                     .then_some(())
@@ -2052,3 +2052,7 @@ fn a_file_that_is_missing_at_a_start_keeps_its_cached_values() {
     assert_eq!(number(&props, "a"), None);
     assert!(props.health().is_up());
 }
+
+#[cfg(feature = "toml")]
+#[path = "cached/partial.rs"]
+mod partial;

@@ -566,3 +566,11 @@ fn of_two_spellings_of_one_index_the_plain_one_counts_and_the_other_is_reported(
     assert!(problems[0].contains("APP_L__01"), "{problems:?}");
     Ok(())
 }
+
+#[test]
+fn a_dot_in_the_name_of_a_variable_parts_names() -> Result<(), Error> {
+    let env = Env::prefix("A_").vars([("A_LABELS__App.Name", "x")]);
+    let props = Properties::builder().source(env).build()?;
+    assert_eq!(props.get::<String>("labels.app.name")?, "x");
+    Ok(())
+}

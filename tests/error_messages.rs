@@ -510,7 +510,7 @@ fn writes(all: &mut Catalog) {
     let bad = Memory::from([("qps", 9_999)]);
     all.add(
         "a source that the rules reject",
-        props.add_source_in(Layer::new("strong", 1), bad),
+        props.add_source_in(Layer::new("strong", 1_000), bad),
     );
 }
 

@@ -796,3 +796,6 @@ fn a_change_of_a_table_without_keys_is_shown_as_such() -> Result<(), Error> {
     assert!(went.starts_with("t: an empty table -> absent"), "{went}");
     Ok(())
 }
+
+#[path = "explain/hidden.rs"]
+mod hidden;

@@ -3,6 +3,8 @@
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "secrets/broken.rs"]
+mod broken;
 #[cfg(feature = "yaml")]
 #[path = "secrets/buffers.rs"]
 mod buffers;

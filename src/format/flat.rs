@@ -40,6 +40,8 @@ pub(crate) struct Cursor<'a> {
     rest: std::str::Chars<'a>,
     line: u32,
     column: u32,
+    /// Whether a carriage return without a newline ends a line.
+    lone_returns: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -48,6 +50,16 @@ impl<'a> Cursor<'a> {
             rest: text.chars(),
             line: 1,
             column: 1,
+            lone_returns: false,
+        }
+    }
+
+    /// The same where a carriage return without a newline ends a line.
+    #[cfg(feature = "properties")]
+    pub(crate) fn with_lone_returns(self) -> Self {
+        Self {
+            lone_returns: true,
+            ..self
         }
     }
 
@@ -80,7 +92,7 @@ impl<'a> Cursor<'a> {
     /// Takes the next character.
     pub(crate) fn step(&mut self) -> Option<char> {
         let c = self.rest.next()?;
-        if c == '\n' {
+        if c == '\n' || (c == '\r' && self.lone_returns && self.peek() != Some('\n')) {
             self.line += 1;
             self.column = 1;
         } else {

@@ -13,7 +13,7 @@ use crate::value::origin::Origin;
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
     let mut reader = Reader {
-        cursor: Cursor::new(text),
+        cursor: Cursor::new(text).with_lone_returns(),
         origin,
     };
     let mut tree = Tree::default();
@@ -249,5 +249,14 @@ mod tests {
             );
         }
         assert_eq!(parse("a=1\\").unwrap().get("a"), Some(&"1".into()));
+    }
+
+    #[test]
+    fn a_lone_carriage_return_ends_a_line() {
+        let text = "a=1\rb=2\r\nc=3\\\r  4\rd=5\n";
+        assert_eq!(
+            golden(Format::properties(), text),
+            "a = \"1\" @1:3\nb = \"2\" @2:3\nc = \"34\" @3:3\nd = \"5\" @5:3\n"
+        );
     }
 }

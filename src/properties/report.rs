@@ -22,7 +22,8 @@ impl Properties {
                 layer.location = Some(place);
             }
         }
-        explanation.refused = self.0.engine.health_registry.refused_of(key.as_str());
+        (explanation.refused, explanation.clashes) =
+            self.0.engine.health_registry.refused_of(key.as_str());
         explanation
     }
 

@@ -12,7 +12,7 @@ use crate::engine::supervisor::{SourceRunner, Terms, guarded};
 use crate::error::{Error, ErrorKind};
 use crate::source::{CommitOutcome, Masked, Policy, References, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;
-use crate::tree::layer::{BOOTSTRAP_RANK, Layer, LayerState, SourceId};
+use crate::tree::layer::{BOOTSTRAP_RANK, Layer, LayerState, SourceId, left_out_hint};
 use crate::value::document::Report;
 use crate::value::node::Table;
 
@@ -363,8 +363,15 @@ impl Started {
                     |kept: &Restored| engine.check_first(state.id, &kept.root, document.root());
                 loaded.held = kept.as_ref().and_then(|kept| check(kept).err());
                 loaded.revision = document.revision.clone();
-                let (root, left_out) = document.into_parts();
-                loaded.problems = Some(left_out);
+                if let Some(kept) = &kept {
+                    state.left_out = document.still_left_out(&kept.left_out);
+                }
+                let lost = loaded.unusable.clone().filter(|_| document.is_partial());
+                let (root, mut report) = document.into_parts();
+                report.hints.extend(left_out_hint(&state.left_out));
+                // The values that would stay are lost.
+                report.problems.extend(lost);
+                loaded.problems = Some(report);
                 match &loaded.held {
                     Some(held) => held.clone(),
                     None => {

@@ -214,7 +214,9 @@ impl Default for Policy {
 ///
 /// Names and forms are a guess. It cannot know a plain password below a plain name (`db.value =
 /// "hunter2"`), a secret within a longer text of no known form, a secret of a service whose tokens have
-/// no form of their own, nor one that is encoded. Declare the keys that hold those, or read them into a
+/// no form of their own, nor one that is encoded. Names that mostly hold something else are no sign either:
+/// `ssl_key` and `tls_key` are paths, `kms_key` is an id, `session` and `seed` are settings. A private key
+/// below such a name is known by its form. Declare the keys that hold those, or read them into a
 /// `Secret` in the declared type. A wrong guess leaves a key out that is no secret:
 /// [`SourceHealth::guessed_secrets`](crate::health::SourceHealth::guessed_secrets) lists the keys that
 /// are left out by a guess, and [`Builder::not_secret`](crate::Builder::not_secret) puts one back.
@@ -252,9 +254,11 @@ impl Cached {
     }
 
     /// Writes secrets as well, readable by the user of the process and in clear. Without this, keys
-    /// that are masked elsewhere are missing after a start from the cache. Reading one is an error that
-    /// gives this as the reason, and so do [`explain`](crate::Properties::explain) and the
-    /// [hints](crate::health::SourceHealth::hints) of the source until it answers.
+    /// that are masked elsewhere are missing after a start from the cache. The same holds for a part of a
+    /// source whose last values stay from the cache, such as a file that is emptied or malformed. Reading
+    /// such a key is an error that gives this as the reason, and so do
+    /// [`explain`](crate::Properties::explain) and the [hints](crate::health::SourceHealth::hints) of the
+    /// source until it answers in full.
     pub fn with_secrets(mut self) -> Self {
         self.secrets = true;
         self

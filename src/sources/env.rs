@@ -19,7 +19,8 @@ use crate::value::origin::Origin;
 ///
 /// The prefix is removed, two underscores separate the segments of the key, and letters become lower case:
 /// with `Env::prefix("CHECKOUT_")`, `CHECKOUT_RATELIMIT__MAX_BURST` is `ratelimit.max_burst`. A
-/// single underscore stays, so no name is ambiguous. Values stay text and become numbers,
+/// dot separates segments as well: `CHECKOUT_LABELS__App.Name` is `labels.app.name`. A single underscore stays,
+/// so no name is ambiguous. Values stay text and become numbers,
 /// durations or lists where the program reads those. They contain no references: `${` in them is text, unless
 /// [`with_references`](Self::with_references) is set.
 ///

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode::{self, Mask};
 use crate::error::{Error, MASK, Plain};
+use crate::tree::broken_secrets;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::missing;
 use crate::tree::snapshot::Generation;
@@ -90,6 +91,9 @@ impl KeyChange {
         let key = self.key.as_str();
         let mut secrets = decode::SecretKeys::default();
         let outcome = decode::from_node_recording(key, Some(&entry.node), false, &mut secrets);
+        if outcome.is_err() {
+            broken_secrets::add_secrets::<T>(key, &entry.node, &mut secrets);
+        }
         if !secrets.certain.is_empty() {
             let targets = missing::sole_targets(&entry.node).into_iter();
             let targets = targets.map(|target| target.as_str().to_owned());
@@ -114,12 +118,17 @@ impl KeyChange {
             return error;
         };
         let fault = resolved.value.as_ref().err();
-        let first = fault
+        let is_secret = fault
             .filter(|fault| fault.is_unresolved())
-            .and_then(|fault| std::error::Error::source(fault)?.downcast_ref::<Error>());
-        let is_secret = first
-            .and_then(Error::key_text)
-            .is_some_and(|key| self.secrets.hides(key));
+            .is_some_and(|fault| {
+                let cause = std::error::Error::source(fault);
+                let cause = cause.and_then(|cause| cause.downcast_ref::<Error>());
+                let mut keys = [Some(fault), cause]
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Error::key_text);
+                keys.any(|key| self.secrets.hides(key))
+            });
         let masked = is_secret.then(|| error.without(&|_| true)).flatten();
         masked.unwrap_or(error)
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::error::{Error, ErrorKind};
 use crate::value::key::{Key, under};
 use crate::value::node::Table;
 
@@ -128,6 +129,9 @@ impl fmt::Display for SourceId {
     }
 }
 
+/// The keys of secrets that a layer lacks because they are not written to disk.
+pub(crate) type LeftOut = Arc<[Key]>;
+
 /// One source's values at one generation.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerState {
@@ -141,8 +145,9 @@ pub(crate) struct LayerState {
     pub(crate) time: SystemTime,
     /// When the values were last confirmed, if they were restored from disk.
     pub(crate) restored: Option<SystemTime>,
-    /// The secrets that restored values lack, since secrets are not written to disk.
-    pub(crate) left_out: Arc<[Key]>,
+    /// The secrets that restored values lack, since secrets are not written to disk: all of them, or those
+    /// of the parts that the source could not read since.
+    pub(crate) left_out: LeftOut,
     /// Whether the values of the source contain no references: a text that looks like one is escaped.
     pub(crate) is_literal: bool,
 }
@@ -151,13 +156,24 @@ impl LayerState {
     /// Whether a key, or one below it, has no value because secrets are not written to disk.
     pub(crate) fn lacks_secret(&self, key: &str) -> bool {
         let is_at = |left_out: &Key| under(left_out.as_str(), key) || under(key, left_out.as_str());
-        self.restored.is_some() && self.left_out.iter().any(is_at)
+        self.left_out.iter().any(is_at)
     }
 
     /// Sorts layers from the strongest to the weakest.
     pub(crate) fn order(&self) -> Reverse<(i32, SourceId)> {
         self.layer.order(self.id)
     }
+}
+
+/// The hint that secrets are missing because they are not written to disk, if some are.
+pub(crate) fn left_out_hint(left_out: &[Key]) -> Option<Error> {
+    let first = left_out.first()?;
+    let count = left_out.len();
+    let detail = format!(
+        "one of {count} that started without a value, as secrets are not kept on disk; see \
+         `Cached::with_secrets`"
+    );
+    Some(Error::new(ErrorKind::NotFound, detail).with_key(first))
 }
 
 /// How many of the layers, sorted from the strongest, are bootstrap layers.

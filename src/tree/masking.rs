@@ -14,7 +14,7 @@ use crate::value::key::Key;
 use crate::value::node::{Node, Resolved};
 
 /// The note about a reference to a secret that is missing after a start from the cache.
-const NOT_KEPT: &str = "the key has no value until its source answers, as secrets are not kept on disk; \
+const NOT_KEPT: &str = "the key has no value until its source answers in full, as secrets are not kept on disk; \
                         see `Cached::with_secrets`";
 
 impl Generation {
@@ -135,6 +135,9 @@ impl Generation {
     ) -> Result<T, Error> {
         let mut secrets = SecretKeys::default();
         let outcome = found.decode_recording(key, &mut secrets);
+        if outcome.is_err() {
+            self.add_broken_secrets::<T>(key, found, &mut secrets);
+        }
         self.add_referred_secrets(&mut secrets.certain);
         self.add_referred_secrets(&mut secrets.possible);
         self.secrets.add_read(secrets);

@@ -88,6 +88,12 @@ impl Generation {
                 Some(explained(detail).with_origin(origin))
             }
             Absence::Hidden { key, origin } => {
+                if let Some(layer) = self.replaced_table_with(key.as_str(), missing) {
+                    let detail = format!(
+                        "not set: the value of `{key}` replaces the table of {layer}, which defines it"
+                    );
+                    return Some(explained(detail).with_origin(origin));
+                }
                 let item = beside.and_then(|at| Some((at, parent(missing)?)));
                 Some(match item {
                     Some((at, item)) => {
@@ -99,8 +105,8 @@ impl Generation {
             }
             Absence::NotKept { source } => {
                 let detail = format!(
-                    "has no value until {source} answers, as secrets are not kept on disk; see \
-                     `Cached::with_secrets`"
+                    "has no value until {source} answers in full, as secrets are not kept on \
+                     disk; see `Cached::with_secrets`"
                 );
                 Some(explained(detail))
             }
@@ -110,6 +116,17 @@ impl Generation {
             }
             Absence::Undefined => None,
         }
+    }
+
+    /// The name of the strongest layer that has a table at `above` in which `missing` has a value.
+    fn replaced_table_with(&self, above: &str, missing: &str) -> Option<&str> {
+        let layer = self.layers.iter().find(|layer| {
+            let in_layer = |key| Found::in_tree(&layer.root, key).unwrap_or(Found::Nothing);
+            let is_table = matches!(in_layer(above), Found::Entry(at) if at.node.table().is_some());
+            let found = in_layer(missing);
+            is_table && !found.is_nothing() && !found.is_unset()
+        })?;
+        Some(&layer.name)
     }
 
     /// Adds to "mismatch" the key that the value was referred from, and where that was written.
@@ -172,6 +189,9 @@ impl Generation {
         while let Some(key) = secrets.get(at) {
             let targets = match Found::in_tree(&self.root, key) {
                 Ok(Found::Entry(entry)) => sole_targets(&entry.node),
+                Ok(Found::Inside(..) | Found::Broken(_)) => {
+                    self.sole_target_inside(key).into_iter().collect()
+                }
                 _ => Vec::new(),
             };
             for target in targets {

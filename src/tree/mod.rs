@@ -1,6 +1,7 @@
 //! Layers become one tree: merge, follow references, find changes, explain.
 
 mod arguments;
+mod broken_secrets;
 pub(crate) mod change;
 pub(crate) mod diff;
 pub(crate) mod explain;

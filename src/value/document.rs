@@ -366,6 +366,19 @@ impl Document {
         self.report.problems.extend(emptied);
     }
 
+    /// Whether a part of the source could not be read.
+    pub(crate) fn is_partial(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// The keys among `left_out` that still lack a value because a part of the source could not be read.
+    pub(crate) fn still_left_out(&self, left_out: &[Key]) -> Arc<[Key]> {
+        let is_missing = |key: &&Key| {
+            self.unread.may_have(key.as_str()) && self.root.find(key.segments()).is_none()
+        };
+        left_out.iter().filter(is_missing).cloned().collect()
+    }
+
     /// Has all values contain no references: `${` in them is text.
     pub(crate) fn escape_references(&mut self) {
         self.root.escape_references();

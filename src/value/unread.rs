@@ -73,6 +73,14 @@ impl Unread {
         self.later_wins |= other.later_wins;
     }
 
+    /// Whether a key of unknown origin may be of a part that could not be read.
+    pub(crate) fn may_have(&self, key: &str) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Key(part) => key::under(key, part) || key::under(part, key),
+            Part::Any | Part::Origin(_) | Part::Fragment(_) | Part::Emptied(..) => true,
+        })
+    }
+
     /// Completes what a source could read by what was in force before of the parts that it could
     /// not read. What both share by pointer costs nothing. Returns the problems of the emptied
     /// fragments that keep values.

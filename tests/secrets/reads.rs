@@ -322,7 +322,8 @@ fn the_mask_covers_the_secret_field_of_a_struct_and_no_other() -> Result<(), Err
     }
     memory.set("db.max", 3)?;
     let text = props.get::<Db>("db").unwrap_err().to_string();
-    assert!(text.contains("db.extra") && text.contains("64k"), "{text}");
+    // It may be a secret under a misspelled name.
+    assert!(text.contains("db.extra") && !text.contains("64k"), "{text}");
     memory.unset("db.extra")?;
     memory.set("db.memory", "64 parsecs")?;
     let text = props.get::<Db>("db").unwrap_err().to_string();

@@ -248,7 +248,7 @@ mod tests {
     /// A schema that rejects the values of these keys.
     fn rejecting(keys: &[&str]) -> Schema {
         keys.iter().fold(Schema::new(), |schema, key| {
-            schema.declare(Schema::key::<i64>(*key).validate("is rejected", |value| {
+            schema.declare(Schema::key::<i64>(key).validate("is rejected", |value| {
                 (*value != 1)
                     .then_some(())
                     .ok_or_else(|| "not accepted".into())
@@ -325,7 +325,7 @@ mod tests {
                 checks.fetch_add(1, Ordering::SeqCst);
                 Err("not accepted".to_owned())
             };
-            schema.declare(Schema::key::<i64>(*name).validate("is rejected", check))
+            schema.declare(Schema::key::<i64>(name).validate("is rejected", check))
         });
         let props = stores.builder().schema(schema).build().unwrap();
         assert!(stores.values(&props).iter().all(Option::is_none));

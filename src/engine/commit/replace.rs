@@ -11,6 +11,7 @@ use crate::engine::commit::{Base, CommitState, Committed, bootstrap};
 use crate::error::Error;
 use crate::source::Refusal;
 use crate::tree::diff;
+use crate::tree::layer::LeftOut;
 use crate::tree::merge::Findings;
 use crate::tree::snapshot::Found;
 use crate::value::key::{self, Key, push_segment};
@@ -33,14 +34,14 @@ impl CommitState {
         &mut self,
         base: &Base<'_>,
         at: usize,
-        root: Table,
+        contents: (Table, LeftOut),
         refusal: Refusal,
     ) -> Result<Committed, Error> {
         let Replacement {
             candidate,
             findings,
             withheld,
-        } = self.prepare(base, at, root, refusal)?;
+        } = self.prepare(base, at, contents, refusal)?;
         Ok(self.publish(base, candidate, findings, withheld))
     }
 
@@ -49,7 +50,7 @@ impl CommitState {
         &self,
         base: &Base<'_>,
         at: usize,
-        mut root: Table,
+        (mut root, left_out): (Table, LeftOut),
         refusal: Refusal,
     ) -> Result<Replacement, Error> {
         let before = &base.layer(at).root;
@@ -60,6 +61,7 @@ impl CommitState {
             let mut layers = base.old.layers.clone();
             let layer = Arc::make_mut(&mut layers[at]);
             (layer.root, layer.restored) = (root.clone(), None);
+            layer.left_out = Arc::clone(&left_out);
             let (tree, referring, mut findings) = merge_all(base.rules, &layers);
             let ignored = bootstrap::ignored(&layers, at, None);
             findings.clashes.extend(ignored);

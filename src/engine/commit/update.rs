@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{Edit, Refusal};
 use crate::tree::diff;
 use crate::tree::interpolate;
-use crate::tree::layer::SourceId;
+use crate::tree::layer::{LeftOut, SourceId, left_out_hint};
 use crate::value::document::Document;
 use crate::value::node::Table;
 
@@ -27,12 +27,14 @@ impl CommitState {
         let at = base.index_of_sender(source)?;
         let layer = base.layer(at);
         document.keep_last_good(&layer.root);
-        let (root, problems) = document.into_parts();
+        let left_out = document.still_left_out(&layer.left_out);
+        let (root, mut problems) = document.into_parts();
+        problems.hints.extend(left_out_hint(&left_out));
         if layer.layer.is_bootstrap() {
             return confirm_bootstrap(base, at, &root);
         }
         self.guards.check(source, &layer.root, &root, kind)?;
-        let mut committed = self.replace(base, at, root, refusal)?;
+        let mut committed = self.replace(base, at, (root, left_out), refusal)?;
         self.end_withholding(base, source);
         committed.problems = Some(problems);
         Ok(committed)
@@ -81,7 +83,7 @@ impl CommitState {
                 let committed = if follows_current {
                     self.edit(base, at, edits, Editor::Source(refusal))?
                 } else {
-                    self.replace(base, at, candidate, refusal)?
+                    self.replace(base, at, (candidate, LeftOut::default()), refusal)?
                 };
                 if was_withheld {
                     self.end_withholding(base, source);
@@ -116,7 +118,7 @@ impl CommitState {
                 interpolate::fix(&mut root, &base.old.root, context);
             });
         }
-        let committed = self.replace(base, at, root, Refusal::Whole)?;
+        let committed = self.replace(base, at, (root, LeftOut::default()), Refusal::Whole)?;
         self.end_withholding(base, source);
         Ok(committed)
     }

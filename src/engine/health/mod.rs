@@ -134,6 +134,9 @@ pub struct Refused {
     pub count: u64,
     /// The generation that stayed in force.
     pub generation: u64,
+    /// Whether this is a clash of layers: nothing was refused, and the value of the stronger layer is in
+    /// force.
+    pub is_clash: bool,
 }
 
 /// A key that keeps the value it had at the start while its layers have another; secrets are masked.

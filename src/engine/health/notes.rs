@@ -46,6 +46,9 @@ impl Inner {
             notices.errors.push(error);
         } else {
             self.note(notices, None, generation, error);
+            if let Some(noted) = self.rejected.back_mut() {
+                noted.is_clash = true;
+            }
         }
     }
 
@@ -72,6 +75,7 @@ impl Inner {
             time: SystemTime::now(),
             count: before.as_ref().map_or(1, |old| old.count + 1),
             generation,
+            is_clash: false,
         });
         notices.errors.extend(before.map(|old| old.error));
     }

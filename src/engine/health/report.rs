@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::engine::health::registry::{HealthRegistry, Inner};
 use crate::engine::health::state::SourceState;
-use crate::engine::health::{CallbackHealth, Health, SourceHealth, StaleProperty, Status};
+use crate::engine::health::{CallbackHealth, Health, Refused, SourceHealth, StaleProperty, Status};
 use crate::error::Error;
 use crate::property::stale::Stale;
 use crate::tree::layer::SourceId;
@@ -170,20 +170,17 @@ impl HealthRegistry {
         self.inner.lock().status(now, starved.as_ref())
     }
 
-    /// The newest rejections of a key, its subtree or its parents.
-    pub(crate) fn refused_of(&self, key: &str) -> Vec<Error> {
+    /// The newest rejections and the newest clashes of a key, its subtree or its parents.
+    pub(crate) fn refused_of(&self, key: &str) -> (Vec<Error>, Vec<Error>) {
         let concerns = |error: &Error| {
             error
                 .iter()
                 .any(|e| e.key_text().is_some_and(|k| under(k, key) || under(key, k)))
         };
-        self.inner
-            .lock()
-            .rejected
-            .iter()
-            .map(|refused| &refused.error)
-            .filter(|error| concerns(error))
-            .cloned()
-            .collect()
+        let inner = self.inner.lock();
+        let of_key = inner.rejected.iter().filter(|it| concerns(&it.error));
+        let (clashes, refused): (Vec<_>, Vec<_>) = of_key.partition(|it| it.is_clash);
+        let errors = |all: Vec<&Refused>| all.into_iter().map(|it| it.error.clone()).collect();
+        (errors(refused), errors(clashes))
     }
 }

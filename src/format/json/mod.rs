@@ -63,6 +63,10 @@ fn refuse(text: &str, fault: &serde_json::Error, origin: &Origin) -> Error {
             .map_or(text.len(), |(at, _)| at + 1),
     };
     let mut offset = (line_start + fault.column().saturating_sub(1)).min(text.len());
+    // A line break in a string: what is wrong begins with the string.
+    if fault.column() == 0 && line_start > 0 {
+        offset = open_quote(&text[..line_start - 1]).unwrap_or(offset);
+    }
     while !text.is_char_boundary(offset) {
         offset -= 1;
     }
@@ -82,6 +86,15 @@ fn refuse(text: &str, fault: &serde_json::Error, origin: &Origin) -> Error {
         Some(advice) => malformed(format!("{message}; {advice}"), at),
         None => malformed(message, at),
     }
+}
+
+/// Where the string begins in which a text ends.
+fn open_quote(text: &str) -> Option<usize> {
+    let is_plain = |(at, _): &(usize, &str)| {
+        let slashes = text[..*at].bytes().rev().take_while(|byte| *byte == b'\\');
+        slashes.count() % 2 == 0
+    };
+    text.rmatch_indices('"').find(is_plain).map(|(at, _)| at)
 }
 
 /// How to put right what `serde_json` refuses.

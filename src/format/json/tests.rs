@@ -131,3 +131,17 @@ fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
         );
     }
 }
+
+#[test]
+fn a_line_break_in_a_string_is_reported_where_the_string_begins() {
+    for (text, at) in [
+        ("{\"a\": \"x\ny\"}", "f:1:7"),
+        ("{\n  \"a\": \"x \\\" y\n\"}", "f:2:8"),
+        ("{\"a\nb\": 1}", "f:1:2"),
+    ] {
+        let error = Format::json().parse(text.as_bytes(), &Origin::new("f", ""));
+        let error = error.unwrap_err();
+        let origin = error.origin().map(ToString::to_string);
+        assert_eq!(origin.as_deref(), Some(at), "{text}");
+    }
+}

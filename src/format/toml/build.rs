@@ -124,7 +124,7 @@ impl<'a> Builder<'a> {
                 return Err(self.fault(limits::NUL, offset));
             }
             DeValue::String(text) => Value::Text(text.into()),
-            DeValue::Integer(digits) => self.integer(&digits, span),
+            DeValue::Integer(digits) => self.integer(&digits, span)?,
             DeValue::Float(digits) => self.spelled(self.float(&digits, offset)?, span),
             DeValue::Boolean(value) => Value::from(value),
             DeValue::Datetime(_) => {
@@ -166,15 +166,22 @@ impl<'a> Builder<'a> {
         list
     }
 
-    fn integer(&self, digits: &DeInteger<'_>, span: Range<usize>) -> Value {
+    fn integer(&self, digits: &DeInteger<'_>, span: Range<usize>) -> Result<Value, Error> {
         if let Ok(small) = i64::from_str_radix(digits.as_str(), digits.radix()) {
-            return self.spelled(Value::from(small), span);
+            return Ok(self.spelled(Value::from(small), span));
         }
-        match i128::from_str_radix(digits.as_str(), digits.radix()) {
-            Ok(value) => self.spelled(Value::from(value), span),
-            // As text, they are the same number for who has room for it.
-            Err(_) => Value::from(self.text.get(span).unwrap_or(digits.as_str())),
+        // The parser accepts `0x` alone.
+        if digits.as_str().is_empty() {
+            let detail = "a number without digits; write text in quotes";
+            return Err(self.fault(detail, span.start));
         }
+        Ok(
+            match i128::from_str_radix(digits.as_str(), digits.radix()) {
+                Ok(value) => self.spelled(Value::from(value), span),
+                // As text, they are the same number for who has room for it.
+                Err(_) => Value::from(self.text.get(span).unwrap_or(digits.as_str())),
+            },
+        )
     }
 
     fn float(&self, digits: &DeFloat<'_>, offset: usize) -> Result<Value, Error> {

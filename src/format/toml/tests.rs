@@ -331,3 +331,17 @@ fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
         );
     }
 }
+
+#[test]
+fn a_number_without_digits_is_refused() {
+    for text in ["0x", "0o", "0b"] {
+        for document in [
+            format!("v = {text}"),
+            format!("v = [1, {text}]"),
+            format!("v = {{a = {text}}}"),
+        ] {
+            let found = value(Format::toml(), &document);
+            assert_eq!(found, Err(ErrorKind::Malformed), "{document}");
+        }
+    }
+}

@@ -58,6 +58,7 @@ pub(super) fn tagged(tag: Option<Core>, text: &str) -> Result<Value, &'static st
                 Err(_) => return Err("`!!float` before what is no float"),
             }
         }
+        (Some(Core::Float), Value::Text(_)) if is_number(text) => return Err(BEYOND_FLOATS),
         (Some(Core::Int), _) => return Err("`!!int` before what is no integer"),
         (Some(Core::Float), _) => return Err("`!!float` before what is no float"),
         (Some(Core::Bool), _) => return Err("`!!bool` before what is neither true nor false"),
@@ -104,15 +105,26 @@ fn resolve(text: &str) -> Result<Value, &'static str> {
         let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
         return Ok(Value::from(sign * f64::INFINITY));
     }
-    // Rust also reads `inf`, `nan` and the like, which are text here.
-    let numeric = |c: char| matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-');
-    let begins = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    if begins && unsigned.chars().all(numeric) {
+    if has_form_of_number(text) {
         return match text.parse::<f64>() {
-            Ok(value) if value.is_infinite() => Err(BEYOND_FLOATS),
+            // As text, it is what an unquoted hash such as `123e456` is meant to be.
+            Ok(value) if value.is_infinite() => Ok(Value::from(text)),
             Ok(value) => Ok(Value::from(value)),
             Err(_) => Ok(Value::from(text)),
         };
     }
     Ok(Value::from(text))
+}
+
+/// Whether a text has only what a number has. Rust also reads `inf`, `nan` and the like, which are text here.
+fn has_form_of_number(text: &str) -> bool {
+    let unsigned = unsigned(text);
+    let numeric = |c: char| matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-');
+    let begins = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    begins && unsigned.chars().all(numeric)
+}
+
+/// Whether a text is a number, perhaps one beyond the range of floats.
+fn is_number(text: &str) -> bool {
+    has_form_of_number(text) && text.parse::<f64>().is_ok()
 }

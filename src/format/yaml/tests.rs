@@ -57,7 +57,7 @@ fn scalars_follow_the_core_schema() {
     assert_eq!(of("18446744073709551615"), Ok(Value::from(u64::MAX)));
     assert_eq!(of(&i128::MAX.to_string()), Ok(Value::from(i128::MAX)));
     for bad in [
-        "1e400",
+        "!!float 1e400",
         "!!binary aGk=",
         "!mine x",
         "*nobody",
@@ -277,4 +277,12 @@ fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
     assert_eq!(of(&format!("!!bool {long}")), Err(ErrorKind::Malformed));
     let float = of(&format!("!!float {}", u128::MAX)).unwrap();
     assert_eq!(float.canonical(), &Value::from(u128::MAX as f64));
+}
+
+#[test]
+fn a_number_that_no_float_holds_is_its_text() {
+    for text in ["1e400", "-1e400", "1e9999999", "123e456"] {
+        let found = parse(&format!("commit: {text}\nl: [{text}]\n")).unwrap();
+        assert_eq!(found.get("commit"), Some(&Value::from(text)), "{text}");
+    }
 }

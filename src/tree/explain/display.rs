@@ -28,6 +28,9 @@ impl fmt::Display for Explanation {
         for refused in &self.refused {
             write!(f, "\n  refused: {refused}")?;
         }
+        for clash in &self.clashes {
+            write!(f, "\n  note: {clash}")?;
+        }
         Ok(())
     }
 }
@@ -52,7 +55,7 @@ impl Explanation {
                     write!(f, " ({})", Plain(&origin))?;
                 }
                 Some(Absence::NotKept { source }) => {
-                    write!(f, " has no value until {} answers: ", Plain(source))?;
+                    write!(f, " has no value until {} answers in full: ", Plain(source))?;
                     write!(
                         f,
                         "secrets are not kept on disk; see `Cached::with_secrets`"

@@ -71,6 +71,9 @@ pub struct Explanation {
     pub pending_restart: Option<LayerValue>,
     /// Updates of this key that were rejected of late, with the reason.
     pub refused: Vec<Error>,
+    /// Clashes of layers at this key, above or below it: a value in force hides one of a weaker layer.
+    /// The clash rejects nothing.
+    pub clashes: Vec<Error>,
 }
 
 /// Why a key is absent.
@@ -104,7 +107,7 @@ pub enum Absence {
         /// Where it was written.
         origin: Origin,
     },
-    /// The key, or one below it, is a secret of a source that has not answered since the start, and
+    /// The key, or one below it, is a secret of a source that has not answered since the start, or not in full, and
     /// secrets are not kept on disk; see [`Cached::with_secrets`](crate::source::Cached::with_secrets).
     NotKept {
         /// The name of the source.
@@ -254,6 +257,7 @@ impl Explanation {
             pinned: generation.stamp.pinned,
             pending_restart: None,
             refused: Vec::new(),
+            clashes: Vec::new(),
         }
     }
 
@@ -281,6 +285,7 @@ impl Explanation {
             pinned: generation.stamp.pinned,
             pending_restart: pending(generation, key, in_force, &show),
             refused: Vec::new(),
+            clashes: Vec::new(),
         };
         match in_force {
             Found::Entry(entry) => {

@@ -123,10 +123,13 @@ const PRIVATE_KEYS: [&str; 3] = [
 
 /// Finds private keys in PEM and in other text formats.
 pub(super) fn find_private_keys(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
-    for (at, begin) in text.match_indices("-----BEGIN ") {
-        let title = text[at + begin.len()..].split("-----").next();
-        if title.is_some_and(|title| title.contains("PRIVATE KEY")) {
-            return on_secret(at..text.len());
+    // Of PEM and of SSH2.
+    for (begin, end) in [("-----BEGIN ", "-----"), ("---- BEGIN ", "----")] {
+        for (at, _) in text.match_indices(begin) {
+            let title = text[at + begin.len()..].split(end).next();
+            if title.is_some_and(|title| title.contains("PRIVATE KEY")) {
+                return on_secret(at..text.len());
+            }
         }
     }
     PRIVATE_KEYS

@@ -16,6 +16,9 @@ use crate::value::secret::commands::{
     find_netrc_passwords, find_options, find_scheme_credentials, find_statements,
 };
 use crate::value::secret::documents::{find_elements, find_fields, find_private_keys};
+use crate::value::secret::files::{
+    find_pgpass_passwords, find_redis_passwords, find_refresh_tokens, find_vault_texts,
+};
 use crate::value::secret::logins::find_logins;
 use crate::value::secret::tokens::{find_hashes, find_tokens};
 use crate::value::secret::values::OnSecret;
@@ -73,7 +76,7 @@ fn find(text: &str, on_secret: &mut OnSecret<'_>) {
         || (find_user_infos(text, on_secret) && find_logins(text, on_secret)))
         && (!has(b'=') || find_assignments(text, on_secret))
         && (!has(b'%') || find_escaped_parameters(text, on_secret))
-        && (!has(b':') || find_fields(text, on_secret))
+        && (!has(b':') || (find_fields(text, on_secret) && find_pgpass_passwords(text, on_secret)))
         && (!has(b' ')
             || (find_scheme_credentials(text, on_secret)
                 && find_options(text, on_secret)
@@ -81,8 +84,9 @@ fn find(text: &str, on_secret: &mut OnSecret<'_>) {
                 && find_statements(text, on_secret)))
         && (!has(b'<') || find_elements(text, on_secret))
         && (!has(b'-') || find_private_keys(text, on_secret))
-        && (!has(b'/') || find_webhooks(text, on_secret))
-        && (!has(b'$') || find_hashes(text, on_secret));
+        && (!has(b'/') || (find_webhooks(text, on_secret) && find_refresh_tokens(text, on_secret)))
+        && (!(has(b'>') || has(b'#')) || find_redis_passwords(text, on_secret))
+        && (!has(b'$') || (find_hashes(text, on_secret) && find_vault_texts(text, on_secret)));
     if may_continue {
         find_tokens(text, on_secret);
     }

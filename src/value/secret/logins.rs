@@ -206,7 +206,14 @@ fn is_login(user: &str, password: &str, tail: &str) -> bool {
     let is_path = password.contains('/') && target != Target::Host;
     // `git@host:org/repo@branch` is a repository, `me@corp:pw@host` a login.
     let is_repository = user.starts_with("git@") || (user.contains('@') && is_path);
-    is_plain(user) && !is_repository && !is_time && !is_no_user(user, password, tail, target)
+    // Letters that stand for something: `a:b@c`.
+    let are_letters =
+        target == Target::Name && [user, password, tail].iter().all(|it| it.len() == 1);
+    is_plain(user)
+        && !is_repository
+        && !is_time
+        && !are_letters
+        && !is_no_user(user, password, tail, target)
 }
 
 /// Whether a name is one that a user may have.

@@ -24,6 +24,7 @@ mod contents;
 mod credentials;
 mod documents;
 mod encode;
+mod files;
 mod forms;
 mod keys;
 mod logins;

@@ -41,7 +41,7 @@ const PARTS: [&str; 29] = [
 ];
 
 /// A word that is one of these marks a secret.
-const WORDS: [&str; 28] = [
+const WORDS: [&str; 31] = [
     "pin",
     "auth",
     "authorization",
@@ -70,6 +70,9 @@ const WORDS: [&str; 28] = [
     "pins",
     "salts",
     "pincode",
+    "pwhash",
+    "pwdhash",
+    "passhash",
 ];
 
 /// A word that ends with one of these marks a secret: `mysqlpass`, `wifipsk`.
@@ -130,7 +133,7 @@ const PLAIN_WORDS: [&str; 26] = [
 ];
 
 /// Before `key` or `keys`, these mark a secret: `api_key`, `private.key`.
-const KEYS: [&str; 51] = [
+const KEYS: [&str; 52] = [
     "access",
     "account",
     "admin",
@@ -182,10 +185,11 @@ const KEYS: [&str; 51] = [
     "search",
     "gpg",
     "pgp",
+    "instrumentation",
 ];
 
 /// Other pairs of words that mark a secret.
-const PAIRS: [(&str, &str); 14] = [
+const PAIRS: [(&str, &str); 20] = [
     ("session", "id"),
     ("sess", "id"),
     ("connection", "string"),
@@ -200,6 +204,12 @@ const PAIRS: [(&str, &str); 14] = [
     ("private", "pem"),
     ("v", "community"),
     ("v2c", "community"),
+    ("recovery", "code"),
+    ("recovery", "codes"),
+    ("backup", "code"),
+    ("backup", "codes"),
+    ("unlock", "code"),
+    ("unlock", "codes"),
 ];
 
 /// Behind a mark, these say that the value is about a secret, and is none: `token_ttl`.

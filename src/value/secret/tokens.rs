@@ -3,7 +3,7 @@
 use crate::value::secret::values::{OnSecret, words};
 
 /// The prefixes of the tokens of services, and the minimum length behind the prefix.
-const TOKENS: [(&str, usize); 58] = [
+const TOKENS: [(&str, usize); 65] = [
     // AWS: keys of users and of roles, and of Bedrock.
     ("AKIA", 16),
     ("ASIA", 16),
@@ -61,6 +61,13 @@ const TOKENS: [(&str, usize); 58] = [
     ("hvr.", 20),
     ("dapi", 32),
     ("dp.pt.", 20),
+    ("dp.st.", 20),
+    ("dp.ct.", 20),
+    ("dp.sa.", 20),
+    ("dp.scim.", 20),
+    ("dp.audit.", 20),
+    ("tskey-", 20),
+    ("b.AAAAA", 60),
     ("lin_api_", 20),
     ("PMAK-", 20),
     ("NRAK-", 20),
@@ -168,6 +175,7 @@ fn is_token(word: &str) -> bool {
         || PEMS.iter().any(|begin| word.starts_with(begin))
         || is_jwt(word)
         || is_seed(word)
+        || is_old_vault_token(word)
 }
 
 /// Whether a word is a JSON web token: the base64 of `{"`, and two more parts.
@@ -183,6 +191,23 @@ fn is_jwt(word: &str) -> bool {
         && parts.next().is_some_and(plain)
         && parts.next().is_some_and(plain)
         && parts.next().is_some()
+}
+
+/// Whether a word is a token of Vault before 1.10: `s.`, 24 letters and digits, and perhaps a namespace.
+fn is_old_vault_token(word: &str) -> bool {
+    let Some(rest) = word.strip_prefix("s.") else {
+        return false;
+    };
+    let (token, namespace) = rest.split_once('.').unwrap_or((rest, ""));
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let has_digit = token.bytes().any(|byte| byte.is_ascii_digit());
+    let has_case = token.bytes().any(|byte| byte.is_ascii_uppercase());
+    token.len() == 24
+        && is_plain(token)
+        && is_plain(namespace)
+        && namespace.len() <= 6
+        && has_digit
+        && has_case
 }
 
 /// Whether a word is the seed of an NKey.

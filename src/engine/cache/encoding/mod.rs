@@ -13,7 +13,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::tree::layer;
 use crate::value::key::{Key, MAX_DEPTH};
 use crate::value::node::Table;
 
@@ -90,13 +91,7 @@ pub(crate) struct Restored {
 impl Restored {
     /// The hint that secrets are missing, if some are.
     pub(crate) fn missing_secrets(&self) -> Option<Error> {
-        let first = self.left_out.first()?;
-        let count = self.left_out.len();
-        let detail = format!(
-            "one of {count} that started without a value, as secrets are not kept on disk; see \
-             `Cached::with_secrets`"
-        );
-        Some(Error::new(ErrorKind::NotFound, detail).with_key(first))
+        layer::left_out_hint(&self.left_out)
     }
 }
 

@@ -1,0 +1,64 @@
+//! A value in place of a table of a weaker layer, and the keys that it hides.
+
+use liveprops::sources::Env;
+
+use super::*;
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[allow(dead_code)]
+struct Web {
+    port: u16,
+    max_body: u32,
+}
+
+fn over_a_file(value: &str) -> Properties {
+    let memory = Memory::named("low");
+    memory.set("http.port", 80).unwrap();
+    memory.set("http.max_body", 5).unwrap();
+    let env = Env::prefix("APP_").vars([("APP_HTTP", value)]);
+    Properties::builder()
+        .source(memory)
+        .source(env)
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn a_key_that_a_value_hides_names_the_layer_that_defines_it() {
+    let says = |what: &str, error: Error| {
+        let text = error.to_string();
+        for part in [
+            "the value of `http` replaces the table of memory low, which defines it",
+            "env APP_HTTP",
+        ] {
+            assert!(text.contains(part), "{what}: {text}");
+        }
+        assert!(!text.contains("no layer defines"), "{what}: {text}");
+    };
+    let text = over_a_file("po");
+    says("get", text.get::<u16>("http.port").unwrap_err());
+    says(
+        "handle",
+        text.property::<u16>("http.port").build().unwrap_err(),
+    );
+    let table = over_a_file("{\"port\": 84}");
+    says("struct", table.get::<Web>("http").unwrap_err());
+    says("bind", table.bind::<Web>("http").build().unwrap_err());
+    // What no layer defines is said as before.
+    let error = text.get::<u16>("http.none").unwrap_err().to_string();
+    assert!(error.contains("no layer defines it"), "{error}");
+}
+
+#[test]
+fn a_value_in_force_over_a_table_is_a_note_and_no_refusal() {
+    let props = over_a_file("po");
+    let told = props.explain("http");
+    assert!(told.refused.is_empty(), "{told}");
+    assert_eq!(told.clashes.len(), 1, "{told}");
+    let text = told.to_string();
+    assert!(text.contains("\n  note: `http`"), "{text}");
+    assert!(!text.contains("refused"), "{text}");
+    let refused = props.health().refused;
+    assert!(refused.iter().all(|one| one.is_clash), "{refused:?}");
+    assert!(props.health().is_up());
+}
