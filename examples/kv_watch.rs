@@ -13,7 +13,7 @@ use liveprops::{Error, ErrorKind, Properties, Source};
 
 /// The source of an address.
 fn source(url: &str) -> Result<Box<dyn Source>, Error> {
-    let wrong = |why: String| Error::new(ErrorKind::Other, why);
+    let wrong = |why: String| Error::new(ErrorKind::InvalidConfig, why);
     let parts = url.split_once("://");
     let (scheme, rest) = parts.ok_or_else(|| wrong("the address has no scheme".into()))?;
     let (server, path) = rest.split_once('/').unwrap_or((rest, ""));

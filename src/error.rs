@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::sync::discard::Discard;
 use crate::sync::panics;
+use crate::value::key::Key;
+use crate::value::origin::Origin;
 
 /// Why a source, a layer or a property could not do its work.
 ///
@@ -18,14 +20,14 @@ use crate::sync::panics;
 /// # Examples
 ///
 /// ```
-/// use liveprops::{ErrorKind, Properties, sources::Memory};
+/// use liveprops::{ErrorKind, Key, Properties, sources::Memory};
 ///
 /// let props = Properties::builder()
 ///     .source(Memory::from([("http.retries", "three")]))
 ///     .build()?;
 /// let error = props.get::<u32>("http.retries").unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Mismatch);
-/// assert_eq!(error.key(), Some("http.retries"));
+/// assert_eq!(error.key().map(Key::as_str), Some("http.retries"));
 /// # Ok::<(), liveprops::Error>(())
 /// ```
 #[derive(Clone)]
@@ -35,7 +37,8 @@ pub struct Error(Arc<Inner>);
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ErrorKind {
-    /// No layer defines the key, and nothing stands in for it.
+    /// What was asked for is not there: no layer defines the key and nothing stands in for it, there is
+    /// no such source, or none of its updates waits to be confirmed.
     NotFound,
     /// The value exists and cannot become the requested type.
     Mismatch,
@@ -63,21 +66,48 @@ pub enum ErrorKind {
     Loop,
     /// What was waited for did not happen in time.
     Timeout,
-    /// The [`Properties`](crate::Properties) this belongs to is gone.
+    /// The [`Properties`](crate::Properties) this belongs to is gone, or the source that sends an update
+    /// was removed.
     Closed,
     /// User code (a validator, a `Deserialize`, a source) panicked.
     Panicked,
-    /// Anything else.
-    Other,
+    /// An option that the program gave is wrong: a name or an address that is none, a duration out of
+    /// range, a token or a certificate that cannot be used, or a policy that no source can meet. Nothing
+    /// changes until the program or its files do.
+    InvalidConfig,
 }
 
-#[derive(Clone, Default)]
+/// What an error is about.
+#[derive(Clone)]
+enum Subject {
+    Key(Key),
+    /// A text that is no valid key, or that is shown in place of one.
+    Text(Box<str>),
+}
+
+impl Subject {
+    fn of_text(text: &str) -> Self {
+        match Key::parse(text) {
+            Ok(key) if key.as_str() == text => Subject::Key(key),
+            _ => Subject::Text(text.into()),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            Subject::Key(key) => key.as_str(),
+            Subject::Text(text) => text,
+        }
+    }
+}
+
+#[derive(Clone)]
 struct Inner {
-    kind: Option<ErrorKind>,
-    key: Option<Box<str>>,
+    kind: ErrorKind,
+    key: Option<Subject>,
     expected: Option<Box<str>>,
     found: Option<Box<str>>,
-    origin: Option<Box<str>>,
+    origin: Option<Origin>,
     detail: Option<Box<str>>,
     retry_after: Option<Duration>,
     /// Whether a reference is broken because no layer defines its key.
@@ -93,6 +123,26 @@ struct Inner {
     cause: Option<Discard<Arc<dyn StdError + Send + Sync>>>,
 }
 
+impl Inner {
+    fn of(kind: ErrorKind) -> Self {
+        Self {
+            kind,
+            key: None,
+            expected: None,
+            found: None,
+            origin: None,
+            detail: None,
+            retry_after: None,
+            unresolved: false,
+            partial: false,
+            shareable: None,
+            rivals: Vec::new(),
+            related: Vec::new(),
+            cause: None,
+        }
+    }
+}
+
 impl Error {
     /// Creates an error of `kind` that says `detail`.
     ///
@@ -106,9 +156,8 @@ impl Error {
     /// ```
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self(Arc::new(Inner {
-            kind: Some(kind),
             detail: Some(detail.into().into()),
-            ..Inner::default()
+            ..Inner::of(kind)
         }))
     }
 
@@ -128,22 +177,22 @@ impl Error {
     }
 
     /// Bundles several errors into one, of the kind of the first; a single one stays itself, and one
-    /// that is a bundle gives its parts.
+    /// that is a bundle gives its parts. An empty list gives an error of kind
+    /// [`ErrorKind::Rejected`].
     pub fn all(errors: Vec<Error>) -> Self {
         let pause = errors.iter().filter_map(|error| error.0.retry_after).max();
         let mut errors: Vec<Error> = errors.into_iter().flat_map(Error::into_parts).collect();
         match errors.len() {
-            0 => Self::new(ErrorKind::Other, "no error was given"),
+            0 => Self::new(ErrorKind::Rejected, "no error was given"),
             1 => errors.remove(0),
             _ => {
                 let kind = errors[0].kind();
                 let key = errors[0].0.key.clone();
                 Self(Arc::new(Inner {
-                    kind: Some(kind),
                     key,
                     related: errors,
                     retry_after: pause,
-                    ..Inner::default()
+                    ..Inner::of(kind)
                 }))
             }
         }
@@ -173,18 +222,17 @@ impl Error {
             let shown = |error: &Error| error.without(hidden).unwrap_or_else(|| error.clone());
             return Some(Self::all(inner.related.iter().map(shown).collect()));
         }
-        let key = inner.key.as_deref().filter(|key| hidden(key))?;
+        let key = inner.key.as_ref().filter(|key| hidden(key.as_str()))?;
         let hidden = "what was wrong is not shown, as the key holds a secret";
         let detail = inner.shareable.as_deref().unwrap_or(hidden);
         Some(Self(Arc::new(Inner {
-            kind: inner.kind,
-            key: Some(key.into()),
+            key: Some(key.clone()),
             origin: inner.origin.clone(),
             detail: Some(detail.into()),
             unresolved: inner.unresolved,
             partial: inner.partial,
             shareable: inner.shareable.clone(),
-            ..Inner::default()
+            ..Inner::of(inner.kind)
         })))
     }
 
@@ -272,9 +320,19 @@ impl Error {
             let mapped = map(text).unwrap_or_else(|| text.to_owned());
             Some(mapped.into_boxed_str())
         };
-        let [key, expected] = [&inner.key, &inner.expected].map(|text| mapped(text, map_own));
-        let [found, origin, detail] =
-            [&inner.found, &inner.origin, &inner.detail].map(|text| mapped(text, map));
+        let key = inner.key.as_ref().map(|key| match map_own(key.as_str()) {
+            Some(text) => Subject::of_text(&text),
+            None => key.clone(),
+        });
+        let origin = inner
+            .origin
+            .as_ref()
+            .map(|origin| match map(&origin.to_string()) {
+                Some(text) => Origin::of_text(&text),
+                None => origin.clone(),
+            });
+        let expected = mapped(&inner.expected, map_own);
+        let [found, detail] = [&inner.found, &inner.detail].map(|text| mapped(text, map));
         let mut next: Option<&(dyn StdError + 'static)> = self.source();
         let mut shows = false;
         while let Some(cause) = next {
@@ -325,14 +383,32 @@ impl Error {
 
     /// Names the key the error is about.
     #[must_use]
-    pub fn with_key(self, key: impl fmt::Display) -> Self {
-        self.edit(|inner| inner.key = Some(key.to_string().into()))
+    pub fn with_key(self, key: impl Into<Key>) -> Self {
+        self.edit(|inner| inner.key = Some(Subject::Key(key.into())))
     }
 
-    /// Names the place where the offending value was written.
+    /// Names the key by its text, which may be none that is valid.
     #[must_use]
-    pub fn with_origin(self, origin: impl fmt::Display) -> Self {
-        self.edit(|inner| inner.origin = Some(origin.to_string().into()))
+    pub(crate) fn with_key_text(self, key: &str) -> Self {
+        self.edit(|inner| inner.key = Some(Subject::of_text(key)))
+    }
+
+    /// Shows a text where the key stands, as there is no valid key.
+    #[must_use]
+    pub(crate) fn with_subject(self, text: impl Into<String>) -> Self {
+        self.edit(|inner| inner.key = Some(Subject::Text(text.into().into())))
+    }
+
+    /// Names where the offending value was written.
+    #[must_use]
+    pub fn with_origin(self, origin: impl Into<Origin>) -> Self {
+        self.edit(|inner| inner.origin = Some(origin.into()))
+    }
+
+    /// Names the source that the error is about, by the text of its origin.
+    #[must_use]
+    pub(crate) fn with_source_name(self, name: &str) -> Self {
+        self.with_origin(Origin::of_text(name))
     }
 
     /// Keeps the failure of a library below as the [`source`](StdError::source) of this one.
@@ -373,12 +449,21 @@ impl Error {
 
     /// What a caller can branch on.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind.unwrap_or(ErrorKind::Other)
+        self.0.kind
     }
 
-    /// The key the error is about, in canonical form.
-    pub fn key(&self) -> Option<&str> {
-        self.0.key.as_deref()
+    /// The key the error is about. It is `None` too if that is no valid key; the message then shows the
+    /// text.
+    pub fn key(&self) -> Option<&Key> {
+        match self.0.key.as_ref()? {
+            Subject::Key(key) => Some(key),
+            Subject::Text(_) => None,
+        }
+    }
+
+    /// The text of the key, also if it is none that is valid.
+    pub(crate) fn key_text(&self) -> Option<&str> {
+        self.0.key.as_ref().map(Subject::as_str)
     }
 
     /// What the caller expected, such as `u32`.
@@ -392,8 +477,8 @@ impl Error {
     }
 
     /// Where the offending value was written, such as `file app.toml:12:7`.
-    pub fn origin(&self) -> Option<&str> {
-        self.0.origin.as_deref()
+    pub fn origin(&self) -> Option<&Origin> {
+        self.0.origin.as_ref()
     }
 
     /// How long whoever was asked wants to be left alone; of several errors, the longest.
@@ -424,7 +509,7 @@ impl fmt::Display for Error {
         }
         let mut gap = "";
         if let Some(key) = &inner.key {
-            write!(f, "`{}`", Plain(key))?;
+            write!(f, "`{}`", Plain(key.as_str()))?;
             gap = ": ";
         }
         if let Some(detail) = &inner.detail {
@@ -443,7 +528,7 @@ impl fmt::Display for Error {
             write!(f, "{gap}wants no retry for {pause:?}")?;
         }
         if let Some(origin) = &inner.origin {
-            write!(f, " ({})", Plain(origin))?;
+            write!(f, " ({})", Plain(&origin.to_string()))?;
         }
         Ok(())
     }
@@ -499,8 +584,8 @@ mod tests {
     #[test]
     fn bundles_of_bundles_are_one_list_in_which_each_says_where_it_is() {
         let plain = |detail: &str| Error::new(ErrorKind::Malformed, detail);
-        let inner = Error::all(vec![plain("a"), plain("b").with_origin("there")]);
-        let all = Error::all(vec![inner.with_origin("here"), plain("c")]);
+        let inner = Error::all(vec![plain("a"), plain("b").with_source_name("there")]);
+        let all = Error::all(vec![inner.with_source_name("here"), plain("c")]);
         assert_eq!(all.to_string(), "3 problems; a (here); b (there); c");
         assert_eq!(all.iter().count(), 3);
         assert!(all.iter().all(|one| one.iter().count() == 1));

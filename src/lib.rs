@@ -107,8 +107,9 @@ pub use value::Value;
 pub use value::document::Document;
 pub use value::key::{Key, MAX_DEPTH, MAX_KEY_BYTES};
 pub use value::origin::Origin;
+pub use value::scalar::{Bool, Number};
 pub use value::secret::Secret;
-pub use value::spelled::Spelled;
+pub use value::table::Table;
 pub use value::units::ByteSize;
 
 // The README's code is compiled and run with the doc tests.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use liveprops::sources::Memory;
-use liveprops::{Properties, Value};
+use liveprops::{Key, Properties, Value};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -143,7 +143,7 @@ fn names_of_one_layer_that_mean_the_same_thing_are_an_error_that_names_them() {
         props.get::<Flat<Inner>>("").unwrap_err(),
         props.get::<Tagged<Inner>>("").unwrap_err(),
     ] {
-        assert_eq!(error.key(), Some("storage"), "{error}");
+        assert_eq!(error.key().map(Key::as_str), Some("storage"), "{error}");
         let shown = error.to_string();
         assert!(shown.contains("by `file` and `s3`; leave one"), "{shown}");
     }

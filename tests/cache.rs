@@ -19,8 +19,8 @@ use liveprops::health::{SourceEventKind, SourceHealth, Status};
 use liveprops::property::Subscription;
 use liveprops::source::{Cached, RemovalGuard, Timing};
 use liveprops::{
-    Document, Error, ErrorKind, Origin, Properties, Schema, Secret, Source, SourceContext, Update,
-    Value, Watching,
+    Document, Error, ErrorKind, Key, Origin, Properties, Schema, Secret, Source, SourceContext,
+    Update, Value, Watching,
 };
 use support::child::{self, Child};
 use support::{Random, eventually, first_source};
@@ -1255,7 +1255,7 @@ fn a_good_cache_is_used_whatever_the_others_hold() {
             }));
         }
         let schema = ["a", "b", "c"].iter().fold(Schema::new(), |schema, key| {
-            let key = Schema::key::<i64>(*key);
+            let key = Schema::key::<i64>(key);
             schema.declare(key.validate("too much", move |n| {
                 (*n <= most)
                     .then_some(())
@@ -1704,8 +1704,11 @@ impl Source for Parts {
 fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_restart() {
     let problem = || Error::new(ErrorKind::Malformed, "cannot be read");
     let ways: [(&str, Error); 3] = [
-        ("its key", problem().with_key("b")),
-        ("its origin", problem().with_origin("part two:3:1")),
+        ("its key", problem().with_key("b".parse::<Key>().unwrap())),
+        (
+            "its origin",
+            problem().with_origin(Origin::new("part", "two").at(3, 1)),
+        ),
         ("nothing of it", problem()),
     ];
     for (way, problem) in ways {
@@ -1772,7 +1775,7 @@ fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_omits() {
         let source = Parts(Arc::new(move |document| {
             document.set("a", 1, Origin::new("part", "one"))?;
             match warns.load(Ordering::SeqCst) {
-                true => document.warn(Error::new(ErrorKind::Other, "the token expires soon")),
+                true => document.warn(Error::new(ErrorKind::Unavailable, "the token expires soon")),
                 false => document.set("b", 2, Origin::new("part", "two"))?,
             }
             Ok(())

@@ -327,7 +327,7 @@ impl Source for Custom {
             Wrong::IgnoresStop => thread::sleep(Duration::from_secs(60)),
             Wrong::EndsBadly => {
                 let why = "told to stop";
-                return Err(Error::new(liveprops::ErrorKind::Other, why));
+                return Err(Error::new(liveprops::ErrorKind::Unavailable, why));
             }
             _ => {}
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use liveprops::explain::{Absence, LayerValue};
 use liveprops::sources::{Args, Env, Memory};
 use liveprops::{
-    Document, Error, ErrorKind, Layer, Origin, Properties, Secret, Source, Update, Value,
+    Document, Error, ErrorKind, Key, Layer, Origin, Properties, Secret, Source, Update, Value,
 };
 use serde::Deserialize;
 
@@ -139,11 +139,18 @@ fn a_rejected_value_is_explained_with_its_origin_and_reason() -> Result<(), Erro
     assert_eq!(told.refused.len(), 1);
     let error = &told.refused[0];
     assert_eq!(
-        (error.key(), error.expected()),
+        (error.key().map(Key::as_str), error.expected()),
         (Some("n"), Some("u8 (0 to 255)"))
     );
     assert!(error.found().unwrap().contains("256"));
-    assert!(error.origin().unwrap().starts_with("memory m @"), "{error}");
+    assert!(
+        error
+            .origin()
+            .unwrap()
+            .to_string()
+            .starts_with("memory m @"),
+        "{error}"
+    );
     assert!(told.to_string().contains("refused"), "{told}");
     Ok(())
 }
@@ -640,10 +647,8 @@ fn a_key_under_a_tombstone_is_explained_as_unset_by_it() -> Result<(), Error> {
 
 #[test]
 fn a_contextual_value_without_a_matching_case_is_explained() -> Result<(), Error> {
-    let wanted = liveprops::Value::Table(Box::new([("env".into(), "prod".into())].into()));
-    let case = liveprops::Value::Table(Box::new(
-        [("if".into(), wanted), ("value".into(), 5.into())].into(),
-    ));
+    let wanted = liveprops::Value::Table([("env", "prod")].into());
+    let case = liveprops::Value::Table([("if", wanted), ("value", 5.into())].into());
     let memory = Memory::new();
     memory.set("limit", liveprops::Value::List([case].into()))?;
     let props = Properties::builder().source(memory).build()?;
@@ -659,8 +664,7 @@ fn a_contextual_value_without_a_matching_case_is_explained() -> Result<(), Error
 #[test]
 fn an_error_about_a_missing_key_names_its_tombstone_or_unmatched_cases() -> Result<(), Error> {
     let table = |fields: Vec<(&str, liveprops::Value)>| {
-        let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
-        liveprops::Value::Table(Box::new(fields.collect()))
+        liveprops::Value::Table(fields.into_iter().collect())
     };
     let cases = |value: liveprops::Value| {
         let wanted = table(vec![("env", "prod".into())]);
@@ -682,7 +686,11 @@ fn an_error_about_a_missing_key_names_its_tombstone_or_unmatched_cases() -> Resu
         let text = error.to_string();
         assert_eq!(error.kind(), liveprops::ErrorKind::NotFound, "{text}");
         assert!(text.contains(part), "{text}");
-        assert_eq!(error.origin(), Some(&*origin), "{text}");
+        assert_eq!(
+            error.origin().map(ToString::to_string).as_deref(),
+            Some(&*origin),
+            "{text}"
+        );
         assert!(!text.contains("did you mean"), "{text}");
     };
     check("a", "unset", origin("a").to_string());
@@ -694,7 +702,7 @@ fn an_error_about_a_missing_key_names_its_tombstone_or_unmatched_cases() -> Resu
     let error = props.property::<u32>("timeout.x").build().unwrap_err();
     assert!(!error.to_string().contains("`timeout.x`?"), "{error}");
     let error = props.get::<u32>("nothing").unwrap_err();
-    assert_eq!(error.origin(), None);
+    assert_eq!(error.origin().map(ToString::to_string).as_deref(), None);
     Ok(())
 }
 
@@ -780,7 +788,7 @@ fn a_change_of_a_table_without_keys_is_shown_as_such() -> Result<(), Error> {
     let memory = Memory::new();
     let props = Properties::builder().source(memory.clone()).build()?;
     let before = props.snapshot();
-    memory.set("t", Value::Table(Box::default()))?;
+    memory.set("t", Value::Table(Default::default()))?;
     let after = props.snapshot();
     let came = after.changes_since(&before)[0].to_string();
     assert!(came.starts_with("t: absent -> an empty table"), "{came}");

@@ -647,10 +647,7 @@ fn referred(n: usize, value: impl Into<Value>) -> Memory {
 }
 
 fn fields(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
-    let fields = fields.into_iter();
-    Value::Table(Box::new(
-        fields.map(|(name, value)| (name.into(), value)).collect(),
-    ))
+    Value::Table(fields.into_iter().collect())
 }
 
 /// A case of a contextual value.

@@ -65,8 +65,8 @@ fn a_variable_that_overrides_no_key_of_another_layer_is_named() -> Result<(), Er
     assert_eq!(found.len(), 1, "{found:?}");
     assert_parts(&found[0], &["name it `APP_RATE__QPS` to set `rate.qps`"]);
     // An item of a list.
-    let peer = BTreeMap::from([("max-body".into(), Value::Int(1))]);
-    let peers = Value::List(vec![Value::Table(Box::new(peer))].into());
+    let peer = BTreeMap::from([("max-body", Value::from(1))]);
+    let peers = Value::List(vec![Value::from(peer)].into());
     let lower = Memory::from([("peers", peers)]);
     let props = with_env(lower, &[("APP_PEERS__0__MAX_BODY", "2")])?;
     let found = hints(&props, "env");

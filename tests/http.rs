@@ -989,9 +989,13 @@ fn only_an_authenticated_server_is_accepted() {
     let shown = mutual().client_certificate(&chain, &key);
     assert_eq!(qps(&shown.load().unwrap()), Some(&100.into()));
     let odd = mutual().client_certificate(&chain, web.file("tls.key"));
-    refused(odd.load(), ErrorKind::Other, "do not make a pair");
+    refused(odd.load(), ErrorKind::InvalidConfig, "do not make a pair");
     let none = mutual().client_certificate(&key, &key);
-    refused(none.load(), ErrorKind::Other, "holds no certificate");
+    refused(
+        none.load(),
+        ErrorKind::InvalidConfig,
+        "holds no certificate",
+    );
     let gone = at("tls").ca(web.file("nobody.pem"));
     refused(gone.load(), down, "does not exist");
 }
@@ -1212,7 +1216,7 @@ fn tokens_and_headers_are_sent_and_never_shown() {
         assert!(!shown.contains(secret), "{shown}");
     }
     fs::write(&token, " \n").unwrap();
-    refused(http.load(), ErrorKind::Other, "empty");
+    refused(http.load(), ErrorKind::InvalidConfig, "empty");
     fs::remove_file(&token).unwrap();
     refused(http.load(), ErrorKind::Unavailable, "does not exist");
 }
@@ -1251,7 +1255,7 @@ fn text_that_could_smuggle_a_header_or_a_secret_is_rejected_without_a_request() 
         ),
         (Http::union(Vec::<String>::new()), "no address"),
     ] {
-        refused(http.load(), ErrorKind::Other, says);
+        refused(http.load(), ErrorKind::InvalidConfig, says);
     }
     assert_eq!(web.log("app.toml"), Vec::<String>::new());
 }

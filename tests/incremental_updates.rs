@@ -88,7 +88,7 @@ fn odd_keys_read_as_the_model_predicts() {
             assert_eq!(props.get_or::<i64>(key.as_str(), -1), *n, "{key}");
             assert_eq!(
                 props.get::<Value>(key.as_str()).unwrap(),
-                Value::Int(*n),
+                Value::from(*n),
                 "{key}"
             );
             let h = props.property::<i64>(key.as_str()).build().unwrap();
@@ -139,7 +139,7 @@ fn odd_keys_read_as_the_model_predicts() {
                 Ok((Some(n), _)) => {
                     assert_eq!(got.unwrap(), Some(n), "{text}");
                     assert_eq!(must.unwrap(), n);
-                    assert_eq!(slow.unwrap(), Some(Value::Int(n)));
+                    assert_eq!(slow.unwrap(), Some(Value::from(n)));
                 }
                 Ok((None, false)) => {
                     assert_eq!(got.unwrap(), None, "{text}");
@@ -169,18 +169,18 @@ fn odd_keys_read_as_the_model_predicts() {
 fn value(rng: &mut Random, keys: &[String]) -> Value {
     match rng.index(12) {
         0 => Value::Unset,
-        1 => Value::Table(Box::default()),
-        2 => Value::Table(Box::new(BTreeMap::from([
-            ("x".into(), Value::from(rng.index(4) as i64)),
+        1 => Value::Table(Default::default()),
+        2 => Value::from(BTreeMap::from([
+            ("x", Value::from(rng.index(4) as i64)),
             (
-                "y".into(),
+                "y",
                 Value::from(format!("${{{}}}", keys[rng.index(keys.len())])),
             ),
-        ]))),
-        3 => Value::Table(Box::new(BTreeMap::from([
-            ("x".into(), Value::Unset),
-            ("k1".into(), Value::Int(2)),
-        ]))),
+        ])),
+        3 => Value::from(BTreeMap::from([
+            ("x", Value::Unset),
+            ("k1", Value::from(2)),
+        ])),
         4 | 5 => Value::List((0..rng.index(3)).map(|i| Value::from(i as i64)).collect()),
         6 => Value::from("p,q"),
         7 => Value::from(format!("${{{}}}", keys[rng.index(keys.len())])),

@@ -82,11 +82,8 @@ fn an_index_over_a_broken_item_leaves_a_list_that_can_be_read() -> Result<(), Er
 
 #[test]
 fn a_broken_field_of_an_item_leaves_the_other_fields_readable() -> Result<(), Error> {
-    let item = [
-        ("host".into(), Value::from("${nope}")),
-        ("port".into(), Value::from(1)),
-    ];
-    let list = Value::List(vec![Value::Table(Box::new(item.into()))].into());
+    let item = [("host", Value::from("${nope}")), ("port", Value::from(1))];
+    let list = Value::List(vec![Value::Table(item.into())].into());
     let lower = || Memory::from([("l", list.clone())]);
     let upper = |key| Memory::from([(key, "x")]);
     for (key, host) in [
@@ -109,11 +106,8 @@ fn a_broken_field_of_an_item_leaves_the_other_fields_readable() -> Result<(), Er
 
 #[test]
 fn a_contextual_item_with_a_broken_condition_is_broken() -> Result<(), Error> {
-    let case = |fields: [(&str, Value); 2]| {
-        let fields = fields.map(|(name, value)| (name.into(), value));
-        Value::Table(Box::new(fields.into()))
-    };
-    let wanted = Value::Table(Box::new([("env".into(), Value::from("prod"))].into()));
+    let case = |fields: [(&str, Value); 2]| Value::Table(fields.into());
+    let wanted = Value::Table([("env", "prod")].into());
     let item = Value::List(vec![case([("if", wanted), ("value", Value::from("x"))])].into());
     let memory = Memory::from([("env", Value::from("${nope}")), ("l.0", item)]);
     memory.set("l.1", "y")?;

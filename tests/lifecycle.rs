@@ -14,7 +14,7 @@ use liveprops::health::{SourceEventKind, Status};
 use liveprops::source::Timing;
 use liveprops::sources::Memory;
 use liveprops::{
-    Document, Error, ErrorKind, Origin, Properties, Source, SourceContext, Update, Watching,
+    Document, Error, ErrorKind, Key, Origin, Properties, Source, SourceContext, Update, Watching,
 };
 use support::proc::{open_files, threads_named};
 use support::{DEADLINE, Gate, eventually, reports, run_within};
@@ -257,7 +257,9 @@ fn a_source_that_fails_and_panics_later_keeps_its_values_is_reported_and_comes_b
         report(match &event.kind {
             SourceEventKind::Suspended(error) => format!("suspended {error}"),
             SourceEventKind::Reconnected => "reconnected".into(),
-            SourceEventKind::Rejected(error) => format!("rejected {:?}", error.key()),
+            SourceEventKind::Rejected(error) => {
+                format!("rejected {:?}", error.key().map(Key::as_str))
+            }
             other => format!("{other:?}"),
         });
     });

@@ -20,7 +20,7 @@ fn with(memory: &Memory) -> Properties {
 #[test]
 fn a_rejected_set_below_an_empty_table_keeps_the_table() {
     let memory = Memory::new();
-    memory.set("a", Value::Table(Box::default())).unwrap();
+    memory.set("a", Value::Table(Default::default())).unwrap();
     let props = Properties::builder()
         .source(memory.clone())
         .build()

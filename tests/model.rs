@@ -98,7 +98,7 @@ enum Expected {
 }
 
 fn tree_is_refused(view: &View) -> bool {
-    view.read("b") == Read::Value(Value::Int(3))
+    view.read("b") == Read::Value(Value::from(3))
 }
 
 fn layers<'a>(overrides: &'a Tree, placed: &'a [Placed], defaults: &'a Tree) -> Vec<&'a Tree> {
@@ -134,7 +134,7 @@ impl World {
                 .inline_callbacks()
                 .default("b.x.z", 7)
                 .validate(|tree| match tree.get::<Value>("b") {
-                    Ok(Value::Int(3)) => Err("b must not be 3".to_owned()),
+                    Ok(value) if value == Value::from(3) => Err("b must not be 3".to_owned()),
                     _ => Ok(()),
                 });
             let with = |builder: liveprops::Builder, ((rank, _), source): (&(i32, _), &Src)| {
@@ -413,7 +413,7 @@ impl World {
                     conflict = matches!(found, Read::Broken(_)) || table || !right;
                     let wanted = match (now, right) {
                         (now, true) => now,
-                        (None, false) => Some(Value::Int(77)),
+                        (None, false) => Some(Value::from(77)),
                         (Some(_), false) => None,
                     };
                     tx.if_value(KEYS[*key], wanted)?;
@@ -648,7 +648,12 @@ impl World {
                 .collect();
             let source = health.sources.iter().find(|s| s.source == layer.id);
             let source = source.unwrap();
-            let mut found: Vec<&str> = source.problems.iter().filter_map(|p| p.key()).collect();
+            let mut found: Vec<&str> = source
+                .problems
+                .iter()
+                .filter_map(|p| p.key())
+                .map(Key::as_str)
+                .collect();
             found.sort_unstable();
             assert_eq!(found, wanted, "{:?}", source.problems);
             assert!(wanted.is_empty() || !matches!(source.status, Status::Up));

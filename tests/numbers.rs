@@ -91,7 +91,7 @@ fn an_integer_with_a_fraction_or_an_exponent_is_exact_in_every_format() {
             assert_eq!(props.get::<u64>("v").ok(), expected(u64), "{what}");
             assert_eq!(
                 props.get::<ByteSize>("v").ok(),
-                expected(u64).map(ByteSize),
+                expected(u64).map(ByteSize::from_bytes),
                 "{what}"
             );
             assert_eq!(props.get::<u128>("v").unwrap().to_string(), u128, "{what}");

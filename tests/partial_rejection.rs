@@ -145,7 +145,7 @@ impl Fixture {
     fn refused(&self) -> Vec<String> {
         let refused = self.props.health().refused;
         let errors = refused.iter().flat_map(|refused| refused.error.iter());
-        let mut keys: Vec<String> = errors.filter_map(|e| Some(e.key()?.to_owned())).collect();
+        let mut keys: Vec<String> = errors.filter_map(|e| Some(e.key()?.to_string())).collect();
         keys.sort();
         keys.dedup();
         keys

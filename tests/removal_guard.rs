@@ -581,8 +581,8 @@ fn the_removal_error_counts_earlier_removals_and_names_the_window() -> Result<()
 fn replacing_a_large_table_by_a_smaller_one_counts_as_removal() -> Result<(), Error> {
     let memory = Memory::new();
     let fields = |count: usize| {
-        let fields = (0..count).map(|n| (format!("k{n}").into(), Value::from(1)));
-        Value::Table(Box::new(fields.collect()))
+        let fields = (0..count).map(|n| (format!("k{n}"), 1));
+        Value::Table(fields.collect())
     };
     memory.set("t", fields(20))?;
     let guarded = memory

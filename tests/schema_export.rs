@@ -324,7 +324,7 @@ fn all_ranges_and_lengths_hold() {
     let none = values(key::<String>().length(..0), &[], &[json!(""), json!("a")]);
     assert_eq!(none["allOf"], json!([false]));
     let size = values(
-        key::<ByteSize>().range(ByteSize(1024)..ByteSize(4096)),
+        key::<ByteSize>().range(ByteSize::from_bytes(1024)..ByteSize::from_bytes(4096)),
         &[json!(1024), json!("2 KiB")],
         &[json!(4096), json!(1)],
     );

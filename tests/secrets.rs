@@ -32,7 +32,7 @@ use liveprops::property::Subscription;
 use liveprops::source::{Credentials, RemovalGuard};
 use liveprops::sources::{Args, Env, File, Memory};
 use liveprops::{
-    Builder, Document, DynamicProperty, Error, ErrorKind, Format, Origin, Properties, Schema,
+    Builder, Document, DynamicProperty, Error, ErrorKind, Format, Key, Origin, Properties, Schema,
     Secret, Snapshot, Source, SourceId, Update, Value, Watching,
 };
 use serde::Deserialize;
@@ -824,11 +824,15 @@ fn the_mask_covers_the_secret_field_and_every_other_problem_is_named() -> Result
             .map(|(_, text)| text.clone())
             .collect::<Vec<_>>();
         assert!(shown.iter().all(|text| !text.contains(MARK)), "{shown:?}");
-        let keys: BTreeSet<_> = error.iter().filter_map(Error::key).collect();
+        let keys: BTreeSet<_> = error
+            .iter()
+            .filter_map(Error::key)
+            .map(Key::as_str)
+            .collect();
         let wanted = ["db.every", "db.max", "db.memory", "db.unknown", "db.word"];
         assert_eq!(keys, BTreeSet::from(wanted), "{error}");
         for one in error.iter() {
-            match one.key().unwrap() {
+            match one.key().unwrap().as_str() {
                 "db.max" => assert_eq!(one.found(), Some("integer 300"), "{one}"),
                 "db.memory" => assert!(one.to_string().contains("KiB"), "{one}"),
                 "db.every" => assert!(one.to_string().contains("`30s`"), "{one}"),

@@ -488,8 +488,8 @@ fn an_argument_with_a_wrong_quote_in_its_name_shows_no_value() {
         let problem = &source.problems[0];
         assert_eq!(source.problems.len(), 1, "{arg}");
         assert_eq!(
-            problem.origin(),
-            Some(&*format!("argument --{name}")),
+            problem.origin().map(ToString::to_string),
+            Some(format!("argument --{name}")),
             "{arg}"
         );
         is_hidden(problem.to_string());

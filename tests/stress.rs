@@ -160,7 +160,7 @@ fn committers(time: Duration) {
             for change in batch.changes() {
                 let new = change.new_value().unwrap().clone();
                 let before = log.insert(change.key().to_string(), new);
-                let before = before.unwrap_or(Value::Int(0));
+                let before = before.unwrap_or(Value::from(0));
                 assert_eq!(change.old_value(), Some(&before), "a change was lost");
             }
         })

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::decode::text;
 use crate::value::Value;
 use crate::value::key::{MAX_DEPTH, MAX_TABLES, MAX_VALUES};
+use crate::value::table::Table;
 
 /// Whether a text is meant as a table in braces.
 pub(super) fn is_braced(text: &str) -> bool {
@@ -13,7 +14,7 @@ pub(super) fn is_braced(text: &str) -> bool {
 
 /// Reads a table: names with `=` or `:`, bare or quoted, and values that are bare, quoted, lists or
 /// tables. A bare word that is no number, boolean or `null` is text.
-pub(super) fn table(text: &str) -> Result<BTreeMap<Box<str>, Value>, &'static str> {
+pub(super) fn table(text: &str) -> Result<Table, &'static str> {
     let mut reader = Reader::new(text, false);
     reader.skip();
     let fields = reader.table(0)?;
@@ -124,7 +125,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn table(&mut self, depth: usize) -> Result<BTreeMap<Box<str>, Value>, &'static str> {
+    fn table(&mut self, depth: usize) -> Result<Table, &'static str> {
         self.open(depth)?;
         if !self.skips('{') {
             return Err("no `{` at its start");
@@ -148,7 +149,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(fields)
+        Ok(fields.into())
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, &'static str> {
@@ -194,10 +195,7 @@ impl<'a> Reader<'a> {
             return Err(MANY_VALUES);
         }
         match self.peek() {
-            Some('{') => {
-                let fields = self.table(depth)?;
-                Ok(Value::Table(Box::new(fields)))
-            }
+            Some('{') => self.table(depth).map(Value::Table),
             Some('[') => self.list(depth),
             Some('"' | '\'') => match self.quote() {
                 Some(quote) => self.quoted(quote).map(Value::from),
@@ -292,19 +290,19 @@ impl<'a> Reader<'a> {
 /// and keeps its notation.
 fn scalar(word: &str) -> Value {
     match word {
-        "true" => return Value::Bool(true),
-        "false" => return Value::Bool(false),
+        "true" => return Value::from(true),
+        "false" => return Value::from(false),
         "null" => return Value::Unset,
         _ => {}
     }
     if let Ok(number) = word.parse::<i64>() {
         if number.to_string() == word {
-            return Value::Int(number);
+            return Value::from(number);
         }
     }
     match word.parse::<f64>() {
         Ok(number) if number.is_finite() && format!("{number:?}") == word => {
-            Value::Float(number).with_spelling(word)
+            Value::from(number).with_spelling(word)
         }
         _ => Value::from(word),
     }
@@ -325,5 +323,5 @@ fn json_scalar(word: &str) -> Option<Value> {
         return Some(Value::from(number).with_spelling(word));
     }
     let number = word.parse::<f64>().ok().filter(|number| number.is_finite());
-    Some(Value::Float(number?).with_spelling(word))
+    Some(Value::from(number?).with_spelling(word))
 }

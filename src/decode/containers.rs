@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::collections::BTreeMap;
 
 use serde::de::{Deserializer, Visitor};
 
@@ -19,12 +18,13 @@ use crate::decode::{braces, gaps};
 use crate::error::MASK;
 use crate::value::Value;
 use crate::value::key::{self, MAX_DEPTH};
+use crate::value::table::Table;
 
 /// The entries of a text, while they are read.
 pub(super) enum SplitEntries<'a> {
     None,
     Pairs(Vec<Pair<'a>>),
-    Table(BTreeMap<Box<str>, Value>),
+    Table(Table),
 }
 
 /// The items of a text, while they are read.
@@ -137,7 +137,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         let mut fault = self.fault(&detail, expected);
         let origin = child.origin.or_else(|| first_origin(child.input));
         if let (Some(location), Some(origin)) = (&mut fault.0.location, origin) {
-            location.origin = Some(origin.to_string());
+            location.origin = Some(origin.clone());
         }
         fault
     }
@@ -147,7 +147,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         &self,
         text: &'a str,
         expected: &dyn Fn() -> String,
-    ) -> Result<BTreeMap<Box<str>, Value>, Fault> {
+    ) -> Result<Table, Fault> {
         let split_text = |text: &'a str| Ok(vec![braces::table(text)?]);
         let tables = self.split(text, &split_text, expected)?;
         Ok(tables.into_iter().next().unwrap_or_default())

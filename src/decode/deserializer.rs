@@ -435,7 +435,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         let result = match self.input.canonical() {
             Input::Bool(value) => visitor.visit_bool(value),
             Input::Int(value) => visitor.visit_i64(value),
-            Input::Big(value) => visit_int(*value, visitor),
+            Input::Big(value) => visit_int(value.get(), visitor),
             Input::Float(value) => match self.written().and_then(WrittenFloat::vanished) {
                 Some(text) => self.visit_text(text, visitor),
                 None => visitor.visit_f64(value),

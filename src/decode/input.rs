@@ -1,7 +1,6 @@
 //! A value of the tree as the deserializer sees it, and the path to it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use crate::decode::diagnose::wording::shorten;
 use crate::error::Error;
@@ -9,8 +8,10 @@ use crate::value::Value;
 use crate::value::key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
+use crate::value::scalar::{Number, Repr, Wide};
 use crate::value::secret;
 use crate::value::spelled::Spelled;
+use crate::value::table::Table as Fields;
 
 /// A value, wherever the tree keeps it.
 #[derive(Clone, Copy)]
@@ -18,14 +19,13 @@ pub(super) enum Input<'a> {
     Absent,
     Bool(bool),
     Int(i64),
-    /// By reference, so that the plain case stays small.
-    Big(&'a i128),
+    Big(Wide),
     Float(f64),
     /// A number or a boolean in a notation that is not canonical.
     Spelled(&'a Spelled),
     Text(&'a str),
     List(&'a [Value]),
-    Fields(&'a BTreeMap<Box<str>, Value>),
+    Fields(&'a Fields),
     Table(&'a Table),
     /// A table without names.
     Nothing,
@@ -40,11 +40,16 @@ impl<'a> Input<'a> {
     pub(super) fn of_value(value: &'a Value) -> Self {
         match value {
             Value::Unset => Input::Absent,
-            Value::Bool(value) => Input::Bool(*value),
-            Value::Int(value) => Input::Int(*value),
-            Value::Big(value) => Input::Big(value),
-            Value::Float(value) => Input::Float(*value),
-            Value::Spelled(value) => Input::Spelled(value),
+            Value::Bool(value) => match value.spelled() {
+                Some(spelled) => Input::Spelled(spelled),
+                None => Input::Bool(value.get()),
+            },
+            Value::Number(Number(value)) => match value {
+                Repr::Int(value) => Input::Int(*value),
+                Repr::Big(value) => Input::Big(*value),
+                Repr::Float(value) => Input::Float(*value),
+                Repr::Spelled(value) => Input::Spelled(value),
+            },
             Value::Text(value) => Input::Text(value),
             Value::List(items) => Input::List(items),
             Value::Table(fields) => Input::Fields(fields),

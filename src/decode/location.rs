@@ -75,8 +75,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             origin: self
                 .item_origin()
                 .or_else(|| self.origin.cloned())
-                .or_else(|| first_origin(self.input).cloned())
-                .map(|origin| origin.to_string()),
+                .or_else(|| first_origin(self.input).cloned()),
             masked: self.is_masked(&path),
             may_quote: false,
             is_name: self.is_name,
@@ -144,7 +143,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
                 let is_secret = self.secrets().map_or_else(by_name, |it| it.hides(path));
                 location.masked |= is_secret || input.holds_secret();
                 location.description = Some(input.description());
-                location.origin = origin.or(self.origin).map(ToString::to_string);
+                location.origin = origin.or(self.origin).cloned();
             }
         }
         inner.location = Some(location);

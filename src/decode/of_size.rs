@@ -33,18 +33,20 @@ impl<'de> Visitor<'de> for SizeVisitor {
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<ByteSize, E> {
-        Ok(ByteSize(value))
+        Ok(ByteSize::from_bytes(value))
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<ByteSize, E> {
         let invalid = |_| E::invalid_value(Unexpected::Signed(value), &self);
-        u64::try_from(value).map(ByteSize).map_err(invalid)
+        u64::try_from(value)
+            .map(ByteSize::from_bytes)
+            .map_err(invalid)
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<ByteSize, E> {
         let whole = value.fract() == 0.0 && (0.0..2_f64.powi(64)).contains(&value);
         if whole && !self.is_exact {
-            Ok(ByteSize(value as u64))
+            Ok(ByteSize::from_bytes(value as u64))
         } else {
             Err(E::invalid_value(Unexpected::Float(value), &self))
         }
@@ -52,7 +54,7 @@ impl<'de> Visitor<'de> for SizeVisitor {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
         byte_size(text)
-            .or_else(|detail| natural(text).map(ByteSize).ok_or(detail))
+            .or_else(|detail| natural(text).map(ByteSize::from_bytes).ok_or(detail))
             .map_err(E::custom)
     }
 }

@@ -5,12 +5,12 @@
 //! part is shown only if the known keys say that the text was split in the same way.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::decode::braces;
 use crate::decode::deserializer::ValueDeserializer;
-use crate::value::Value;
 use crate::value::key;
+use crate::value::table::Table as Fields;
 
 /// Which items of a text errors mask.
 pub(super) enum MaskedItems {
@@ -60,9 +60,9 @@ impl ValueDeserializer<'_, '_> {
     /// Whether errors mask all fields of a text in braces. A secret field masks itself, unless the text with
     /// the secret was split in another way.
     #[cold]
-    pub(super) fn masks_fields(&self, fields: &BTreeMap<Box<str>, Value>) -> bool {
+    pub(super) fn masks_fields(&self, fields: &Fields) -> bool {
         let path = self.path_text();
-        let is_field = |name: &String| fields.contains_key(name.as_str());
+        let is_field = |name: &String| fields.get(name).is_some();
         let is_split_alike = || {
             self.secrets_below(&path)
                 .is_some_and(|names| names.iter().all(is_field))

@@ -32,7 +32,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
     ) -> Result<AnyInteger, Fault> {
         match self.input.canonical() {
             Input::Int(value) => Ok(AnyInteger::Signed(i128::from(value))),
-            Input::Big(value) => Ok(AnyInteger::Signed(*value)),
+            Input::Big(value) => Ok(AnyInteger::Signed(value.get())),
             Input::Text(text) => text::integer(text).map_err(|fault| match fault {
                 NumberError::Empty => self.fault("empty text", expected),
                 NumberError::Range => self.fault("out of range", range()),
@@ -54,7 +54,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
     pub(super) fn float<F: Float>(&self, expected: &str) -> Result<F, Fault> {
         let float = match self.input.canonical() {
             Input::Int(value) => F::of_i128(i128::from(value)).ok_or(NumberError::Inexact),
-            Input::Big(value) => F::of_i128(*value).ok_or(NumberError::Inexact),
+            Input::Big(value) => F::of_i128(value.get()).ok_or(NumberError::Inexact),
             Input::Text(text) => text::float(text),
             _ => match self.written() {
                 Some(written) => written.float(),
@@ -124,7 +124,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
 
     fn size_of_text(&self, text: &str) -> Result<i128, Fault> {
         units::byte_size(text)
-            .map(|size| i128::from(size.as_u64()))
+            .map(|size| i128::from(size.bytes()))
             .or_else(|detail| match text::integer(text) {
                 // A number in another base has no unit.
                 Ok(AnyInteger::Signed(number)) if !text.trim_start().starts_with('-') => Ok(number),

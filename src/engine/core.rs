@@ -140,7 +140,7 @@ impl Engine {
     pub(crate) fn check_is_source(&self, id: SourceId) -> Result<(), Error> {
         if id == OVERRIDES {
             let detail = "is the override layer, which always is there and always wins";
-            return Err(Error::new(ErrorKind::Other, format!("{id} {detail}")));
+            return Err(Error::new(ErrorKind::Rejected, format!("{id} {detail}")));
         }
         Ok(())
     }

@@ -152,9 +152,24 @@ pub(crate) fn twice(key: &str, first_line: Option<u32>, at: Origin) -> Error {
     if let Some((line, _)) = at.line() {
         detail.push_str(&format!(" and again on line {line}"));
     }
-    Error::new(ErrorKind::InvalidKey, detail)
-        .with_key(shown(key))
-        .with_origin(at)
+    with_key(Error::new(ErrorKind::InvalidKey, detail), key).with_origin(at)
+}
+
+/// Names the key, masked and cut if it may be a value gone wrong.
+#[cfg(any(
+    feature = "toml",
+    feature = "json",
+    feature = "yaml",
+    feature = "properties",
+    feature = "dotenv"
+))]
+pub(crate) fn with_key(error: Error, key: &str) -> Error {
+    let shown = shown(key);
+    if shown == key {
+        error.with_key_text(key)
+    } else {
+        error.with_subject(shown)
+    }
 }
 
 #[cfg(any(
@@ -199,9 +214,8 @@ impl Trail {
         if self.key.len() > MAX_KEY_BYTES {
             // The name itself is not shown: so long a one may be a value gone wrong.
             let detail = format!("not a valid key: longer than {MAX_KEY_BYTES} bytes");
-            return Err(Error::new(ErrorKind::TooLarge, detail)
-                .with_key(shown(&self.key[..before]))
-                .with_origin(at()));
+            let error = Error::new(ErrorKind::TooLarge, detail).with_origin(at());
+            return Err(with_key(error, &self.key[..before]));
         }
         Ok(before)
     }
@@ -214,7 +228,7 @@ impl Trail {
     /// key of [`MAX_DEPTH`] segments.
     pub(crate) fn open(&mut self, at: impl FnOnce() -> Origin) -> Result<(), Error> {
         if self.depth >= MAX_DEPTH {
-            return Err(too_deep(at()).with_key(shown(&self.key)));
+            return Err(with_key(too_deep(at()), &self.key));
         }
         self.depth += 1;
         self.nodes.add_tables(1, at)

@@ -52,7 +52,7 @@ pub const MAX_DOCUMENT_BYTES: usize = 10 * 1024 * 1024;
 ///
 /// let file = Origin::new("file", "app.toml");
 /// let document = Format::toml().parse(b"[ratelimit]\nqps = 500\n", &file)?;
-/// assert_eq!(document.get("ratelimit.qps"), Some(&Value::Int(500)));
+/// assert_eq!(document.get("ratelimit.qps"), Some(&Value::from(500)));
 /// assert_eq!(document.origin("ratelimit.qps").unwrap().to_string(), "file app.toml:2:7");
 /// # Ok::<(), liveprops::Error>(())
 /// ```

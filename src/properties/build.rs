@@ -48,7 +48,7 @@ impl Builder {
     ///   loaded, or another kind that the source returns.
     /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] for a tree that
     ///   breaks the schema or that a validator rejects.
-    /// - [`ErrorKind::Other`] for a source whose changes may be seen later than
+    /// - [`ErrorKind::InvalidConfig`] for a source whose changes may be seen later than
     ///   [`max_propagation`](Self::max_propagation) allows.
     pub fn build(mut self) -> Result<Properties, Error> {
         let mut faults = std::mem::take(&mut self.faults);

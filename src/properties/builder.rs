@@ -122,7 +122,7 @@ impl Builder {
     /// changes after the start, as any source that pushes can.
     ///
     /// ```
-    /// use liveprops::{Properties, sources::Memory};
+    /// use liveprops::{Key, Properties, sources::Memory};
     ///
     /// let remote = Memory::from([("store.url", "https://elsewhere.example"), ("qps", "5")]);
     /// let props = Properties::builder()
@@ -131,7 +131,7 @@ impl Builder {
     ///     .build()?;
     /// assert_eq!(props.get::<String>("store.url")?, "https://store.example");
     /// assert_eq!(props.get::<u32>("qps")?, 5);
-    /// assert_eq!(props.health().refused[0].error.key(), Some("store.url"));
+    /// assert_eq!(props.health().refused[0].error.key().map(Key::as_str), Some("store.url"));
     /// assert!(props.set("store.url", "https://third.example").is_err());
     /// # Ok::<(), liveprops::Error>(())
     /// ```

@@ -30,7 +30,7 @@ impl Properties {
     /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if a validator, the
     ///   schema or a live handle does not accept its values. While a roll-back is in force, they are
     ///   checked as they would be without it.
-    /// - [`ErrorKind::Other`] if its changes may be seen later than
+    /// - [`ErrorKind::InvalidConfig`] if its changes may be seen later than
     ///   [`Builder::max_propagation`](crate::Builder::max_propagation) allows.
     /// - [`ErrorKind::Reentrant`] inside a validator of any properties, and [`ErrorKind::Closed`] in a
     ///   fork.
@@ -61,7 +61,7 @@ impl Properties {
     /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if a validator, the
     ///   schema or a live handle does not accept its values. While a roll-back is in force, they are
     ///   checked as they would be without it.
-    /// - [`ErrorKind::Other`] if its changes may be seen later than
+    /// - [`ErrorKind::InvalidConfig`] if its changes may be seen later than
     ///   [`Builder::max_propagation`](crate::Builder::max_propagation) allows.
     /// - [`ErrorKind::Reentrant`] inside a validator of any properties, and [`ErrorKind::Closed`] in a
     ///   fork.
@@ -120,7 +120,7 @@ impl Properties {
     ///
     /// The source stays.
     ///
-    /// - [`ErrorKind::Closed`] if there is no such source, and in a fork.
+    /// - [`ErrorKind::NotFound`] if there is no such source, and [`ErrorKind::Closed`] in a fork.
     /// - [`ErrorKind::Rejected`] for a [bootstrap source](crate::Builder::bootstrap).
     /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if a validator, the
     ///   schema or a live handle does not accept the tree without it. While a roll-back is in force, that
@@ -142,7 +142,7 @@ impl Properties {
     ///
     /// The source stays where it is.
     ///
-    /// - [`ErrorKind::Closed`] if there is no such source, and in a fork.
+    /// - [`ErrorKind::NotFound`] if there is no such source, and [`ErrorKind::Closed`] in a fork.
     /// - [`ErrorKind::Rejected`] for a [bootstrap source](crate::Builder::bootstrap), and for the layer
     ///   of one, whose rank is reserved.
     /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if a validator, the
@@ -191,7 +191,7 @@ impl Properties {
     ///   not accepted.
     /// - [`ErrorKind::Reentrant`], before any load, inside a validator of any properties, and on the
     ///   thread of a source that would have to load, where inline callbacks of its changes run.
-    /// - [`ErrorKind::Closed`] if there is no such source, and in a fork.
+    /// - [`ErrorKind::NotFound`] if there is no such source, and [`ErrorKind::Closed`] in a fork.
     pub fn refresh_source(&self, id: SourceId) -> Result<(), Error> {
         self.refresh(Some(id))
     }
@@ -208,8 +208,8 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Closed`] if there is no such source, and in a fork.
-    /// - [`ErrorKind::Other`] if no update of the source is withheld.
+    /// - [`ErrorKind::NotFound`] if there is no such source, or no update of it is withheld.
+    /// - [`ErrorKind::Closed`] in a fork.
     /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if a validator, the
     ///   schema or a live handle does not accept the tree without those keys.
     /// - [`ErrorKind::Reentrant`] inside a validator of the same properties.
@@ -224,7 +224,7 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Closed`] if there is no such source, and in a fork.
+    /// - [`ErrorKind::NotFound`] if there is no such source, and [`ErrorKind::Closed`] in a fork.
     /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if the candidate
     ///   would be rejected as a whole, and [`ErrorKind::Withheld`] if the removal guard would withhold it.
     /// - [`ErrorKind::Reentrant`] inside a validator of the same properties.

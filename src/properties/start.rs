@@ -82,7 +82,7 @@ impl Loaded {
         }
         let refused = Error::all(applied.refused.clone());
         let detail = format!("what was kept of it on disk is refused: {refused}");
-        let refused = Error::new(refused.kind(), detail).with_origin(&self.state.name);
+        let refused = Error::new(refused.kind(), detail).with_source_name(&self.state.name);
         let health_registry = &engine.health_registry;
         health_registry.note_unusable(self.runner.id, applied.generation, refused.clone());
         if self.held.is_some() || self.is_awaited {
@@ -117,7 +117,7 @@ impl Loaded {
         if refused {
             let why = Error::all(applied.refused.clone());
             let detail = format!("what it says is refused: {why}");
-            let error = Error::new(why.kind(), detail).with_origin(&self.state.name);
+            let error = Error::new(why.kind(), detail).with_source_name(&self.state.name);
             (self.failure, self.loaded) = (Some(error), false);
             self.kept = self.spare.take();
         }
@@ -333,7 +333,7 @@ impl Started {
             // The error of a user's source need not name the source.
             let error = match error.origin() {
                 Some(_) => error,
-                None => error.with_origin(name),
+                None => error.with_source_name(&name),
             };
             Error::all([error].into_iter().chain(missing).collect())
         };
@@ -347,7 +347,7 @@ impl Started {
         } else {
             loaded.is_awaited = true;
             let detail = "has pushed no values since the start";
-            Err(Error::new(ErrorKind::Unavailable, detail).with_origin(&state.name))
+            Err(Error::new(ErrorKind::Unavailable, detail).with_source_name(&state.name))
         };
         let failure = match first {
             Ok(mut document) => {
@@ -433,7 +433,7 @@ fn in_time(name: &str, terms: &Terms, max_propagation: Duration) -> Result<(), E
                  more",
                 timing.arithmetic(*watching),
             );
-            Err(Error::new(ErrorKind::Other, detail).with_origin(name))
+            Err(Error::new(ErrorKind::InvalidConfig, detail).with_source_name(name))
         }
         _ => Ok(()),
     }

@@ -222,7 +222,7 @@ pub(crate) fn with_fallback<T: Send + Sync + 'static>(
         Rule::Map(_) => {
             let detail =
                 "a property made by `map` has no keys of its own; add the fallback before mapping";
-            return Err(Error::new(ErrorKind::Other, detail).with_key(&slot.key));
+            return Err(Error::new(ErrorKind::InvalidConfig, detail).with_key(&slot.key));
         }
     };
     let mut fallbacks = slot.rule.fallbacks().to_vec();

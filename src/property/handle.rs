@@ -296,7 +296,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Other`] for a property made by [`map`](Self::map).
+    /// - [`ErrorKind::InvalidConfig`] for a property made by [`map`](Self::map).
     /// - [`ErrorKind::InvalidKey`] for a malformed key.
     /// - [`ErrorKind::NotFound`] if all keys are absent and there is no default.
     /// - [`ErrorKind::Mismatch`] if the value of the new key cannot become a `T`.

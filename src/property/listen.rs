@@ -329,7 +329,7 @@ mod tests {
         let rule = Rule::Map(Box::new(Mapped {
             staged: Contained::new(Box::new(|_| None)),
             fresh: Contained::new(Box::new(|_| {
-                Err(Error::new(ErrorKind::Other, "has no keys"))
+                Err(Error::new(ErrorKind::NotFound, "has no keys"))
             })),
             fallbacks: Box::default(),
         }));

@@ -104,7 +104,7 @@ fn slot(host: HostRef) -> Arc<Slot<u64>> {
     let rule = Rule::Map(Box::new(Mapped {
         staged: Contained::new(Box::new(|_| None)),
         fresh: Contained::new(Box::new(|_| {
-            Err(Error::new(ErrorKind::Other, "has no keys"))
+            Err(Error::new(ErrorKind::NotFound, "has no keys"))
         })),
         fallbacks: Box::default(),
     }));

@@ -208,7 +208,7 @@ fn holds_secret(found: Found<'_>, generation: Option<&Generation>) -> bool {
 }
 
 fn located(error: Error, key: &str, found: Found<'_>) -> Error {
-    let error = error.with_key(key);
+    let error = error.with_key_text(key);
     match found.origin() {
         Some(origin) => error.with_origin(origin),
         None => error,

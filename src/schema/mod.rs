@@ -1,7 +1,7 @@
 //! Declares keys: their types, ranges and defaults, and which are required or secret.
 //!
 //! ```
-//! use liveprops::{ErrorKind, Properties, Schema, sources::Memory};
+//! use liveprops::{ErrorKind, Key, Properties, Schema, sources::Memory};
 //!
 //! let schema = Schema::new()
 //!     .declare(Schema::key::<u32>("ratelimit.qps").range(1..=10_000).default(100))
@@ -28,7 +28,7 @@
 //! assert_eq!(props.unknown_keys()[0].to_string(), "`http.prot` is not declared, did you mean `http.port`? (memory @ 0)");
 //!
 //! let rejected = source.set("http.port", 70_000).unwrap_err(); // later, too
-//! assert_eq!(rejected.key(), Some("http.port"));
+//! assert_eq!(rejected.key().map(Key::as_str), Some("http.port"));
 //! assert_eq!(props.get::<u16>("http.port")?, 80);
 //! # Ok::<(), liveprops::Error>(())
 //! ```

@@ -144,7 +144,7 @@ impl Source for Args {
                 Ok(parts) => parts,
                 Err(shown) => {
                     let problem = no_name(shown, &text[shown.len()..]);
-                    document.warn(problem.with_key(shown).with_origin(here(shown)));
+                    document.warn(problem.with_key_text(shown).with_origin(here(shown)));
                     continue;
                 }
             };
@@ -152,9 +152,9 @@ impl Source for Args {
                 Some(_) => None,
                 None => self.detached_value(index, name),
             };
-            let value = value.map_or(Value::Bool(true), Value::from);
+            let value = value.map_or(Value::from(true), Value::from);
             for hint in hints.into_iter().chain(bracketed(name)) {
-                document.hint(hint.with_key(name).with_origin(here(name)));
+                document.hint(hint.with_key_text(name).with_origin(here(name)));
             }
             let put = Key::parse(name).and_then(|key| {
                 if document.get(key.as_str()).is_some() {

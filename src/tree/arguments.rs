@@ -23,7 +23,9 @@ impl Generation {
             let all = error.iter().cloned();
             return Error::all(all.map(|error| self.explain_argument(error)).collect());
         }
-        let key = error.key().filter(|_| error.kind() == ErrorKind::Mismatch);
+        let key = error
+            .key_text()
+            .filter(|_| error.kind() == ErrorKind::Mismatch);
         match key.and_then(|key| self.bare_argument(key)) {
             Some(origin) => error.with_note(&remedy(origin)),
             None => error,
@@ -80,7 +82,7 @@ impl Generation {
 /// The origin of a leaf, if that is an argument without a value.
 fn bare(leaf: &Entry) -> Option<&Origin> {
     match &leaf.node {
-        Node::Leaf(leaf) if leaf.value == Value::Bool(true) && leaf.origin.kind() == KIND => {
+        Node::Leaf(leaf) if leaf.value == Value::from(true) && leaf.origin.kind() == KIND => {
             Some(&leaf.origin)
         }
         _ => None,

@@ -126,7 +126,7 @@ impl KeyChange {
                 let mut keys = [Some(fault), cause]
                     .into_iter()
                     .flatten()
-                    .filter_map(Error::key);
+                    .filter_map(Error::key_text);
                 keys.any(|key| self.secrets.hides(key))
             });
         let masked = is_secret.then(|| error.without(&|_| true)).flatten();

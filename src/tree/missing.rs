@@ -11,6 +11,7 @@ use crate::tree::snapshot::{Found, Generation};
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
 use crate::value::node::Node;
+use crate::value::origin::Origin;
 
 /// Limits the referred values that one error names.
 const MOST_REFERRED: usize = 3;
@@ -32,14 +33,17 @@ impl Generation {
             let all = error.iter().cloned();
             return Error::all(all.map(|error| self.explain_missing(error)).collect());
         }
-        let Some(missing) = error.key().filter(|_| error.kind() == ErrorKind::NotFound) else {
+        let Some(missing) = error
+            .key_text()
+            .filter(|_| error.kind() == ErrorKind::NotFound)
+        else {
             return error;
         };
         if error.detail() == Some(decode::NULL_ITEM) {
             return error;
         }
         let explained = |detail: String| {
-            let explained = Error::new(ErrorKind::NotFound, detail).with_key(missing);
+            let explained = Error::new(ErrorKind::NotFound, detail).with_key_text(missing);
             match error.expected() {
                 Some(wanted) => explained.with_expected(wanted),
                 None => explained,
@@ -69,7 +73,7 @@ impl Generation {
     fn explain_absence(
         &self,
         missing: &str,
-        beside: Option<&str>,
+        beside: Option<&Origin>,
         explained: &dyn Fn(String) -> Error,
     ) -> Option<Error> {
         let found = Found::in_tree(&self.root, missing).ok()?;
@@ -135,7 +139,7 @@ impl Generation {
             return error;
         }
         let found = error
-            .key()
+            .key_text()
             .and_then(|key| Found::in_tree(&self.root, key).ok());
         let leaf = found.and_then(|found| found.leaf());
         let Some(Node::Resolved(resolved)) = leaf.map(|entry| &entry.node) else {
@@ -251,7 +255,7 @@ impl Generation {
     /// As [`explain_missing`](Self::explain_missing) for a key that is read as a `T`: if that is a
     /// struct or a map, also the key that may be meant for one below.
     pub(crate) fn explain_missing_of<T: DeserializeOwned>(&self, key: &str, error: Error) -> Error {
-        let is_absent = error.kind() == ErrorKind::NotFound && error.key() == Some(key);
+        let is_absent = error.kind() == ErrorKind::NotFound && error.key_text() == Some(key);
         if !is_absent || self.spelled_otherwise(key).is_some() {
             return self.explain_missing(error);
         }
@@ -259,7 +263,7 @@ impl Generation {
         let as_table = decode::from_table::<T>(key, None, true).map(drop);
         let fields = match &as_table {
             Ok(()) => Vec::new(),
-            Err(errors) => errors.iter().filter_map(Error::key).collect(),
+            Err(errors) => errors.iter().filter_map(Error::key_text).collect(),
         };
         if fields.contains(&key) {
             return self.explain_missing(error);

@@ -100,7 +100,8 @@ impl Generation {
 /// Adds all texts of a secret value.
 fn add(value: &Value, quoted: &mut Quoted<'_>) {
     match value {
-        Value::Unset | Value::Bool(_) => {}
+        Value::Unset => {}
+        Value::Bool(value) if value.spelled().is_none() => {}
         Value::List(items) => items.iter().for_each(|item| add(item, quoted)),
         Value::Table(fields) => fields.values().for_each(|value| add(value, quoted)),
         scalar => forms(scalar).iter().for_each(|form| quoted.add(form)),
@@ -117,10 +118,7 @@ fn forms(value: &Value) -> Vec<Box<str>> {
         Value::Text(text) => text.clone(),
         number => number.to_string().into(),
     }];
-    let canonical = match value {
-        Value::Spelled(spelled) => Some(spelled.value().to_string()),
-        _ => None,
-    };
+    let canonical = value.spelled().map(|it| it.value().to_string());
     // One type reads a number that another one refuses.
     let numbers = [
         number::<i128>(value),
@@ -153,7 +151,8 @@ impl Of<'_> {
 
     fn look(&self, key: &mut String, value: &Value, all: &mut Vec<Known>) {
         match value {
-            Value::Unset | Value::Bool(_) => {}
+            Value::Unset => {}
+            Value::Bool(value) if value.spelled().is_none() => {}
             Value::List(items) => {
                 for (at, item) in items.iter().enumerate() {
                     self.look_below(key, &at.to_string(), item, all);

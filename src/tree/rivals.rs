@@ -53,7 +53,7 @@ impl Generation {
 
     /// Leaves the one of some names that the strongest layer sets; `None` if that is not one.
     fn keep_strongest(&self, node: &mut Node, key: &str, error: &Error) -> Option<()> {
-        let at = error.key().unwrap_or_default();
+        let at = error.key_text().unwrap_or_default();
         let names = error.rivals();
         let sets = |root, name: &str| {
             let mut place = at.to_owned();
@@ -113,8 +113,8 @@ fn remove_inside(value: &mut Value, path: &[&str]) -> Option<()> {
     let (name, rest) = path.split_first()?;
     match value {
         Value::List(items) => remove_inside(items.get_mut(name.parse::<usize>().ok()?)?, rest),
-        Value::Table(fields) if rest.is_empty() => fields.remove(*name).map(drop),
-        Value::Table(fields) => remove_inside(fields.get_mut(*name)?, rest),
+        Value::Table(fields) if rest.is_empty() => fields.remove(name).map(drop),
+        Value::Table(fields) => remove_inside(fields.get_mut(name)?, rest),
         _ => None,
     }
 }

@@ -377,12 +377,12 @@ impl Snapshot {
                 ErrorKind::NotFound,
                 "no layer defines it, in whatever spelling",
             )
-            .with_key(name)),
+            .with_key_text(name)),
             [only] => Ok(only.clone()),
             several => {
                 let list: Vec<String> = several.iter().map(|key| format!("`{key}`")).collect();
                 let detail = format!("could be any of {}", list.join(", "));
-                Err(Error::new(ErrorKind::InvalidKey, detail).with_key(name))
+                Err(Error::new(ErrorKind::InvalidKey, detail).with_key_text(name))
             }
         }
     }

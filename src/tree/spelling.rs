@@ -200,7 +200,7 @@ fn search_value<'a>(value: &'a Value, rest: &str, path: &mut Vec<Cow<'a, str>>) 
         }
         Value::Table(fields) => {
             let mut fields = fields.iter().take(MOST);
-            fields.any(|(name, value)| below(Cow::Borrowed(&**name), value))
+            fields.any(|(name, value)| below(Cow::Borrowed(name), value))
         }
         _ => false,
     }
@@ -251,7 +251,7 @@ impl Spelled {
     /// The error of a missing key with what to write so that it is set.
     pub(crate) fn explain(&self, missing: &str, error: &Error) -> Error {
         let detail = format!("{UNDEFINED}; {}", self.advice());
-        let explained = Error::new(ErrorKind::NotFound, detail).with_key(missing);
+        let explained = Error::new(ErrorKind::NotFound, detail).with_key_text(missing);
         match error.expected() {
             Some(wanted) => explained.with_expected(wanted),
             None => explained,

@@ -39,7 +39,7 @@ impl Standing {
 ///
 /// let mut document = Document::new();
 /// document.set("fridge.temperature", 4, Origin::new("fridge", "door"))?;
-/// assert_eq!(document.get("fridge.temperature"), Some(&Value::Int(4)));
+/// assert_eq!(document.get("fridge.temperature"), Some(&Value::from(4)));
 /// assert!(document.set("fridge", true, Origin::new("fridge", "door")).is_err());
 /// # Ok::<(), liveprops::Error>(())
 /// ```
@@ -515,7 +515,7 @@ mod tests {
             document.set(first, "x", at(first)).unwrap();
             let error = document.set(second, "y", at(second)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidKey);
-            assert_eq!(error.key(), Some(second));
+            assert_eq!(error.key_text(), Some(second));
             let wanted = format!("would be both a value and a table: {wanted}");
             assert!(error.to_string().contains(&wanted), "{error}");
         }
@@ -524,7 +524,7 @@ mod tests {
     #[test]
     fn a_table_without_keys_is_not_counted_and_not_listed() {
         let mut document = Document::new();
-        let table = Value::Table(Box::default());
+        let table = Value::Table(Default::default());
         document
             .set("a.b", table, Origin::new("memory", ""))
             .unwrap();

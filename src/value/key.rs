@@ -72,7 +72,7 @@ impl KeyFault {
         };
         // It may be a value gone wrong, such as an address with a password.
         let shown: String = mask_text(text).chars().take(80).collect();
-        Error::new(kind, format!("not a valid key: {self}")).with_key(shown)
+        Error::new(kind, format!("not a valid key: {self}")).with_subject(shown)
     }
 }
 
@@ -373,6 +373,25 @@ impl TryFrom<&str> for Key {
 
     fn try_from(text: &str) -> Result<Self, Error> {
         Self::parse(text)
+    }
+}
+
+impl From<&Key> for Key {
+    fn from(key: &Key) -> Self {
+        key.clone()
+    }
+}
+
+impl PartialEq<str> for Key {
+    /// Whether this is the canonical text of the key.
+    fn eq(&self, text: &str) -> bool {
+        *self.0 == *text
+    }
+}
+
+impl PartialEq<&str> for Key {
+    fn eq(&self, text: &&str) -> bool {
+        self == *text
     }
 }
 

@@ -82,11 +82,11 @@ impl Value {
             }
             Value::Table(fields) => {
                 let fields = fields.into_iter();
-                Value::Table(Box::new(
+                Value::Table(
                     fields
                         .map(|(name, value)| (name, value.map_texts(map)))
                         .collect(),
-                ))
+                )
             }
             other => other,
         }

@@ -1,12 +1,14 @@
 //! What a property can hold: [`Value`], [`Key`], [`Origin`], and the trees made of them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 use crate::value::key::MAX_DEPTH;
+use crate::value::scalar::{Bool, Number, Repr};
 use crate::value::spelled::Spelled;
+use crate::value::table::Table;
 
+mod convert;
 pub(crate) mod document;
 pub(crate) mod envname;
 pub(crate) mod fields;
@@ -18,9 +20,11 @@ pub(crate) mod node;
 pub(crate) mod origin;
 pub(crate) mod percent;
 pub(crate) mod plain;
+pub(crate) mod scalar;
 pub(crate) mod scan;
 pub(crate) mod secret;
 pub(crate) mod spelled;
+pub(crate) mod table;
 pub(crate) mod units;
 pub(crate) mod unread;
 
@@ -39,7 +43,9 @@ const MAX_VALUE_BYTES: usize = 10 * 1024 * 1024;
 /// ```
 /// use liveprops::Value;
 ///
-/// assert_eq!(Value::from(500u32), Value::Int(500));
+/// let qps = Value::from(500);
+/// assert_eq!(qps.as_i64(), Some(500));
+/// assert_eq!(Value::from("500").as_i64(), None, "text stays text");
 /// assert_eq!(Value::from("500").to_string(), "\"500\"");
 /// ```
 #[derive(Clone, Debug)]
@@ -47,33 +53,127 @@ const MAX_VALUE_BYTES: usize = 10 * 1024 * 1024;
 pub enum Value {
     /// A tombstone: the key reads as absent although lower layers define it.
     Unset,
-    /// A boolean.
-    Bool(bool),
-    /// An integer that fits 64 signed bits.
-    Int(i64),
-    /// An integer that does not.
-    Big(Box<i128>),
-    /// A floating-point number.
-    Float(f64),
-    /// A number or a boolean that is not written in its canonical form, with the text as written.
-    Spelled(Box<Spelled>),
+    /// A boolean, with its spelling.
+    Bool(Bool),
+    /// An integer or a floating-point number, with its spelling.
+    Number(Number),
     /// Text; also dates and times, as in RFC 3339.
     Text(Box<str>),
     /// A list. It replaces the list of a lower layer as a whole.
     List(Box<[Value]>),
     /// Keys and values inside a list. Given to a setter it becomes a subtree.
-    Table(Box<BTreeMap<Box<str>, Value>>),
+    Table(Table),
 }
 
 impl Value {
+    /// Returns whether this is a tombstone.
+    pub fn is_unset(&self) -> bool {
+        matches!(self, Value::Unset)
+    }
+
+    /// Returns the boolean, however it is spelled. The texts `"true"` and `"on"` and the number 1 are
+    /// no booleans.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Value::Bool(value) => Some(value.get()),
+            _ => None,
+        }
+    }
+
+    /// Returns the text. A number or a boolean is no text; `to_string` shows it as it is written.
+    ///
+    /// ```
+    /// use liveprops::Value;
+    ///
+    /// assert_eq!(Value::from("abc").as_str(), Some("abc"));
+    /// assert_eq!(Value::from(5).as_str(), None);
+    /// ```
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns the integer if it fits, however it is spelled: `0x10` is 16. The text `"5"` and the
+    /// float `5.0` are no integers; read the key as an `i64` for that.
+    ///
+    /// ```
+    /// use liveprops::Value;
+    ///
+    /// assert_eq!(Value::from(16).with_spelling("0x10").as_i64(), Some(16));
+    /// assert_eq!(Value::from(u64::MAX).as_i64(), None);
+    /// assert_eq!(Value::from("5").as_i64(), None);
+    /// assert_eq!(Value::from(5.0).as_i64(), None);
+    /// ```
+    pub fn as_i64(&self) -> Option<i64> {
+        self.as_number()?.as_i64()
+    }
+
+    /// Returns the integer if it fits; see [`as_i64`](Self::as_i64).
+    pub fn as_u64(&self) -> Option<u64> {
+        self.as_number()?.as_u64()
+    }
+
+    /// Returns the integer; see [`as_i64`](Self::as_i64).
+    pub fn as_i128(&self) -> Option<i128> {
+        self.as_number()?.as_i128()
+    }
+
+    /// Returns the number as a float, however it is spelled. An integer counts if a float holds exactly
+    /// its value, which all do up to 2^53.
+    ///
+    /// ```
+    /// use liveprops::Value;
+    ///
+    /// assert_eq!(Value::from(0.5).as_f64(), Some(0.5));
+    /// assert_eq!(Value::from(5).as_f64(), Some(5.0));
+    /// assert_eq!(Value::from((1u64 << 53) + 1).as_f64(), None);
+    /// ```
+    pub fn as_f64(&self) -> Option<f64> {
+        self.as_number()?.as_f64()
+    }
+
+    /// Returns the number.
+    pub fn as_number(&self) -> Option<&Number> {
+        match self {
+            Value::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// Returns the items of the list. The text `"a, b"` is no list.
+    pub fn as_list(&self) -> Option<&[Value]> {
+        match self {
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Returns the table.
+    pub fn as_table(&self) -> Option<&Table> {
+        match self {
+            Value::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The spelling of a number or a boolean that is not written in its canonical form.
+    pub(crate) fn spelled(&self) -> Option<&Spelled> {
+        match self {
+            Value::Bool(value) => value.spelled(),
+            Value::Number(Number(Repr::Spelled(spelled))) => Some(spelled),
+            _ => None,
+        }
+    }
+
     /// The word for this kind of value in a message.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Value::Unset => "nothing",
             Value::Bool(_) => "boolean",
-            Value::Int(_) | Value::Big(_) => "integer",
-            Value::Float(_) => "float",
-            Value::Spelled(spelled) => spelled.value().kind(),
+            Value::Number(number) if number.is_integer() => "integer",
+            Value::Number(_) => "float",
             Value::Text(_) => "text",
             Value::List(_) => "list",
             Value::Table(_) => "table",
@@ -124,7 +224,6 @@ impl Value {
     fn bytes(&self) -> usize {
         match self {
             Value::Text(text) => text.len(),
-            Value::Spelled(spelled) => 8 + spelled.as_str().len(),
             Value::List(items) => items.iter().map(|item| 16 + item.bytes()).sum(),
             Value::Table(fields) => {
                 let sizes = fields
@@ -132,7 +231,7 @@ impl Value {
                     .map(|(name, value)| name.len() + value.bytes());
                 sizes.sum()
             }
-            _ => 8,
+            _ => 8 + self.spelled().map_or(0, |spelled| spelled.as_str().len()),
         }
     }
 
@@ -169,7 +268,7 @@ impl Value {
         let (before, below) = match self {
             Value::List(items) => return position(items, path),
             Value::Table(fields) => {
-                let before = fields.iter().take_while(|(field, _)| ***field < *name);
+                let before = fields.iter().take_while(|(field, _)| *field < name);
                 let before: usize = before.map(|(_, value)| value.count()).sum();
                 (before, fields.get(name)?)
             }
@@ -211,26 +310,20 @@ pub(crate) fn case(item: &Value) -> Option<Case<'_>> {
     let value = fields.get("value")?;
     match (fields.get("if"), fields.len()) {
         (None, 1) => Some((None, value)),
-        (Some(Value::Table(wanted)), 2) => Some((Some(&**wanted), value)),
+        (Some(Value::Table(wanted)), 2) => Some((Some(wanted), value)),
         _ => None,
     }
 }
 
 /// What keeps a list from being a contextual value, if it looks like one.
 pub(crate) fn malformed_case(items: &[Value]) -> Option<String> {
-    let tables = items.iter().map(|item| match item {
-        Value::Table(fields) => Some(&**fields),
-        _ => None,
-    });
-    let tables: Vec<_> = tables.collect::<Option<_>>()?;
-    let looks_like = |name| tables.iter().any(|fields| fields.contains_key(name));
+    let tables: Vec<_> = items.iter().map(Value::as_table).collect::<Option<_>>()?;
+    let looks_like = |name| tables.iter().any(|fields| fields.get(name).is_some());
     if !looks_like("if") && !looks_like("value") {
         return None;
     }
-    let fault = |fields: &BTreeMap<Box<str>, Value>| {
-        let other = fields
-            .keys()
-            .find(|name| !matches!(&***name, "if" | "value"));
+    let fault = |fields: &Table| {
+        let other = fields.keys().find(|name| !matches!(*name, "if" | "value"));
         match (other, fields.get("if"), fields.get("value")) {
             (Some(other), _, _) => Some(format!("has `{other}`")),
             (None, _, None) => Some("has no `value`".to_owned()),
@@ -250,7 +343,7 @@ pub(crate) fn malformed_case(items: &[Value]) -> Option<String> {
 }
 
 /// What must hold, and the value if it does.
-pub(crate) type Case<'a> = (Option<&'a BTreeMap<Box<str>, Value>>, &'a Value);
+pub(crate) type Case<'a> = (Option<&'a Table>, &'a Value);
 
 impl PartialEq for Value {
     /// Whether both are written the same. Floats compare by their bits: a value that did not change
@@ -259,10 +352,7 @@ impl PartialEq for Value {
         match (self, other) {
             (Value::Unset, Value::Unset) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
-            (Value::Int(a), Value::Int(b)) => a == b,
-            (Value::Big(a), Value::Big(b)) => a == b,
-            (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
-            (Value::Spelled(a), Value::Spelled(b)) => a == b,
+            (Value::Number(a), Value::Number(b)) => a == b,
             (Value::Text(a), Value::Text(b)) => a == b,
             (Value::List(a), Value::List(b)) => a == b,
             (Value::Table(a), Value::Table(b)) => a == b,
@@ -276,10 +366,7 @@ impl fmt::Display for Value {
         match self {
             Value::Unset => f.write_str("unset"),
             Value::Bool(value) => write!(f, "{value}"),
-            Value::Int(value) => write!(f, "{value}"),
-            Value::Big(value) => write!(f, "{value}"),
-            Value::Float(value) => write!(f, "{value:?}"),
-            Value::Spelled(value) => f.write_str(value.as_str()),
+            Value::Number(value) => write!(f, "{value}"),
             Value::Text(value) => write!(f, "{value:?}"),
             Value::List(items) => {
                 f.write_str("[")?;
@@ -296,168 +383,5 @@ impl fmt::Display for Value {
                 f.write_str("}")
             }
         }
-    }
-}
-
-macro_rules! small_integers {
-    ($($t:ty)*) => {$(
-        impl From<$t> for Value {
-            fn from(value: $t) -> Self {
-                Value::Int(i64::from(value))
-            }
-        }
-    )*};
-}
-small_integers!(i8 i16 i32 i64 u8 u16 u32);
-
-impl From<i128> for Value {
-    fn from(value: i128) -> Self {
-        match i64::try_from(value) {
-            Ok(small) => Value::Int(small),
-            Err(_) => Value::Big(Box::new(value)),
-        }
-    }
-}
-
-impl From<u64> for Value {
-    fn from(value: u64) -> Self {
-        Value::from(i128::from(value))
-    }
-}
-
-impl From<u128> for Value {
-    /// Beyond `i128::MAX` the digits are kept as text, which reads back as the same number.
-    fn from(value: u128) -> Self {
-        match i128::try_from(value) {
-            Ok(fits) => Value::from(fits),
-            Err(_) => Value::Text(value.to_string().into()),
-        }
-    }
-}
-
-impl From<usize> for Value {
-    fn from(value: usize) -> Self {
-        Value::from(value as u128)
-    }
-}
-
-impl From<isize> for Value {
-    fn from(value: isize) -> Self {
-        Value::from(value as i128)
-    }
-}
-
-impl From<f64> for Value {
-    fn from(value: f64) -> Self {
-        Value::Float(value)
-    }
-}
-
-impl From<bool> for Value {
-    fn from(value: bool) -> Self {
-        Value::Bool(value)
-    }
-}
-
-impl From<&str> for Value {
-    fn from(value: &str) -> Self {
-        Value::Text(value.into())
-    }
-}
-
-impl From<String> for Value {
-    fn from(value: String) -> Self {
-        Value::Text(value.into())
-    }
-}
-
-impl<V: Into<Value>> From<Vec<V>> for Value {
-    fn from(value: Vec<V>) -> Self {
-        Value::List(value.into_iter().map(Into::into).collect())
-    }
-}
-
-impl<V: Into<Value>, const N: usize> From<[V; N]> for Value {
-    fn from(value: [V; N]) -> Self {
-        Value::List(value.into_iter().map(Into::into).collect())
-    }
-}
-
-impl<K: Into<Box<str>>, V: Into<Value>> From<BTreeMap<K, V>> for Value {
-    fn from(value: BTreeMap<K, V>) -> Self {
-        let fields = value.into_iter().map(|(k, v)| (k.into(), v.into()));
-        Value::Table(Box::new(fields.collect()))
-    }
-}
-
-impl<'de> serde::de::Deserialize<'de> for Value {
-    fn deserialize<D: serde::de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-struct ValueVisitor;
-
-impl<'de> serde::de::Visitor<'de> for ValueVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Unset)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Unset)
-    }
-
-    fn visit_some<D: serde::de::Deserializer<'de>>(self, inner: D) -> Result<Value, D::Error> {
-        serde::de::Deserialize::deserialize(inner)
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Value::List(list.into()))
-    }
-
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut fields = BTreeMap::new();
-        while let Some((name, value)) = entries.next_entry::<Box<str>, Value>()? {
-            fields.insert(name, value);
-        }
-        Ok(Value::Table(Box::new(fields)))
     }
 }

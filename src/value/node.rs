@@ -109,7 +109,7 @@ pub(crate) fn both(
         first.unwrap_or_default()
     );
     Error::new(ErrorKind::InvalidKey, detail)
-        .with_key(key)
+        .with_key_text(key)
         .with_origin(second)
 }
 
@@ -136,7 +136,7 @@ impl Node {
         match value {
             Value::Table(fields) => {
                 let mut table = Table::default();
-                for (name, value) in *fields {
+                for (name, value) in fields {
                     table.put(&name, Node::of(value, origin));
                 }
                 Node::Table(table)

@@ -58,6 +58,12 @@ impl Origin {
         }
     }
 
+    /// The origin that shows a text such as `file app.toml`.
+    pub(crate) fn of_text(text: &str) -> Self {
+        let (kind, name) = text.split_once(' ').unwrap_or((text, ""));
+        Self::new(kind, name)
+    }
+
     /// The same place at a line and a column, both counted from 1; the column counts characters.
     #[must_use]
     pub fn at(&self, line: u32, column: u32) -> Self {
@@ -163,6 +169,12 @@ impl Origin {
             At::Parts(parts) => parts.first()?.line(),
             _ => None,
         }
+    }
+}
+
+impl From<&Origin> for Origin {
+    fn from(origin: &Origin) -> Self {
+        origin.clone()
     }
 }
 

@@ -4,6 +4,7 @@
 use std::any::Any;
 
 use crate::value::Value;
+use crate::value::scalar::{Number, Repr};
 
 /// The value as a `T`, if both are the same plain kind and it is in range; `None` leaves the
 /// answer, which may be an error, to the deserializer.
@@ -20,15 +21,15 @@ pub(crate) fn plain<T: 'static>(value: &Value) -> Option<T> {
         )*};
     }
     match value {
-        Value::Int(value) => {
+        Value::Number(Number(Repr::Int(value))) => {
             integers!(*value, u8 u16 u32 u64 usize i8 i16 i32 i64 isize);
         }
         Value::Bool(value) => {
             if let Some(answer) = (&mut answer as &mut dyn Any).downcast_mut::<Option<bool>>() {
-                *answer = Some(*value);
+                *answer = Some(value.get());
             }
         }
-        Value::Float(value) => {
+        Value::Number(Number(Repr::Float(value))) => {
             if let Some(answer) = (&mut answer as &mut dyn Any).downcast_mut::<Option<f64>>() {
                 *answer = Some(*value);
             }
@@ -49,15 +50,15 @@ mod tests {
 
     #[test]
     fn a_number_in_range_is_taken_and_all_else_is_left() {
-        assert_eq!(plain::<u32>(&Value::Int(7)), Some(7));
-        assert_eq!(plain::<i64>(&Value::Int(-7)), Some(-7));
-        assert_eq!(plain::<u8>(&Value::Int(256)), None);
-        assert_eq!(plain::<u64>(&Value::Int(-1)), None);
-        assert_eq!(plain::<f64>(&Value::Float(0.5)), Some(0.5));
-        assert_eq!(plain::<bool>(&Value::Bool(true)), Some(true));
-        assert_eq!(plain::<bool>(&Value::Int(1)), None);
+        assert_eq!(plain::<u32>(&Value::from(7)), Some(7));
+        assert_eq!(plain::<i64>(&Value::from(-7)), Some(-7));
+        assert_eq!(plain::<u8>(&Value::from(256)), None);
+        assert_eq!(plain::<u64>(&Value::from(-1)), None);
+        assert_eq!(plain::<f64>(&Value::from(0.5)), Some(0.5));
+        assert_eq!(plain::<bool>(&Value::from(true)), Some(true));
+        assert_eq!(plain::<bool>(&Value::from(1)), None);
         assert_eq!(plain::<u32>(&Value::from("7")), None);
         assert_eq!(plain::<String>(&Value::from("7")).as_deref(), Some("7"));
-        assert_eq!(plain::<String>(&Value::Int(7)), None);
+        assert_eq!(plain::<String>(&Value::from(7)), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use crate::value::Value;
+use crate::value::scalar::{Bool, Number, Repr};
 
 /// A number or a boolean with the text that its source wrote, such as `0x1F`, `1_000`, `3.10` or
 /// `TRUE`.
@@ -10,19 +11,19 @@ use crate::value::Value;
 /// Its canonical form is the text of [`value`](Self::value). A value whose text is canonical needs
 /// no `Spelled`, but for large floats; see [`Value::with_spelling`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Spelled {
+pub(crate) struct Spelled {
     value: Value,
     text: Box<str>,
 }
 
 impl Spelled {
     /// The number or the boolean.
-    pub fn value(&self) -> &Value {
+    pub(crate) fn value(&self) -> &Value {
         &self.value
     }
 
     /// The text as the source wrote it.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 }
@@ -44,28 +45,35 @@ impl Value {
     ///
     /// let version = Value::from(3.1).with_spelling("3.10");
     /// assert_eq!(version.to_string(), "3.10");
-    /// assert_eq!(version.canonical(), &Value::Float(3.1));
-    /// assert_eq!(Value::from(7).with_spelling("7"), Value::Int(7));
-    /// assert_eq!(Value::from(7).with_spelling("8"), Value::Int(7), "another number");
+    /// assert_eq!(version.canonical(), &Value::from(3.1));
+    /// assert_eq!(Value::from(7).with_spelling("7"), Value::from(7));
+    /// assert_eq!(Value::from(7).with_spelling("8"), Value::from(7), "another number");
     /// ```
     #[must_use]
     pub fn with_spelling(self, text: &str) -> Self {
-        let spelled = match &self {
-            Value::Float(value) if value.abs() < BEYOND_INTEGERS && !is_shortest_exact(*value) => {
-                true
-            }
-            Value::Bool(_) | Value::Int(_) | Value::Big(_) | Value::Float(_) => {
-                !is_canonical(&self, text)
-            }
-            _ => false,
-        };
-        if !spelled {
+        if self.spelled().is_some() {
             return self;
         }
-        Value::Spelled(Box::new(Spelled {
-            value: self,
-            text: text.into(),
-        }))
+        let is_float_of_integer =
+            |value: f64| value.abs() < BEYOND_INTEGERS && !is_shortest_exact(value);
+        let spell = |value: Value| {
+            Box::new(Spelled {
+                value,
+                text: text.into(),
+            })
+        };
+        match self {
+            Value::Number(Number(Repr::Float(value))) if is_float_of_integer(value) => {
+                Value::Number(Number(Repr::Spelled(spell(self))))
+            }
+            Value::Number(_) if !is_canonical(&self, text) => {
+                Value::Number(Number(Repr::Spelled(spell(self))))
+            }
+            Value::Bool(ref value) if !is_canonical(&self, text) => {
+                Value::Bool(Bool::with_spelling(value.get(), spell(self)))
+            }
+            _ => self,
+        }
     }
 
     /// Whether this is the wanted value, which has any spelling if it comes without one.
@@ -73,14 +81,11 @@ impl Value {
         self == wanted || self.canonical() == wanted
     }
 
-    /// Returns this value without its spelling: the number or the boolean of a
-    /// [`Value::Spelled`], and any other value itself. Items of lists keep theirs.
+    /// Returns this value without its spelling: the number or the boolean alone, and any other value
+    /// itself. Items of lists keep theirs.
     #[inline]
     pub fn canonical(&self) -> &Value {
-        match self {
-            Value::Spelled(spelled) => &spelled.value,
-            value => value,
-        }
+        self.spelled().map_or(self, Spelled::value)
     }
 }
 
@@ -98,7 +103,7 @@ pub(crate) fn is_shortest_exact(value: f64) -> bool {
 /// another one, which is no spelling of it either.
 fn is_canonical(value: &Value, text: &str) -> bool {
     // Nearly all numbers are short digits: they are not written out for this.
-    if let Value::Int(_) = value {
+    if let Value::Number(Number(Repr::Int(_))) = value {
         let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
         return match digits {
             [b'0'] => digits.len() == text.len(),
@@ -127,14 +132,14 @@ mod tests {
     #[test]
     fn only_a_text_that_is_not_canonical_is_kept() {
         for value in [
-            Value::Int(0),
-            Value::Int(-70),
+            Value::from(0),
+            Value::from(-70),
             Value::from(u64::MAX),
-            Value::Float(1.0),
-            Value::Float(-0.5),
-            Value::Float(1e300),
-            Value::Float(f64::NAN),
-            Value::Bool(true),
+            Value::from(1.0),
+            Value::from(-0.5),
+            Value::from(1e300),
+            Value::from(f64::NAN),
+            Value::from(true),
         ] {
             let text = value.to_string();
             assert_eq!(value.clone().with_spelling(&text), value, "{text}");
@@ -147,12 +152,12 @@ mod tests {
         }
         assert_eq!(Value::from("x").with_spelling("y"), Value::from("x"));
         assert_eq!(Value::Unset.with_spelling("~"), Value::Unset);
-        assert_eq!(Value::Int(0).with_spelling("-0").to_string(), "-0");
+        assert_eq!(Value::from(0).with_spelling("-0").to_string(), "-0");
         // The nearest float is 99999999999999991611392.
-        assert_ne!(Value::Float(1e23).with_spelling("1e23"), Value::Float(1e23));
-        assert_eq!(Value::Float(1e22).with_spelling("1e22"), Value::Float(1e22));
+        assert_ne!(Value::from(1e23).with_spelling("1e23"), Value::from(1e23));
+        assert_eq!(Value::from(1e22).with_spelling("1e22"), Value::from(1e22));
         for (value, another) in [(7, "8"), (7, "-7"), (0, "10"), (-1, "1")] {
-            let value = Value::Int(value);
+            let value = Value::from(value);
             assert_eq!(value.clone().with_spelling(another), value, "{another}");
         }
     }

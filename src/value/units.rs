@@ -211,13 +211,13 @@ fn decimal(text: &str) -> Result<(Decimal, &str), &'static str> {
 /// use liveprops::ByteSize;
 ///
 /// let size: ByteSize = "1.5 KiB".parse()?;
-/// assert_eq!(size.as_u64(), 1536);
-/// assert_eq!(ByteSize(10 << 20).to_string(), "10 MiB");
+/// assert_eq!(size.bytes(), 1536);
+/// assert_eq!(ByteSize::from_bytes(10 << 20).to_string(), "10 MiB");
 /// assert!("64k".parse::<ByteSize>().is_err());
 /// # Ok::<(), liveprops::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ByteSize(pub u64);
+pub struct ByteSize(u64);
 
 const SIZES: [(&str, u64); 13] = [
     ("EiB", 1 << 60),
@@ -236,8 +236,13 @@ const SIZES: [(&str, u64); 13] = [
 ];
 
 impl ByteSize {
-    /// The number of bytes.
-    pub const fn as_u64(self) -> u64 {
+    /// Creates the size of a number of bytes.
+    pub const fn from_bytes(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the number of bytes.
+    pub const fn bytes(self) -> u64 {
         self.0
     }
 }
@@ -279,7 +284,9 @@ pub(crate) fn byte_size(text: &str) -> Result<ByteSize, &'static str> {
         },
     };
     let bytes = number.times(factor)?;
-    u64::try_from(bytes).map(ByteSize).map_err(|_| TOO_LARGE)
+    u64::try_from(bytes)
+        .map(ByteSize::from_bytes)
+        .map_err(|_| TOO_LARGE)
 }
 
 /// The remedy for a single letter, which may mean a power of 1000 or of 1024.
@@ -322,6 +329,12 @@ impl fmt::Display for ByteSize {
 impl From<u64> for ByteSize {
     fn from(bytes: u64) -> Self {
         Self(bytes)
+    }
+}
+
+impl From<ByteSize> for u64 {
+    fn from(size: ByteSize) -> Self {
+        size.0
     }
 }
 
@@ -438,7 +451,11 @@ mod tests {
             ("0.5KiB", 512),
             ("18446744073709551615", u64::MAX),
         ] {
-            assert_eq!(byte_size(text), Ok(ByteSize(expected)), "{text}");
+            assert_eq!(
+                byte_size(text),
+                Ok(ByteSize::from_bytes(expected)),
+                "{text}"
+            );
         }
         for bad in [
             "",
@@ -473,8 +490,8 @@ mod tests {
             1_500_000_000,
             u64::MAX,
         ] {
-            let text = ByteSize(bytes).to_string();
-            assert_eq!(byte_size(&text), Ok(ByteSize(bytes)), "{text}");
+            let text = ByteSize::from_bytes(bytes).to_string();
+            assert_eq!(byte_size(&text), Ok(ByteSize::from_bytes(bytes)), "{text}");
         }
     }
 

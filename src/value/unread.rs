@@ -41,9 +41,9 @@ impl Unread {
     pub(crate) fn add(&mut self, problem: &Error) {
         let parts = Arc::make_mut(&mut self.parts);
         parts.extend(problem.iter().map(|one| {
-            match (one.key(), one.origin().or(problem.origin())) {
+            match (one.key_text(), one.origin().or(problem.origin())) {
                 (Some(key), _) => Part::Key(key.into()),
-                (None, Some(origin)) => Part::Origin(origin.into()),
+                (None, Some(origin)) => Part::Origin(origin.to_string().into()),
                 (None, None) => Part::Any,
             }
         }));
@@ -323,19 +323,19 @@ mod tests {
             completed(now, &before)
         };
         for origin in ["file 2.toml", "file 2.toml:9:1", "file 2.toml @ 17"] {
-            let kept = with(problem().with_origin(origin));
+            let kept = with(problem().with_source_name(origin));
             let wanted = ["a.x = 5 @ 1.toml", "b = 2 @ 2.toml", "c.y = 3 @ 2.toml"];
             assert_eq!(kept, wanted, "{origin}");
         }
         for key in ["c", "c.y"] {
-            let kept = with(problem().with_key(key).with_origin("file 1.toml"));
+            let kept = with(problem().with_key_text(key).with_source_name("file 1.toml"));
             assert_eq!(kept, ["a.x = 5 @ 1.toml", "c.y = 3 @ 2.toml"], "{key}");
         }
         assert_eq!(with(problem()).len(), 4);
-        assert_eq!(with(problem().with_origin("file elsewhere")).len(), 1);
+        assert_eq!(with(problem().with_source_name("file elsewhere")).len(), 1);
         let several = Error::all(vec![
-            problem().with_key("d"),
-            problem().with_origin("file 2.toml:1:1"),
+            problem().with_key_text("d"),
+            problem().with_source_name("file 2.toml:1:1"),
         ]);
         assert_eq!(with(several).len(), 4);
     }
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn a_conflict_between_parts_keeps_nothing() {
         let mut now = document(&[("a.x", 5, "1.toml")]);
-        now.warn(problem().with_origin("file 2.toml"));
+        now.warn(problem().with_source_name("file 2.toml"));
         assert_eq!(now.problems().len(), 1);
         assert_eq!(completed(now, &document(&BEFORE)).len(), 1);
     }
@@ -363,12 +363,15 @@ mod tests {
         let before = document(&BEFORE);
         let mut now = document(&[("a.x", 5, "1.toml")]);
         for file in ["2.toml", "other.toml", "3.toml"] {
-            now.report_emptied(&Origin::new("file", file), problem().with_key(file));
+            now.report_emptied(&Origin::new("file", file), problem().with_key_text(file));
         }
-        now.report_fragment(&Origin::new("file", "3.toml"), problem().with_key("broken"));
+        now.report_fragment(
+            &Origin::new("file", "3.toml"),
+            problem().with_key_text("broken"),
+        );
         now.keep_last_good(before.root());
         assert_eq!(now.len(), 4);
-        let reported: Vec<_> = now.problems().iter().map(|it| it.key()).collect();
+        let reported: Vec<_> = now.problems().iter().map(Error::key_text).collect();
         assert_eq!(reported, [Some("broken"), Some("2.toml")]);
     }
 
@@ -376,7 +379,7 @@ mod tests {
     fn a_document_merged_over_another_brings_its_unread_parts() {
         let mut now = document(&[("a.x", 5, "1.toml")]);
         let mut over = document(&[]);
-        over.report(problem().with_origin("file 3.toml"));
+        over.report(problem().with_source_name("file 3.toml"));
         now.merge(over);
         let kept = completed(now, &document(&BEFORE));
         assert_eq!(kept, ["a.x = 5 @ 1.toml", "d = 4 @ 3.toml"]);

@@ -37,7 +37,7 @@ impl<'a> Oracle<'a> {
                         false => broken_like(raw, &reference),
                     }
                 }
-                Seen::Empty => Value::Table(Box::default()),
+                Seen::Empty => Value::Table(Default::default()),
             };
             (key.as_str(), value)
         });
@@ -79,8 +79,8 @@ fn broken_like(raw: &Raw, reference: &str) -> Value {
         }
         Raw::Table(fields) => {
             let fields = fields.iter();
-            let fields = fields.map(|(k, v)| (k.as_str().into(), broken_like(v, reference)));
-            Value::Table(Box::new(fields.collect()))
+            let fields = fields.map(|(k, v)| (k.as_str(), broken_like(v, reference)));
+            Value::Table(fields.collect())
         }
         raw if raw.refers() => Value::from(format!("<{reference}>")),
         raw => literal(&raw.value()),
@@ -104,8 +104,8 @@ fn literal(value: &Value) -> Value {
         Value::Text(text) => Value::from(escaped(text)),
         Value::List(items) => Value::List(items.iter().map(literal).collect()),
         Value::Table(fields) => {
-            let fields = fields.iter().map(|(k, v)| (k.clone(), literal(v)));
-            Value::Table(Box::new(fields.collect()))
+            let fields = fields.iter().map(|(k, v)| (k, literal(v)));
+            Value::Table(fields.collect())
         }
         other => other.clone(),
     }
@@ -162,7 +162,14 @@ impl Handle {
             4 => bound(props, asked, key, oracle),
             5 => plain::<u32>(props, asked, two, 7, |v| *v != 1, oracle),
             6 => mapped(props, asked, two, oracle),
-            _ => plain::<Value>(props, asked, own, 0.into(), |v| *v != Value::Int(4), oracle),
+            _ => plain::<Value>(
+                props,
+                asked,
+                own,
+                0.into(),
+                |v| *v != Value::from(4),
+                oracle,
+            ),
         }
     }
 

@@ -82,8 +82,8 @@ impl Raw {
             Raw::Text(parts) => Value::from(written(parts)),
             Raw::List(items) => Value::List(items.iter().map(Raw::value).collect()),
             Raw::Table(fields) => {
-                let fields = fields.iter().map(|(k, v)| (k.as_str().into(), v.value()));
-                Value::Table(Box::new(fields.collect()))
+                let fields = fields.iter().map(|(k, v)| (k.as_str(), v.value()));
+                Value::Table(fields.collect())
             }
             Raw::Fixed(raw, _) => raw.value(),
             Raw::Literal(value) => value.clone(),
@@ -370,8 +370,8 @@ fn whole(items: Vec<Raw>) -> Raw {
             Raw::Fixed(_, Ok(value)) => value.clone(),
             Raw::List(items) => Value::List(items.iter().map(read).collect()),
             Raw::Table(fields) => {
-                let fields = fields.iter().map(|(k, v)| (k.as_str().into(), read(v)));
-                Value::Table(Box::new(fields.collect()))
+                let fields = fields.iter().map(|(k, v)| (k.as_str(), read(v)));
+                Value::Table(fields.collect())
             }
             raw => raw.value(),
         }
@@ -752,7 +752,7 @@ impl View {
             let mut path = path.to_vec();
             path.push(name.clone());
             match self.node(node, &path) {
-                Read::Value(value) => drop(fields.insert(name.as_str().into(), value)),
+                Read::Value(value) => drop(fields.insert(name.as_str(), value)),
                 Read::Broken(field) => {
                     let unresolved = field.unresolved && broken.is_none_or(|b| b.unresolved);
                     broken = Some(Broken { unresolved });
@@ -763,7 +763,7 @@ impl View {
         if let Some(broken) = broken {
             return Read::Broken(broken);
         }
-        Read::Value(Value::Table(Box::new(fields)))
+        Read::Value(Value::from(fields))
     }
 }
 
@@ -844,9 +844,9 @@ fn without_cases(root: &Tree, raw: &Raw, stack: &mut Stack) -> Result<Value, Bro
         Raw::Table(fields) => {
             let mut table = BTreeMap::new();
             for (name, raw) in fields {
-                table.insert(name.as_str().into(), without_cases(root, raw, stack)?);
+                table.insert(name.as_str(), without_cases(root, raw, stack)?);
             }
-            Ok(Value::Table(Box::new(table)))
+            Ok(Value::from(table))
         }
         plain => Ok(plain.value()),
     }

@@ -839,7 +839,8 @@ impl World {
                 let refused = self.props().health().refused;
                 let told = refused.iter().any(|refused| {
                     let text = refused.error.to_string();
-                    refused.error.key() == Some(&key) && text.contains("is ignored")
+                    refused.error.key().map(Key::as_str) == Some(&key)
+                        && text.contains("is ignored")
                 });
                 assert!(told, "{key} is ignored and not reported: {refused:#?}");
             }
@@ -1258,7 +1259,7 @@ fn winners(explained: &Explanation) -> Vec<&str> {
 }
 
 fn empty() -> Value {
-    Value::Table(Box::default())
+    Value::Table(Default::default())
 }
 
 /// Puts a node where there is room for it.

@@ -425,7 +425,9 @@ impl Source for Echo {
         }
         let mut document = document([("a".to_owned(), Value::from(1))])?;
         document.set_revision(format!("etag-{MARK}"));
-        document.report(Error::new(ErrorKind::Malformed, echo).with_key("b"));
+        document.report(
+            Error::new(ErrorKind::Malformed, echo).with_key("b".parse::<liveprops::Key>()?),
+        );
         Ok(document)
     }
 
@@ -435,7 +437,10 @@ impl Source for Echo {
 
     fn watch(&self, updates: &liveprops::source::SourceContext) -> Result<(), Error> {
         updates.set_location(format!("server of {MARK}"));
-        updates.set_degraded(Some(Error::new(ErrorKind::Other, format!("slow: {MARK}"))));
+        updates.set_degraded(Some(Error::new(
+            ErrorKind::Unavailable,
+            format!("slow: {MARK}"),
+        )));
         let document = self.load()?;
         drop(updates.send(Update::full(document)));
         *self.is_broken.lock().unwrap() = true;

@@ -17,7 +17,7 @@ use crate::value::units::ByteSize;
 /// A number as a format reads it: the nearest float, with its text.
 fn written(text: &str) -> Value {
     let float: f64 = text.replace('_', "").parse().unwrap();
-    Value::Float(float).with_spelling(text)
+    Value::from(float).with_spelling(text)
 }
 
 fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
@@ -102,7 +102,9 @@ fn check(value: &Value, text: &str, digits: Option<&str>) {
     agrees_buffered::<u8>(value, text, digits);
     agrees_buffered::<i64>(value, text, digits);
     agrees_buffered::<u64>(value, text, digits);
-    let size = digits.and_then(|digits| digits.parse().ok()).map(ByteSize);
+    let size = digits
+        .and_then(|digits| digits.parse().ok())
+        .map(ByteSize::from_bytes);
     assert_eq!(read::<ByteSize>(value).ok(), size, "{text}");
     assert_eq!(buffered::<ByteSize>(value).ok(), size, "{text} buffered");
     let zero = (digits == Some("0")).then_some(Duration::ZERO);
@@ -152,7 +154,7 @@ proptest! {
     fn the_float_of_a_program_is_its_own_integer_or_an_error(value: i128) {
         for value in [value, value >> 50, value >> 64, value >> 76] {
             let float = value as f64;
-            let found = read::<i128>(&Value::Float(float));
+            let found = read::<i128>(&Value::from(float));
             if float.abs() <= 9_007_199_254_740_992.0 {
                 assert_eq!(found.unwrap(), value);
             } else if let Ok(found) = found {
@@ -236,7 +238,7 @@ fn a_number_stays_a_number_for_a_type_that_takes_anything() {
         let float: f64 = text.parse().unwrap();
         assert_eq!(
             read::<Value>(&written(text)).unwrap(),
-            Value::Float(float),
+            Value::from(float),
             "{text}"
         );
     }
@@ -250,8 +252,11 @@ fn a_number_stays_a_number_for_a_type_that_takes_anything() {
 #[test]
 fn another_deserializer_gives_a_size_as_a_float() {
     let size = |json: &str| serde_json::from_str::<ByteSize>(json);
-    assert_eq!(size("5.0").unwrap(), ByteSize(5));
-    assert_eq!(size("1e19").unwrap(), ByteSize(10_000_000_000_000_000_000));
+    assert_eq!(size("5.0").unwrap(), ByteSize::from_bytes(5));
+    assert_eq!(
+        size("1e19").unwrap(),
+        ByteSize::from_bytes(10_000_000_000_000_000_000)
+    );
     assert!(size("5.5").is_err());
 }
 
@@ -263,7 +268,7 @@ fn a_spelling_that_is_no_decimal_number_does_not_count() {
         (8.0, "0x1p3"),
         (3.0, "three"),
     ] {
-        let value = Value::Float(value).with_spelling(text);
+        let value = Value::from(value).with_spelling(text);
         assert_eq!(
             read::<u16>(&value).ok(),
             read::<u16>(value.canonical()).ok(),
@@ -279,7 +284,7 @@ fn a_spelling_that_is_no_decimal_number_does_not_count() {
 
 #[test]
 fn a_float_whose_digits_are_lost_is_an_error_that_says_so() {
-    let error = read::<u64>(&Value::Float(2_f64.powi(63)))
+    let error = read::<u64>(&Value::from(2_f64.powi(63)))
         .unwrap_err()
         .to_string();
     for part in [
@@ -292,7 +297,7 @@ fn a_float_whose_digits_are_lost_is_an_error_that_says_so() {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(
-        read::<u64>(&Value::Float(1e19)).unwrap(),
+        read::<u64>(&Value::from(1e19)).unwrap(),
         10_000_000_000_000_000_000
     );
 }
@@ -300,7 +305,7 @@ fn a_float_whose_digits_are_lost_is_an_error_that_says_so() {
 #[test]
 fn a_long_number_is_read_in_one_pass() {
     let nines = "9".repeat(2_000_000);
-    let value = Value::Float(f64::INFINITY).with_spelling(&nines);
+    let value = Value::from(f64::INFINITY).with_spelling(&nines);
     assert!(read::<u64>(&value).is_err());
     let zeros = format!("5.{}e0", "0".repeat(2_000_000));
     assert_eq!(read::<u64>(&written(&zeros)).unwrap(), 5);

@@ -136,7 +136,7 @@ impl Diagnosis {
 
     /// Adds the type of the field to the error of a missing field.
     pub(super) fn add_missing_type(&self, error: Error) -> Error {
-        let expected = error.key().and_then(|key| self.missing_types.get(key));
+        let expected = error.key_text().and_then(|key| self.missing_types.get(key));
         let expected = expected.filter(|expected| !is_serde_internal(expected));
         match expected {
             Some(expected) if error.kind() == ErrorKind::NotFound && error.expected().is_none() => {

@@ -17,6 +17,7 @@ use crate::decode::diagnose::wording::{
 };
 use crate::decode::duplicates::describe_rival;
 use crate::error::{Error, ErrorKind, MASK};
+use crate::value::origin::Origin;
 
 /// Replaces the message of a user's type, which may quote a secret value.
 const HIDDEN_DETAIL: &str = "cannot be read";
@@ -85,7 +86,7 @@ pub(crate) struct Location {
     pub(crate) path: String,
     /// The kind and the shortened text of the value.
     pub(crate) description: Option<String>,
-    pub(crate) origin: Option<String>,
+    pub(crate) origin: Option<Origin>,
     pub(crate) masked: bool,
     /// Whether the message of a user's type may quote a secret below the path.
     pub(crate) may_quote: bool,
@@ -256,8 +257,8 @@ impl Fault {
             None => (key.to_owned(), None, None, true),
         };
         if let Some(mut error) = inner.complete {
-            if error.key().is_none() {
-                error = error.with_key(path);
+            if error.key_text().is_none() {
+                error = error.with_key_text(&path);
             }
             return match (error.origin().is_some(), origin) {
                 (false, Some(origin)) => error.with_origin(origin),
@@ -276,7 +277,7 @@ impl Fault {
         }
         // The empty key is the root of the tree, which has no name to show.
         if !path.is_empty() {
-            error = error.with_key(path);
+            error = error.with_key_text(&path);
         }
         let expected = inner
             .expected

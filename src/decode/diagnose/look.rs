@@ -40,7 +40,7 @@ fn add_look(input: Input<'_>, depth: usize, look: &mut String) {
         }
         Input::Fields(fields) => {
             let entries = fields.iter();
-            let entries = entries.map(|(name, value)| (&**name, Input::of_value(value)));
+            let entries = entries.map(|(name, value)| (name, Input::of_value(value)));
             add_entries(entries, depth, look);
         }
         Input::Table(table) => {

@@ -104,7 +104,7 @@ impl Found {
             Input::Text(text) => Found::Text((*text).to_owned()),
             Input::Bool(value) => Found::Bool(*value),
             Input::Int(value) => Found::Number(value.to_string()),
-            Input::Big(value) => match u64::try_from(**value) {
+            Input::Big(value) => match u64::try_from(value.get()) {
                 Ok(value) => Found::Number(value.to_string()),
                 Err(_) => Found::Other,
             },

@@ -122,11 +122,11 @@ impl TrialTable {
     fn with(&self, mut entries: BTreeMap<Box<str>, Value>) -> Value {
         let tag = |tag: Tag| tag.map(|(name, variant)| entry(name, Value::from(variant)));
         entries.extend(tag(self.tag));
-        let inner = Value::Table(Box::new(entries));
+        let inner = Value::from(entries);
         self.above.iter().rfold(inner, |inner, (above, name)| {
             let mut entries = BTreeMap::from([entry(name, inner)]);
             entries.extend(tag(*above));
-            Value::Table(Box::new(entries))
+            Value::from(entries)
         })
     }
 }
@@ -259,7 +259,7 @@ const TEXTS: [&str; 6] = [
 /// A value of a scalar type.
 fn value_of(expected: &str) -> Option<Value> {
     match expected {
-        "bool" | "a boolean" => Some(Value::Bool(true)),
+        "bool" | "a boolean" => Some(Value::from(true)),
         "char" | "a character" => Some(Value::from("x")),
         "f32" | "f64" => Some(Value::from(1.5)),
         "i8" | "i16" | "i32" | "i64" | "i128" | "u8" | "u16" | "u32" | "u64" | "u128" => {

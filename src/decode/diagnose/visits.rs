@@ -15,6 +15,7 @@ use crate::decode::diagnose::rejection::{Found, Rejection};
 use crate::decode::input::Input;
 use crate::value::Value;
 use crate::value::key::{Key, push_segment, under};
+use crate::value::origin::Origin;
 
 /// How many values others are compared with.
 const MAX_NEAR: usize = 16;
@@ -57,8 +58,8 @@ impl Raw {
             Input::Text(text) => Raw::Scalar(text.into()),
             Input::Bool(value) => Raw::Scalar(value.into()),
             Input::Int(value) => Raw::Scalar(value.into()),
-            Input::Big(value) => Raw::Scalar((*value).into()),
-            Input::Float(value) => Raw::Scalar(Value::Float(value)),
+            Input::Big(value) => Raw::Scalar(value.get().into()),
+            Input::Float(value) => Raw::Scalar(value.into()),
             Input::Table(_) | Input::Fields(_) | Input::Nothing => Raw::Table(de.shape()),
             _ => Raw::Other,
         }
@@ -158,7 +159,7 @@ impl Inference {
     }
 
     /// The origin of the first visit at or below a path.
-    pub(crate) fn origin_below(&self, path: &str) -> Option<String> {
+    pub(crate) fn origin_below(&self, path: &str) -> Option<Origin> {
         let below = self.visits.iter().filter(|visit| under(&visit.path, path));
         below
             .filter_map(|visit| visit.location.as_ref()?.origin.clone())

@@ -151,7 +151,7 @@ fn the_items_of_a_json_text_keep_their_types_where_anything_is_asked_for() {
     let without_number = text.replace(", \"5\"", "");
     assert_eq!(everywhere::<Vec<Any>>(without_number), expected()[..5]);
     let values: Vec<Value> = read("[5, \"5\", 1.10]").unwrap();
-    assert_eq!(values[..2], [Value::Int(5), "5".into()]);
+    assert_eq!(values[..2], [Value::from(5), "5".into()]);
     assert_eq!(
         read::<Vec<String>>("[5, \"5\", 1.10]").unwrap(),
         ["5", "5", "1.10"]
@@ -177,10 +177,10 @@ fn the_items_of_a_json_text_keep_their_types_where_anything_is_asked_for() {
 #[test]
 fn a_number_keeps_its_spelling_when_it_is_read_as_text() {
     let spelled = [
-        (Value::Float(3.1), "3.10"),
-        (Value::Int(42), "0042"),
-        (Value::Int(1000), "1_000"),
-        (Value::Bool(true), "True"),
+        (Value::from(3.1), "3.10"),
+        (Value::from(42), "0042"),
+        (Value::from(1000), "1_000"),
+        (Value::from(true), "True"),
     ];
     for (value, spelling) in spelled {
         let value = value.with_spelling(spelling);
@@ -189,7 +189,7 @@ fn a_number_keeps_its_spelling_when_it_is_read_as_text() {
         assert_eq!(everywhere::<Vec<String>>(list), [spelling, "x"]);
         assert_eq!(everywhere::<Option<String>>(value), Some(spelling.into()));
     }
-    assert_eq!(everywhere::<u16>(Value::Int(42).with_spelling("0042")), 42);
+    assert_eq!(everywhere::<u16>(Value::from(42).with_spelling("0042")), 42);
 }
 
 #[test]

@@ -127,12 +127,12 @@ fn each_kind_of_bad_item_is_named() {
     all_named::<String>(&Value::from(vec![1]));
     all_named::<()>(&text);
     all_named::<Option<u8>>(&text);
-    all_named::<Vec<u8>>(&Value::Int(1));
+    all_named::<Vec<u8>>(&Value::from(1));
     all_named::<(u8, u8)>(&Value::from("1,2,3"));
     all_named::<BTreeMap<String, u8>>(&text);
     all_named::<Pair>(&text);
     all_named::<Pair>(&Value::from("{a"));
-    all_named::<Speed>(&Value::Int(1));
+    all_named::<Speed>(&Value::from(1));
     all_named::<Speed>(&Value::from(vec![1]));
     all_named::<Speed>(&text);
     all_named::<Duration>(&text);
@@ -166,7 +166,7 @@ fn a_bad_field_of_many_buffered_ones_is_the_only_one_reported() {
     let value = |name: &str| Value::from(if name == "a0" { "x" } else { "5" });
     let entries: Vec<(&str, Value)> = NAMES.iter().map(|name| (*name, value(name))).collect();
     let error = bind::<AnyInteger>(&entries).map(drop).unwrap_err();
-    let keys: Vec<_> = error.iter().map(Error::key).collect();
+    let keys: Vec<_> = error.iter().map(Error::key_text).collect();
     assert_eq!(keys, [Some("a0")], "{error}");
     assert!(!error.is_partial(), "{error}");
 }
@@ -195,7 +195,7 @@ fn one_bad_secret_of_a_thousand_is_found_and_is_known_to_be_the_only_one() {
             .unwrap_err(),
         bind::<AnyInteger<u32>>(&entries).map(drop).unwrap_err(),
     ] {
-        let keys: Vec<_> = error.iter().map(Error::key).collect();
+        let keys: Vec<_> = error.iter().map(Error::key_text).collect();
         assert_eq!(keys, [Some("k700")], "{error}");
         assert!(!error.is_partial(), "{error}");
     }

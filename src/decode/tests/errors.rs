@@ -49,7 +49,7 @@ fn missing_and_bad_fields_are_reported_together() {
     );
     let error = from_table::<Twelve>("svc", None, false).unwrap_err();
     assert_eq!(error.iter().count(), 11);
-    assert_eq!(error.key(), Some("svc.a"));
+    assert_eq!(error.key_text(), Some("svc.a"));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn nested_problems_are_all_found_with_their_full_keys() {
 fn missing_empty_and_malformed_are_three_things() {
     let missing = from_node::<u32>("k", None, false).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
-    assert_eq!(missing.key(), Some("k"));
+    assert_eq!(missing.key_text(), Some("k"));
     let unset = Node::Leaf(Leaf::new(Value::Unset, origin()));
     assert_eq!(
         from_node::<u32>("k", Some(&unset), false)
@@ -125,13 +125,13 @@ fn words_of_a_users_type_are_kept_when_nothing_is_secret() {
     let error = read::<Loud>("x").unwrap_err();
     assert!(error.to_string().contains("cannot use x"), "{error}");
     let error = read::<Vec<IpAddr>>("::1, nowhere").unwrap_err();
-    assert_eq!(error.key(), Some("k.1"));
+    assert_eq!(error.key_text(), Some("k.1"));
     assert_eq!(error.expected(), Some("IpAddr"));
 }
 
 #[test]
 fn an_unresolved_reference_is_its_own_error() {
-    let fault = Error::new(ErrorKind::Reference, "a cycle").with_key("k");
+    let fault = Error::new(ErrorKind::Reference, "a cycle").with_key_text("k");
     let node = Node::Resolved(Box::new(Resolved {
         value: Err(fault),
         raw: Leaf::new("${k}".into(), origin()),

@@ -75,7 +75,7 @@ fn odd_lists_read_as_documented() {
     );
     let twice = [("a.1", "x".into()), ("a.01", "y".into())];
     let error = bind::<BTreeMap<String, Vec<String>>>(&twice).unwrap_err();
-    assert_eq!(error.key(), Some("a"));
+    assert_eq!(error.key_text(), Some("a"));
     assert!(bind::<BTreeMap<String, Vec<String>>>(&[("a.x", "y".into())]).is_err());
 }
 
@@ -89,14 +89,14 @@ fn text_that_nests_without_end_is_refused() {
 
 #[test]
 fn a_null_in_a_list_is_none_or_missing() {
-    let list = Value::from(vec![Value::Int(1), Value::Unset]);
+    let list = Value::from(vec![Value::from(1), Value::Unset]);
     assert_eq!(
         read::<Vec<Option<u8>>>(list.clone()).unwrap(),
         [Some(1), None]
     );
     let error = read::<Vec<u8>>(list).unwrap_err();
     assert_eq!(
-        (error.kind(), error.key()),
+        (error.kind(), error.key_text()),
         (ErrorKind::NotFound, Some("k.1"))
     );
 }

@@ -166,7 +166,7 @@ fn values_that_fit_no_variant_are_an_error_however_many_there_are() {
     let before = PASSES.get();
     let error = read::<Vec<Any>>(values).unwrap_err();
     assert!(
-        error.key().is_some_and(|key| key.starts_with("k.300")),
+        error.key_text().is_some_and(|key| key.starts_with("k.300")),
         "{error}"
     );
     assert!(PASSES.get() - before < 300, "{}", PASSES.get() - before);

@@ -76,7 +76,7 @@ fn table<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
 fn keys(error: &Error) -> Vec<String> {
     error
         .iter()
-        .map(|e| e.key().unwrap_or_default().to_owned())
+        .map(|e| e.key_text().unwrap_or_default().to_owned())
         .collect()
 }
 
@@ -150,7 +150,7 @@ enum Shape {
 fn enums_read_from_names_and_from_tables_of_one_name() {
     assert_eq!(read::<Shape>("unit").unwrap(), Shape::Unit);
     assert_eq!(read::<Shape>("Maybe").unwrap(), Shape::Maybe(None));
-    assert_eq!(read::<Shape>("New").unwrap_err().key(), Some("k.New"));
+    assert_eq!(read::<Shape>("New").unwrap_err().key_text(), Some("k.New"));
     let one = |name: &str, value: Value| read::<Shape>(BTreeMap::from([(name, value)]));
     assert_eq!(one("New", "5".into()).unwrap(), Shape::New(5));
     assert_eq!(one("pair", "5,no".into()).unwrap(), Shape::Pair(5, false));
@@ -159,7 +159,10 @@ fn enums_read_from_names_and_from_tables_of_one_name() {
         Shape::Named { width: 3 }
     );
     assert_eq!(one("Unit", "".into()).unwrap(), Shape::Unit);
-    assert_eq!(one("New", "x".into()).unwrap_err().key(), Some("k.New"));
+    assert_eq!(
+        one("New", "x".into()).unwrap_err().key_text(),
+        Some("k.New")
+    );
     assert!(read::<Shape>(BTreeMap::from([("New", 1), ("Unit", 2)])).is_err());
     let error = read::<Mode>("medium").unwrap_err();
     assert_eq!(

@@ -74,7 +74,8 @@ impl Cache {
         cached: &Cached,
         form: Form,
     ) -> Result<Result<Restored, NotRestored>, Error> {
-        let reject = |detail: &str| Error::new(ErrorKind::Other, detail).with_origin(owner);
+        let reject =
+            |detail: &str| Error::new(ErrorKind::InvalidConfig, detail).with_source_name(owner);
         let Some(file::StateDir { path: dir, .. }) = self.dir.get() else {
             let detail = "is to be kept on disk, and `Builder::state_dir` does not say where";
             return Err(reject(detail));
@@ -86,7 +87,8 @@ impl Cache {
         }
         self.run(engine).map_err(|cause| {
             self.remove(source);
-            reject(&format!("no thread can be started to keep it: {cause}"))
+            let detail = format!("no thread can be started to keep it: {cause}");
+            Error::new(ErrorKind::Unavailable, detail).with_source_name(owner)
         })?;
         let restored = restore(dir, owner, cached, form);
         if let Ok(restored) = &restored {
@@ -169,11 +171,11 @@ fn restore(
     let path = file::path(dir, owner);
     let unusable = |reason: String| {
         let detail = format!("what was kept of it in {} is {reason}", path.display());
-        NotRestored::Unusable(Error::new(ErrorKind::Malformed, detail).with_origin(owner))
+        NotRestored::Unusable(Error::new(ErrorKind::Malformed, detail).with_source_name(owner))
     };
     let bytes = file::read(&path).map_err(unusable)?.ok_or_else(|| {
         let detail = format!("nothing was kept of it in {} yet", dir.display());
-        NotRestored::Missing(Error::new(ErrorKind::NotFound, detail).with_origin(owner))
+        NotRestored::Missing(Error::new(ErrorKind::NotFound, detail).with_source_name(owner))
     })?;
     let restored = encoding::read(&bytes, owner).map_err(unusable)?;
     if restored.form != form && restored.root.has_reference_syntax() {

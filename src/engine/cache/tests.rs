@@ -47,7 +47,7 @@ fn again(kept: encoding::Restored) -> Document {
                 document.set(&key, leaf.value, leaf.origin).unwrap();
             }
             _ => {
-                let empty = Value::Table(Box::default());
+                let empty = Value::Table(Default::default());
                 document.set(&key, empty, Origin::new("", "")).unwrap();
             }
         }
@@ -58,14 +58,14 @@ fn again(kept: encoding::Restored) -> Document {
 fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Unset),
-        any::<bool>().prop_map(Value::Bool),
-        any::<i64>().prop_map(Value::Int),
-        any::<i128>().prop_map(|value| Value::Big(Box::new(value))),
-        any::<u64>().prop_map(|bits| Value::Float(f64::from_bits(bits))),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<i128>().prop_map(Value::from),
+        any::<u64>().prop_map(|bits| Value::from(f64::from_bits(bits))),
         ".{0,20}".prop_map(|text| Value::Text(text.into())),
         any::<i16>().prop_map(|value| Value::from(value).with_spelling(&format!("{value:#x}"))),
-        any::<bool>().prop_map(|value| Value::Bool(value).with_spelling("YES")),
-        any::<f64>().prop_map(|value| Value::Float(value).with_spelling(&format!("{value:e}0"))),
+        any::<bool>().prop_map(|value| Value::from(value).with_spelling("YES")),
+        any::<f64>().prop_map(|value| Value::from(value).with_spelling(&format!("{value:e}0"))),
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
@@ -75,7 +75,7 @@ fn values() -> impl Strategy<Value = Value> {
                     .into_iter()
                     .map(|(name, value)| (name.into(), value))
                     .collect();
-                Value::Table(Box::new(fields))
+                Value::from(fields)
             }),
         ]
     })
@@ -237,7 +237,7 @@ fn what_is_hidden_leaves_no_trace_and_an_empty_table_stays() {
         .set("only.hidden.pin", 1234, origin.clone())
         .unwrap();
     document
-        .set("empty", Value::Table(Box::default()), origin)
+        .set("empty", Value::Table(Default::default()), origin)
         .unwrap();
     let hidden = |key: &str, _: &Value| key.ends_with("password") || key.ends_with("pin");
     let body = encoding::body(document.root(), &[], &hidden);

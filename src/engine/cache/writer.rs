@@ -287,7 +287,7 @@ impl WriterQueue {
                 "its values cannot be kept in {}, which is tried again: {cause}",
                 dir.path.display()
             );
-            Error::new(ErrorKind::Unavailable, detail).with_origin(&header.owner)
+            Error::new(ErrorKind::Unavailable, detail).with_source_name(&header.owner)
         });
         {
             let mut state = self.state.lock();

@@ -60,14 +60,14 @@ pub(super) fn same_tables(a: &Table, b: &Table) -> bool {
 /// The error for a bootstrap source that changes after the start.
 pub(super) fn too_late(name: &str) -> Error {
     let detail = "bootstrap sources cannot change after start-up; restart the program";
-    Error::new(ErrorKind::Rejected, detail).with_origin(name)
+    Error::new(ErrorKind::Rejected, detail).with_source_name(name)
 }
 
 /// The error for a source that would get or lose the bootstrap rank.
 pub(crate) fn reserved(name: &str) -> Error {
     let detail = "the bootstrap rank is reserved: a source has it from `Builder::bootstrap` on, for \
                   good";
-    Error::new(ErrorKind::Rejected, detail).with_origin(name)
+    Error::new(ErrorKind::Rejected, detail).with_source_name(name)
 }
 
 /// The errors for values of a layer that are ignored, since a bootstrap layer has set their keys.

@@ -139,12 +139,14 @@ fn check_schema(
 ) {
     // A first load may bring nothing, and keys be missing for that.
     let changes = (!old.is_initial()).then_some(changes);
-    let reported = rejections.iter().map(|rejection| rejection.error.key());
+    let reported = rejections
+        .iter()
+        .map(|rejection| rejection.error.key_text());
     let reported: HashSet<Option<String>> = reported.map(|key| key.map(str::to_owned)).collect();
     for (error, keys) in schema.faults(candidate, changes) {
         // Later the key is merely unresolved: an error of who reads it.
         let counts = old.is_initial() || !error.is_unresolved();
-        if counts && !reported.contains(&error.key().map(str::to_owned)) {
+        if counts && !reported.contains(&error.key_text().map(str::to_owned)) {
             rejections.push(Rejection::together(error, keys));
         }
     }

@@ -140,11 +140,8 @@ fn names(error: &Error, layer: &LayerState) -> bool {
     let (Some(key), Some(at)) = (error.key(), error.origin()) else {
         return false;
     };
-    let Ok(key) = Key::parse(key) else {
-        return false;
-    };
     let mut is_named = false;
-    at_and_below(&layer.root, &key, &mut |_, entry| {
+    at_and_below(&layer.root, key, &mut |_, entry| {
         let origin = entry.node.origin();
         is_named |= origin.is_some_and(|origin| is_in(at, origin));
     });
@@ -152,9 +149,8 @@ fn names(error: &Error, layer: &LayerState) -> bool {
 }
 
 /// Whether `at` is the document of an origin, or a line in it.
-fn is_in(at: &str, origin: &Origin) -> bool {
-    let rest = at.strip_prefix(origin.kind());
-    rest.is_some_and(|rest| rest.trim_start().starts_with(origin.name()))
+fn is_in(at: &Origin, origin: &Origin) -> bool {
+    at.kind() == origin.kind() && at.name().starts_with(origin.name())
 }
 
 fn replace(layers: &mut [Arc<LayerState>], fallbacks: Vec<Fallback>) {

@@ -157,13 +157,20 @@ impl<'a> Base<'a> {
         }
     }
 
-    /// Where the layer of a source is.
+    /// Where the layer of a source is that the program names.
     fn index_of(&self, source: SourceId) -> Result<usize, Error> {
+        self.find(source, ErrorKind::NotFound)
+    }
+
+    /// Where the layer of a source is that sends an update.
+    fn index_of_sender(&self, source: SourceId) -> Result<usize, Error> {
+        self.find(source, ErrorKind::Closed)
+    }
+
+    fn find(&self, source: SourceId, if_absent: ErrorKind) -> Result<usize, Error> {
         let mut layers = self.old.layers.iter();
-        layers.position(|layer| layer.id == source).ok_or_else(|| {
-            let detail = format!("{source} was removed");
-            Error::new(ErrorKind::Closed, detail)
-        })
+        let index = layers.position(|layer| layer.id == source);
+        index.ok_or_else(|| Error::new(if_absent, format!("{source} was removed")))
     }
 
     fn layer(&self, at: usize) -> &LayerState {

@@ -138,7 +138,7 @@ fn named(changes: &KeyIndex<'_>, error: &Error, of_slot: &[Key]) -> (Vec<Key>, V
     let mut in_own_table = false;
     let is_whole = |place: &str| of_slot.iter().any(|key| key.as_str() == place);
     for one in error.iter() {
-        let places = one.key().into_iter().flat_map(lineage);
+        let places = one.key_text().into_iter().flat_map(lineage);
         let mut places = places.take_while(|place| !is_whole(place));
         let Some(place) = places.find(|place| changes.related(place).next().is_some()) else {
             return (Vec::new(), Vec::new());

@@ -24,7 +24,7 @@ impl CommitState {
         kind: UpdateKind,
         refusal: Refusal,
     ) -> Result<Committed, Error> {
-        let at = base.index_of(source)?;
+        let at = base.index_of_sender(source)?;
         let layer = base.layer(at);
         document.keep_last_good(&layer.root);
         let left_out = document.still_left_out(&layer.left_out);
@@ -49,7 +49,7 @@ impl CommitState {
         kind: UpdateKind,
         refusal: Refusal,
     ) -> Result<Committed, Error> {
-        let at = base.index_of(source)?;
+        let at = base.index_of_sender(source)?;
         let layer = base.layer(at);
         if layer.layer.is_bootstrap() {
             let mut root = layer.root.clone();
@@ -111,7 +111,7 @@ impl CommitState {
         let at = base.index_of(source)?;
         let Some(mut root) = self.guards.candidate(source).cloned() else {
             let detail = format!("nothing of {source} waits to be confirmed");
-            return Err(Error::new(ErrorKind::Other, detail));
+            return Err(Error::new(ErrorKind::NotFound, detail));
         };
         if base.layer(at).layer.is_bootstrap() {
             base.rules.with_context(None, |context| {

@@ -38,7 +38,7 @@ fn report(rejected: &mut Vec<Error>, keys: &[(Key, Option<Origin>)]) {
     let named: Vec<Key> = rejected
         .iter()
         .flat_map(Error::iter)
-        .filter_map(|error| Key::parse(error.key()?).ok())
+        .filter_map(|error| error.key().cloned())
         .collect();
     let index = KeyIndex::new(named.iter());
     let is_unnamed = |key: &Key| {

@@ -90,8 +90,12 @@ pub(super) fn cause(error: &Error) -> String {
 fn cause_at_origin(error: &Error) -> String {
     let mut text = String::new();
     for one in error.iter() {
-        let origin = one.origin().map(without_position);
-        for part in [one.key(), origin, Some(&cause(one))].into_iter().flatten() {
+        let origin = one.origin().map(ToString::to_string);
+        let origin = origin.as_deref().map(without_position);
+        for part in [one.key_text(), origin, Some(&cause(one))]
+            .into_iter()
+            .flatten()
+        {
             text.push_str(part);
             text.push('\n');
         }
@@ -322,7 +326,7 @@ mod tests {
 
     fn rejected(text: &str, origin: &str) -> SourceEventKind {
         let error = Error::new(ErrorKind::Malformed, text);
-        SourceEventKind::Rejected(error.with_origin(origin))
+        SourceEventKind::Rejected(error.with_source_name(origin))
     }
 
     fn is_withheld(verdict: Verdict) -> bool {

@@ -310,7 +310,7 @@ mod tests {
             polled: false,
         };
         health_registry.register(source, Arc::from("test"), Layer::new("test", 0), expected);
-        let odd = || Error::new(ErrorKind::Mismatch, "found hunter").with_key("door");
+        let odd = || Error::new(ErrorKind::Mismatch, "found hunter").with_key_text("door");
         let answer = |rejected: Vec<Error>| Acceptance {
             rejected,
             ..Acceptance::default()

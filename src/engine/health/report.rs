@@ -175,7 +175,7 @@ impl HealthRegistry {
         let concerns = |error: &Error| {
             error
                 .iter()
-                .any(|e| e.key().is_some_and(|k| under(k, key) || under(key, k)))
+                .any(|e| e.key_text().is_some_and(|k| under(k, key) || under(key, k)))
         };
         let inner = self.inner.lock();
         let of_key = inner.rejected.iter().filter(|it| concerns(&it.error));

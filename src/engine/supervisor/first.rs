@@ -114,7 +114,7 @@ impl SourceRunner {
                 Some(Err(error)) => state.admission.put_first(Err(error)),
                 None if is_late => {
                     let detail = "did not answer before the deadline of the initial load";
-                    return Err(Error::new(ErrorKind::Timeout, detail).with_origin(&self.name));
+                    return Err(Error::new(ErrorKind::Timeout, detail).with_source_name(&self.name));
                 }
                 None => {}
             }

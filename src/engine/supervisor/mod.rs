@@ -54,7 +54,7 @@ impl Supervisor {
         let run = if runner.needs_watchdog {
             self.watchdog.run(engine.weak()).map_err(|cause| {
                 let detail = format!("no thread can be started for it: {cause}");
-                Error::new(ErrorKind::Unavailable, detail).with_origin(&runner.name)
+                Error::new(ErrorKind::Unavailable, detail).with_source_name(&runner.name)
             })
         } else {
             Ok(())
@@ -92,8 +92,8 @@ impl Supervisor {
         let runners = match only {
             None => self.watchdog.runners(),
             Some(id) => {
-                let closed = || Error::new(ErrorKind::Closed, format!("{id} is not there"));
-                vec![self.watchdog.runner(id).ok_or_else(closed)?]
+                let absent = || Error::new(ErrorKind::NotFound, format!("{id} is not there"));
+                vec![self.watchdog.runner(id).ok_or_else(absent)?]
             }
         };
         let ids: Vec<SourceId> = runners.iter().map(|runner| runner.id).collect();

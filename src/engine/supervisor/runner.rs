@@ -144,7 +144,7 @@ impl SourceRunner {
             }
             if until.is_some_and(|until| self.clock.now() >= until) {
                 let detail = "did not answer in time; its values stay, and it is asked again";
-                return Err(Error::new(ErrorKind::Timeout, detail).with_origin(&self.name));
+                return Err(Error::new(ErrorKind::Timeout, detail).with_source_name(&self.name));
             }
             self.clock.wait(&self.changed, &mut state, until);
         }
@@ -230,7 +230,7 @@ impl SourceRunner {
         };
         state.set_thread(Thread::Restarting(now.checked_add(pause)));
         let error = Error::new(ErrorKind::Timeout, format!("{what}; {then}"));
-        let error = error.with_origin(&self.name);
+        let error = error.with_source_name(&self.name);
         state.rounds.end_hung(now, error.clone());
         if state.admission.is_awaited() {
             state.admission.put_first(Err(error.clone()));
@@ -262,7 +262,7 @@ impl SourceRunner {
             }
             Err(cause) => {
                 let detail = format!("no thread can be started for it: {cause}");
-                Err(Error::new(ErrorKind::Unavailable, detail).with_origin(&self.name))
+                Err(Error::new(ErrorKind::Unavailable, detail).with_source_name(&self.name))
             }
         }
     }

@@ -99,7 +99,7 @@ impl Watchdog {
         if sources.iter().any(|source| state.waits_for(*source, who)) {
             let detail = "waits for a source on the thread of that source: refresh from a callback \
                           that runs on a thread of its own, or from another thread";
-            return Err(Error::new(ErrorKind::Reentrant, detail).with_origin(name));
+            return Err(Error::new(ErrorKind::Reentrant, detail).with_source_name(&name));
         }
         state.waits.push((who, sources.to_vec()));
         Ok(Some(Waits {

@@ -181,7 +181,7 @@ impl Builder<'_> {
         let inside = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
         let digits = &rest[..rest.find(|c| !inside(c)).unwrap_or(rest.len())];
         let fault =
-            |detail| malformed(detail, self.place(offset)).with_key(shown(self.trail.key()));
+            |detail| limits::with_key(malformed(detail, self.place(offset)), self.trail.key());
         if !digits.contains(['.', 'e', 'E']) {
             let unsigned = digits.strip_prefix('-').unwrap_or(digits);
             if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
@@ -194,7 +194,7 @@ impl Builder<'_> {
             });
         }
         match digits.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(Value::Float(value).with_spelling(digits)),
+            Ok(value) if value.is_finite() => Ok(Value::from(value).with_spelling(digits)),
             Ok(_) => Err(fault("a number beyond the range of 64-bit floats")),
             Err(_) => Err(fault("not a number")),
         }
@@ -318,7 +318,7 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
     }
 
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Built, E> {
-        self.slot.builder.value(self.offset, Value::Bool(value))
+        self.slot.builder.value(self.offset, Value::from(value))
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Built, E> {
@@ -338,7 +338,7 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
         let builder = self.slot.builder;
         if text.contains('\0') {
             let fault = malformed(limits::NUL, builder.place(self.offset));
-            return Err(builder.refuse(fault.with_key(shown(builder.trail.key()))));
+            return Err(builder.refuse(limits::with_key(fault, builder.trail.key())));
         }
         builder.value(self.offset, Value::from(text))
     }
@@ -380,7 +380,7 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
             return Err(builder.refuse(fault));
         }
         let mut table = Table::default();
-        let mut fields = BTreeMap::new();
+        let mut fields: BTreeMap<Box<str>, Value> = BTreeMap::new();
         let mut starts = Vec::new();
         while let Some(name) = from.next_key_seed(Name)? {
             let at_name = builder.next();
@@ -439,7 +439,7 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
         builder.trail.close();
         builder.spots.sort_fields(starts);
         Ok(if in_list {
-            Built::Value(Value::Table(Box::new(fields)))
+            Built::Value(Value::from(fields))
         } else {
             Built::Table(table)
         })

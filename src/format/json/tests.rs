@@ -19,7 +19,7 @@ fn every_value_has_its_place() {
 #[test]
 fn numbers_keep_their_digits_or_are_refused() {
     let of = |text: &str| value(Format::json(), &format!("{{\"v\": {text}}}"));
-    assert_eq!(of("-7"), Ok(Value::Int(-7)));
+    assert_eq!(of("-7"), Ok(Value::from(-7)));
     assert_eq!(of("18446744073709551615"), Ok(Value::from(u64::MAX)));
     assert_eq!(of("18446744073709551616"), Ok(Value::from(1i128 << 64)));
     assert_eq!(of(&i128::MIN.to_string()), Ok(Value::from(i128::MIN)));
@@ -27,7 +27,7 @@ fn numbers_keep_their_digits_or_are_refused() {
         of("[1, 18446744073709551616]"),
         Ok(Value::from(vec![1, 1i128 << 64]))
     );
-    assert_eq!(of("1.5"), Ok(Value::Float(1.5)));
+    assert_eq!(of("1.5"), Ok(Value::from(1.5)));
     for bad in [
         "1e400",
         "012",
@@ -60,7 +60,7 @@ fn a_repeated_name_is_told_with_its_whole_key() {
     ] {
         let origin = Origin::new("f", "");
         let error = Format::json().parse(text.as_bytes(), &origin).unwrap_err();
-        assert_eq!(error.key(), Some(key), "{text}");
+        assert_eq!(error.key_text(), Some(key), "{text}");
         let lines = format!("first on line {first} and again on line {second}");
         assert!(error.to_string().contains(&lines), "{text}: {error}");
     }
@@ -87,7 +87,11 @@ fn only_an_object_is_a_document() {
     }
     assert!(parse(" {} ").unwrap().is_empty());
     let error = parse("{\n  \"\u{e9}\": x}").unwrap_err();
-    assert_eq!(error.origin(), Some("f:2:8"), "{error}");
+    assert_eq!(
+        error.origin().map(ToString::to_string).as_deref(),
+        Some("f:2:8"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -136,6 +140,8 @@ fn a_line_break_in_a_string_is_reported_where_the_string_begins() {
         ("{\"a\nb\": 1}", "f:1:2"),
     ] {
         let error = Format::json().parse(text.as_bytes(), &Origin::new("f", ""));
-        assert_eq!(error.unwrap_err().origin(), Some(at), "{text}");
+        let error = error.unwrap_err();
+        let origin = error.origin().map(ToString::to_string);
+        assert_eq!(origin.as_deref(), Some(at), "{text}");
     }
 }

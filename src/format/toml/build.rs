@@ -1,13 +1,12 @@
 //! From the parser's tables to ours, each value with its place.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
 
 use crate::error::Error;
-use crate::format::limits::{self, Trail, malformed, shown};
+use crate::format::limits::{self, Trail, malformed};
 use crate::format::spans::{Lines, Spots};
 use crate::format::toml::pieces::Inline;
 use crate::value::Value;
@@ -127,7 +126,7 @@ impl<'a> Builder<'a> {
             DeValue::String(text) => Value::Text(text.into()),
             DeValue::Integer(digits) => self.integer(&digits, span)?,
             DeValue::Float(digits) => self.spelled(self.float(&digits, offset)?, span),
-            DeValue::Boolean(value) => Value::Bool(value),
+            DeValue::Boolean(value) => Value::from(value),
             DeValue::Datetime(_) => {
                 let written = self.text.get(span).unwrap_or_default();
                 Value::from(rfc3339(written))
@@ -135,7 +134,7 @@ impl<'a> Builder<'a> {
             DeValue::Array(items) => Value::List(self.list(items, offset)?),
             DeValue::Table(fields) => {
                 self.open(offset)?;
-                let mut table = BTreeMap::new();
+                let mut table = Vec::new();
                 let mut starts = Vec::new();
                 for (name, value) in fields {
                     let before = self.enter(name.get_ref(), name.span().start)?;
@@ -143,12 +142,12 @@ impl<'a> Builder<'a> {
                     starts.push((Box::from(&**name.get_ref()), self.spots.len()));
                     self.spots.push(self.places.spot(span.start));
                     let value = self.value(value.into_inner(), span)?;
-                    table.insert(name.into_inner().into(), value);
+                    table.push((name.into_inner(), value));
                     self.trail.leave(before);
                 }
                 self.spots.sort_fields(starts);
                 self.trail.close();
-                Value::Table(Box::new(table))
+                Value::Table(table.into_iter().collect())
             }
         })
     }
@@ -169,7 +168,7 @@ impl<'a> Builder<'a> {
 
     fn integer(&self, digits: &DeInteger<'_>, span: Range<usize>) -> Result<Value, Error> {
         if let Ok(small) = i64::from_str_radix(digits.as_str(), digits.radix()) {
-            return Ok(self.spelled(Value::Int(small), span));
+            return Ok(self.spelled(Value::from(small), span));
         }
         // The parser accepts `0x` alone.
         if digits.as_str().is_empty() {
@@ -191,7 +190,7 @@ impl<'a> Builder<'a> {
             Ok(value) if value.is_infinite() && !text.contains("inf") => {
                 Err(self.fault("a number beyond the range of 64-bit floats", offset))
             }
-            Ok(value) => Ok(Value::Float(value)),
+            Ok(value) => Ok(Value::from(value)),
             Err(_) => Err(self.fault("not a number", offset)),
         }
     }
@@ -206,7 +205,7 @@ impl<'a> Builder<'a> {
 
     fn fault(&self, detail: &str, offset: usize) -> Error {
         let fault = malformed(detail, self.places.at(offset));
-        fault.with_key(shown(self.trail.key()))
+        limits::with_key(fault, self.trail.key())
     }
 
     pub(super) fn enter(&mut self, name: &str, offset: usize) -> Result<usize, Error> {

@@ -26,8 +26,8 @@ fn every_value_has_its_place() {
 #[test]
 fn numbers_keep_their_digits_or_are_refused() {
     let of = |text: &str| value(Format::toml(), &format!("v = {text}"));
-    assert_eq!(of("0o17"), Ok(Value::Int(15)));
-    assert_eq!(of("1_000"), Ok(Value::Int(1000)));
+    assert_eq!(of("0o17"), Ok(Value::from(15)));
+    assert_eq!(of("1_000"), Ok(Value::from(1000)));
     assert_eq!(of("18446744073709551615"), Ok(Value::from(u64::MAX)));
     assert_eq!(of(&i128::MIN.to_string()), Ok(Value::from(i128::MIN)));
     assert_eq!(of("1e400"), Err(ErrorKind::Malformed));
@@ -40,8 +40,8 @@ fn numbers_keep_their_digits_or_are_refused() {
         of("1979-05-27 07:32:00z"),
         Ok(Value::from("1979-05-27T07:32:00Z"))
     );
-    assert_eq!(of("-inf"), Ok(Value::Float(f64::NEG_INFINITY)));
-    assert!(matches!(of("nan"), Ok(Value::Float(value)) if value.is_nan()));
+    assert_eq!(of("-inf"), Ok(Value::from(f64::NEG_INFINITY)));
+    assert!(of("nan").unwrap().as_f64().unwrap().is_nan());
     for bad in ["012", "no", "1__0", "\"\\ud800\""] {
         assert_eq!(of(bad), Err(ErrorKind::Malformed), "{bad}");
     }
@@ -58,7 +58,7 @@ fn a_repeated_name_is_told_with_its_whole_key() {
     ] {
         let origin = Origin::new("f", "");
         let error = Format::toml().parse(text.as_bytes(), &origin).unwrap_err();
-        assert_eq!(error.key(), Some(key), "{text}");
+        assert_eq!(error.key_text(), Some(key), "{text}");
         let lines = format!("first on line {first} and again on line {second}");
         assert!(error.to_string().contains(&lines), "{text}: {error}");
     }

@@ -1,6 +1,6 @@
 //! From nodes to the tree, aliases and merge keys followed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::limits::{Trail, malformed, too_deep};
@@ -145,7 +145,7 @@ impl<'r, 'a> Builder<'r, 'a> {
             _ => {
                 self.count(item, 0)?;
                 self.open(item)?;
-                let mut table = BTreeMap::new();
+                let mut table = Vec::new();
                 let mut starts = Vec::new();
                 for Field { name, item, merged } in self.fields(item)? {
                     starts.push((Box::from(&*name.text), self.spots.len()));
@@ -153,12 +153,12 @@ impl<'r, 'a> Builder<'r, 'a> {
                     self.aliases += usize::from(merged);
                     let value = self.value(item)?;
                     self.aliases -= usize::from(merged);
-                    table.insert(Box::from(&*name.text), value);
+                    table.push((&*name.text, value));
                     self.trail.leave(before);
                 }
                 self.spots.sort_fields(starts);
                 self.trail.close();
-                Value::Table(Box::new(table))
+                Value::Table(table.into_iter().collect())
             }
         };
         self.aliases -= usize::from(alias);

@@ -243,7 +243,7 @@ impl<'a, 'o> Reader<'a, 'o> {
             (None, true) if wants_name && anchor == 0 => Value::Unset,
             (tag, _) => scalars::tagged(tag, &text).map_err(|detail| {
                 let fault = malformed(detail, self.at(span.start));
-                fault.with_key(limits::shown(&self.path()))
+                limits::with_key(fault, &self.path())
             })?,
         };
         let item = if wants_name {

@@ -42,19 +42,19 @@ pub(super) fn tagged(tag: Option<Core>, text: &str) -> Result<Value, &'static st
     };
     let value = match (tag, value) {
         (None, value)
-        | (Some(Core::Int), value @ (Value::Int(_) | Value::Big(_)))
-        | (Some(Core::Float), value @ Value::Float(_))
         | (Some(Core::Bool), value @ Value::Bool(_))
         | (Some(Core::Null), value @ Value::Unset) => value,
+        (Some(Core::Int), Value::Number(number)) if number.is_integer() => number.into(),
+        (Some(Core::Float), Value::Number(number)) if !number.is_integer() => number.into(),
         // Only an integer that is too long for `i128` is text here.
         (Some(Core::Int), value @ Value::Text(_)) if integer(text).is_some() => value,
         // Digits alone are a float too, unless they are hexadecimal or octal.
-        (Some(Core::Float), Value::Int(_) | Value::Big(_) | Value::Text(_))
+        (Some(Core::Float), Value::Number(_) | Value::Text(_))
             if matches!(integer(text), Some((_, 10))) =>
         {
             match text.parse::<f64>() {
                 Ok(value) if value.is_infinite() => return Err(BEYOND_FLOATS),
-                Ok(value) => Value::Float(value),
+                Ok(value) => Value::from(value),
                 Err(_) => return Err("`!!float` before what is no float"),
             }
         }
@@ -90,9 +90,9 @@ fn integer(text: &str) -> Option<(&str, u32)> {
 fn resolve(text: &str) -> Result<Value, &'static str> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Unset),
-        "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),
-        "false" | "False" | "FALSE" => return Ok(Value::Bool(false)),
-        ".nan" | ".NaN" | ".NAN" => return Ok(Value::Float(f64::NAN)),
+        "true" | "True" | "TRUE" => return Ok(Value::from(true)),
+        "false" | "False" | "FALSE" => return Ok(Value::from(false)),
+        ".nan" | ".NaN" | ".NAN" => return Ok(Value::from(f64::NAN)),
         _ => {}
     }
     if let Some((digits, radix)) = integer(text) {
@@ -103,13 +103,13 @@ fn resolve(text: &str) -> Result<Value, &'static str> {
     let unsigned = unsigned(text);
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
         let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
-        return Ok(Value::Float(sign * f64::INFINITY));
+        return Ok(Value::from(sign * f64::INFINITY));
     }
     if has_form_of_number(text) {
         return match text.parse::<f64>() {
             // As text, it is what an unquoted hash such as `123e456` is meant to be.
             Ok(value) if value.is_infinite() => Ok(Value::from(text)),
-            Ok(value) => Ok(Value::Float(value)),
+            Ok(value) => Ok(Value::from(value)),
             Err(_) => Ok(Value::from(text)),
         };
     }

@@ -45,15 +45,15 @@ fn scalars_follow_the_core_schema() {
             }
         );
     }
-    assert_eq!(of("012"), Ok(Value::Int(12)));
+    assert_eq!(of("012"), Ok(Value::from(12)));
     assert_eq!(of("'12'"), Ok(Value::from("12")));
     assert_eq!(of("!!str 12"), Ok(Value::from("12")));
-    assert_eq!(of("!!int '12'"), Ok(Value::Int(12)));
+    assert_eq!(of("!!int '12'"), Ok(Value::from(12)));
     assert_eq!(of("! 12"), Ok(Value::from("12")));
-    assert_eq!(of("0x1F"), Ok(Value::Int(31)));
-    assert_eq!(of("0o17"), Ok(Value::Int(15)));
-    assert_eq!(of("+.5e1"), Ok(Value::Float(5.0)));
-    assert_eq!(of("-.inf"), Ok(Value::Float(f64::NEG_INFINITY)));
+    assert_eq!(of("0x1F"), Ok(Value::from(31)));
+    assert_eq!(of("0o17"), Ok(Value::from(15)));
+    assert_eq!(of("+.5e1"), Ok(Value::from(5.0)));
+    assert_eq!(of("-.inf"), Ok(Value::from(f64::NEG_INFINITY)));
     assert_eq!(of("18446744073709551615"), Ok(Value::from(u64::MAX)));
     assert_eq!(of(&i128::MAX.to_string()), Ok(Value::from(i128::MAX)));
     for bad in [
@@ -129,7 +129,7 @@ fn what_a_configuration_cannot_hold_is_refused() {
         assert!(parse(empty).unwrap().is_empty(), "{empty:?}");
     }
     let error = parse("a:\n  - x: 1\n  - x: 1\n    y: 2\n    x: 3").unwrap_err();
-    assert_eq!(error.key(), Some("a.1.x"), "{error}");
+    assert_eq!(error.key_text(), Some("a.1.x"), "{error}");
 }
 
 #[test]
@@ -175,11 +175,11 @@ fn core_tags_may_be_written_in_full() {
 #[test]
 fn a_core_tag_refuses_what_is_not_of_its_kind_with_the_place() {
     let of = |text: &str| value(Format::yaml(), &format!("v: {text}"));
-    assert_eq!(of("!!int 0x1F"), Ok(Value::Int(31)));
-    assert_eq!(of("!!int \"12\""), Ok(Value::Int(12)));
-    assert_eq!(of("!!float 1"), Ok(Value::Float(1.0)));
-    assert_eq!(of("!!float .inf"), Ok(Value::Float(f64::INFINITY)));
-    assert_eq!(of("!!bool TRUE"), Ok(Value::Bool(true)));
+    assert_eq!(of("!!int 0x1F"), Ok(Value::from(31)));
+    assert_eq!(of("!!int \"12\""), Ok(Value::from(12)));
+    assert_eq!(of("!!float 1"), Ok(Value::from(1.0)));
+    assert_eq!(of("!!float .inf"), Ok(Value::from(f64::INFINITY)));
+    assert_eq!(of("!!bool TRUE"), Ok(Value::from(true)));
     assert_eq!(of("!!null ~"), Ok(Value::Unset));
     assert_eq!(of("!!null ''"), Ok(Value::Unset));
     assert_eq!(of("!!str"), Ok(Value::from("")));
@@ -200,7 +200,7 @@ fn a_core_tag_refuses_what_is_not_of_its_kind_with_the_place() {
         let error = parse(&format!("a: 1\nv: {bad}")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed, "{bad}");
         assert!(
-            error.origin().unwrap().starts_with("f:2:"),
+            error.origin().unwrap().to_string().starts_with("f:2:"),
             "{bad}: {error}"
         );
         assert!(!error.to_string().contains("abc"), "{error}");
@@ -240,7 +240,11 @@ fn a_name_without_its_colon_is_refused_on_its_own_line() {
         ("a: 1\r\nb:2 # c\r\nd: 1\r\n", "f:2:1"),
     ] {
         let error = parse(text).unwrap_err();
-        assert_eq!(error.origin(), Some(place), "{text:?}: {error}");
+        assert_eq!(
+            error.origin().map(ToString::to_string).as_deref(),
+            Some(place),
+            "{text:?}: {error}"
+        );
     }
 }
 
@@ -272,7 +276,7 @@ fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
     assert_eq!(of(&format!("!!float {long}")), Err(ErrorKind::Malformed));
     assert_eq!(of(&format!("!!bool {long}")), Err(ErrorKind::Malformed));
     let float = of(&format!("!!float {}", u128::MAX)).unwrap();
-    assert_eq!(float.canonical(), &Value::Float(u128::MAX as f64));
+    assert_eq!(float.canonical(), &Value::from(u128::MAX as f64));
 }
 
 #[test]

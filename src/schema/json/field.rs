@@ -163,7 +163,7 @@ fn number(kind: Kind, side: &Side) -> Side {
             let finite = text.parse::<f64>().ok().filter(|n| n.is_finite());
             finite.map(|_| text.clone())
         }
-        Kind::ByteSize => Some(text.parse::<ByteSize>().ok()?.as_u64().to_string()),
+        Kind::ByteSize => Some(text.parse::<ByteSize>().ok()?.bytes().to_string()),
         _ => None,
     };
     match side {

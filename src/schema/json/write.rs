@@ -64,15 +64,12 @@ pub(super) fn string(raw: &str) -> Json {
 }
 
 pub(super) fn value(of: &Value) -> Json {
-    match of {
+    match of.canonical() {
         Value::Unset => text("null"),
         Value::Bool(b) => text(b.to_string()),
-        Value::Int(n) => text(n.to_string()),
-        Value::Big(n) => text(n.to_string()),
-        Value::Float(f) if f.is_finite() => text(format!("{f:?}")),
         // JSON has no word for it; it is read from its text.
-        Value::Float(f) => string(&f.to_string()),
-        Value::Spelled(spelled) => value(spelled.value()),
+        Value::Number(n) if n.as_f64().is_some_and(|f| !f.is_finite()) => string(&n.to_string()),
+        Value::Number(n) => text(n.to_string()),
         Value::Text(raw) => string(raw),
         Value::List(items) => Json::List(items.iter().map(value).collect()),
         Value::Table(fields) => {

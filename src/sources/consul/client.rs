@@ -115,7 +115,10 @@ impl Consul {
         self.options.credentials.add(&token);
         if token.trim().is_empty() {
             // Without a token the agent may show an empty store.
-            return Err(Error::new(ErrorKind::Other, "the ACL token is empty"));
+            return Err(Error::new(
+                ErrorKind::InvalidConfig,
+                "the ACL token is empty",
+            ));
         }
         let (_, value) = http_client::header("x-consul-token", token.trim())?;
         Ok(Some(value))

@@ -38,7 +38,7 @@ impl Login {
             Self::Disabled => {
                 let detail = "authentication is off in the store, so that it lets anybody read: the user \
                               is not checked until it is enabled";
-                Some(Error::new(ErrorKind::Other, detail))
+                Some(Error::new(ErrorKind::InvalidConfig, detail))
             }
         }
     }

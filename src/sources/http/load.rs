@@ -120,7 +120,7 @@ impl Http {
     /// Checks the options; returns whether the source needs a client.
     fn check(&self) -> Result<bool, Error> {
         let reject = |detail: String, origin: &Origin| {
-            Error::new(ErrorKind::Other, detail).with_origin(origin)
+            Error::new(ErrorKind::InvalidConfig, detail).with_origin(origin)
         };
         let mut all = Vec::new();
         for location in self.targets.iter().flat_map(|target| &target.0) {
@@ -171,7 +171,10 @@ impl Http {
             let token = token.read("the file of the bearer token")?;
             let token = token.trim();
             if token.is_empty() {
-                return Err(Error::new(ErrorKind::Other, "the bearer token is empty"));
+                return Err(Error::new(
+                    ErrorKind::InvalidConfig,
+                    "the bearer token is empty",
+                ));
             }
             self.options.credentials.add(token);
             headers.push(http_client::header(
@@ -278,7 +281,7 @@ impl Http {
                     limits: context.limits,
                 };
                 let Some(client) = &context.client else {
-                    return Err(Error::new(ErrorKind::Other, "there is no client"));
+                    return Err(Error::new(ErrorKind::Unavailable, "there is no client"));
                 };
                 let mut answer = client::fetch(client, &request)?;
                 if matches!(answer, Answer::UnknownLength) {

@@ -33,7 +33,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Other`] if a variable names something that is no usable proxy.
+    /// [`ErrorKind::InvalidConfig`] if a variable names something that is no usable proxy.
     pub(super) fn of_environment() -> Result<Option<Self>, Error> {
         Self::of(&|name| std::env::var(name).ok())
     }
@@ -52,7 +52,7 @@ impl Proxy {
                 "the proxy that `{name}` names cannot be used: {why}; \
                  set it to `http://host:port` or `https://host:port`, or call `without_proxy`"
             );
-            Error::new(ErrorKind::Other, detail)
+            Error::new(ErrorKind::InvalidConfig, detail)
         };
         let client = ureq::Proxy::new(value.trim());
         let client = client.map_err(|_| unusable("its address is not valid"))?;

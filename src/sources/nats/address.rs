@@ -22,12 +22,12 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Other`] if it is not valid. The error quotes only a scheme, because the rest may hold a
+    /// [`ErrorKind::InvalidConfig`] if it is not valid. The error quotes only a scheme, because the rest may hold a
     /// password.
     pub(super) fn parse(text: &str) -> Result<(Self, Option<Login>), Error> {
         let invalid = |why: &str| {
             let detail = format!("the address is not valid: {why}");
-            Error::new(ErrorKind::Other, detail)
+            Error::new(ErrorKind::InvalidConfig, detail)
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
         let tls = match scheme.to_ascii_lowercase().as_str() {

@@ -72,7 +72,7 @@ impl Bucket {
             "values expire in this bucket, after {age}, and the server sends no message about that: the \
              source checks every {every:?}"
         );
-        Some(Error::new(ErrorKind::Other, detail))
+        Some(Error::new(ErrorKind::InvalidConfig, detail))
     }
 
     /// The member that a consumer is on, unless that is the leader. The server places a consumer on any

@@ -165,7 +165,7 @@ async fn encrypt(
 ) -> Result<impl Stream + use<>, Error> {
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
         let detail = "the host is no name that a certificate can be for";
-        Error::new(ErrorKind::Other, detail)
+        Error::new(ErrorKind::InvalidConfig, detail)
     })?;
     let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
     encrypted.await.map_err(|fault| {

@@ -71,7 +71,9 @@ impl JetStream {
                 ANSWER_TIMEOUT,
             ),
             RequestError::NoResponders => unavailable("there is no JetStream here"),
-            RequestError::InvalidSubject => Error::new(ErrorKind::Other, "a name is not valid"),
+            RequestError::InvalidSubject => {
+                Error::new(ErrorKind::InvalidConfig, "a name is not valid")
+            }
             RequestError::Lost => unavailable("the connection has ended"),
         })?;
         if answer.length > MAX_ANSWER {

@@ -54,8 +54,9 @@ impl LoginConfig {
                 let secrets = text.lines().filter(|line| !line.starts_with('-'));
                 secrets.for_each(|line| credentials.add(line));
                 // A more specific error could quote the file.
-                Login::of_credentials(&text)
-                    .ok_or_else(|| Error::new(ErrorKind::Other, format!("{what} holds none")))
+                Login::of_credentials(&text).ok_or_else(|| {
+                    Error::new(ErrorKind::InvalidConfig, format!("{what} holds none"))
+                })
             }
         }
     }
@@ -149,7 +150,10 @@ impl Login {
 }
 
 fn invalid_key() -> Error {
-    Error::new(ErrorKind::Other, "the key to sign with is not valid")
+    Error::new(
+        ErrorKind::InvalidConfig,
+        "the key to sign with is not valid",
+    )
 }
 
 /// The lines of a file of credentials that stand between dashed lines.

@@ -276,7 +276,7 @@ impl Nats {
         let mapping = &self.options.mapping;
         let reject = |what: &str, name: &str| {
             let detail = format!("`{name}` is not {what}");
-            Err(Error::new(ErrorKind::Other, detail).with_origin(self.origin()))
+            Err(Error::new(ErrorKind::InvalidConfig, detail).with_origin(self.origin()))
         };
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         let is_name = |name: &str| !name.is_empty() && name.chars().all(is_plain);

@@ -125,7 +125,7 @@ fn provider() -> CryptoProvider {
 }
 
 fn unusable(what: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Other, format!("{what} {why}"))
+    Error::new(ErrorKind::InvalidConfig, format!("{what} {why}"))
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, Error> {

@@ -45,7 +45,7 @@ impl Address {
         // The error does not quote the address, which may hold a password by mistake.
         let invalid = |why: &str| {
             let detail = format!("the address is not valid: {why}");
-            Error::new(ErrorKind::Other, detail)
+            Error::new(ErrorKind::InvalidConfig, detail)
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         let tls = match scheme.to_ascii_lowercase().as_str() {

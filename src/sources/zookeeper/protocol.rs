@@ -100,7 +100,10 @@ impl Request {
             (Request::Watch(_), UNIMPLEMENTED) => Err(unavailable(
                 "the server has no watches of a whole tree: it is older than 3.6",
             )),
-            (_, BAD_ARGUMENTS) => Err(Error::new(ErrorKind::Other, "the path is not valid")),
+            (_, BAD_ARGUMENTS) => Err(Error::new(
+                ErrorKind::InvalidConfig,
+                "the path is not valid",
+            )),
             (Request::Data(_), 0) => {
                 let bytes = body.bytes()?;
                 let stat = Stat::of(&mut body)?;

@@ -26,7 +26,7 @@ impl Connector {
 
     /// Starts TLS; the first write performs the handshake.
     pub(super) fn connect(&self, host: &str, stream: TcpStream) -> Result<Encrypted, Error> {
-        let unusable = |why: String| Error::new(ErrorKind::Other, why);
+        let unusable = |why: String| Error::new(ErrorKind::InvalidConfig, why);
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| unusable("the host is no name that a certificate can be for".into()))?;
         let connection = ClientConnection::new(Arc::clone(&self.0), name)

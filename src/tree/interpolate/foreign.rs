@@ -87,7 +87,7 @@ impl Generation {
              what follows the colon is the default; read such values by a source of their own, or \
              write `$${{` for a literal `${{`"
         );
-        let hint = Error::new(ErrorKind::Reference, detail).with_key(key);
+        let hint = Error::new(ErrorKind::Reference, detail).with_key_text(key);
         let hint = hint.with_origin(&resolved.raw.origin);
         Some((self.layers[layer].id, hint))
     }

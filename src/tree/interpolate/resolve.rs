@@ -12,6 +12,7 @@ use crate::tree::interpolate::{Context, Done, Job, MAX_TOTAL, reference_error};
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
 use crate::value::node::{Node, Table};
+use crate::value::table::Table as Fields;
 use crate::value::{Value, case};
 
 /// What one value may grow to, in bytes; an item of a list counts as 16.
@@ -147,10 +148,10 @@ impl<'a> Sight<'a> {
     }
 
     /// Whether every key has the value, or one of the values, that is wanted of it.
-    fn holds(&mut self, wanted: Option<&BTreeMap<Box<str>, Value>>) -> Result<bool, Stop> {
+    fn holds(&mut self, wanted: Option<&Fields>) -> Result<bool, Stop> {
         let mut holds = true;
         let mut needs = Vec::new();
-        for (name, wanted) in wanted.into_iter().flatten() {
+        for (name, wanted) in wanted.into_iter().flat_map(Fields::iter) {
             let key = Key::parse(name).map_err(Stop::Broken)?;
             // Looked at even if another key has decided: a change of this one may matter next.
             self.mention(&key);
@@ -195,14 +196,14 @@ impl<'a> Sight<'a> {
             Value::Table(fields) => {
                 self.grow(16 * fields.len())?;
                 let mut needs = Vec::new();
-                let mut resolved = BTreeMap::new();
-                for (name, value) in &**fields {
+                let mut resolved = Vec::with_capacity(fields.len());
+                for (name, value) in fields.iter() {
                     match self.value(value) {
-                        Ok(value) => drop(resolved.insert(name.clone(), value)),
+                        Ok(value) => resolved.push((name, value)),
                         Err(stop) => stop.collect(&mut needs)?,
                     }
                 }
-                complete(Value::Table(Box::new(resolved)), needs)
+                complete(Value::Table(resolved.into_iter().collect()), needs)
             }
             other => {
                 self.grow(size(other, self.left.min(MAX_SIZE)))?;
@@ -438,10 +439,11 @@ fn reads_as(wanted: &Value, found: &Value) -> bool {
     let is_equal = wanted == found || wanted.canonical() == found.canonical();
     is_equal
         || match wanted.canonical() {
-            Value::Bool(wanted) => decode::read_bare::<bool>(found) == Some(*wanted),
-            Value::Int(wanted) => decode::read_bare::<i64>(found) == Some(*wanted),
-            Value::Big(wanted) => decode::read_bare::<i128>(found) == Some(**wanted),
-            Value::Float(wanted) => decode::read_bare::<f64>(found) == Some(*wanted),
+            Value::Bool(wanted) => decode::read_bare::<bool>(found) == Some(wanted.get()),
+            Value::Number(wanted) => match wanted.as_i128() {
+                Some(wanted) => decode::read_bare::<i128>(found) == Some(wanted),
+                None => decode::read_bare::<f64>(found) == wanted.as_f64(),
+            },
             _ => reads_alike(wanted, found),
         }
 }

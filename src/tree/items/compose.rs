@@ -51,7 +51,7 @@ impl Composer {
         let shown = look(views, &mut clash);
         if clash {
             let detail = "a table hides a value of a lower layer";
-            let error = Error::new(ErrorKind::InvalidKey, detail).with_key(&*at);
+            let error = Error::new(ErrorKind::InvalidKey, detail).with_key_text(&*at);
             self.clashes.push(error);
         }
         match shown {
@@ -65,7 +65,7 @@ impl Composer {
                 }
             }
             Shown::Tables(tables) => {
-                let mut fields = BTreeMap::new();
+                let mut fields = Vec::new();
                 let start = tables.first().map_or_else(nowhere, View::start);
                 let mut origins = vec![start];
                 let mut broken = None;
@@ -73,7 +73,7 @@ impl Composer {
                     let length = at.len();
                     key::push_segment(at, name);
                     if let Some(field) = self.value(&views, at) {
-                        fields.insert(name.into(), field.value);
+                        fields.push((name, field.value));
                         origins.extend(field.origins);
                         broken = broken.or(field.broken);
                     }
@@ -83,7 +83,7 @@ impl Composer {
                 let empty = tables.iter().filter(|table| table.is_empty_table());
                 self.layers.extend(empty.clone().map(|table| table.layer));
                 let is_present = !fields.is_empty() || empty.count() > 0;
-                let value = Value::Table(Box::new(fields));
+                let value = Value::Table(fields.into_iter().collect());
                 is_present.then_some(Located {
                     value,
                     origins,

@@ -197,7 +197,7 @@ impl<'a> View<'a> {
                         let (own, after) = own.unwrap_or_default();
                         rest = after;
                         let content = Content::Value(value, own);
-                        (&**name, View { content, ..*self })
+                        (name, View { content, ..*self })
                     })
                     .collect()
             }
@@ -283,7 +283,7 @@ fn are_indexes(tables: &[View<'_>]) -> bool {
             }
             Content::Value(Value::Table(fields), _) => {
                 any |= !fields.is_empty();
-                fields.keys().all(|name| is_decimal(name))
+                fields.keys().all(is_decimal)
             }
             _ => false,
         };

@@ -263,7 +263,7 @@ impl<'m> Merge<'m> {
             );
             self.findings
                 .clashes
-                .push(Error::new(ErrorKind::InvalidKey, detail).with_key(at));
+                .push(Error::new(ErrorKind::InvalidKey, detail).with_key_text(at));
         }
         shown
     }

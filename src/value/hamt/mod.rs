@@ -441,7 +441,7 @@ mod tests {
     use crate::value::origin::Origin;
 
     fn entry(name: &str, value: i64) -> Arc<Entry> {
-        let leaf = Leaf::new(Value::Int(value), Origin::new("test", ""));
+        let leaf = Leaf::new(Value::from(value), Origin::new("test", ""));
         Arc::new(Entry {
             name: name.into(),
             node: Node::Leaf(leaf),
@@ -450,10 +450,7 @@ mod tests {
 
     fn value(entry: &Entry) -> i64 {
         match &entry.node {
-            Node::Leaf(Leaf {
-                value: Value::Int(value),
-                ..
-            }) => *value,
+            Node::Leaf(leaf) => leaf.value.as_i64().unwrap(),
             other => panic!("{other:?}"),
         }
     }

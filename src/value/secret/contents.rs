@@ -1,11 +1,10 @@
 //! Looks for secrets in lists and tables: by a name in them, or by the form of a text.
 
-use std::collections::BTreeMap;
-
 use crate::value::Value;
 use crate::value::node::{Node, Table};
 use crate::value::secret::forms;
 use crate::value::secret::names::looks_secret;
+use crate::value::table::Table as Fields;
 
 /// What makes a value secret, whatever its key is.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -33,7 +32,7 @@ pub(crate) fn list_holds_secret(items: &[Value]) -> bool {
 }
 
 /// As [`holds_secret`], for the fields of a table.
-pub(crate) fn fields_hold_secret(fields: &BTreeMap<Box<str>, Value>) -> bool {
+pub(crate) fn fields_hold_secret(fields: &Fields) -> bool {
     fields_have(fields, "", Criterion::NameOrForm)
 }
 
@@ -76,7 +75,7 @@ fn value_has(value: &Value, above: &str, criterion: Criterion) -> bool {
     }
 }
 
-fn fields_have(fields: &BTreeMap<Box<str>, Value>, above: &str, criterion: Criterion) -> bool {
+fn fields_have(fields: &Fields, above: &str, criterion: Criterion) -> bool {
     fields.iter().any(|(name, value)| {
         let path = below(above, name);
         looks_secret(&path) || value_has(value, &path, criterion)

@@ -348,8 +348,8 @@ mod tests {
         ] {
             assert_eq!(credentials.mask(text), masked);
         }
-        let error = Error::new(crate::ErrorKind::Other, "postgres says no")
-            .with_key("postgres")
+        let error = Error::new(crate::ErrorKind::Unavailable, "postgres says no")
+            .with_key_text("postgres")
             .with_expected("true");
         let shown = credentials.mask_error(error).to_string();
         assert!(

@@ -208,11 +208,11 @@ impl<'a> Reader<'a> {
         self.part()?;
         Ok(match self.byte()? {
             tag::UNSET => Value::Unset,
-            tag::FALSE => Value::Bool(false),
-            tag::TRUE => Value::Bool(true),
-            tag::INT => Value::Int(i64::from_le_bytes(self.array()?)),
-            tag::BIG => Value::Big(Box::new(i128::from_le_bytes(self.array()?))),
-            tag::FLOAT => Value::Float(f64::from_bits(u64::from_le_bytes(self.array()?))),
+            tag::FALSE => Value::from(false),
+            tag::TRUE => Value::from(true),
+            tag::INT => Value::from(i64::from_le_bytes(self.array()?)),
+            tag::BIG => Value::from(i128::from_le_bytes(self.array()?)),
+            tag::FLOAT => Value::from(f64::from_bits(u64::from_le_bytes(self.array()?))),
             tag::SPELLED => {
                 let value = self.value(depth + 1)?;
                 value.with_spelling(self.text()?)
@@ -226,12 +226,12 @@ impl<'a> Reader<'a> {
                 Value::List(items.into())
             }
             tag::FIELDS => {
-                let mut fields = std::collections::BTreeMap::new();
+                let mut fields = Vec::new();
                 for _ in 0..self.number()? {
-                    let name = self.text()?;
-                    fields.insert(name.into(), self.value(depth + 1)?);
+                    let name: Box<str> = self.text()?.into();
+                    fields.push((name, self.value(depth + 1)?));
                 }
-                Value::Table(Box::new(fields))
+                Value::Table(fields.into_iter().collect())
             }
             _ => return Err("damaged: no such value".to_owned()),
         })

@@ -206,28 +206,31 @@ impl<'a> Writer<'a> {
     }
 
     fn value(&mut self, value: &Value) {
+        if let Some(spelled) = value.spelled() {
+            self.bytes.push(tag::SPELLED);
+            self.value(spelled.value());
+            text(&mut self.bytes, spelled.as_str());
+            return;
+        }
         let bytes = &mut self.bytes;
         match value {
             Value::Unset => bytes.push(tag::UNSET),
-            Value::Bool(false) => bytes.push(tag::FALSE),
-            Value::Bool(true) => bytes.push(tag::TRUE),
-            Value::Int(value) => {
-                bytes.push(tag::INT);
-                bytes.extend(value.to_le_bytes());
-            }
-            Value::Big(value) => {
-                bytes.push(tag::BIG);
-                bytes.extend(value.to_le_bytes());
-            }
-            Value::Float(value) => {
-                bytes.push(tag::FLOAT);
-                bytes.extend(value.to_bits().to_le_bytes());
-            }
-            Value::Spelled(spelled) => {
-                bytes.push(tag::SPELLED);
-                self.value(spelled.value());
-                text(&mut self.bytes, spelled.as_str());
-            }
+            Value::Bool(value) if value.get() => bytes.push(tag::TRUE),
+            Value::Bool(_) => bytes.push(tag::FALSE),
+            Value::Number(value) => match (value.as_i64(), value.as_i128(), value.as_f64()) {
+                (Some(value), ..) => {
+                    bytes.push(tag::INT);
+                    bytes.extend(value.to_le_bytes());
+                }
+                (None, Some(value), _) => {
+                    bytes.push(tag::BIG);
+                    bytes.extend(value.to_le_bytes());
+                }
+                (None, None, value) => {
+                    bytes.push(tag::FLOAT);
+                    bytes.extend(value.unwrap_or_default().to_bits().to_le_bytes());
+                }
+            },
             Value::Text(value) => {
                 bytes.push(tag::TEXT);
                 text(bytes, value);
@@ -240,7 +243,7 @@ impl<'a> Writer<'a> {
             Value::Table(fields) => {
                 bytes.push(tag::FIELDS);
                 number(bytes, fields.len());
-                for (name, value) in &**fields {
+                for (name, value) in fields.iter() {
                     text(&mut self.bytes, name);
                     self.value(value);
                 }

@@ -65,7 +65,7 @@ fn a_clash_between_fragments_is_won_by_the_later_and_reported() {
     fs::write(dir.path().join("2.toml"), "a.b = 2\n").unwrap();
     let document = Dir::new(dir.path()).load().unwrap();
     assert_eq!(document.get("a.b"), Some(&2.into()));
-    assert_eq!(document.problems()[0].key(), Some("a.b"));
+    assert_eq!(document.problems()[0].key_text(), Some("a.b"));
 }
 
 #[test]

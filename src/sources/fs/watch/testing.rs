@@ -36,7 +36,7 @@ pub(crate) fn watch_with(source: impl Source, recorder: Recorder) -> Watched {
 impl Watched {
     #[track_caller]
     pub(crate) fn expect(&self, key: &str, value: i64) {
-        let want = Value::Int(value);
+        let want = Value::from(value);
         let came = self
             .recorder
             .wait_for(SOON, |seen| seen.document.get(key) == Some(&want));
@@ -70,10 +70,7 @@ impl Watched {
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<i64> {
-        match self.recorder.seen().document.get(key) {
-            Some(Value::Int(value)) => Some(*value),
-            _ => None,
-        }
+        self.recorder.seen().document.get(key)?.as_i64()
     }
 
     fn story(&self) -> String {

@@ -77,7 +77,7 @@ pub(crate) fn header(name: &str, value: &str) -> Result<Header, Error> {
     let reject = |why: &str| {
         let shown = cut(name);
         let detail = format!("the header `{shown}` cannot be sent: {why}");
-        Err(Error::new(ErrorKind::Other, detail))
+        Err(Error::new(ErrorKind::InvalidConfig, detail))
     };
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
         return reject("its name holds characters that no header name may hold");
@@ -140,7 +140,7 @@ pub(crate) fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
         ureq::Error::ConnectProxyFailed(_) => unavailable("the proxy failed to connect"),
         ureq::Error::InvalidProxyUrl => unavailable("the address of the proxy is not valid"),
         // Its text would quote the address.
-        ureq::Error::BadUri(_) => Error::new(ErrorKind::Other, "the address is not valid"),
+        ureq::Error::BadUri(_) => Error::new(ErrorKind::InvalidConfig, "the address is not valid"),
         fault => unavailable(format!("the exchange failed: {fault}")),
     }
 }

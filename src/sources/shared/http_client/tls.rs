@@ -19,7 +19,7 @@ pub(crate) fn config(pems: &Pems) -> Result<TlsConfig, Error> {
     if let Some(((chain, _), pem)) = pems.identity()?.zip(pems.key()) {
         let key = PrivateKey::from_pem(pem).map_err(|_| {
             let detail = "the client certificate's key is of an unsupported kind";
-            Error::new(ErrorKind::Other, detail)
+            Error::new(ErrorKind::InvalidConfig, detail)
         })?;
         let chain: Vec<_> = chain
             .iter()
@@ -37,7 +37,7 @@ pub(crate) fn config(pems: &Pems) -> Result<TlsConfig, Error> {
 pub(crate) fn server(address: &str, files: &Files, api: &str) -> Result<Url, Error> {
     let reject = |why: &str| {
         let detail = format!("the address is not valid: {why}");
-        Error::new(ErrorKind::Other, detail)
+        Error::new(ErrorKind::InvalidConfig, detail)
     };
     let url = Url::parse(address).map_err(reject)?;
     if url.enters_api(api) {

@@ -55,7 +55,7 @@ impl Endpoint {
 /// Adds the source and the server to an error without an origin.
 pub(crate) fn named(error: Error, origin: &Origin, server: &str) -> Error {
     match error.origin() {
-        None => error.with_origin(format!("{origin} at {server}")),
+        None => error.with_source_name(&format!("{origin} at {server}")),
         Some(_) => error,
     }
 }
@@ -99,7 +99,7 @@ impl Endpoints {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Other`] if there is no address; the errors of [`Locator::find`].
+    /// [`ErrorKind::InvalidConfig`] if there is no address; the errors of [`Locator::find`].
     pub(crate) fn current(&self) -> Result<Endpoint, Error> {
         match &self.addresses {
             Addresses::Locator(locator) => {
@@ -113,7 +113,7 @@ impl Endpoints {
                 // A counter: its order with other memory does not matter.
                 let failures = self.failures.load(Ordering::Relaxed);
                 let address = addresses.get(failures % addresses.len().max(1)).cloned();
-                let none = || Error::new(ErrorKind::Other, "no address was given");
+                let none = || Error::new(ErrorKind::InvalidConfig, "no address was given");
                 Ok(Endpoint {
                     address: address.ok_or_else(none)?,
                     location: None,

@@ -96,7 +96,7 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Other`] for a document; the errors of [`Scope::names`]; [`ErrorKind::InvalidKey`] for a
+    /// [`ErrorKind::InvalidConfig`] for a document; the errors of [`Scope::names`]; [`ErrorKind::InvalidKey`] for a
     /// name that holds the separator. `checkout.prod` would be a part of `checkout` where a dot separates
     /// names.
     pub(crate) fn of_scope(&self, scope: &Scope) -> Result<Vec<Self>, Error> {
@@ -105,7 +105,7 @@ impl Mapping {
                 "`{}` is one document: a scope is below a prefix",
                 self.path()
             );
-            return Err(Error::new(ErrorKind::Other, detail));
+            return Err(Error::new(ErrorKind::InvalidConfig, detail));
         }
         let one = |name: String| {
             if name.contains(self.separator) {
@@ -210,7 +210,7 @@ impl Mapping {
         given.or_else(of_name).ok_or_else(|| {
             let why = Format::unknown(key.as_ref());
             Error::new(
-                ErrorKind::Other,
+                ErrorKind::InvalidConfig,
                 format!("is to hold a document, and {why}"),
             )
         })

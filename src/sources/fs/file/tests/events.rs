@@ -181,7 +181,7 @@ fn a_directory_that_was_swapped_in_silence_is_read_again_once_it_is_watched() {
     let again = path.clone();
     // Changed once more when it has been read and its directory is not watched yet.
     recorder.refuse_when(move |document| {
-        if document.get("a") == Some(&crate::Value::Int(1)) {
+        if document.get("a") == Some(&crate::Value::from(1)) {
             replace(&again, &text(2));
         }
         false
@@ -388,7 +388,7 @@ fn latency() {
                     continue;
                 }
                 let document = source.parse(&fs::read(&path).unwrap()).unwrap();
-                if document.get("a") == Some(&crate::Value::Int(value)) {
+                if document.get("a") == Some(&crate::Value::from(value)) {
                     return;
                 }
             }

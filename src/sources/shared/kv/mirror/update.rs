@@ -152,7 +152,7 @@ impl Mirror {
         let more = all().count() - problems.len();
         if more > 0 {
             let detail = format!("{more} more keys cannot be used");
-            problems.push(Error::new(ErrorKind::Other, detail));
+            problems.push(Error::new(ErrorKind::Malformed, detail));
         }
         problems
     }
