@@ -7,12 +7,13 @@ use crate::decode::diagnose::fault::Fault;
 use crate::decode::location::first_origin;
 use crate::error::ErrorKind;
 use crate::value::key;
+use crate::value::origin::Origin;
 
 /// How many rivals an error names.
 const MAX_RIVALS: usize = 4;
 
 /// A rival and its origin, for an error.
-pub(super) fn describe_rival(name: &str, origin: Option<&str>) -> String {
+pub(super) fn describe_rival(name: &str, origin: Option<&Origin>) -> String {
     match origin {
         Some(origin) => format!("`{name}` ({origin})"),
         None => format!("`{name}`"),
@@ -54,11 +55,9 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
     /// The fault of rivals.
     #[cold]
     pub(super) fn rivals(&self, all: &[Child<'_>], what: &str, expected: String) -> Fault {
-        let origin = |child: &Child<'_>| {
-            let origin = child.origin.or_else(|| first_origin(child.input));
-            origin.map(ToString::to_string)
-        };
-        let describe = |child: &Child<'_>| describe_rival(child.name, origin(child).as_deref());
+        let origin =
+            |child: &Child<'_>| child.origin.or_else(|| first_origin(child.input)).cloned();
+        let describe = |child: &Child<'_>| describe_rival(child.name, origin(child).as_ref());
         let names: Vec<String> = all.iter().take(MAX_RIVALS).map(describe).collect();
         let detail = if names.is_empty() || self.is_masked(&self.path_text()) {
             format!("{what}; leave one")

@@ -104,7 +104,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
                     Err(fault) => Err(fault),
                 }
             }
-            Input::Big(number) => Ok(*number),
+            Input::Big(number) => Ok(number.get()),
             Input::Bool(_) => Err(self.wrong_type("ByteSize")),
             _ => {
                 let result = visitor.visit_newtype_struct(self);

@@ -141,7 +141,7 @@ impl Fault {
         &mut self,
         table: String,
         names: Vec<String>,
-        origins: Vec<Option<String>>,
+        origins: Vec<Option<Origin>>,
         duplicate: Option<&str>,
     ) {
         let Some(location) = &mut self.0.location else {
@@ -153,7 +153,7 @@ impl Fault {
         };
         let by = names.iter().zip(&origins);
         let by: Vec<_> = by
-            .map(|(name, origin)| describe_rival(name, origin.as_deref()))
+            .map(|(name, origin)| describe_rival(name, origin.as_ref()))
             .collect();
         self.0.detail = if location.masked {
             format!("{what}; leave one")

@@ -41,8 +41,7 @@ pub(crate) fn locate<T: DeserializeOwned>(
         if let Some(table) = search.find_table_without(field, fault) {
             if let Some(location) = &mut fault.0.location {
                 location.path = below(&table, field);
-                let origin = request.origin_of(&table);
-                location.origin = origin.map(|origin| origin.to_string());
+                location.origin = request.origin_of(&table);
             }
         }
         return;
@@ -101,8 +100,7 @@ fn set_rivals(
 ) {
     let origin = |name: &String| {
         duplicate?;
-        let origin = request.first_origin_of(&below(&table, name))?;
-        Some(origin.to_string())
+        request.first_origin_of(&below(&table, name))
     };
     let origins = names.iter().map(origin);
     let origins = origins.collect();

@@ -147,7 +147,7 @@ impl SecretTrials {
         let diagnosis = RefCell::new(diagnosis.borrow().fork());
         let run_trial = |entries: BTreeMap<Box<str>, Value>| {
             self.count.set(self.count.get() + 1);
-            let value = Value::Table(Box::new(entries));
+            let value = Value::from(entries);
             trial::run::<T>(request, &diagnosis, &table, &value)
         };
         let tags: Vec<Option<(Box<str>, Value)>> = match &tag {
@@ -250,7 +250,7 @@ fn add_values(input: Input<'_>, path: &str, paths: &mut Vec<String>) {
             }
         }
         Input::Fields(fields) => {
-            for (name, value) in fields {
+            for (name, value) in fields.iter() {
                 add_values(Input::of_value(value), &below(path, name), paths);
             }
         }
@@ -283,7 +283,7 @@ fn entries_to(table: &str, path: &str, value: Value) -> BTreeMap<Box<str>, Value
         if key::list_index(name).is_some() {
             return Value::from(vec![inner]);
         }
-        Value::Table(Box::new(BTreeMap::from([entry(name, inner)])))
+        Value::Table([entry(name, inner)].into())
     });
     BTreeMap::from([entry(first, value)])
 }

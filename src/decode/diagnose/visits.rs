@@ -114,7 +114,10 @@ impl Visit {
 
     /// Whether it is an integer that 64 bits do not hold.
     pub(super) fn is_long_integer(&self) -> bool {
-        matches!(&self.raw, Raw::Scalar(Value::Big(value)) if u64::try_from(**value).is_err())
+        let Raw::Scalar(Value::Number(number)) = &self.raw else {
+            return false;
+        };
+        number.is_integer() && number.as_i64().is_none() && number.as_u64().is_none()
     }
 
     /// The path of the table or the list around it, and its name there.

@@ -68,9 +68,7 @@ fn text(entries: &[(&str, &str)]) -> Vec<(&'static str, Value)> {
 
 fn table<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     let entries = entries.into_iter();
-    Value::Table(Box::new(
-        entries.map(|(name, value)| (name.into(), value)).collect(),
-    ))
+    Value::Table(entries.collect())
 }
 
 fn keys(error: &Error) -> Vec<String> {
