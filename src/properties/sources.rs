@@ -121,7 +121,8 @@ impl Properties {
     /// The source stays.
     ///
     /// - [`ErrorKind::NotFound`] if there is no such source, and [`ErrorKind::Closed`] in a fork.
-    /// - [`ErrorKind::Rejected`] for a [bootstrap source](crate::Builder::bootstrap).
+    /// - [`ErrorKind::Rejected`] for a [bootstrap source](crate::Builder::bootstrap), and for the override
+    ///   layer.
     /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if a validator, the
     ///   schema or a live handle does not accept the tree without it. While a roll-back is in force, that
     ///   is the tree that [`unpin`](Self::unpin) would publish.
@@ -143,8 +144,8 @@ impl Properties {
     /// The source stays where it is.
     ///
     /// - [`ErrorKind::NotFound`] if there is no such source, and [`ErrorKind::Closed`] in a fork.
-    /// - [`ErrorKind::Rejected`] for a [bootstrap source](crate::Builder::bootstrap), and for the layer
-    ///   of one, whose rank is reserved.
+    /// - [`ErrorKind::Rejected`] for a [bootstrap source](crate::Builder::bootstrap), for the layer of
+    ///   one, whose rank is reserved, and for the override layer.
     /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if a validator, the
     ///   schema or a live handle does not accept the resulting tree.
     /// - [`ErrorKind::Reentrant`] inside a validator of the same properties.

@@ -36,7 +36,7 @@ impl Schema {
     ///
     /// JSON Schema cannot say everything, so a validator accepts and `build` rejects:
     ///
-    /// - what a comment states: a [`check`](crate::schema::Declaration::check), a range of durations,
+    /// - what a comment states: a [`validate`](crate::schema::Declaration::validate), a range of durations,
     ///   of sizes as text, of characters or of lists, allowed durations, sizes and `f32`;
     /// - what only the type knows: a struct, an enum, a map;
     /// - an integer that a float cannot hold exactly, and a number other than zero that a float
