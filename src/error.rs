@@ -173,7 +173,7 @@ impl Error {
 
     /// Creates the error for a call that comes after the end of the properties.
     pub(crate) fn closed() -> Self {
-        Self::new(ErrorKind::Closed, "the properties are gone")
+        Self::new(ErrorKind::Closed, "the properties were dropped")
     }
 
     /// Bundles several errors into one, of the kind of the first; a single one stays itself, and one

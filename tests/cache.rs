@@ -310,7 +310,7 @@ fn a_cached_source_needs_a_directory_and_a_unique_name() {
         .source(store())
         .source(store());
     let error = both.build().unwrap_err().to_string();
-    assert!(error.contains("the same file"), "{error}");
+    assert!(error.contains("share a file"), "{error}");
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn a_cache_file_of_another_owner_or_version_is_rejected() {
     let file = place.keep(&[("n", 1.into())]);
     let good = fs::read(&file).unwrap();
     let error = place.start(&Store::down("other")).unwrap_err().to_string();
-    assert!(error.contains("nothing was kept of it"), "{error}");
+    assert!(error.contains("no values are cached"), "{error}");
 
     let mut foreign = good.clone();
     let owner = foreign
@@ -789,7 +789,7 @@ fn an_unwritable_cache_directory_is_reported_once_and_changes_nothing_else() {
     let (events, _guard) = diary(&props);
     assert!(eventually(SOON, || first_source(&props).degraded.is_some()));
     let reason = first_source(&props).degraded.unwrap().to_string();
-    assert!(reason.contains("cannot be kept"), "{reason}");
+    assert!(reason.contains("cannot be cached"), "{reason}");
     assert!(props.health().is_up());
     store.set("n", 2);
     assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
@@ -1081,7 +1081,7 @@ fn a_kill_at_any_moment_leaves_the_old_or_the_new() {
                 (last, loaded) = (n, loaded + 1);
             }
             Err(error) => {
-                let none = error.to_string().contains("nothing was kept");
+                let none = error.to_string().contains("no values are cached");
                 assert!(none && loaded == 0, "{error}");
             }
         }
@@ -1132,7 +1132,10 @@ fn two_processes_on_one_directory_never_mix() {
         match kept(&place.dir) {
             Ok(n) if n % 2 == 0 => even += 1,
             Ok(_) => odd += 1,
-            Err(error) => assert!(error.to_string().contains("nothing was kept"), "{error}"),
+            Err(error) => assert!(
+                error.to_string().contains("no values are cached"),
+                "{error}"
+            ),
         }
         reads += 1;
     }

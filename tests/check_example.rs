@@ -65,7 +65,7 @@ fn one_run_of_the_example_reports_all_faults() {
     assert_eq!(
         told,
         [
-            "`db.password`: required, and no layer defines it, expected string",
+            "`db.password`: required, but no layer defines it, expected string",
             "`ratelimit.qps`: out of range, expected 1..=10000, found integer 0 (file wrong.toml:5:7)",
             "`RateLimit.qps`: not declared in the schema; did you mean `ratelimit.qps`? \
              (file wrong.toml:2:7)",

@@ -41,7 +41,7 @@ fn each_rule_reports_its_violation() {
     let schema = Schema::new().declare(Schema::key::<u32>(key).required());
     assert_eq!(
         fault(schema, &Memory::default()),
-        "`a.b`: required, and no layer defines it, expected u32"
+        "`a.b`: required, but no layer defines it, expected u32"
     );
     let schema = Schema::new().declare(Schema::key::<u32>(key));
     assert_eq!(
@@ -73,7 +73,7 @@ fn each_rule_reports_its_violation() {
     let schema = Schema::new().declare(Schema::key::<String>(key).length(1..=3));
     assert_eq!(
         fault(schema, &wrong("four".into())),
-        "`a.b`: not of the right length, expected length 1..=3, found text \"four\" (memory @ 0)"
+        "`a.b`: wrong length, expected length 1..=3, found text \"four\" (memory @ 0)"
     );
     let schema = Schema::new().declare(Schema::key::<String>(key).one_of(["dev", "prod"]));
     assert_eq!(
@@ -149,7 +149,7 @@ fn five_faults_are_one_report_of_five() {
             "`http.port`: out of range, expected u16 (0 to 65535), found text \"70000\" (memory @ 0)",
             "`mode`: not one of the allowed values, expected one of \"dev\", \"prod\", found text \
              \"live\" (memory @ 0)",
-            "`name`: required, and no layer defines it (`nmae` is there), expected string",
+            "`name`: required, but no layer defines it (`nmae` is there), expected string",
             "`ratelimit.qps`: out of range, expected 1..=10000, found text \"0\" (memory @ 0)",
         ]
     );

@@ -136,7 +136,7 @@ fn the_error_of_a_rejected_default_shows_no_secret() {
         hidden(handle.validate(|v| Err(format!("{v} is known"))).build())
     };
     let shown = refuse("new.password");
-    assert!(shown.contains("the default is not acceptable"), "{shown}");
+    assert!(shown.contains("invalid default"), "{shown}");
     let shown = refuse("new.name");
     assert!(shown.contains("****** is known"), "{shown}");
 }

@@ -132,7 +132,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             shorten(child.name).replace('"', "`")
         };
         let detail = format!(
-            "wrong type: {name} is no index; a table is a list if its names are `0`, `1` and so on"
+            "wrong type: {name} is not an index; a table is a list if its names are `0`, `1` and so on"
         );
         let mut fault = self.fault(&detail, expected);
         let origin = child.origin.or_else(|| first_origin(child.input));

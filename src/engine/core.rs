@@ -139,7 +139,7 @@ impl Engine {
     /// Rejects the override layer, which cannot be moved or removed.
     pub(crate) fn check_is_source(&self, id: SourceId) -> Result<(), Error> {
         if id == OVERRIDES {
-            let detail = "is the override layer, which always is there and always wins";
+            let detail = "is the override layer, which cannot be removed or moved";
             return Err(Error::new(ErrorKind::Rejected, format!("{id} {detail}")));
         }
         Ok(())

@@ -109,8 +109,7 @@ impl Builder {
         }
         defaults.merge(own_defaults);
         if frozen.iter().any(Key::is_root) {
-            let detail = "`restart_required` does not take the whole tree; name the keys that a \
-                          program reads once";
+            let detail = "`restart_required` cannot cover the whole tree; name the keys that a program reads once";
             faults.push(Error::new(ErrorKind::InvalidKey, detail));
         }
         let rules = Rules {

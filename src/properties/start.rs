@@ -81,7 +81,7 @@ impl Loaded {
             return None;
         }
         let refused = Error::all(applied.refused.clone());
-        let detail = format!("what was kept of it on disk is refused: {refused}");
+        let detail = format!("the cached values are rejected: {refused}");
         let refused = Error::new(refused.kind(), detail).with_source_name(&self.state.name);
         let health_registry = &engine.health_registry;
         health_registry.note_unusable(self.runner.id, applied.generation, refused.clone());
@@ -116,7 +116,7 @@ impl Loaded {
         };
         if refused {
             let why = Error::all(applied.refused.clone());
-            let detail = format!("what it says is refused: {why}");
+            let detail = format!("its values are rejected: {why}");
             let error = Error::new(why.kind(), detail).with_source_name(&self.state.name);
             (self.failure, self.loaded) = (Some(error), false);
             self.kept = self.spare.take();
@@ -428,9 +428,7 @@ fn in_time(name: &str, terms: &Terms, max_propagation: Duration) -> Result<(), E
     match timing.worst_case_latency(*watching) {
         Some(worst) if worst > max_propagation && !terms.policy.manual => {
             let detail = format!(
-                "a change may be seen {worst:?} late ({}), and {max_propagation:?} is the most that \
-                 `Builder::max_propagation` allows; look more often, shorten the timeout, or allow \
-                 more",
+                "changes may be seen {worst:?} late ({}), expected at most {max_propagation:?}; poll more often, shorten the timeout, or raise `Builder::max_propagation`",
                 timing.arithmetic(*watching),
             );
             Err(Error::new(ErrorKind::InvalidConfig, detail).with_source_name(name))

@@ -282,8 +282,8 @@ fn rejected_default(key: &Key, reason: &str, host: &HostRef) -> Error {
         });
     }
     let detail = match shown {
-        Some(reason) => format!("the default is not acceptable: {reason}"),
-        None => "the default is not acceptable".to_owned(),
+        Some(reason) => format!("invalid default: {reason}"),
+        None => "invalid default".to_owned(),
     };
     Error::new(ErrorKind::Rejected, detail).with_key(key)
 }

@@ -181,7 +181,7 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
             return Some(Ok(version));
         }
         is_closed.then(|| {
-            let detail = "the properties were dropped, so it does not change any more";
+            let detail = "the properties were dropped, so the value cannot change any more";
             Err(Error::new(ErrorKind::Closed, detail).with_key(&self.slot.key))
         })
     }

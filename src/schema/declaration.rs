@@ -100,7 +100,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         T: AsRef<str>,
     {
         let limit = Limit::Length(range.start_bound().cloned(), range.end_bound().cloned());
-        self.limit(limit, "not of the right length", move |value| {
+        self.limit(limit, "wrong length", move |value| {
             range.contains(&value.as_ref().chars().count())
         })
     }

@@ -111,7 +111,7 @@ impl Field {
 
     /// The error of a required key that is absent, with the key that may be meant instead.
     fn missing(&self, key: &Key, generation: &Generation, schema: &Schema) -> Error {
-        let mut detail = String::from("required, and no layer defines it");
+        let mut detail = String::from("required, but no layer defines it");
         let below = || match self.shape.kind {
             Kind::Any => generation.spelled_below(key.as_str()),
             _ => None,

@@ -17,7 +17,7 @@
 //!     .unwrap_err();
 //! let errors: Vec<String> = error.iter().map(ToString::to_string).collect();
 //! assert_eq!(errors, [
-//!     "`db.password`: required, and no layer defines it, expected string",
+//!     "`db.password`: required, but no layer defines it, expected string",
 //!     "`http.port`: not an integer, expected u16, found text \"eighty\" (memory @ 0)",
 //!     "`ratelimit.qps`: out of range, expected 1..=10000, found text \"0\" (memory @ 0)",
 //! ]);

@@ -87,8 +87,7 @@ impl Args {
             return None;
         }
         let detail = format!(
-            "is `true`, and the argument after it is not its value; if it is meant to be, write \
-             `--{argument}=VALUE`"
+            "is `true`, because the next argument is not its value; to set a value, write `--{argument}=VALUE`"
         );
         Some(Error::new(ErrorKind::InvalidKey, detail))
     }

@@ -178,7 +178,7 @@ impl Env {
         }
         let rest = variable.strip_prefix(self.prefix.as_str())?;
         let unclear = || {
-            let detail = "maps to no key: two underscores part two names, so neither end nor three in a row can be read";
+            let detail = "maps to no key: `__` separates segments, and a segment is empty or begins with `_`";
             Error::new(ErrorKind::InvalidKey, detail)
         };
         Some(env_name_to_key(rest).ok_or_else(unclear))

@@ -140,7 +140,7 @@ fn a_missing_file_whose_cache_is_damaged_is_not_up() {
     let health = props.health();
     assert!(!health.is_up(), "{:?}", health.status);
     let problems = format!("{:?}", first_source(&props).problems);
-    assert!(problems.contains("what was kept of it"), "{problems}");
+    assert!(problems.contains("the cache file"), "{problems}");
     it.write(TEXT);
     assert!(eventually(SOON, || props.health().is_up()));
 }

@@ -116,7 +116,7 @@ fn report_fault<T: DeserializeOwned>(
     if left > 0 {
         add_note(
             errors,
-            &format!("{left} more values are refused for the same reason"),
+            &format!("{left} more values are rejected for the same reason"),
         );
     }
     may_continue

@@ -77,17 +77,18 @@ impl Cache {
         let reject =
             |detail: &str| Error::new(ErrorKind::InvalidConfig, detail).with_source_name(owner);
         let Some(file::StateDir { path: dir, .. }) = self.dir.get() else {
-            let detail = "is to be kept on disk, and `Builder::state_dir` does not say where";
+            let detail = "a cached source needs `Builder::state_dir`";
             return Err(reject(detail));
         };
         let header = Header::new(source, Arc::clone(owner), cached.secrets, form);
         if !self.queue.add(SourceFile::new(header)) {
-            let detail = "is to be kept on disk twice, and both would have the same file";
+            let detail =
+                "two cached sources have this name and would share a file; give one another name";
             return Err(reject(detail));
         }
         self.run(engine).map_err(|cause| {
             self.remove(source);
-            let detail = format!("no thread can be started to keep it: {cause}");
+            let detail = format!("no thread can be started for the cache: {cause}");
             Error::new(ErrorKind::Unavailable, detail).with_source_name(owner)
         })?;
         let restored = restore(dir, owner, cached, form);
@@ -170,11 +171,11 @@ fn restore(
 ) -> Result<Restored, NotRestored> {
     let path = file::path(dir, owner);
     let unusable = |reason: String| {
-        let detail = format!("what was kept of it in {} is {reason}", path.display());
+        let detail = format!("the cache file {} is {reason}", path.display());
         NotRestored::Unusable(Error::new(ErrorKind::Malformed, detail).with_source_name(owner))
     };
     let bytes = file::read(&path).map_err(unusable)?.ok_or_else(|| {
-        let detail = format!("nothing was kept of it in {} yet", dir.display());
+        let detail = format!("no values are cached in {} yet", dir.display());
         NotRestored::Missing(Error::new(ErrorKind::NotFound, detail).with_source_name(owner))
     })?;
     let restored = encoding::read(&bytes, owner).map_err(unusable)?;

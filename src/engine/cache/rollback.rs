@@ -91,7 +91,7 @@ impl Cache {
         };
         written.map_err(|cause| {
             let detail = format!(
-                "in force, but a restart will not know of it: {} cannot be written: {cause}",
+                "in force until the next restart only: {} cannot be written: {cause}",
                 dir.path.join(FILE).display()
             );
             Error::new(ErrorKind::Unavailable, detail)

@@ -284,7 +284,7 @@ impl WriterQueue {
         let now = Instant::now();
         let failure = outcome.as_ref().err().map(|cause| {
             let detail = format!(
-                "its values cannot be kept in {}, which is tried again: {cause}",
+                "its values cannot be cached in {}; retrying: {cause}",
                 dir.path.display()
             );
             Error::new(ErrorKind::Unavailable, detail).with_source_name(&header.owner)

@@ -65,8 +65,8 @@ pub(super) fn too_late(name: &str) -> Error {
 
 /// The error for a source that would get or lose the bootstrap rank.
 pub(crate) fn reserved(name: &str) -> Error {
-    let detail = "the bootstrap rank is reserved: a source has it from `Builder::bootstrap` on, for \
-                  good";
+    let detail =
+        "the bootstrap rank is reserved for sources of `Builder::bootstrap`, which keep it";
     Error::new(ErrorKind::Rejected, detail).with_source_name(name)
 }
 
@@ -94,7 +94,7 @@ pub(super) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
                 return;
             }
             let detail = format!(
-                "is ignored: {} has set it at the start, and only a start sets it",
+                "is ignored: {} set it at the start; bootstrap values change only with a restart",
                 bootstrap.name
             );
             let error = Error::new(ErrorKind::Rejected, detail).with_key(&key);
@@ -134,7 +134,7 @@ pub(super) fn check_write(layers: &[Arc<LayerState>], key: &Key) -> Result<(), E
             (None, None) => continue,
         };
         let detail = format!(
-            "would have no effect: {} set `{at}` at the start, and only a start sets it",
+            "would have no effect: {} set `{at}` at the start; bootstrap values change only with a restart",
             bootstrap.name
         );
         return Err(Error::new(ErrorKind::Rejected, detail).with_key(key));

@@ -252,7 +252,7 @@ pub(super) fn set(table: &mut Table, edit: &Edit, path: &[Cow<'_, str>]) -> Resu
         return Ok(());
     };
     if path.is_empty() {
-        let detail = "the root holds no value; set the keys below it";
+        let detail = "the root cannot have a value; set the keys below it";
         return Err(Error::new(ErrorKind::InvalidKey, detail).with_origin(origin));
     }
     let fits = value.check(path.len());

@@ -110,7 +110,7 @@ impl CommitState {
     ) -> Result<Committed, Error> {
         let at = base.index_of(source)?;
         let Some(mut root) = self.guards.candidate(source).cloned() else {
-            let detail = format!("nothing of {source} waits to be confirmed");
+            let detail = format!("{source} has no withheld update to confirm");
             return Err(Error::new(ErrorKind::NotFound, detail));
         };
         if base.layer(at).layer.is_bootstrap() {

@@ -44,7 +44,7 @@ impl Condition {
                 if has_value(old, &key, expected.as_ref())? {
                     return Ok(());
                 }
-                let detail = "is not what was expected any more; read again and retry";
+                let detail = "its value changed; read again and retry";
                 Err(Error::new(ErrorKind::Conflict, detail).with_key(key))
             }
         }

@@ -295,7 +295,7 @@ impl Attempt {
         let error = match outcome {
             Err(error) => error,
             Ok(()) if is_restarted => return Continue(()),
-            Ok(()) => Error::new(ErrorKind::Unavailable, "the watch ended by itself"),
+            Ok(()) => Error::new(ErrorKind::Unavailable, "the watch ended without an error"),
         };
         updates.report_error(error.clone());
         let has_lasted = runner.clock.now().saturating_duration_since(begun) >= HEALTHY;

@@ -92,7 +92,12 @@ impl Supervisor {
         let runners = match only {
             None => self.watchdog.runners(),
             Some(id) => {
-                let absent = || Error::new(ErrorKind::NotFound, format!("{id} is not there"));
+                let absent = || {
+                    Error::new(
+                        ErrorKind::NotFound,
+                        format!("{id} does not exist, or was removed"),
+                    )
+                };
                 vec![self.watchdog.runner(id).ok_or_else(absent)?]
             }
         };

@@ -143,7 +143,7 @@ impl SourceRunner {
                 return Err(Error::closed());
             }
             if until.is_some_and(|until| self.clock.now() >= until) {
-                let detail = "did not answer in time; its values stay, and it is asked again";
+                let detail = "did not answer in time; its values stay, and it is tried again";
                 return Err(Error::new(ErrorKind::Timeout, detail).with_source_name(&self.name));
             }
             self.clock.wait(&self.changed, &mut state, until);
@@ -216,7 +216,7 @@ impl SourceRunner {
         };
         let (pause, then) = match state.hung.checked_sub(MAX_HUNG + 1) {
             None => {
-                let then = "left to itself, and asked again on another thread".to_owned();
+                let then = "abandoned, and tried again on another thread".to_owned();
                 (backoff::after_failures(state.failures), then)
             }
             // Each costs a thread, perhaps for good.

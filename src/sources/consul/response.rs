@@ -130,7 +130,7 @@ pub(super) fn read_head(
 fn reject_filtered(head: Head) -> Result<(), Error> {
     if head.is_filtered {
         return Err(http_client::unavailable(
-            "the answer leaves keys out: the ACL token may not read all below the prefix",
+            "the answer omits keys: the ACL token may not read all keys below the prefix",
         ));
     }
     Ok(())
@@ -202,7 +202,7 @@ pub(super) fn discard(response: Response<Body>, limits: Limits) -> Result<(), Er
 fn rejected(status: u16, body: &[u8]) -> Error {
     let hint = match status {
         403 => "check the ACL token and its rules",
-        429 => "the agent asks for fewer requests",
+        429 => "send fewer requests",
         500 => "the servers have no leader, or the data centre is not known",
         _ => "see the log of the agent",
     };

@@ -147,8 +147,7 @@ fn document(response: Response<Body>, request: &Request<'_>) -> Result<Answer, E
     let content_type = text(&response, CONTENT_TYPE);
     if let Some(media) = content_type.as_deref().map(media_type) {
         if media == "text/html" || media == "application/xhtml+xml" {
-            let detail = "a web page (`text/html`) came in place of a document: \
-                          is there a login or an error page in between?";
+            let detail = "expected a document, found a web page (`text/html`); look for a login or an error page in between";
             return Err(Error::new(ErrorKind::Malformed, detail));
         }
     }
@@ -157,7 +156,7 @@ fn document(response: Response<Body>, request: &Request<'_>) -> Result<Answer, E
         Some("gzip" | "x-gzip") => true,
         Some(other) => {
             let detail = format!(
-                "the content encoding `{}` is not supported: send gzip, or none",
+                "the content encoding `{}` is not supported; have the server send gzip, or none",
                 cut(other)
             );
             return Err(Error::new(ErrorKind::Malformed, detail));
@@ -233,16 +232,16 @@ fn rejected(status: u16, response: &Response<Body>) -> Error {
     let hint = match status {
         204 | 205 => "an empty answer is no document: to remove all keys, send an empty document",
         206 => "the server sent a part of the document unasked",
-        304 => "the server says that nothing has changed to a request that did not ask",
+        304 => "the request had no condition",
         401 | 403 | 407 => "check the credentials",
         404 | 410 => "check the address; the values stay as they are",
-        429 => "the server asks for fewer requests: poll less often",
-        500..=599 => "the server, or one before it, has a problem",
-        _ => "only 200 brings a document",
+        429 => "poll less often",
+        500..=599 => "the server, or a proxy before it, failed",
+        _ => "expected status 200",
     };
     let reason = response.status().canonical_reason().unwrap_or_default();
     let line = format!("{status} {reason}");
-    let error = unavailable(format!("the answer is {}: {hint}", line.trim_end()));
+    let error = unavailable(format!("the server answered {}; {hint}", line.trim_end()));
     match retry_after(response) {
         Some(pause) if status == 429 || status >= 500 => error.with_retry_after(pause),
         _ => error,

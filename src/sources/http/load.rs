@@ -127,13 +127,16 @@ impl Http {
             match &location.address {
                 Ok(address) => all.push(address),
                 Err(why) => {
-                    let detail = format!("the address is not valid: {why}");
+                    let detail = format!("invalid address: {why}");
                     return Err(reject(detail, &location.origin));
                 }
             }
         }
         if all.is_empty() {
-            return Err(reject("no address was given".to_owned(), &self.origin()));
+            return Err(reject(
+                "no address was given; set at least one".to_owned(),
+                &self.origin(),
+            ));
         }
         let web: Vec<_> = all.iter().filter_map(|it| it.web()).collect();
         let named = |(name, _): &(String, _)| name.eq_ignore_ascii_case("authorization");

@@ -366,7 +366,7 @@ impl Location {
         let name = match &address {
             Ok(address) => address.to_string(),
             Err(_) => shown_invalid(url.trim())
-                .unwrap_or("(an address that is not valid)")
+                .unwrap_or("an invalid address")
                 .to_owned(),
         };
         Self {

@@ -26,7 +26,7 @@ impl Address {
     /// password.
     pub(super) fn parse(text: &str) -> Result<(Self, Option<Login>), Error> {
         let invalid = |why: &str| {
-            let detail = format!("the address is not valid: {why}");
+            let detail = format!("invalid address: {why}");
             Error::new(ErrorKind::InvalidConfig, detail)
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
@@ -111,7 +111,7 @@ mod tests {
             "nats://me:s3cret%+1@h",
         ] {
             let error = Address::parse(wrong).err().unwrap().to_string();
-            assert!(error.contains("not valid"), "{error}");
+            assert!(error.contains("invalid address"), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
         let error = Address::parse("wss://h").err().unwrap().to_string();

@@ -95,14 +95,14 @@ async fn open(
 ) -> Result<Connection, Error> {
     let all = async {
         let found = lookup_host((address.host.as_str(), address.port)).await;
-        let found = found.map_err(|_| unavailable("the host's name has no address"))?;
-        let mut outcome = Err(unavailable("the host's name has no address"));
+        let found = found.map_err(|_| unavailable("the host name has no address"))?;
+        let mut outcome = Err(unavailable("the host name has no address"));
         for socket in found {
             let one = async {
                 let stream = TcpStream::connect(socket).await;
                 let stream = stream
                     .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-                    .map_err(|fault| unavailable(format!("there is no connection: {fault}")))?;
+                    .map_err(|fault| unavailable(format!("cannot connect: {fault}")))?;
                 greet(stream, address, login, tls, requires_tls).await
             };
             outcome = match timeout(CONNECT_TIMEOUT, one).await {
@@ -164,7 +164,7 @@ async fn encrypt(
     requires_tls: bool,
 ) -> Result<impl Stream + use<>, Error> {
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-        let detail = "the host is no name that a certificate can be for";
+        let detail = "the host is not a name that a certificate can have";
         Error::new(ErrorKind::InvalidConfig, detail)
     })?;
     let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream);

@@ -44,14 +44,14 @@ impl Address {
     pub(super) fn parse(text: &str) -> Result<Self, Error> {
         // The error does not quote the address, which may hold a password by mistake.
         let invalid = |why: &str| {
-            let detail = format!("the address is not valid: {why}");
+            let detail = format!("invalid address: {why}");
             Error::new(ErrorKind::InvalidConfig, detail)
         };
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "tcp" | "zk" | "zookeeper" | "http" => false,
             "tls" | "ssl" | "zks" | "https" | "tcp+tls" => true,
-            _ => return Err(invalid("its scheme is not known")),
+            _ => return Err(invalid("unknown scheme, expected `tcp` or `tls`")),
         };
         let (server, chroot) = match rest.find('/') {
             Some(at) => rest.split_at(at),

@@ -28,7 +28,7 @@ impl Connector {
     pub(super) fn connect(&self, host: &str, stream: TcpStream) -> Result<Encrypted, Error> {
         let unusable = |why: String| Error::new(ErrorKind::InvalidConfig, why);
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| unusable("the host is no name that a certificate can be for".into()))?;
+            .map_err(|_| unusable("the host is not a name that a certificate can have".into()))?;
         let connection = ClientConnection::new(Arc::clone(&self.0), name)
             .map_err(|fault| unusable(format!("TLS cannot be set up: {fault}")))?;
         Ok(StreamOwned::new(connection, stream))

@@ -390,7 +390,7 @@ impl<'a> Sight<'a> {
             return Ok(value(&entry.node).and_then(|value| value.descend(rest)));
         }
         Err(Stop::Broken(reference_error(format!(
-            "refers to `{key}`, which is a table"
+            "refers to `{key}`, which is a table; refer to a key below it"
         ))))
     }
 }

@@ -84,8 +84,7 @@ impl Dir {
             shown.push_str(", ...");
         }
         let detail = format!(
-            "files of no known format are left out: {shown}; name their format by `format`, or move \
-             them elsewhere"
+            "files of unknown formats are ignored: {shown}; set their format with `format`, or move them elsewhere"
         );
         Some(Error::new(ErrorKind::Malformed, detail).with_origin(Source::origin(self)))
     }
@@ -112,7 +111,8 @@ fn find_clashes<'a>(
         match (&old.node, &entry.node) {
             (Node::Table(old), Node::Table(new)) => find_clashes(old, new, path, found),
             (old, new) if old.table().is_some() != new.table().is_some() => {
-                let detail = "a value here and a table there; the later fragment wins";
+                let detail =
+                    "a value in one fragment and a table in another; the later fragment wins";
                 let mut error = Error::new(ErrorKind::InvalidKey, detail);
                 if let Ok(key) = Key::from_segments(&*path) {
                     error = error.with_key(key);

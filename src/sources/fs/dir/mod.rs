@@ -232,7 +232,7 @@ fn explain(fault: Fault, origin: &Origin) -> Error {
     match fault {
         Fault::Missing => Error::new(
             ErrorKind::Unavailable,
-            "the directory does not exist, or is none",
+            "not a directory, or it does not exist",
         )
         .with_origin(origin),
         fault => fault.error(origin),

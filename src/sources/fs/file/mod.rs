@@ -157,7 +157,7 @@ impl File {
             if !is_name(profile) {
                 let shown: String = profile.chars().take(80).collect();
                 let detail = format!(
-                    "`{shown}` is not a profile: 1 to 64 of letters, digits, `_`, `.` and `-`"
+                    "`{shown}` is not a profile; expected 1 to 64 letters, digits, `_`, `.` and `-`"
                 );
                 return Err(Error::new(ErrorKind::InvalidKey, detail));
             }
@@ -306,8 +306,7 @@ impl File {
             Fault::Missing => {
                 let path = self.path.display();
                 let detail = format!(
-                    "the file does not exist: expected it at `{path}`; create it, or let it be missing \
-                     with `File::allow_missing`"
+                    "the file does not exist: expected it at `{path}`; create it, or allow its absence with `File::allow_missing`"
                 );
                 Error::new(ErrorKind::Unavailable, detail).with_origin(self.origin())
             }

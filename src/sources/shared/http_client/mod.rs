@@ -132,7 +132,7 @@ pub(crate) fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
         }
         ureq::Error::Rustls(fault) => unavailable(format!("TLS failed: {fault}")),
         ureq::Error::Tls(fault) => unavailable(format!("TLS failed: {fault}")),
-        ureq::Error::HostNotFound => unavailable("the host's name has no address"),
+        ureq::Error::HostNotFound => unavailable("the host name has no address"),
         ureq::Error::Protocol(fault) => {
             unavailable(format!("the response is not valid HTTP: {fault}"))
         }
@@ -141,7 +141,7 @@ pub(crate) fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
         ureq::Error::InvalidProxyUrl => unavailable("the address of the proxy is not valid"),
         // Its text would quote the address.
         ureq::Error::BadUri(_) => Error::new(ErrorKind::InvalidConfig, "the address is not valid"),
-        fault => unavailable(format!("the exchange failed: {fault}")),
+        fault => unavailable(format!("the request failed: {fault}")),
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn config(pems: &Pems) -> Result<TlsConfig, Error> {
 #[cfg(any(feature = "consul", feature = "etcd"))]
 pub(crate) fn server(address: &str, files: &Files, api: &str) -> Result<Url, Error> {
     let reject = |why: &str| {
-        let detail = format!("the address is not valid: {why}");
+        let detail = format!("invalid address: {why}");
         Error::new(ErrorKind::InvalidConfig, detail)
     };
     let url = Url::parse(address).map_err(reject)?;

@@ -39,7 +39,7 @@ pub(crate) fn masked(address: &str) -> String {
     match Url::parse(address) {
         Ok(url) => url.to_string(),
         Err(_) => shown_invalid(address)
-            .unwrap_or("an address that is not valid")
+            .unwrap_or("an invalid address")
             .to_owned(),
     }
 }
@@ -159,8 +159,7 @@ impl Url {
             it if scheme_of(it).is_some() => it.to_owned(),
             it => format!("{}{}", self.origin(), self.resolve(it)),
         };
-        let mut next =
-            Self::parse(&whole).map_err(|why| format!("a redirect that is not valid: {why}"))?;
+        let mut next = Self::parse(&whole).map_err(|why| format!("an invalid redirect: {why}"))?;
         if self.secure && !next.secure {
             return Err(format!(
                 "a redirect from https to http, to {}, is not followed",

@@ -113,7 +113,12 @@ impl Endpoints {
                 // A counter: its order with other memory does not matter.
                 let failures = self.failures.load(Ordering::Relaxed);
                 let address = addresses.get(failures % addresses.len().max(1)).cloned();
-                let none = || Error::new(ErrorKind::InvalidConfig, "no address was given");
+                let none = || {
+                    Error::new(
+                        ErrorKind::InvalidConfig,
+                        "no address was given; set at least one",
+                    )
+                };
                 Ok(Endpoint {
                     address: address.ok_or_else(none)?,
                     location: None,

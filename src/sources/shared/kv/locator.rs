@@ -171,7 +171,7 @@ impl Locator {
         let Some((value, origin)) = self.find_part(file, "PORT")? else {
             let value = self.port.ok_or_else(|| {
                 let detail = format!(
-                    "no port: {}_PORT is not set, and there is no default",
+                    "no port: {}_PORT is not set, and the locator has no default",
                     self.prefix
                 );
                 Error::new(ErrorKind::NotFound, detail)

@@ -102,7 +102,7 @@ impl Mapping {
     pub(crate) fn of_scope(&self, scope: &Scope) -> Result<Vec<Self>, Error> {
         if self.is_document() {
             let detail = format!(
-                "`{}` is one document: a scope is below a prefix",
+                "`{}` is a single document; a scope needs a prefix",
                 self.path()
             );
             return Err(Error::new(ErrorKind::InvalidConfig, detail));
