@@ -113,8 +113,8 @@ fn diff(old: &str, new: &str) -> Result<(), Error> {
         for change in &checked.changes {
             println!("{change}");
         }
-        if !checked.refused.is_empty() {
-            return Err(Error::all(checked.refused));
+        if !checked.rejected.is_empty() {
+            return Err(Error::all(checked.rejected));
         }
     }
     Ok(())

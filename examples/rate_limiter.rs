@@ -92,10 +92,10 @@ fn main() -> Result<(), Error> {
     }
 
     // A rate that makes no sense never reaches the limiter.
-    let refused = config.set("ratelimit.qps", -1.0);
+    let rejected = config.set("ratelimit.qps", -1.0);
     println!(
         "limit -1: {}; the limiter stays at {}",
-        refused.err().map(|e| e.to_string()).unwrap_or_default(),
+        rejected.err().map(|e| e.to_string()).unwrap_or_default(),
         bucket.rate.get()
     );
     Ok(())

@@ -81,8 +81,8 @@ pub mod explain {
 pub mod health {
     //! How the sources are doing.
     pub use crate::engine::health::{
-        Health, Held, PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth,
-        StaleProperty, Status,
+        Health, PendingRestart, Rejected, SourceEvent, SourceEventKind, SourceHealth,
+        StaleProperty, Status, Withheld,
     };
 }
 
@@ -100,7 +100,7 @@ pub use properties::transaction::Transaction;
 pub use properties::{DryRun, Properties};
 pub use property::handle::DynamicProperty;
 pub use schema::Schema;
-pub use source::{CommitOutcome, Policy, Refusal, Source, SourceContext, Update, Watching};
+pub use source::{CommitOutcome, Policy, RejectionScope, Source, SourceContext, Update, Watching};
 pub use tree::layer::{Layer, SourceId};
 pub use tree::snapshot::{Pinned, Snapshot};
 pub use value::Value;

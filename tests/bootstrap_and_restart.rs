@@ -125,9 +125,9 @@ fn a_bootstrap_key_is_not_redefined_by_anyone_and_whoever_tries_is_reported() ->
         1,
         "a key of its own beside them"
     );
-    let refused = props.health().refused;
-    assert_eq!(refused.len(), 1);
-    let text = refused[0].error.to_string();
+    let rejected = props.health().rejected;
+    assert_eq!(rejected.len(), 1);
+    let text = rejected[0].error.to_string();
     assert!(
         text.contains("store.url") && text.contains("remote @ 1"),
         "{text}"
@@ -272,11 +272,11 @@ fn a_joined_list_that_bootstrap_sets_ignores_other_layers() -> Result<(), Error>
     remote.set("free", vec!["more"])?;
     assert_eq!(props.get::<Vec<String>>("hosts")?, ["a", "b"]);
     assert_eq!(props.get::<Vec<String>>("free")?, ["default", "more"]);
-    let refused = props.health().refused;
+    let rejected = props.health().rejected;
     assert_eq!(
-        refused.len(),
+        rejected.len(),
         2,
-        "both values of remote, no default: {refused:?}"
+        "both values of remote, no default: {rejected:?}"
     );
     Ok(())
 }
@@ -341,7 +341,7 @@ fn no_source_takes_the_rank_of_bootstrap_and_no_bootstrap_source_leaves_it() -> 
     let sources = props.health().sources;
     let (fixed, other) = (&sources[0], &sources[1]);
     let evil = || Memory::from([("a", 2)]);
-    for refused in [
+    for rejected in [
         props.add_source_in(fixed.layer.clone(), evil()).map(drop),
         props
             .move_source(other.source, fixed.layer.clone())
@@ -356,7 +356,7 @@ fn no_source_takes_the_rank_of_bootstrap_and_no_bootstrap_source_leaves_it() -> 
             .build()
             .map(drop),
     ] {
-        let error = refused.expect_err("the rank is reserved");
+        let error = rejected.expect_err("the rank is reserved");
         assert_eq!(error.kind(), ErrorKind::Rejected, "{error}");
     }
     assert_eq!(props.get::<u32>("a")?, 1);
@@ -373,20 +373,20 @@ fn a_source_that_hides_a_bootstrap_key_by_a_tombstone_above_is_reported() -> Res
         .build()?;
     remote.unset("store")?;
     assert_eq!(props.get::<String>("store.tls.on")?, "yes");
-    let refused = props.health().refused;
-    assert_eq!(refused.len(), 1, "{refused:?}");
+    let rejected = props.health().rejected;
+    assert_eq!(rejected.len(), 1, "{rejected:?}");
     assert_eq!(
-        refused[0].error.key().map(Key::as_str),
+        rejected[0].error.key().map(Key::as_str),
         Some("store.tls.on")
     );
-    assert!(refused[0].error.to_string().contains("remote @ 1"));
+    assert!(rejected[0].error.to_string().contains("remote @ 1"));
 
     let late = Memory::named("late");
     late.unset("store.tls")?;
     props.add_source(late)?;
-    let refused = props.health().refused;
+    let rejected = props.health().rejected;
     assert!(
-        refused
+        rejected
             .iter()
             .any(|r| r.error.to_string().contains("late @ 1"))
     );
@@ -428,7 +428,7 @@ fn a_bootstrap_source_that_changes_later_gets_an_error() -> Result<(), Error> {
     assert_eq!(checked.kind(), ErrorKind::Rejected, "as it would be");
     let health = props.health();
     assert!(health.is_up(), "its values are in force: {health:?}");
-    assert!(!health.refused.is_empty(), "each attempt is reported");
+    assert!(!health.rejected.is_empty(), "each attempt is reported");
     // What was refused is taken back.
     drop(props);
     let again = Properties::builder().bootstrap(boot).build()?;

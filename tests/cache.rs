@@ -352,12 +352,12 @@ fn damage_anywhere_is_rejected_with_a_reason() {
     for bytes in flips.chain(cuts).chain(longer) {
         fs::write(&file, bytes).unwrap();
         let error = place.start(&Store::down("test")).unwrap_err().to_string();
-        let refused = ["damaged", "cut short", "not a cache", "of format version"];
-        let why = refused.iter().any(|reason| error.contains(reason));
+        let rejected = ["damaged", "cut short", "not a cache", "of format version"];
+        let why = rejected.iter().any(|reason| error.contains(reason));
         assert!(why && error.contains("the store is down"), "{error}");
         tried += 1;
     }
-    println!("{tried} damaged files of {} bytes refused", good.len());
+    println!("{tried} damaged files of {} bytes rejected", good.len());
     assert!(tried > 200);
 
     // An optional source starts without it, and a store that answers is preferred to it.
@@ -371,7 +371,7 @@ fn damage_anywhere_is_rejected_with_a_reason() {
     assert!(
         props
             .health()
-            .refused
+            .rejected
             .iter()
             .any(|it| it.error.to_string().contains("damaged"))
     );
@@ -381,7 +381,7 @@ fn damage_anywhere_is_rejected_with_a_reason() {
     assert!(
         props
             .health()
-            .refused
+            .rejected
             .iter()
             .any(|it| it.error.to_string().contains("damaged"))
     );
@@ -538,9 +538,9 @@ fn cached_values_that_are_invalid_now_are_not_used() {
     assert_eq!(props.get_opt::<i64>("n").unwrap(), None);
     assert!(matches!(first_source(&props).status, Status::Down { .. }));
     assert!(first_source(&props).cached.is_none());
-    let refused = props.health().refused;
+    let rejected = props.health().rejected;
     assert!(
-        refused
+        rejected
             .iter()
             .any(|it| it.error.to_string().contains("not good any more"))
     );
@@ -588,7 +588,7 @@ fn an_emptied_store_is_withheld_after_a_start_from_the_cache() {
     let builder = Properties::builder().state_dir(&place.dir).source(source);
     let props = builder.build().unwrap();
     store.is_down(false);
-    assert!(eventually(SOON, || first_source(&props).held.is_some()));
+    assert!(eventually(SOON, || first_source(&props).withheld.is_some()));
     assert_eq!(props.get::<i64>("n").unwrap(), 1);
     assert!(first_source(&props).cached.is_some());
 }
@@ -1274,9 +1274,9 @@ fn a_good_cache_is_used_whatever_the_others_hold() {
     assert!(
         props
             .health()
-            .refused
+            .rejected
             .iter()
-            .any(|refused| refused.error.to_string().contains("too much"))
+            .any(|rejected| rejected.error.to_string().contains("too much"))
     );
 }
 
@@ -1386,7 +1386,7 @@ fn number(props: &Properties, key: &str) -> Option<i64> {
 /// The files of which a rejection is in the list.
 #[cfg(feature = "toml")]
 fn rejects(props: &Properties, file: &str) -> bool {
-    let rejected = props.health().refused;
+    let rejected = props.health().rejected;
     let mut texts = rejected.iter().map(|it| it.error.to_string());
     texts.any(|text| text.contains(file))
 }
@@ -1433,7 +1433,7 @@ fn a_fragment_that_cannot_be_read_keeps_its_values_across_restarts() {
             assert!(
                 rejects(&props, "2.toml"),
                 "{way}: {:?}",
-                props.health().refused
+                props.health().rejected
             );
             assert_eq!(first_source(&props).problems.len(), 1, "{way}");
             // The watch goes on with it.
@@ -1748,7 +1748,7 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
         let answered = first_source(&props).last_success;
         assert!(eventually(SOON, || first_source(&props).last_success > answered));
         assert_eq!((rejected(), first_source(&props).refusals), (1, 1), "{way}");
-        assert_eq!(props.health().refused.len(), 1, "{way}");
+        assert_eq!(props.health().rejected.len(), 1, "{way}");
         drop(props);
         for _ in 0..2 {
             let props = start();
@@ -1793,7 +1793,7 @@ fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_omits() {
     warns.store(true, Ordering::SeqCst);
     assert!(eventually(SOON, || values(&props) == [Some(1), None]));
     assert!(matches!(first_source(&props).status, Status::Stale { .. }));
-    assert_eq!(props.health().refused.len(), 1);
+    assert_eq!(props.health().rejected.len(), 1);
     drop(props);
     assert_eq!(values(&start()), [Some(1), None]);
 }
@@ -1947,7 +1947,7 @@ fn a_source_that_pushes_less_at_the_start_than_was_kept_is_guarded_against() {
     let props = with(1);
     assert_eq!(props.snapshot().keys().len(), 20);
     assert!(
-        first_source(&props).held.is_some(),
+        first_source(&props).withheld.is_some(),
         "{:?}",
         first_source(&props)
     );

@@ -410,7 +410,7 @@ fn ping_pong(inline: bool) {
     assert_eq!(
         props
             .health()
-            .refused
+            .rejected
             .iter()
             .filter(|e| reported(&e.error))
             .count(),
@@ -1498,8 +1498,8 @@ fn callbacks_that_close_each_other_in_a_circle_get_an_error_and_end() {
         ] {
             for _ in 0..20 {
                 let (outcomes, late) = close_in_a_circle(callbacks, spread, inline);
-                let refused = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-                let kinds: Vec<_> = refused.map(Error::kind).collect();
+                let rejected = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+                let kinds: Vec<_> = rejected.map(Error::kind).collect();
                 assert!(
                     !kinds.is_empty(),
                     "{callbacks} over {spread}, inline: {inline}"

@@ -335,7 +335,7 @@ impl Source for Custom {
     }
 }
 
-fn held(wrong: Wrong) -> Outcome {
+fn run_broken(wrong: Wrong) -> Outcome {
     let store = Store::default();
     check(&|| Custom::of(&store, wrong), &store)
 }
@@ -347,7 +347,7 @@ static SLOW: LazyLock<[(Wrong, Outcome); 3]> = LazyLock::new(|| {
         Wrong::ListensLate,
         Wrong::KeepsRemoved,
     ];
-    let threads = slow.map(|wrong| (wrong, thread::spawn(move || held(wrong))));
+    let threads = slow.map(|wrong| (wrong, thread::spawn(move || run_broken(wrong))));
     threads.map(|(wrong, thread)| (wrong, thread.join().unwrap()))
 });
 
@@ -357,7 +357,7 @@ fn wrong(wrong: Wrong, fault: &str) -> Vec<String> {
         let outcome = SLOW.iter().find(|(slow, _)| *slow == wrong);
         outcome.unwrap().1.clone()
     } else {
-        held(wrong)
+        run_broken(wrong)
     };
     finds(outcome, fault)
 }

@@ -331,7 +331,7 @@ fn a_rule_over_the_tree_blames_the_keys_that_changed() {
             .origin()
             .is_some_and(|origin| origin.kind() == "memory")
     );
-    assert_eq!(props.explain("min").refused.len(), 1);
+    assert_eq!(props.explain("min").rejected.len(), 1);
     assert_eq!(props.get::<Value>("min").unwrap(), Value::from(1));
 }
 

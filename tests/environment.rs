@@ -295,7 +295,7 @@ fn a_variable_that_becomes_unusable_is_rejected_and_keeps_its_value_from_the_cac
         let health = props.health();
         assert!(matches!(health.sources[0].status, Status::Stale { .. }));
         assert!(!health.is_up());
-        let rejected = health.refused[0].error.to_string();
+        let rejected = health.rejected[0].error.to_string();
         assert!(rejected.contains("A_POOL"), "{rejected}");
     }
     assert!(start(b"8")?.health().is_up());
@@ -314,7 +314,7 @@ fn arguments_and_variables_that_cannot_be_used_are_rejections() -> Result<(), Er
         assert!(matches!(source.status, Status::Stale { .. }), "{source:?}");
     }
     let rejected: Vec<String> = health
-        .refused
+        .rejected
         .iter()
         .map(|it| it.error.to_string())
         .collect();

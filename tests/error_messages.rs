@@ -669,10 +669,10 @@ fn life(all: &mut Catalog) {
     let few = few.with(|policy| policy.guarded(guard));
     let props = Properties::builder().source(few).build().unwrap();
     wait_until(20 * SECOND, "withheld", || {
-        !props.health().refused.is_empty()
+        !props.health().rejected.is_empty()
     });
-    let refused = props.health().refused;
-    let withheld = refused.iter().map(|it| &it.error);
+    let rejected = props.health().rejected;
+    let withheld = rejected.iter().map(|it| &it.error);
     let withheld = withheld.filter(|it| it.kind() == ErrorKind::Withheld);
     all.errors("a removal of most keys", withheld.take(1));
 
@@ -729,8 +729,8 @@ fn life(all: &mut Catalog) {
     };
     let _subscriptions = (follow("a", "b"), follow("b", "a"));
     let _ = memory.set("a", 1);
-    let refused = props.health().refused;
-    let circle = refused.iter().map(|it| &it.error);
+    let rejected = props.health().rejected;
+    let circle = rejected.iter().map(|it| &it.error);
     all.errors("callbacks that trigger each other", circle);
 }
 

@@ -115,7 +115,7 @@ fn a_malformed_key_is_explained_by_its_error_alone() -> Result<(), Error> {
     ] {
         let error = explanation.broken.as_ref().unwrap();
         assert_eq!(error.kind(), ErrorKind::InvalidKey);
-        assert!(explanation.layers.is_empty() && explanation.refused.is_empty());
+        assert!(explanation.layers.is_empty() && explanation.rejected.is_empty());
         assert_eq!(
             explanation.to_string(),
             "a..b cannot be read: `a..b`: not a valid key: a segment between two dots is empty; \
@@ -136,8 +136,8 @@ fn a_rejected_value_is_explained_with_its_origin_and_reason() -> Result<(), Erro
     let _n = props.property::<u8>("n").build()?;
     memory.set("n", 256).unwrap_err();
     let told = props.explain("n");
-    assert_eq!(told.refused.len(), 1);
-    let error = &told.refused[0];
+    assert_eq!(told.rejected.len(), 1);
+    let error = &told.rejected[0];
     assert_eq!(
         (error.key().map(Key::as_str), error.expected()),
         (Some("n"), Some("u8 (0 to 255)"))
@@ -151,7 +151,7 @@ fn a_rejected_value_is_explained_with_its_origin_and_reason() -> Result<(), Erro
             .starts_with("memory m @"),
         "{error}"
     );
-    assert!(told.to_string().contains("refused"), "{told}");
+    assert!(told.to_string().contains("rejected"), "{told}");
     Ok(())
 }
 
@@ -309,11 +309,11 @@ fn a_planted_secret_is_in_no_output_of_a_full_run() -> Result<(), Error> {
                 if let Err(error) = props.property::<u32>(key).build() {
                     out.error(&format!("build {key}"), &error);
                 }
-                let refused = props
+                let rejected = props
                     .property::<Option<String>>(key)
                     .validate(|v| v.is_none().then_some(()).ok_or_else(|| "set".into()))
                     .build();
-                if let Err(error) = refused {
+                if let Err(error) = rejected {
                     out.error(&format!("validate {key}"), &error);
                 }
             }

@@ -382,7 +382,7 @@ fn a_fragment_that_breaks_is_rejected_as_a_file_is_and_recovers() {
     soon("it is an event", || rejected() == 1);
     assert!(stale(&props).is_some_and(|why| why.contains("2.toml:1")));
     assert!(!props.health().is_up());
-    let entry = &props.health().refused[0];
+    let entry = &props.health().rejected[0];
     assert!(entry.error.to_string().contains("2.toml:1"), "{entry:?}");
     assert_eq!(entry.source, Some(health(&props).source));
     assert_eq!(number(&props, "b"), Some(2), "its values stay");
@@ -467,7 +467,9 @@ fn a_fragment_that_breaks_after_a_confirmed_removal_does_not_bring_the_keys_back
     replace(&at("20-b.toml"), "y = 2\n");
     soon("the watch goes on", || number(&props, "y") == Some(2));
     replace(&at("10-a.toml"), "a = 1\n");
-    soon("the removal is withheld", || health(&props).held.is_some());
+    soon("the removal is withheld", || {
+        health(&props).withheld.is_some()
+    });
     props.confirm(health(&props).source).unwrap();
     assert_eq!(number(&props, "b"), None);
     replace(&at("10-a.toml"), "a = =\n");

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use cpu_time::ProcessTime;
 use liveprops::sources::{Args, Env, Memory};
-use liveprops::{Document, Error, Origin, Properties, Refusal, Schema, Source, Value, Watching};
+use liveprops::{
+    Document, Error, Origin, Properties, RejectionScope, Schema, Source, Value, Watching,
+};
 
 /// The factor between the two sizes.
 const FACTOR: usize = 4;
@@ -310,8 +312,8 @@ impl Source for PerKey {
         Watching::Poll(Duration::from_secs(5))
     }
 
-    fn refusal(&self) -> Refusal {
-        Refusal::PerKey
+    fn rejection_scope(&self) -> RejectionScope {
+        RejectionScope::PerKey
     }
 }
 

@@ -78,9 +78,9 @@ fn a_missing_key_without_default_is_an_error_and_a_required_one_cannot_be_remove
     );
     memory.set("n", 1)?;
     let n = props.property::<u32>("n").build()?;
-    let refused = memory.remove("n").unwrap_err();
+    let rejected = memory.remove("n").unwrap_err();
     assert_eq!(
-        (refused.kind(), refused.key().map(Key::as_str)),
+        (rejected.kind(), rejected.key().map(Key::as_str)),
         (ErrorKind::NotFound, Some("n"))
     );
     assert_eq!((n.get(), props.get::<u32>("n")?), (1, 1));
@@ -123,7 +123,7 @@ fn the_default_replaces_a_missing_value_and_no_empty_or_malformed_one() -> Resul
     assert!(
         props
             .health()
-            .refused
+            .rejected
             .iter()
             .any(|error| error.error.key().map(Key::as_str) == Some("bad"))
     );
@@ -142,7 +142,7 @@ fn a_value_that_stops_parsing_keeps_the_last_good_one_until_it_recovers() -> Res
     let health = props.health();
     assert!(!health.is_up(), "{health:?}");
     assert!(matches!(health.sources[0].status, Status::Stale { .. }));
-    assert_eq!(props.explain("n").refused.len(), 1);
+    assert_eq!(props.explain("n").rejected.len(), 1);
     memory.set("n", "7")?;
     assert_eq!(n.get(), 7);
     assert!(props.health().is_up());
@@ -214,7 +214,7 @@ fn a_fallback_added_to_a_handle_does_the_same_and_a_malformed_link_is_no_absent_
     assert_eq!((plain.get(), chained.get()), (None, Some(2)));
     memory.set("b", 3)?;
     assert_eq!(calls.all(), [Some(3)]);
-    assert!(memory.set("a", "x").is_err(), "refused, not passed over");
+    assert!(memory.set("a", "x").is_err(), "rejected, not passed over");
     assert_eq!(chained.get(), Some(3));
     assert!(
         chained.map(|v| *v).or_key("c").is_err(),

@@ -12,8 +12,8 @@ use liveprops::health::{SourceEventKind, Status};
 use liveprops::source::RemovalGuard;
 use liveprops::sources::{File, Memory};
 use liveprops::{
-    Builder, Document, Error, ErrorKind, Key, Origin, Properties, Refusal, Source, SourceContext,
-    Update, Watching,
+    Builder, Document, Error, ErrorKind, Key, Origin, Properties, RejectionScope, Source,
+    SourceContext, Update, Watching,
 };
 use support::{DEADLINE, eventually, first_source, reports};
 
@@ -36,7 +36,7 @@ type Said = Result<Vec<(&'static str, i64)>, Error>;
 struct Polled {
     load: Arc<dyn Fn(usize) -> Said + Send + Sync>,
     loads: Arc<AtomicUsize>,
-    refusal: Refusal,
+    rejection_scope: RejectionScope,
 }
 
 impl Polled {
@@ -44,7 +44,7 @@ impl Polled {
         Self {
             load: Arc::new(load),
             loads: Arc::default(),
-            refusal: Refusal::Whole,
+            rejection_scope: RejectionScope::Whole,
         }
     }
 
@@ -84,8 +84,8 @@ impl Source for Polled {
         Watching::Poll(ms(20))
     }
 
-    fn refusal(&self) -> Refusal {
-        self.refusal
+    fn rejection_scope(&self) -> RejectionScope {
+        self.rejection_scope
     }
 }
 
@@ -120,7 +120,7 @@ fn a_slow_callback_does_not_restore_an_earlier_state() {
     first.join().unwrap().unwrap();
     let health = props.health();
     assert_eq!(health.sources[0].generation, health.generation);
-    assert!(!health.is_up(), "the last that it said was refused");
+    assert!(!health.is_up(), "the last that it said was rejected");
     assert_eq!(health.pending_restart[0].waiting.as_deref(), Some("3"));
     let told = told.all();
     assert!(
@@ -177,7 +177,7 @@ fn a_key_that_stays_rejected_shows_in_overall_health_and_is_reported_once() {
         let byte = if says.load(Ordering::SeqCst) { 900 } else { 1 };
         Ok(vec![("load", load as i64), ("byte", byte)])
     });
-    store.refusal = Refusal::PerKey;
+    store.rejection_scope = RejectionScope::PerKey;
     let (report, told) = reports();
     let props = Properties::builder()
         .on_source_event(move |event| match &event.kind {
@@ -198,7 +198,7 @@ fn a_key_that_stays_rejected_shows_in_overall_health_and_is_reported_once() {
     assert_eq!(byte.get(), 1);
     assert_eq!(first_source(&props).refusals, 1);
     // How often it came is told all the same.
-    assert!(props.health().refused[0].count > 5);
+    assert!(props.health().rejected[0].count > 5);
     bad.store(false, Ordering::SeqCst);
     assert!(eventually(DEADLINE, || props.health().is_up()));
     assert!(told.all().is_empty());
@@ -230,14 +230,14 @@ fn a_document_rejected_repeatedly_is_counted_and_reported_once() {
         .unwrap();
     n.store(9, Ordering::SeqCst);
     props.refresh_now().unwrap_err();
-    let first = props.health().refused[0].time;
+    let first = props.health().rejected[0].time;
     for _ in 0..4 {
         props.refresh_now().unwrap_err();
     }
     let health = props.health();
-    assert_eq!(health.refused.len(), 1);
-    assert_eq!(health.refused[0].count, 5);
-    assert!(health.refused[0].time > first);
+    assert_eq!(health.rejected.len(), 1);
+    assert_eq!(health.rejected[0].count, 5);
+    assert!(health.rejected[0].time > first);
     assert_eq!(health.sources[0].refusals, 1);
     let told = told.all();
     let rejected = told.iter().filter(|event| event.contains("Rejected"));
@@ -471,14 +471,14 @@ fn each_version_of_a_file_that_cannot_be_parsed_is_counted_and_listed() {
     }
     let health = props.health();
     assert_eq!(health.sources[0].refusals, 20);
-    assert_eq!(health.refused.len(), 20);
-    for (line, refused) in (1..).zip(&health.refused) {
-        let origin = refused.error.origin().unwrap();
+    assert_eq!(health.rejected.len(), 20);
+    for (line, rejected) in (1..).zip(&health.rejected) {
+        let origin = rejected.error.origin().unwrap();
         assert!(
             origin.to_string().contains(&format!("app.toml:{line}:")),
             "{origin}"
         );
-        assert_eq!(refused.source, Some(health.sources[0].source));
+        assert_eq!(rejected.source, Some(health.sources[0].source));
     }
     assert_eq!(props.get::<i64>("n").unwrap(), 1);
 }
@@ -492,7 +492,7 @@ fn an_unreachable_source_is_no_rejection() {
     props.refresh_now().unwrap_err();
     let health = props.health();
     assert_eq!(health.sources[0].refusals, 0);
-    assert!(health.refused.is_empty());
+    assert!(health.rejected.is_empty());
 }
 
 #[test]
@@ -510,10 +510,10 @@ fn only_the_newest_rejections_are_kept() {
         memory.set(&key, "text").unwrap();
         props.get_or(&key, 1u32);
     }
-    let refused = props.health().refused;
-    assert_eq!(refused.len(), 64);
+    let rejected = props.health().rejected;
+    assert_eq!(rejected.len(), 64);
     assert_eq!(
-        refused.last().unwrap().error.key().map(Key::as_str),
+        rejected.last().unwrap().error.key().map(Key::as_str),
         Some("k99")
     );
 }
@@ -665,7 +665,7 @@ fn a_source_that_alternates_causes_two_events_of_each_kind_and_its_last_state_is
         let stays = stays.lock().unwrap();
         stays.clone().unwrap_or_else(|| alternates(load))
     });
-    source.refusal = Refusal::Whole;
+    source.rejection_scope = RejectionScope::Whole;
     let (report, reported) = reports();
     let props = no_nine()
         .on_source_event(move |event| {

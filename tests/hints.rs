@@ -315,8 +315,8 @@ fn a_clash_counts_once_for_each_generation() -> Result<(), Error> {
         .source(Env::prefix("APP_").vars([("APP_N", "1")]))
         .build()?;
     let counts = || -> Vec<u64> {
-        let refused = props.health().refused;
-        refused.iter().map(|refused| refused.count).collect()
+        let rejected = props.health().rejected;
+        rejected.iter().map(|rejected| rejected.count).collect()
     };
     assert_eq!(counts(), [1]);
     // None of these changes what is in force.

@@ -139,7 +139,7 @@ fn a_dry_run_of_a_candidate_agrees_with_its_publication() -> Result<(), Error> {
     let _handle = props.property::<i64>("n").default(0).build()?;
     let id = props.health().sources[0].source;
     let mut rng = Random(7);
-    let (mut taken, mut refused) = (0, 0);
+    let (mut taken, mut rejected) = (0, 0);
     for _ in 0..1_000 {
         let mut values = vec![];
         for key in ["n", "m", "o.p"] {
@@ -161,7 +161,7 @@ fn a_dry_run_of_a_candidate_agrees_with_its_publication() -> Result<(), Error> {
         let outcome = memory.replace(values);
         match (&checked, &outcome) {
             (Ok(checked), _) => {
-                assert_eq!(checked.refused.is_empty(), outcome.is_ok());
+                assert_eq!(checked.rejected.is_empty(), outcome.is_ok());
                 let now = props.snapshot();
                 assert!(now.changes_since(&checked.snapshot).is_empty());
                 assert_eq!(checked.changes.len(), now.changes_since(&before).len());
@@ -170,9 +170,9 @@ fn a_dry_run_of_a_candidate_agrees_with_its_publication() -> Result<(), Error> {
             (Err(checked), Ok(())) => panic!("checking said: {checked}"),
         }
         taken += usize::from(outcome.is_ok());
-        refused += usize::from(outcome.is_err());
+        rejected += usize::from(outcome.is_err());
     }
-    assert!(taken > 100 && refused > 100, "{taken} {refused}");
+    assert!(taken > 100 && rejected > 100, "{taken} {rejected}");
     Ok(())
 }
 

@@ -67,7 +67,7 @@ fn number(props: &Properties, key: &str) -> i64 {
 
 /// Wants a failure that says this.
 #[track_caller]
-fn refused(loaded: Result<Document, Error>, kind: ErrorKind, says: &str) -> Error {
+fn rejected(loaded: Result<Document, Error>, kind: ErrorKind, says: &str) -> Error {
     let error = loaded.expect_err(says);
     let text = error.to_string();
     assert!(text.contains(says), "wanted `{says}`, got `{text}`");
@@ -519,33 +519,33 @@ fn a_body_that_may_be_cut_is_rejected() {
     let part = wire("transfer-encoding: chunked\r\n", "20\r\nqps = 7\n");
     let none = wire("connection: close\r\n", "qps = 7\n");
     let two = wire("content-length: 8\r\ncontent-length: 7\r\n", "qps = 7\n");
-    refused(
+    rejected(
         raw("long.toml", "close", long.clone()),
         down,
         "body of 20 bytes was cut off",
     );
-    refused(raw("reset.toml", "reset", long), down, "cut off");
-    refused(raw("cut.toml", "close", cut), down, "cut off");
-    refused(raw("part.toml", "close", part), down, "cut off");
-    refused(
+    rejected(raw("reset.toml", "reset", long), down, "cut off");
+    rejected(raw("cut.toml", "close", cut), down, "cut off");
+    rejected(raw("part.toml", "close", part), down, "cut off");
+    rejected(
         raw("none.toml", "close", none),
         down,
         "Content-Length or chunks",
     );
-    refused(raw("two.toml", "close", two), down, "");
-    refused(
+    rejected(raw("two.toml", "close", two), down, "");
+    rejected(
         raw("rubbish.toml", "close", "\x01\x02rubbish\r\n\r\n".into()),
         down,
         "not valid HTTP",
     );
-    refused(raw("nothing.toml", "close", String::new()), down, "");
-    refused(
+    rejected(raw("nothing.toml", "close", String::new()), down, "");
+    rejected(
         raw("head.toml", "reset", "HTTP/1.1 200 OK\r\ncont".into()),
         down,
         "",
     );
     let headers = format!("x: {}\r\n", "y".repeat(200_000));
-    refused(
+    rejected(
         raw("headers.toml", "close", wire(&headers, "")),
         down,
         "headers are too large",
@@ -554,7 +554,7 @@ fn a_body_that_may_be_cut_is_rejected() {
     let packed = gzip(GOOD.as_bytes());
     let torn = &packed[..packed.len() - 4];
     web.set("torn.toml", "chunked content-encoding: gzip", torn);
-    refused(
+    rejected(
         source(web.url("http", "torn.toml")).load(),
         down,
         "gzip body was cut off",
@@ -817,7 +817,7 @@ fn memory_and_time_are_bounded_whatever_the_server_sends() {
 fn measure(url: &str) {
     let http = source(url);
     let (before, begun) = (peak_mib(), Instant::now());
-    let error = refused(http.load(), ErrorKind::TooLarge, "longer than");
+    let error = rejected(http.load(), ErrorKind::TooLarge, "longer than");
     let (took, grown) = (begun.elapsed(), peak_mib() - before);
     child::say(format!("{took:?} and {grown} MiB: {error}"));
     assert!(took < SOON, "{took:?}");
@@ -866,7 +866,7 @@ fn memory_is_bounded_where_a_response_has_no_end() {
             b"x",
         ),
         (
-            "a refusal",
+            "a rejection_scope",
             format!("HTTP/1.1 500 No\r\n{long}\r\n").into(),
             b"x",
         ),
@@ -925,33 +925,33 @@ fn redirects_stay_within_their_origin_and_are_limited() {
 
     let elsewhere = web.url("raw", "end.toml");
     web.set("far.toml", &format!("status 302 location: {elsewhere}"), "");
-    refused(load("far.toml"), ErrorKind::Unavailable, "another origin");
+    rejected(load("far.toml"), ErrorKind::Unavailable, "another origin");
     let named = web
         .url("http", "end.toml")
         .replace("127.0.0.1", "localhost");
     web.set("named.toml", &format!("status 301 location: {named}"), "");
-    refused(load("named.toml"), ErrorKind::Unavailable, "another origin");
+    rejected(load("named.toml"), ErrorKind::Unavailable, "another origin");
     web.set("local.toml", "status 302 location: file:///etc/passwd", "");
-    refused(
+    rejected(
         load("local.toml"),
         ErrorKind::Unavailable,
         "invalid redirect",
     );
     web.set("loop.toml", "status 307 location: /loop.toml", "");
-    refused(
+    rejected(
         load("loop.toml"),
         ErrorKind::Unavailable,
         "more than 5 redirects",
     );
     assert_eq!(web.log("loop.toml").len(), 6);
     web.set("where.toml", "status 302", "");
-    refused(
+    rejected(
         load("where.toml"),
         ErrorKind::Unavailable,
         "without a target",
     );
     web.set("many.toml", "status 300 location: /end.toml", "");
-    refused(
+    rejected(
         load("many.toml"),
         ErrorKind::Unavailable,
         "300 Multiple Choices",
@@ -960,7 +960,7 @@ fn redirects_stay_within_their_origin_and_are_limited() {
     let plain = web.url("http", "end.toml");
     web.set("down.toml", &format!("status 302 location: {plain}"), "");
     let http = source(web.url("tls", "down.toml")).ca(web.file("ca.pem"));
-    refused(http.load(), ErrorKind::Unavailable, "from https to http");
+    rejected(http.load(), ErrorKind::Unavailable, "from https to http");
     assert_eq!(web.log("end.toml").len(), 1, "nobody else was asked");
 }
 
@@ -970,8 +970,8 @@ fn only_an_authenticated_server_is_accepted() {
     web.set("app.toml", "ok", GOOD);
     let at = |door: &str| source(web.url(door, "app.toml"));
     let down = ErrorKind::Unavailable;
-    refused(at("tls").load(), down, "TLS failed");
-    refused(
+    rejected(at("tls").load(), down, "TLS failed");
+    rejected(
         at("tls").ca(web.file("stranger.pem")).load(),
         down,
         "TLS failed",
@@ -980,8 +980,8 @@ fn only_an_authenticated_server_is_accepted() {
         qps(&at("tls").ca(web.file("ca.pem")).load().unwrap()),
         Some(&100.into())
     );
-    refused(at("expired").ca(web.file("ca.pem")).load(), down, "expired");
-    refused(
+    rejected(at("expired").ca(web.file("ca.pem")).load(), down, "expired");
+    rejected(
         at("wrong").ca(web.file("ca.pem")).load(),
         down,
         "not valid for name",
@@ -993,15 +993,15 @@ fn only_an_authenticated_server_is_accepted() {
     let shown = mutual().client_certificate(&chain, &key);
     assert_eq!(qps(&shown.load().unwrap()), Some(&100.into()));
     let odd = mutual().client_certificate(&chain, web.file("tls.key"));
-    refused(odd.load(), ErrorKind::InvalidConfig, "do not make a pair");
+    rejected(odd.load(), ErrorKind::InvalidConfig, "do not make a pair");
     let none = mutual().client_certificate(&key, &key);
-    refused(
+    rejected(
         none.load(),
         ErrorKind::InvalidConfig,
         "holds no certificate",
     );
     let gone = at("tls").ca(web.file("nobody.pem"));
-    refused(gone.load(), down, "does not exist");
+    rejected(gone.load(), down, "does not exist");
 }
 
 #[test]
@@ -1092,7 +1092,7 @@ fn an_address_without_a_server_fails_the_start() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("refused") && error.contains("//******@127"),
+        error.contains("rejected") && error.contains("//******@127"),
         "{error}"
     );
     assert!(!error.contains("hunter2"), "{error}");
@@ -1200,11 +1200,11 @@ fn tokens_and_headers_are_sent_and_never_shown() {
     let token = web.file("token");
     fs::write(&token, "first\n").unwrap();
     let http = source(&url).bearer_file(&token).header("X-Team", "crimson");
-    let one = refused(http.load(), ErrorKind::Unavailable, "401");
+    let one = rejected(http.load(), ErrorKind::Unavailable, "401");
     fs::write(&token, "second\n").unwrap();
-    let two = refused(http.load(), ErrorKind::Unavailable, "401");
+    let two = rejected(http.load(), ErrorKind::Unavailable, "401");
     let given = source(&url).bearer(Secret::new("third".to_owned()));
-    let three = refused(given.load(), ErrorKind::Unavailable, "401");
+    let three = rejected(given.load(), ErrorKind::Unavailable, "401");
     let log = web.log("app.toml");
     for (line, wanted) in
         log.iter()
@@ -1220,9 +1220,9 @@ fn tokens_and_headers_are_sent_and_never_shown() {
         assert!(!shown.contains(secret), "{shown}");
     }
     fs::write(&token, " \n").unwrap();
-    refused(http.load(), ErrorKind::InvalidConfig, "empty");
+    rejected(http.load(), ErrorKind::InvalidConfig, "empty");
     fs::remove_file(&token).unwrap();
-    refused(http.load(), ErrorKind::Unavailable, "does not exist");
+    rejected(http.load(), ErrorKind::Unavailable, "does not exist");
 }
 
 #[test]
@@ -1259,7 +1259,7 @@ fn text_that_could_smuggle_a_header_or_a_secret_is_rejected_without_a_request() 
         ),
         (Http::union(Vec::<String>::new()), "no address"),
     ] {
-        refused(http.load(), ErrorKind::InvalidConfig, says);
+        rejected(http.load(), ErrorKind::InvalidConfig, says);
     }
     assert_eq!(web.log("app.toml"), Vec::<String>::new());
 }
@@ -1284,12 +1284,12 @@ fn the_format_is_the_given_one_or_the_responses_or_the_paths() {
     }
     web.set("bare", "ok content-type: text/plain", GOOD);
     let bare = || source(web.url("http", "bare"));
-    refused(bare().load(), ErrorKind::Malformed, "`text/plain`");
+    rejected(bare().load(), ErrorKind::Malformed, "`text/plain`");
     let document = bare().format(Format::toml()).load().unwrap();
     assert_eq!(qps(&document), Some(&100.into()));
     web.set("page", "ok content-type: text/html", GOOD);
     let page = source(web.url("http", "page")).format(Format::toml());
-    refused(page.load(), ErrorKind::Malformed, "web page");
+    rejected(page.load(), ErrorKind::Malformed, "web page");
 }
 
 #[test]
@@ -1302,13 +1302,13 @@ fn a_document_that_lacks_most_keys_is_withheld() {
         .build()
         .unwrap();
     web.set("app.toml", "ok", "");
-    wait_until(SOON, "the update is held", || {
-        first_source(&props).held.is_some()
+    wait_until(SOON, "the update is withheld", || {
+        first_source(&props).withheld.is_some()
     });
     assert_eq!(number(&props, "k19"), 19);
     web.set("app.toml", "ok", many.replace("k0 = 0", "k0 = 100"));
     wait_until(SOON, "the keys are back", || number(&props, "k0") == 100);
-    assert!(first_source(&props).held.is_none());
+    assert!(first_source(&props).withheld.is_none());
 }
 
 #[test]
@@ -1337,11 +1337,11 @@ fn files_are_read_with_the_limit_of_a_document() {
     let http = source(url);
     assert_eq!(qps(&http.load().unwrap()), Some(&100.into()));
     fs::write(&path, vec![b'#'; MAX_DOCUMENT_BYTES + 1]).unwrap();
-    refused(http.load(), ErrorKind::TooLarge, "my app.toml");
+    rejected(http.load(), ErrorKind::TooLarge, "my app.toml");
     fs::remove_file(&path).unwrap();
-    refused(http.load(), ErrorKind::Unavailable, "does not exist");
+    rejected(http.load(), ErrorKind::Unavailable, "does not exist");
     fs::create_dir(&path).unwrap();
-    refused(http.load(), ErrorKind::Unavailable, "a directory");
+    rejected(http.load(), ErrorKind::Unavailable, "a directory");
 }
 
 #[test]

@@ -445,7 +445,7 @@ fn a_reference_to_a_rejected_target_keeps_the_last_good_value() -> Result<(), Er
     assert_eq!(
         (limit.get(), props.get::<u32>("base")?),
         (5, 5),
-        "refused as one"
+        "rejected as one"
     );
     // Of several keys only the one that led to the trouble is left out.
     assert!(
@@ -723,11 +723,11 @@ fn a_bad_field_beside_an_unresolved_reference_is_rejected() -> Result<(), Error>
         ("server.limit", "1"),
     ]);
     let server = props.bind::<Server>("server").build()?;
-    let refused = props.transaction(|tx| {
+    let rejected = props.transaction(|tx| {
         tx.unset("host")?;
         tx.set("server.limit", "many")
     });
-    assert!(refused.unwrap_err().to_string().contains("server.limit"));
+    assert!(rejected.unwrap_err().to_string().contains("server.limit"));
     assert_eq!(props.get::<String>("host")?, "a", "as one");
     memory.remove("host")?;
     assert!(memory.set("server.limit", "many").is_err());
@@ -757,7 +757,10 @@ fn a_handle_cannot_be_built_on_an_unresolved_reference_even_with_a_default() -> 
     }
     // Reading with a default answers with it, and reports the value.
     assert_eq!(props.get_or("url", "default".to_owned()), "default");
-    assert_eq!(props.health().refused[0].error.kind(), ErrorKind::Reference);
+    assert_eq!(
+        props.health().rejected[0].error.kind(),
+        ErrorKind::Reference
+    );
     assert_eq!(props.health().broken_references.len(), 1);
     memory.set("host", "a")?;
     assert_eq!(props.property::<String>("url").build()?.get(), "http://a");
@@ -802,7 +805,7 @@ fn an_unresolved_reference_is_shown_by_a_dry_run_and_by_batches_and_snapshots() 
     let mut candidate = liveprops::Document::new();
     candidate.set("url", "http://${host}", liveprops::Origin::new("test", "1"))?;
     let checked = props.check(source, candidate)?;
-    assert!(checked.refused.is_empty());
+    assert!(checked.rejected.is_empty());
     assert_eq!(checked.stale_properties.len(), 1);
     assert_eq!(
         checked.stale_properties[0].reason.key().map(Key::as_str),

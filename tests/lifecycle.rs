@@ -280,7 +280,7 @@ fn a_watch_that_panics_or_ends_is_restarted() -> Result<(), Error> {
     let _turn = turn();
     let source = Custom::new(Watching::Stream).watch(|i, updates| match i {
         0 => panic!("the wire broke"),
-        1 => Err(Error::new(ErrorKind::Unavailable, "refused")),
+        1 => Err(Error::new(ErrorKind::Unavailable, "rejected")),
         2 => Ok(()),
         _ => {
             updates.send(Update::full(document(&[("n", 9)])?))?;

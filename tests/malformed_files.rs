@@ -90,13 +90,16 @@ fn one_bad_value_under_a_live_handle_rejects_the_whole_file() {
     });
     assert_eq!((qps.get(), props.get::<u32>("burst").unwrap()), (100, 10));
     assert_eq!(props.generation(), generation);
-    let explained = props.explain("qps").refused;
+    let explained = props.explain("qps").rejected;
     assert_eq!(explained.len(), 1, "{explained:?}");
     assert_eq!(explained[0].kind(), ErrorKind::Mismatch);
     assert_eq!(explained[0].origin().unwrap().to_string(), place);
-    assert!(props.explain("burst").refused.is_empty(), "qps is to blame");
+    assert!(
+        props.explain("burst").rejected.is_empty(),
+        "qps is to blame"
+    );
     assert_eq!(health(&props).refusals, 1);
-    soon("the refusal is told", || {
+    soon("the rejection_scope is told", || {
         diary.count(|kind| matches!(kind, SourceEventKind::Rejected(_))) == 1
     });
     replace(&desk.path, "burst = 99\nqps = 7\n");
@@ -135,9 +138,9 @@ fn without_a_live_handle_a_bad_value_is_an_error_of_its_read() {
     let diary = Diary::of(&props);
     assert_eq!(props.get_or("qps", 5u32), 5);
     assert_eq!(props.get_or("absent", 6u32), 6);
-    let refused = props.health().refused;
-    assert_eq!(refused.len(), 1, "absent is not malformed: {refused:?}");
-    assert!(refused[0].error.to_string().contains(&place));
+    let rejected = props.health().rejected;
+    assert_eq!(rejected.len(), 1, "absent is not malformed: {rejected:?}");
+    assert!(rejected[0].error.to_string().contains(&place));
     soon("the malformed value is told", || {
         diary.count(|kind| matches!(kind, SourceEventKind::Malformed(_))) == 1
     });
@@ -352,7 +355,7 @@ fn a_reference_cycle_is_rejected_and_named() {
         || matches!(health(&props).status, Status::Stale { reason, .. } if named(&reason)),
     );
     assert_eq!((a.get().as_str(), props.generation()), ("x", generation));
-    assert_eq!(props.get::<u32>("n").unwrap(), 0, "all of it is refused");
+    assert_eq!(props.get::<u32>("n").unwrap(), 0, "all of it is rejected");
     replace(&desk.path, "n = 2\na = \"${b}\"\nb = \"y\"\n");
     soon("it recovers", || a.get() == "y" && is_up(&props));
 }
@@ -378,12 +381,12 @@ fn told(props: &Properties, diary: &Diary) -> String {
     }
     props
         .health()
-        .refused
+        .rejected
         .iter()
-        .for_each(|refused| chain(&refused.error));
+        .for_each(|rejected| chain(&rejected.error));
     for key in ["db.password", "db", "password", "", "port"] {
         let explanation = props.explain(key);
-        explanation.refused.iter().for_each(&mut chain);
+        explanation.rejected.iter().for_each(&mut chain);
     }
     for key in ["db.password", "db", "password", "", "port"] {
         let explanation = props.explain(key);
@@ -537,7 +540,7 @@ fn a_panic_of_a_decoder_removes_no_value() {
     let _bomb = props.property::<Bomb>("a").build().unwrap();
     let a = props.property::<u32>("a").build().unwrap();
     replace(&desk.path, "a = 13\n");
-    soon("the update is refused", || {
+    soon("the update is rejected", || {
         stale(&props).is_some_and(|why| why.contains("panicked"))
     });
     assert_eq!(a.get(), 1);
@@ -564,7 +567,7 @@ fn a_rejected_file_is_accepted_once_another_source_makes_it_valid() {
         .build()
         .unwrap();
     replace(&path, "min = 10\n");
-    soon("the file is refused", || !props.health().is_up());
+    soon("the file is rejected", || !props.health().is_up());
     assert_eq!(props.get::<u32>("min").unwrap(), 1);
     high.set("max", 20).unwrap();
     soon("the file is offered again", || {

@@ -94,7 +94,7 @@ enum Expected {
     /// Nothing changes, for this reason.
     Fails(ErrorKind),
     /// Nothing changes, for whatever reason.
-    Refused,
+    Rejected,
 }
 
 fn tree_is_refused(view: &View) -> bool {
@@ -264,7 +264,7 @@ impl World {
             (Err(_), _) | (_, Some(Err(_))) => Expected::Fails(ErrorKind::InvalidKey),
             (Ok(_), None) => Expected::Done,
             (Ok(_), Some(Ok(tree))) if self.accepts_layer(at, tree) => Expected::Done,
-            _ => Expected::Refused,
+            _ => Expected::Rejected,
         };
         let outcome = match raw {
             Some(Raw::Unset) => source.memory.unset(KEYS[key]),
@@ -300,7 +300,7 @@ impl World {
         if self.accepts_layer(at, &tree) {
             agree(outcome, Expected::Done);
         } else {
-            agree(outcome, Expected::Refused);
+            agree(outcome, Expected::Rejected);
             tree = self.left_by_refusal(&layer, &tree);
             assert!(
                 self.accepts_layer(at, &tree),
@@ -348,7 +348,7 @@ impl World {
                 let mut handles = self.handles.iter();
                 assert!(
                     !simple || handles.any(|handle| handle.concerns(key)),
-                    "{key} was refused although no handle is concerned"
+                    "{key} was rejected although no handle is concerned"
                 );
                 old
             };
@@ -435,7 +435,7 @@ impl World {
         } else if self.accepts(&self.placed(), &tree) {
             Expected::Done
         } else {
-            Expected::Refused
+            Expected::Rejected
         };
         if agree(outcome, expected) {
             self.overrides = tree;
@@ -476,7 +476,7 @@ impl World {
         placed.push(added.clone());
         let expected = match self.accepts(&placed, &self.overrides) {
             true => Expected::Done,
-            false => Expected::Refused,
+            false => Expected::Rejected,
         };
         if agree(outcome, expected) {
             self.sources[at].layer = Some(added);
@@ -501,7 +501,7 @@ impl World {
             .collect();
         let expected = match self.accepts(&placed, &self.overrides) {
             true => Expected::Done,
-            false => Expected::Refused,
+            false => Expected::Rejected,
         };
         if agree(self.props.remove_source(gone.id), expected) {
             self.sources[at].layer = None;
@@ -516,7 +516,7 @@ impl World {
         placed.iter_mut().find(|p| p.id == moved.id).unwrap().rank = rank;
         let expected = match self.accepts(&placed, &self.overrides) {
             true => Expected::Done,
-            false => Expected::Refused,
+            false => Expected::Rejected,
         };
         let outcome = self.props.move_source(moved.id, Layer::new("moved", rank));
         if agree(outcome, expected) {
@@ -803,9 +803,9 @@ fn agree<T: std::fmt::Debug>(outcome: Result<T, liveprops::Error>, expected: Exp
             assert_eq!(error.kind(), kind, "{error}");
             false
         }
-        (Err(_), Expected::Refused) => false,
-        (Ok(_), _) => panic!("is not refused"),
-        (Err(error), Expected::Done) => panic!("is refused: {error}"),
+        (Err(_), Expected::Rejected) => false,
+        (Ok(_), _) => panic!("is not rejected"),
+        (Err(error), Expected::Done) => panic!("is rejected: {error}"),
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use liveprops::sources::Memory;
 use liveprops::{
-    Document, DynamicProperty, Error, Origin, Properties, Refusal, Source, SourceContext, Update,
-    Value, Watching,
+    Document, DynamicProperty, Error, Origin, Properties, RejectionScope, Source, SourceContext,
+    Update, Value, Watching,
 };
 use serde::Deserialize;
 
@@ -112,8 +112,8 @@ impl Source for Store {
         Ok(())
     }
 
-    fn refusal(&self) -> Refusal {
-        Refusal::PerKey
+    fn rejection_scope(&self) -> RejectionScope {
+        RejectionScope::PerKey
     }
 }
 
@@ -142,9 +142,9 @@ fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    fn refused(&self) -> Vec<String> {
-        let refused = self.props.health().refused;
-        let errors = refused.iter().flat_map(|refused| refused.error.iter());
+    fn rejected(&self) -> Vec<String> {
+        let rejected = self.props.health().rejected;
+        let errors = rejected.iter().flat_map(|rejected| rejected.error.iter());
         let mut keys: Vec<String> = errors.filter_map(|e| Some(e.key()?.to_string())).collect();
         keys.sort();
         keys.dedup();
@@ -172,8 +172,8 @@ fn a_bad_key_under_a_bound_root_withholds_no_other_key_of_its_update() {
         assert_eq!((it.qps.get(), &*app.note), (5, "two"), "{key} = {value}");
         assert_eq!((app.http.port, &*app.http.host), (80, "h"), "{key}");
         let explained = it.props.explain(key);
-        assert!(!explained.refused.is_empty(), "{key}: {explained}");
-        assert!(it.props.explain("note").refused.is_empty(), "{key}");
+        assert!(!explained.rejected.is_empty(), "{key}: {explained}");
+        assert!(it.props.explain("note").rejected.is_empty(), "{key}");
 
         // A later update finds the bad key still there.
         it.store.hold([("note", v("three"))]);
@@ -211,15 +211,15 @@ fn keys_that_an_update_withholds_together_are_all_reported() {
     assert_eq!(it.app.get().note, "two");
     for key in ["range.low", "range.high"] {
         let explained = it.props.explain(key);
-        assert!(!explained.refused.is_empty(), "{key}: {explained}");
+        assert!(!explained.rejected.is_empty(), "{key}: {explained}");
     }
-    let refused = it.refused();
+    let rejected = it.rejected();
     for key in ["range.low", "range.high"] {
         assert!(
-            refused
+            rejected
                 .iter()
-                .any(|refused| refused == key || refused == "range"),
-            "{refused:?}"
+                .any(|rejected| rejected == key || rejected == "range"),
+            "{rejected:?}"
         );
     }
 }
@@ -243,7 +243,7 @@ fn keys_that_a_rule_of_the_whole_tree_withholds_are_reported_key_by_key() {
     assert_eq!(props.get::<u32>("kept").unwrap(), 1);
     for name in names.iter().map(String::as_str).chain(["a", "kept"]) {
         let explained = props.explain(name);
-        assert!(!explained.refused.is_empty(), "{name}: {explained}");
+        assert!(!explained.rejected.is_empty(), "{name}: {explained}");
     }
 }
 
@@ -301,7 +301,7 @@ fn one_bad_secret_of_a_thousand_in_one_map_withholds_no_other_one() {
     store.hold(entries.map(|(at, name)| (&**name, value(at))));
     assert_eq!(numbers.get().all.len(), 999);
     let explained = props.explain("m.k700");
-    assert!(!explained.refused.is_empty(), "{explained}");
+    assert!(!explained.rejected.is_empty(), "{explained}");
 }
 
 #[test]
@@ -320,10 +320,10 @@ fn of_hundreds_of_keys_that_are_withheld_with_others_the_last_report_counts_the_
     let entries = names.iter().enumerate();
     store.hold(entries.map(|(at, name)| (&**name, value(at))));
     assert_eq!(numbers.get().all.len(), 0);
-    let refused = props.health().refused;
-    let text = refused.last().unwrap().error.to_string();
+    let rejected = props.health().rejected;
+    let text = rejected.last().unwrap().error.to_string();
     assert!(text.contains("more keys are withheld with it"), "{text}");
     // The bad ones that were found are reported too.
     let explained = props.explain("m.k0");
-    assert!(!explained.refused.is_empty(), "{explained}");
+    assert!(!explained.rejected.is_empty(), "{explained}");
 }

@@ -320,20 +320,20 @@ fn a_table_that_meets_a_value_is_reported_and_the_stronger_wins() -> Result<(), 
     assert_eq!(props.get::<String>("db")?, "off");
     assert_eq!(props.get_opt::<String>("db.host")?, None);
     let clash = |key: &str| {
-        let refused = props.health().refused;
-        refused.iter().any(|error| {
+        let rejected = props.health().rejected;
+        rejected.iter().any(|error| {
             error.error.key().map(Key::as_str) == Some(key)
                 && error.error.to_string().contains("hides")
         })
     };
-    assert!(clash("db"), "{:?}", props.health().refused);
+    assert!(clash("db"), "{:?}", props.health().rejected);
 
     high.remove("db")?;
     assert_eq!(props.get::<String>("db.host")?, "h");
     high.set("x.y", 1)?;
     low.set("x", "scalar")?;
     assert_eq!(props.get::<u32>("x.y")?, 1);
-    assert!(clash("x"), "{:?}", props.health().refused);
+    assert!(clash("x"), "{:?}", props.health().rejected);
     Ok(())
 }
 
@@ -959,7 +959,7 @@ fn an_item_past_the_end_of_an_empty_text_leaves_the_text_in_force() -> Result<()
     let wins = explained.layers.iter().filter(|layer| layer.wins);
     let wins: Vec<&str> = wins.map(|layer| layer.name.as_str()).collect();
     assert_eq!(wins, ["memory low"], "{explained}");
-    assert_eq!(explained.refused.len(), 1, "{explained}");
+    assert_eq!(explained.rejected.len(), 1, "{explained}");
     Ok(())
 }
 
@@ -1029,8 +1029,8 @@ fn a_rejected_new_source_changes_nothing() {
     let a = props.property::<u32>("a").default(7).build().unwrap();
     let before = props.generation();
     let memory = Memory::from([("a", "text")]);
-    let refused = props.add_source(memory.clone()).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Mismatch);
+    let rejected = props.add_source(memory.clone()).unwrap_err();
+    assert_eq!(rejected.kind(), ErrorKind::Mismatch);
     assert_eq!((a.get(), props.generation()), (7, before));
     memory.set("a", 1).unwrap();
     assert_eq!(a.get(), 7, "the source is not attached");

@@ -282,7 +282,7 @@ fn where_no_thread_can_be_started_the_build_fails_and_leaves_none_and_a_later_on
         .unwrap();
     replace(&desk.path, "a = 2\n");
     soon("the change is seen", || props.get_or("a", 0) == 2);
-    child::say("refused, and then built");
+    child::say("rejected, and then built");
 }
 
 #[test]

@@ -23,7 +23,7 @@ const fn ms(millis: u64) -> Duration {
 }
 
 fn is_held(props: &Properties) -> bool {
-    first_source(props).held.is_some()
+    first_source(props).withheld.is_some()
 }
 
 /// The same value under as many keys.
@@ -354,13 +354,13 @@ fn an_accepted_removal_that_is_rejected_for_another_reason_is_retried() -> Resul
         .updates()
         .send(Update::full(document(1, 0)))
         .unwrap_err();
-    let refused = || {
-        let refused = props.health().refused;
-        refused
+    let rejected = || {
+        let rejected = props.health().rejected;
+        rejected
             .iter()
             .any(|it| it.error.to_string().contains("k7 is needed"))
     };
-    assert!(eventually(DEADLINE, refused), "health says why not");
+    assert!(eventually(DEADLINE, rejected), "health says why not");
     assert_eq!(props.get::<i64>("k7")?, 1);
     need.set("need", 0)?;
     assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_err()));
@@ -449,8 +449,8 @@ fn a_store_wiped_while_the_program_was_down_is_withheld_at_the_start() -> Result
     assert_eq!(props.get::<i64>("k7")?, 1);
     assert!(!props.health().is_up());
     let source = first_source(&props);
-    let held = source.held.unwrap();
-    assert_eq!((held.gone, held.of), (100, 100));
+    let withheld = source.withheld.unwrap();
+    assert_eq!((withheld.gone, withheld.of), (100, 100));
     assert!(source.cached.is_some());
     let Status::Stale { reason, .. } = source.status else {
         panic!("not stale");
@@ -565,8 +565,8 @@ fn the_removal_error_counts_earlier_removals_and_names_the_window() -> Result<()
     for part in ["4 of 12 keys", "12 of the 20", "10 seconds"] {
         assert!(told.contains(part), "{part}: {told}");
     }
-    let held = first_source(&props).held.unwrap();
-    assert_eq!((held.gone, held.of), (12, 20));
+    let withheld = first_source(&props).withheld.unwrap();
+    assert_eq!((withheld.gone, withheld.of), (12, 20));
     // All at once needs no explanation.
     updates.send(Update::full(document(1, 12)))?;
     let told = updates
@@ -615,7 +615,7 @@ fn replacing_a_large_table_by_a_smaller_one_counts_as_removal() -> Result<(), Er
             .ok();
     }
     let applied = pushed.updates().send(wipe)?;
-    assert_eq!(applied.refused[0].kind(), ErrorKind::Withheld);
+    assert_eq!(applied.rejected[0].kind(), ErrorKind::Withheld);
     assert!(props.get_opt::<u32>("s.k19")?.is_some(), "it stays");
     assert_eq!(props.get::<u32>("k0")?, 7);
     Ok(())

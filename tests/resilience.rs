@@ -13,8 +13,8 @@ use liveprops::health::Status;
 use liveprops::source::{RemovalGuard, Timing};
 use liveprops::sources::Memory;
 use liveprops::{
-    Document, Error, ErrorKind, Key, Origin, Properties, Refusal, Source, SourceContext, Update,
-    Watching,
+    Document, Error, ErrorKind, Key, Origin, Properties, RejectionScope, Source, SourceContext,
+    Update, Watching,
 };
 use store::Values;
 use support::proc::{open_files, threads};
@@ -423,8 +423,8 @@ fn a_mass_removal_is_withheld_until_it_is_confirmed() -> Result<(), Error> {
     assert_eq!(error.kind(), ErrorKind::Withheld);
     assert!(error.to_string().contains("101 of 101"), "{error}");
     assert_eq!(props.get::<i64>("k7")?, 7);
-    let held = first_source(&props).held.unwrap();
-    assert_eq!((held.gone, held.of), (101, 101));
+    let withheld = first_source(&props).withheld.unwrap();
+    assert_eq!((withheld.gone, withheld.of), (101, 101));
     // Saying it again does not make it true.
     assert!(props.refresh_now().is_err());
     // Half of it back is no mass deletion.
@@ -434,7 +434,7 @@ fn a_mass_removal_is_withheld_until_it_is_confirmed() -> Result<(), Error> {
     props.refresh_now()?;
     assert_eq!(props.get::<i64>("k7")?, 8);
     assert_eq!(props.get_opt::<i64>("k80")?, None);
-    assert_eq!(first_source(&props).held, None);
+    assert_eq!(first_source(&props).withheld, None);
 
     store.values.clear();
     assert!(props.refresh_now().is_err());
@@ -442,7 +442,7 @@ fn a_mass_removal_is_withheld_until_it_is_confirmed() -> Result<(), Error> {
     assert_eq!(props.confirm(id)?.changed, 60);
     assert_eq!(props.get_opt::<i64>("k7")?, None);
     assert!(props.health().is_up());
-    assert!(props.confirm(id).is_err(), "nothing is held any more");
+    assert!(props.confirm(id).is_err(), "nothing is withheld any more");
     Ok(())
 }
 
@@ -454,7 +454,7 @@ fn a_repeated_mass_removal_is_accepted_if_accept_after_is_set() -> Result<(), Er
         .source(store.clone().with(|policy| policy.guarded(guard)))
         .build()?;
     store.values.clear();
-    assert!(eventually(SOON, || first_source(&props).held.is_some()));
+    assert!(eventually(SOON, || first_source(&props).withheld.is_some()));
     assert_eq!(props.get::<i64>("n")?, 1);
     assert!(eventually(SOON, || props
         .get_opt::<i64>("n")
@@ -497,8 +497,8 @@ impl Source for Watched {
         updates.send(Update::full(document)).map(drop)
     }
 
-    fn refusal(&self) -> Refusal {
-        Refusal::PerKey
+    fn rejection_scope(&self) -> RejectionScope {
+        RejectionScope::PerKey
     }
 }
 
@@ -512,21 +512,21 @@ fn a_prefix_that_is_wiped_key_by_key_is_withheld() -> Result<(), Error> {
                 .with(|policy| policy.guarded(RemovalGuard::new())),
         )
         .build()?;
-    let mut held = 0;
+    let mut withheld = 0;
     for i in 0..20 {
-        held += usize::from(
+        withheld += usize::from(
             store
                 .send(Update::delta().remove(&format!("k{i}"))?)
                 .is_err(),
         );
     }
-    assert_eq!(held, 10, "up to half of them may go");
+    assert_eq!(withheld, 10, "up to half of them may go");
     assert_eq!(props.get_opt::<i64>("k9")?, None);
     assert_eq!(props.get::<i64>("k10")?, 10);
     // What is set meanwhile is in force.
     let set = Update::delta().set("new", 1, store.origin())?;
     let applied = store.send(set)?;
-    assert_eq!(applied.refused[0].kind(), ErrorKind::Withheld);
+    assert_eq!(applied.rejected[0].kind(), ErrorKind::Withheld);
     assert_eq!(props.get::<i64>("new")?, 1);
     assert_eq!(props.get::<i64>("k10")?, 10);
 
@@ -557,7 +557,7 @@ fn a_withheld_removal_that_is_undone_leaves_nothing_behind() -> Result<(), Error
     store.send(Update::delta().set("k3", 33, store.origin())?)?;
     assert_eq!(props.get::<i64>("k3")?, 33);
     assert_eq!(props.get_opt::<i64>("k4")?, None);
-    assert_eq!(first_source(&props).held, None);
+    assert_eq!(first_source(&props).withheld, None);
     assert!(props.health().is_up());
     Ok(())
 }
@@ -668,8 +668,8 @@ fn rejections_are_listed_with_source_reason_time_and_count() -> Result<(), Error
     assert!(props.refresh_now().is_err());
     store.values.set("n", 7);
     assert!(props.refresh_now().is_err());
-    let refused = props.health().refused;
-    let last = refused.last().unwrap();
+    let rejected = props.health().rejected;
+    let last = rejected.last().unwrap();
     assert_eq!(last.source, Some(first_source(&props).source));
     assert!(last.error.to_string().contains("too many"));
     assert_eq!(last.error.key().map(Key::as_str), Some("n"));
@@ -918,8 +918,8 @@ fn a_refresh_names_the_rejected_keys_of_its_poll() -> Result<(), Error> {
         fn watching(&self) -> Watching {
             self.0.watching()
         }
-        fn refusal(&self) -> Refusal {
-            Refusal::PerKey
+        fn rejection_scope(&self) -> RejectionScope {
+            RejectionScope::PerKey
         }
     }
     let store = Store::new();
@@ -1059,13 +1059,13 @@ fn a_start_that_must_fail_does_not_wait_for_a_source_that_is_down() {
 #[test]
 fn a_slow_callback_makes_no_present_key_missing() -> Result<(), Error> {
     let gate = Gate::default();
-    let held = gate.clone();
+    let withheld = gate.clone();
     let props = Properties::builder().inline_callbacks().build()?;
     props.set("a", 1)?;
     let (report, called) = support::reports();
     let _slow = props.property::<i64>("a").build()?.on_change(move |_| {
         report(());
-        held.pass();
+        withheld.pass();
     });
     gate.close();
     let waits = props.clone();

@@ -59,7 +59,7 @@ impl Place {
         let good = props.generation();
         memory.replace(BAD).unwrap();
         let applied = props.rollback_to(good).unwrap();
-        assert!(applied.refused.is_empty(), "{:?}", applied.refused);
+        assert!(applied.rejected.is_empty(), "{:?}", applied.rejected);
         assert!(self.file().exists(), "on disk when it returns");
         good
     }
@@ -132,8 +132,8 @@ fn a_damaged_roll_back_file_is_rejected_and_reported() -> Result<(), Error> {
         let props = place.start(&Memory::from(BAD));
         assert_eq!(props.get::<u32>("qps")?, 1);
         assert_eq!(props.pinned(), None);
-        let refused = props.health().refused;
-        let told = refused.iter().map(|refused| refused.error.to_string());
+        let rejected = props.health().rejected;
+        let told = rejected.iter().map(|rejected| rejected.error.to_string());
         let told: Vec<String> = told.collect();
         assert!(told.iter().any(|t| t.contains("roll-back")), "{told:?}");
     }
@@ -155,8 +155,8 @@ fn a_stored_roll_back_that_is_invalid_now_leaves_the_layers_in_force() -> Result
     let props = strict(&memory, 50)?;
     assert_eq!(props.get::<u32>("qps")?, 1);
     assert_eq!(props.pinned(), None);
-    let refused = props.health().refused;
-    let told = refused[0].error.to_string();
+    let rejected = props.health().rejected;
+    let told = rejected[0].error.to_string();
     assert!(
         told.contains("roll-back") && told.contains("100 is more than 50"),
         "{told}"
@@ -194,14 +194,14 @@ fn a_roll_back_that_cannot_be_written_is_in_force_and_reported() -> Result<(), E
     memory.replace(BAD)?;
     let applied = props.rollback_to(good)?;
     assert_eq!(props.get::<u32>("qps")?, 100);
-    assert_eq!(applied.refused[0].kind(), ErrorKind::Unavailable);
-    let told = applied.refused[0].to_string();
+    assert_eq!(applied.rejected[0].kind(), ErrorKind::Unavailable);
+    let told = applied.rejected[0].to_string();
     assert!(told.contains("until the next restart only"), "{told}");
-    let refused = props.health().refused;
+    let rejected = props.health().rejected;
     assert!(
-        refused
+        rejected
             .iter()
-            .any(|refused| refused.error.to_string() == told)
+            .any(|rejected| rejected.error.to_string() == told)
     );
     props.unpin()?;
     assert_eq!(props.get::<u32>("qps")?, 1);

@@ -194,10 +194,10 @@ fn a_later_update_is_rejected_key_by_key() -> Result<(), Error> {
     let props = build(five().deny_unknown(), &source)?;
     let wrong = |key: &str, value: &str| source.set(key, value).unwrap_err();
 
-    let refused = wrong("ratelimit.qps", "0");
-    assert_eq!(refused.kind(), ErrorKind::Rejected);
-    assert_eq!(refused.key().map(Key::as_str), Some("ratelimit.qps"));
-    assert_eq!(refused.expected(), Some("1..=10000"));
+    let rejected = wrong("ratelimit.qps", "0");
+    assert_eq!(rejected.kind(), ErrorKind::Rejected);
+    assert_eq!(rejected.key().map(Key::as_str), Some("ratelimit.qps"));
+    assert_eq!(rejected.expected(), Some("1..=10000"));
     assert_eq!(props.get::<u32>("ratelimit.qps")?, 5);
     assert!(!wrong("db.pin", "hunter2").to_string().contains("hunter2"));
     assert_eq!(wrong("db.pin", "hunter2").kind(), ErrorKind::Mismatch);
@@ -209,7 +209,7 @@ fn a_later_update_is_rejected_key_by_key() -> Result<(), Error> {
     let missing = source.remove("http.port").unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     assert_eq!(props.get::<u16>("http.port")?, 80);
-    assert!(props.explain("ratelimit.qps").refused.len() == 1);
+    assert!(props.explain("ratelimit.qps").rejected.len() == 1);
     source.remove("ratelimit.qps")?;
     assert_eq!(props.get::<u32>("ratelimit.qps")?, 100, "the default");
     Ok(())
@@ -229,9 +229,9 @@ fn of_several_keys_only_the_bad_ones_keep_their_old_values() -> Result<(), Error
     // The source hears of it in `health` and `explain`.
     source.replace(next).ok();
     for key in ["http.port", "mode"] {
-        let refused = props.explain(key).refused;
-        assert_eq!(refused.len(), 1);
-        assert_eq!(refused[0].key().map(Key::as_str), Some(key));
+        let rejected = props.explain(key).rejected;
+        assert_eq!(rejected.len(), 1);
+        assert_eq!(rejected[0].key().map(Key::as_str), Some(key));
     }
     assert_eq!(props.get::<u32>("db.pin")?, 2);
     assert_eq!(props.get::<u16>("http.port")?, 80);
@@ -843,7 +843,7 @@ fn many_unknown_keys_are_one_more_fault() -> Result<(), Error> {
     let source = Memory::default();
     let props = build(schema, &source)?;
     source.replace(crowd()).ok();
-    assert_eq!(props.snapshot().keys().len(), 1, "the others are refused");
+    assert_eq!(props.snapshot().keys().len(), 1, "the others are rejected");
     assert_eq!(props.get::<u32>("known")?, 1);
     Ok(())
 }

@@ -18,7 +18,7 @@ impl<'de> Deserialize<'de> for Own {
         let text = String::deserialize(deserializer)?;
         match text.as_str() {
             // It takes none of the simple texts that a type might be tried with.
-            "" | "1" => Err(serde::de::Error::custom("refused")),
+            "" | "1" => Err(serde::de::Error::custom("rejected")),
             text if text.contains("panic") => panic!("{text}"),
             text if text.contains("bad") => Err(serde::de::Error::custom(format!("{text} is bad"))),
             _ => Ok(Self(text)),
@@ -315,7 +315,7 @@ fn a_secret_in_a_type_is_known_before_there_is_a_value() -> Result<(), Error> {
     source.set("door", lock).ok();
     source.set("codes", vec![format!("bad {MARK}")]).ok();
     for key in ["door", "door.code", "codes", "codes.0"] {
-        let told = format!("{} {:?}", props.explain(key), props.explain(key).refused);
+        let told = format!("{} {:?}", props.explain(key), props.explain(key).rejected);
         let code = told.replace(&format!("text \"{MARK}\""), "the floor, which is none");
         assert!(!code.contains(MARK), "{key}: {code}");
     }

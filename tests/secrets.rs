@@ -68,7 +68,7 @@ impl Outputs {
         }
     }
 
-    fn refusal<T>(&self, what: &str, outcome: Result<T, Error>) {
+    fn rejection<T>(&self, what: &str, outcome: Result<T, Error>) {
         if let Err(error) = outcome {
             self.error(what, &error);
         }
@@ -294,25 +294,25 @@ fn ask(out: &Outputs, props: &Properties, when: &str) {
             out.debug(format!("explain {key}, {when}"), &told);
         }
         let what = format!("reading {key}, {when}");
-        out.refusal(&what, props.get::<u32>(key));
-        out.refusal(&what, props.get_opt::<Vec<u32>>(key));
-        out.refusal(&what, props.get::<BTreeMap<String, u32>>(key));
-        out.refusal(&what, props.get::<Own>(key));
-        out.refusal(&what, props.snapshot().bind::<Door>(key));
-        out.refusal(&what, props.property::<u32>(key).build());
-        out.refusal(&what, props.bind::<Vec<BTreeMap<String, u8>>>(key).build());
+        out.rejection(&what, props.get::<u32>(key));
+        out.rejection(&what, props.get_opt::<Vec<u32>>(key));
+        out.rejection(&what, props.get::<BTreeMap<String, u32>>(key));
+        out.rejection(&what, props.get::<Own>(key));
+        out.rejection(&what, props.snapshot().bind::<Door>(key));
+        out.rejection(&what, props.property::<u32>(key).build());
+        out.rejection(&what, props.bind::<Vec<BTreeMap<String, u8>>>(key).build());
         let never = props
             .property::<Option<Own>>(key)
             .validate(|value| value.is_none().then_some(()).ok_or_else(|| "set".into()));
-        out.refusal(&what, never.build());
+        out.rejection(&what, never.build());
         let _ = props.get_or(key, 1u32);
     }
     out.debug(format!("health, {when}"), &props.health());
     for pending in props.health().pending_restart {
         out.debug(format!("pending {}, {when}", pending.key), &pending);
     }
-    for refused in props.health().refused {
-        out.error(&format!("refused, {when}"), &refused.error);
+    for rejected in props.health().rejected {
+        out.error(&format!("rejected, {when}"), &rejected.error);
     }
     for unknown in props.unknown_keys() {
         out.text(format!("unknown key, {when}"), &unknown);
@@ -336,7 +336,7 @@ fn changes(out: &Outputs, what: &str, newer: &Snapshot, older: &Snapshot) {
         out.text(&*what, &change);
         out.debug(&*what, &change);
         out.debug(&*what, &(change.old_origin(), change.new_origin()));
-        out.refusal(&what, change.get::<u32>());
+        out.rejection(&what, change.get::<u32>());
     }
 }
 
@@ -355,7 +355,7 @@ fn listen(out: &Outputs, props: &Properties) -> Result<Alive, Error> {
         batches.debug("batch", batch);
         for change in batch.changes() {
             batches.text(format!("change of {} in a batch", change.key()), change);
-            batches.refusal("change in a batch as a number", change.get::<u32>());
+            batches.rejection("change in a batch as a number", change.get::<u32>());
         }
     })?];
     for (key, _) in planted(0) {
@@ -396,19 +396,19 @@ fn refuse(out: &Outputs, props: &Properties, store: &Store, memory: &Memory) -> 
     let bad = |key: &str, text: &str| (key.to_owned(), Value::from(text));
     let source = props.health().sources.last().unwrap().source;
     for (key, text) in &checked {
-        out.refusal(&format!("setting {key}"), memory.set(key, &**text));
-        out.refusal(&format!("writing {key}"), props.set(key, &**text));
+        out.rejection(&format!("setting {key}"), memory.set(key, &**text));
+        out.rejection(&format!("writing {key}"), props.set(key, &**text));
         let all = planted(1).into_iter().chain([bad(key, text)]);
         // The keys may clash in one document, which is refused as well.
-        out.refusal(
+        out.rejection(
             &format!("replacing with {key}"),
             memory.replace(all.clone()),
         );
-        out.refusal(&format!("a document with {key}"), document(all.clone()));
+        out.rejection(&format!("a document with {key}"), document(all.clone()));
         store.says(all.clone());
-        out.refusal(&format!("loading {key}"), props.refresh_now());
+        out.rejection(&format!("loading {key}"), props.refresh_now());
         if let Ok(document) = document(all) {
-            out.refusal(&format!("trying {key}"), props.check(source, document));
+            out.rejection(&format!("trying {key}"), props.check(source, document));
         }
     }
     for (key, value) in planted(2) {
@@ -417,8 +417,8 @@ fn refuse(out: &Outputs, props: &Properties, store: &Store, memory: &Memory) -> 
             tx.if_value(&key, Some(secret("expected").into()))?;
             tx.set(&key, value)
         });
-        out.refusal("conflict", conflict);
-        out.refusal(
+        out.rejection("conflict", conflict);
+        out.rejection(
             "clash",
             memory.set(&format!("{key}.below"), "nothing special"),
         );
@@ -429,13 +429,13 @@ fn refuse(out: &Outputs, props: &Properties, store: &Store, memory: &Memory) -> 
     );
     let source = Memory::from([("door.code", MARK)]);
     let builder = Properties::builder().source(source).schema(schema);
-    out.refusal("a rule that panics", builder.build());
+    out.rejection("a rule that panics", builder.build());
     Ok(())
 }
 
 fn hold(out: &Outputs, props: &Properties, store: &Store) -> Result<(), Error> {
     store.says([]);
-    out.refusal("held", props.refresh_now());
+    out.rejection("withheld", props.refresh_now());
     let of_store = |health: &liveprops::health::SourceHealth| &*health.name == "store";
     let health = props.health();
     let health = health
@@ -443,8 +443,8 @@ fn hold(out: &Outputs, props: &Properties, store: &Store) -> Result<(), Error> {
         .iter()
         .find(|source| of_store(source))
         .unwrap();
-    assert!(health.held.is_some(), "{health:?}");
-    ask(out, props, "held");
+    assert!(health.withheld.is_some(), "{health:?}");
+    ask(out, props, "withheld");
     props.confirm(health.source)?;
     Ok(())
 }
@@ -486,7 +486,7 @@ fn export(out: &Outputs) {
     let wrong = |what: &str, schema: Schema| {
         out.text(format!("{what}, as text"), schema.to_text());
         out.text(format!("{what}, as JSON"), schema.to_json_schema());
-        out.refusal(what, Properties::builder().schema(schema).build());
+        out.rejection(what, Properties::builder().schema(schema).build());
     };
     wrong("bad default", Schema::new().declare(key().secret()));
     wrong(
@@ -524,14 +524,14 @@ fn export(out: &Outputs) {
     );
     let named = Schema::new().declare(key());
     let builder = Properties::builder().secret("door").schema(named);
-    out.refusal(
+    out.rejection(
         "bad default of a key that the builder hides",
         builder.build(),
     );
     let memory = Memory::named("m");
     memory.replace(planted(1)).unwrap();
     let builder = Properties::builder().schema(schema().deny_unknown());
-    out.refusal("undeclared keys", builder.source(memory).build());
+    out.rejection("undeclared keys", builder.source(memory).build());
 }
 
 /// Documents that are wrong at a secret, in every format.
@@ -637,7 +637,7 @@ fn parse(out: &Outputs, dir: &Path) {
             let path = dir.join(format!("bad.{name}"));
             fs::write(&path, text).unwrap();
             let file = File::new(&path).format(format()).without_watch();
-            out.refusal(&what, Properties::builder().source(file).build());
+            out.rejection(&what, Properties::builder().source(file).build());
         }
     }
 }
@@ -729,7 +729,7 @@ fn no_output_of_a_full_run_shows_a_planted_secret() -> Result<(), Error> {
     store.says(planted(5));
     props.refresh_now()?;
     let missing = props.wait_for(["no.such.password"], Duration::ZERO);
-    out.refusal("waiting", missing);
+    out.rejection("waiting", missing);
 
     for generation in [props.generation(), good] {
         out.debug("applied", &props.rollback_to(generation)?);
@@ -737,7 +737,7 @@ fn no_output_of_a_full_run_shows_a_planted_secret() -> Result<(), Error> {
         ask(&out, &props, "rolled back");
     }
     let until_now = props.generation();
-    out.refusal("no such generation", props.rollback_to(until_now + 1));
+    out.rejection("no such generation", props.rollback_to(until_now + 1));
     drop((alive, props));
     out.files("file of the first run,", &dir);
 

@@ -104,8 +104,8 @@ struct Db {
 fn the_reason_of_a_validator_of_a_struct_shows_no_secret_field() {
     let (_, props, _) = with_secrets(|builder| builder);
     let handle = props.property::<Db>("db");
-    let refused = handle.validate(|db| Err(format!("no {db:?}"))).build();
-    let shown = hidden(refused);
+    let rejected = handle.validate(|db| Err(format!("no {db:?}"))).build();
+    let shown = hidden(rejected);
     assert!(shown.contains("no Db { password:"), "{shown}");
 }
 
@@ -157,7 +157,7 @@ fn rejects_quoting(read: fn(&Snapshot) -> String) {
     is_hidden(event(&events, "it is"));
     let health = props.health();
     is_hidden(format!("{health:?} {:?}", health.status));
-    assert!(!health.refused.is_empty());
+    assert!(!health.rejected.is_empty());
     is_hidden(props.explain("other").to_string());
 }
 
@@ -531,9 +531,9 @@ fn words_about_pin(pin: Value, quoted: &'static str) -> String {
         })
         .build()
         .unwrap();
-    let refused = memory.set("other", 2);
+    let rejected = memory.set("other", 2);
     drop(props);
-    refused.unwrap_err().to_string()
+    rejected.unwrap_err().to_string()
 }
 
 #[test]

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use liveprops::source::{RemovalGuard, Timing};
 use liveprops::sources::{File, Memory};
 use liveprops::{
-    Document, DynamicProperty, Error, ErrorKind, Origin, Properties, Refusal, Source,
+    Document, DynamicProperty, Error, ErrorKind, Origin, Properties, RejectionScope, Source,
     SourceContext, Update, Watching,
 };
 use support::proc::{context_switches, status, threads};
@@ -74,12 +74,18 @@ impl Store {
     }
 
     fn is(&self, mood: Mood) {
-        *self.mood.lock().unwrap_or_else(|held| held.into_inner()) = mood;
+        *self
+            .mood
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = mood;
         self.bell.notify_all();
     }
 
     fn mood(&self) -> Mood {
-        *self.mood.lock().unwrap_or_else(|held| held.into_inner())
+        *self
+            .mood
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn says(&self) -> Result<Document, Error> {
@@ -144,10 +150,10 @@ impl Source for Over {
             .heartbeat_timeout(Duration::from_millis(500))
     }
 
-    fn refusal(&self) -> Refusal {
+    fn rejection_scope(&self) -> RejectionScope {
         match self.1 {
-            Watching::Stream => Refusal::PerKey,
-            _ => Refusal::Whole,
+            Watching::Stream => RejectionScope::PerKey,
+            _ => RejectionScope::Whole,
         }
     }
 }

@@ -393,8 +393,8 @@ fn a_callback_that_found_no_thread_is_reported_and_runs_with_the_next_commit() {
             reason.to_string().contains("no thread can be started"),
             "{reason}"
         );
-        let refused = props.health().refused;
-        assert_eq!(refused.len(), 1, "reported once: {refused:?}");
+        let rejected = props.health().rejected;
+        assert_eq!(rejected.len(), 1, "reported once: {rejected:?}");
         assert!(inbox.all().is_empty());
 
         place.heal("thread");
@@ -499,8 +499,8 @@ fn a_source_and_an_inline_callback_that_found_no_thread_get_one_later() {
             matches!(source.status, Status::Stale { reason, .. }
                 if reason.to_string().contains("no thread can be started for it"))
         }));
-        let refused = props.health().refused.remove(0).error.to_string();
-        assert!(refused.contains("the callbacks"), "{refused}");
+        let rejected = props.health().rejected.remove(0).error.to_string();
+        assert!(rejected.contains("the callbacks"), "{rejected}");
         assert!(inbox.all().is_empty());
         place.heal("thread");
         assert!(inbox.next().contains("gave no answer in time"));
@@ -559,7 +559,7 @@ fn an_update_that_accept_after_accepts_waits_for_its_own_thread() {
             .build()
             .unwrap();
         assert!(eventually(SOON, || props.health().sources[0]
-            .held
+            .withheld
             .is_some()));
         place.fault("thread", NO_THREAD);
         assert_eq!(inbox.within(SECOND), None);

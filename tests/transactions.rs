@@ -336,7 +336,7 @@ fn a_source_of_single_keys_keeps_the_good_ones_of_a_replacement() -> Result<(), 
     assert_eq!(props.generation(), before + 1);
     let health = props.health();
     assert_eq!(health.sources[0].refusals, 1);
-    assert!(!health.is_up(), "something it said was refused");
+    assert!(!health.is_up(), "something it said was rejected");
     memory.set("a", "5")?;
     assert!(props.health().is_up());
 
@@ -821,14 +821,14 @@ fn a_validator_changes_and_builds_other_properties_and_waits_for_none() {
                     .unwrap();
                 assert_eq!(own.get::<u32>("n").unwrap(), 3);
                 let outcomes = call_everything_that_waits(&view, &n, id);
-                let refused = |(call, kind)| (kind == Some(ErrorKind::Reentrant)).then_some(call);
-                report(outcomes.into_iter().filter_map(refused).collect());
+                let rejected = |(call, kind)| (kind == Some(ErrorKind::Reentrant)).then_some(call);
+                report(outcomes.into_iter().filter_map(rejected).collect());
                 Ok(())
             })
             .build()
             .unwrap();
         props.set("x", 1).unwrap();
-        let refused: Vec<_> = inbox.next();
+        let rejected: Vec<_> = inbox.next();
         let waiting = [
             "close_and_wait",
             "wait_until",
@@ -838,7 +838,7 @@ fn a_validator_changes_and_builds_other_properties_and_waits_for_none() {
             "refresh_source",
             "add_source",
         ];
-        assert_eq!(refused, waiting);
+        assert_eq!(rejected, waiting);
         assert_eq!(other.get::<u32>("written").unwrap(), 1);
     });
 }

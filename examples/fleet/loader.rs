@@ -130,7 +130,7 @@ impl Followed {
         let document = Format::toml().parse(&text, &origin).ok()?;
         let source = props.health().sources.first()?.source;
         let checked = props.check(source, document).ok()?;
-        (checked.changes.is_empty() && checked.refused.is_empty()).then_some(text)
+        (checked.changes.is_empty() && checked.rejected.is_empty()).then_some(text)
     }
 }
 

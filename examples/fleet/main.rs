@@ -106,7 +106,7 @@ impl Once {
 fn tell(event: &SourceEvent) {
     let name = &event.name;
     match &event.kind {
-        SourceEventKind::Rejected(why) => say(format!("{name}: refused, the old stays: {why}")),
+        SourceEventKind::Rejected(why) => say(format!("{name}: rejected, the old stays: {why}")),
         SourceEventKind::Suspended(why) => say(format!("{name}: fails, the old stays: {why}")),
         SourceEventKind::Reconnected | SourceEventKind::Recovered => {
             say(format!("{name}: is well again"));

@@ -137,7 +137,10 @@ impl Service {
 
     /// Lets so many in within a second.
     fn admits(&self, limit: u32) -> bool {
-        let mut second = self.second.lock().unwrap_or_else(|held| held.into_inner());
+        let mut second = self
+            .second
+            .lock()
+            .unwrap_or_else(|withheld| withheld.into_inner());
         if second.0.elapsed() >= Duration::from_secs(1) {
             *second = (Instant::now(), 0);
         }

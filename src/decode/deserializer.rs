@@ -196,8 +196,8 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
             Input::Text(text) => text.trim().is_empty(),
             _ => self.entries().is_some_and(|entries| entries.is_empty()),
         };
-        let refused = || self.wrong_type("nothing but empty text");
-        let () = or_collect!(self, empty.then_some(()).ok_or_else(refused), placeholder => {
+        let rejected = || self.wrong_type("nothing but empty text");
+        let () = or_collect!(self, empty.then_some(()).ok_or_else(rejected), placeholder => {
             placeholder.deserialize_unit(visitor)
         });
         visitor.visit_unit().map_err(|fault| self.locate(fault))
@@ -264,8 +264,8 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
         }
         if let Input::Text(text) = self.input {
             let may_be = text.trim().is_empty() || text.contains('=') || braces::is_braced(text);
-            let refused = || self.fault(text::NO_TABLE, type_name::<V::Value>());
-            let () = or_collect!(self, may_be.then_some(()).ok_or_else(refused), placeholder => {
+            let rejected = || self.fault(text::NO_TABLE, type_name::<V::Value>());
+            let () = or_collect!(self, may_be.then_some(()).ok_or_else(rejected), placeholder => {
                 placeholder.deserialize_struct(name, fields, visitor)
             });
         }

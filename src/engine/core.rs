@@ -204,7 +204,7 @@ impl Engine {
         let mut outcome = self.commit(Command::Pin(to))?;
         if let Err(error) = self.cache.write_roll_back(self) {
             self.health_registry.note(outcome.generation, error.clone());
-            outcome.refused.push(error);
+            outcome.rejected.push(error);
         }
         Ok(outcome)
     }
@@ -237,9 +237,9 @@ impl Engine {
         let mut notices = Notices::default();
         // Only a validator could hold the lock here; the next answer is withheld as well.
         let _ = self.locked(|commit_state| {
-            let held = commit_state.guards.held(id);
+            let withheld = commit_state.guards.withheld(id);
             self.health_registry
-                .record_rejected(&mut notices, id, generation, reason, held);
+                .record_rejected(&mut notices, id, generation, reason, withheld);
         });
         notices.deliver();
         self.supervisor.ring();
@@ -319,14 +319,20 @@ impl Engine {
         source: SourceId,
         mut document: Document,
     ) -> Result<DryRun, Error> {
-        let refusal = self.supervisor.refusal(source);
+        let rejection_scope = self.supervisor.rejection_scope(source);
         if self.supervisor.is_literal(source) {
             document.escape_references();
         }
         self.locked(|commit_state| {
             // The decoders and validators are user code.
             Error::catch("trying an update", || {
-                commit_state.dry_run(&self.current, &self.rules, source, document, refusal)
+                commit_state.dry_run(
+                    &self.current,
+                    &self.rules,
+                    source,
+                    document,
+                    rejection_scope,
+                )
             })
         })?
     }

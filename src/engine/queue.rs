@@ -11,7 +11,7 @@ use crate::engine::core::{Engine, reentrant};
 use crate::engine::dispatcher;
 use crate::error::{Error, ErrorKind};
 use crate::property::registry::Host;
-use crate::source::{CommitOutcome, Content, Refusal, Update};
+use crate::source::{CommitOutcome, Content, RejectionScope, Update};
 use crate::sync::discard::discard;
 use crate::sync::lock::{CannotLock, Mutex};
 use crate::tree::layer::{LayerState, SourceId};
@@ -177,13 +177,13 @@ impl Engine {
         &self,
         source: SourceId,
         update: Update,
-        refusal: Refusal,
+        rejection_scope: RejectionScope,
         received_at: Option<Instant>,
     ) -> Result<Arc<QueuedCommand>, Error> {
         self.enqueue(Command::Update {
             source,
             update,
-            refusal,
+            rejection_scope,
             received_at,
         })
     }
@@ -196,7 +196,7 @@ impl Engine {
             return Ok(CommitOutcome {
                 generation: 0,
                 changed: 0,
-                refused: Vec::new(),
+                rejected: Vec::new(),
                 kept: Vec::new(),
             });
         }

@@ -149,7 +149,7 @@ impl Engine {
             Sender::Program => return,
         };
         if self.cache.is_open() {
-            let is_whole = outcome.refused.is_empty();
+            let is_whole = outcome.rejected.is_empty();
             let revision = revision.clone().filter(|_| is_whole);
             self.cache.record_update(source, revision);
         }
@@ -159,8 +159,8 @@ impl Engine {
             was_withheld,
             problems,
             revision,
-            rejected: outcome.refused.clone(),
-            held: commit_state.guards.held(source),
+            rejected: outcome.rejected.clone(),
+            withheld: commit_state.guards.withheld(source),
             received_at,
         };
         self.health_registry
@@ -182,17 +182,17 @@ impl Engine {
             // The caller gets the error.
             Sender::Confirm(_) | Sender::Program => return None,
         };
-        let held = commit_state.guards.held(source);
+        let withheld = commit_state.guards.withheld(source);
         let mut notices = Notices::default();
         // A repeated update may have been discarded meanwhile, which is no rejection.
-        if held.is_some() || matches!(sender, Sender::Source { .. }) {
+        if withheld.is_some() || matches!(sender, Sender::Source { .. }) {
             let generation = self.current.load().number();
             let health = &self.health_registry;
             if self.is_fixed(source) {
                 // Its values of the start stay in force as they are.
                 health.note_of(&mut notices, source, generation, error.clone());
             } else {
-                health.record_rejected(&mut notices, source, generation, error.clone(), held);
+                health.record_rejected(&mut notices, source, generation, error.clone(), withheld);
             }
         }
         let me = self.weak();

@@ -131,7 +131,7 @@ impl Builder {
     ///     .build()?;
     /// assert_eq!(props.get::<String>("store.url")?, "https://store.example");
     /// assert_eq!(props.get::<u32>("qps")?, 5);
-    /// assert_eq!(props.health().refused[0].error.key().map(Key::as_str), Some("store.url"));
+    /// assert_eq!(props.health().rejected[0].error.key().map(Key::as_str), Some("store.url"));
     /// assert!(props.set("store.url", "https://third.example").is_err());
     /// # Ok::<(), liveprops::Error>(())
     /// ```

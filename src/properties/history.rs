@@ -26,8 +26,8 @@ impl Properties {
     /// With a [`Builder::state_dir`](crate::Builder::state_dir) the roll-back survives a restart. The
     /// tree is on disk when this returns, without its secrets: those come from the layers at the next
     /// start. That start restores the tree below its own bootstrap values and above new defaults. If the
-    /// tree cannot be written, [`CommitOutcome::refused`] has the error. If the next start rejects the
-    /// tree, [`Health::refused`](crate::health::Health::refused) has the error, and each later start tries
+    /// tree cannot be written, [`CommitOutcome::rejected`] has the error. If the next start rejects the
+    /// tree, [`Health::rejected`](crate::health::Health::refused) has the error, and each later start tries
     /// the tree again until [`unpin`](Self::unpin).
     ///
     /// ```

@@ -22,7 +22,7 @@ impl Properties {
                 layer.location = Some(place);
             }
         }
-        (explanation.refused, explanation.clashes) =
+        (explanation.rejected, explanation.clashes) =
             self.0.engine.health_registry.refused_of(key.as_str());
         explanation
     }

@@ -204,7 +204,7 @@ impl Properties {
 
     /// Accepts an update that is withheld because it removes most of the keys of its source; see
     /// [`RemovalGuard`](crate::source::RemovalGuard) and
-    /// [`SourceHealth::held`](crate::health::SourceHealth::held). It accepts the latest state of the
+    /// [`SourceHealth::withheld`](crate::health::SourceHealth::held). It accepts the latest state of the
     /// source, and no earlier one.
     ///
     /// # Errors
@@ -248,7 +248,7 @@ impl Properties {
         Ok(DryRun {
             changes: snapshot.changes_since(&Snapshot(tried.before)),
             snapshot,
-            refused: tried.rejected,
+            rejected: tried.rejected,
             stale_properties: tried.stale.into_iter().map(StaleProperty::now).collect(),
         })
     }
@@ -263,7 +263,7 @@ impl Properties {
 /// let source = props.health().sources[0].source;
 /// let dry_run = props.check(source, Document::new())?; // what if it had no values?
 /// assert_eq!(dry_run.changes.len(), 1);
-/// assert!(!dry_run.snapshot.contains("qps") && dry_run.refused.is_empty());
+/// assert!(!dry_run.snapshot.contains("qps") && dry_run.rejected.is_empty());
 /// # Ok::<(), liveprops::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -274,7 +274,7 @@ pub struct DryRun {
     /// What would change.
     pub changes: Vec<KeyChange>,
     /// The keys that would be rejected, with the reason, while the others would be accepted.
-    pub refused: Vec<Error>,
+    pub rejected: Vec<Error>,
     /// The live handles that would keep their last good value, because a reference is unresolved.
     pub stale_properties: Vec<StaleProperty>,
 }

@@ -55,7 +55,7 @@ pub(super) struct Loaded {
     /// Whether it is about to push its first values, and what was kept stands in until then.
     is_awaited: bool,
     /// Why what it said itself is not in force instead.
-    held: Option<Error>,
+    withheld: Option<Error>,
     /// Why nothing can be had from there although there is something.
     unusable: Option<Error>,
 }
@@ -80,16 +80,16 @@ impl Loaded {
             // What it has pushed meanwhile has replaced the kept values.
             return None;
         }
-        let refused = Error::all(applied.refused.clone());
-        let detail = format!("the cached values are rejected: {refused}");
-        let refused = Error::new(refused.kind(), detail).with_source_name(&self.state.name);
+        let rejected = Error::all(applied.rejected.clone());
+        let detail = format!("the cached values are rejected: {rejected}");
+        let rejected = Error::new(rejected.kind(), detail).with_source_name(&self.state.name);
         let health_registry = &engine.health_registry;
-        health_registry.note_unusable(self.runner.id, applied.generation, refused.clone());
-        if self.held.is_some() || self.is_awaited {
+        health_registry.note_unusable(self.runner.id, applied.generation, rejected.clone());
+        if self.withheld.is_some() || self.is_awaited {
             // The values of the source are in force instead, or are still to come.
             return None;
         }
-        let errors = self.failure.iter().cloned().chain([refused]).collect();
+        let errors = self.failure.iter().cloned().chain([rejected]).collect();
         (!self.is_optional()).then(|| Error::all(errors))
     }
 
@@ -109,13 +109,13 @@ impl Loaded {
 
     /// Notes that its first values were refused, and something else is in their place.
     pub(super) fn judged(&mut self, engine: &Engine, applied: &CommitOutcome) {
-        let refused = match (&self.spare, self.loaded) {
+        let rejected = match (&self.spare, self.loaded) {
             (_, false) => false,
             (Some(_), true) => is_kept(engine, self.runner.id),
             (None, true) => !self.state.root.is_empty() && is_empty(engine, self.runner.id),
         };
-        if refused {
-            let why = Error::all(applied.refused.clone());
+        if rejected {
+            let why = Error::all(applied.rejected.clone());
             let detail = format!("its values are rejected: {why}");
             let error = Error::new(why.kind(), detail).with_source_name(&self.state.name);
             (self.failure, self.loaded) = (Some(error), false);
@@ -135,9 +135,9 @@ impl Loaded {
     /// The layer is in the tree: says so in the health registry, and lets the source go on.
     pub(super) fn admitted(mut self, engine: &Engine, generation: u64, changed: bool) {
         let id = self.runner.id;
-        if self.held.is_some() && !is_kept(engine, id) {
+        if self.withheld.is_some() && !is_kept(engine, id) {
             // What was kept of it is refused, so there is nothing that it would take away.
-            (self.held, self.failure, self.loaded) = (None, None, true);
+            (self.withheld, self.failure, self.loaded) = (None, None, true);
         }
         if self.is_awaited && !is_kept(engine, id) {
             // The source has pushed values meanwhile, or the cached ones are rejected and it still will.
@@ -159,8 +159,8 @@ impl Loaded {
                         .health_registry
                         .record_restored(id, generation, kept, failure.clone());
                 }
-                if let Some(held) = self.held {
-                    engine.report_withheld(id, generation, held);
+                if let Some(withheld) = self.withheld {
+                    engine.report_withheld(id, generation, withheld);
                 }
             }
             Some(failure) => engine.health_registry.report_error(id, generation, failure),
@@ -227,7 +227,7 @@ impl Started {
                     false => source.watching(),
                 },
                 bootstrap,
-                refusal: source.refusal(),
+                rejection_scope: source.rejection_scope(),
                 first: first_load(&timing, &policy, limits.load),
                 timing,
                 policy,
@@ -315,7 +315,7 @@ impl Started {
             kept: None,
             spare: None,
             is_awaited: false,
-            held: None,
+            withheld: None,
             unusable: None,
             runner,
         };
@@ -361,7 +361,7 @@ impl Started {
                 // wiped later.
                 let check =
                     |kept: &Restored| engine.check_first(state.id, &kept.root, document.root());
-                loaded.held = kept.as_ref().and_then(|kept| check(kept).err());
+                loaded.withheld = kept.as_ref().and_then(|kept| check(kept).err());
                 loaded.revision = document.revision.clone();
                 if let Some(kept) = &kept {
                     state.left_out = document.still_left_out(&kept.left_out);
@@ -372,8 +372,8 @@ impl Started {
                 // The values that would stay are lost.
                 report.problems.extend(lost);
                 loaded.problems = Some(report);
-                match &loaded.held {
-                    Some(held) => held.clone(),
+                match &loaded.withheld {
+                    Some(withheld) => withheld.clone(),
                     None => {
                         state.root = root;
                         loaded.state = state;

@@ -563,18 +563,18 @@ fn no_call_is_running_once_the_wait_returned() {
 fn of_two_callbacks_that_close_each_other_one_is_refused_and_both_end() {
     loom::model(|| {
         type Peer = Arc<Mutex<Option<Arc<Subscriber>>>>;
-        let refused = Arc::new(AtomicUsize::new(0));
+        let rejected = Arc::new(AtomicUsize::new(0));
         let began = Arc::new(AtomicUsize::new(0));
         let peers: [Peer; 2] = [0, 1].map(|_| Arc::new(Mutex::new(None)));
         let subscribers = [0, 1].map(|at: usize| {
             let peer = Arc::clone(&peers[at]);
-            let (refused, began) = (Arc::clone(&refused), Arc::clone(&began));
+            let (rejected, began) = (Arc::clone(&rejected), Arc::clone(&began));
             let job = move || {
                 let peer = peer.lock().take().expect("set before the run");
                 began.fetch_add(1, Ordering::AcqRel);
                 peer.close();
                 if peer.wait().is_err() {
-                    refused.fetch_add(1, Ordering::Relaxed);
+                    rejected.fetch_add(1, Ordering::Relaxed);
                 }
             };
             Subscriber::new(Weak::clone(&nobody()), Box::new(job))
@@ -588,8 +588,8 @@ fn of_two_callbacks_that_close_each_other_one_is_refused_and_both_end() {
         worker.join().unwrap();
         // One that is closed before it begins closes nothing.
         let both = began.load(Ordering::Acquire) == 2;
-        assert!(refused.load(Ordering::Relaxed) <= began.load(Ordering::Acquire));
-        assert!(both || refused.load(Ordering::Relaxed) == 0);
+        assert!(rejected.load(Ordering::Relaxed) <= began.load(Ordering::Acquire));
+        assert!(both || rejected.load(Ordering::Relaxed) == 0);
     });
 }
 

@@ -82,7 +82,7 @@ pub struct Seen {
     /// The number of accepted updates that changed a value.
     pub changes: usize,
     /// The number of rejected updates; see [`Recorder::refuse_when`].
-    pub refused: usize,
+    pub rejected: usize,
     /// The errors that the source reported, the oldest first.
     pub failures: Vec<Error>,
     /// The number of heartbeats.
@@ -143,7 +143,7 @@ impl Recorder {
         let mut state = self.0.state.lock();
         let next = after(&state.seen.document, update);
         if state.refuse.as_ref().is_some_and(|refuse| refuse(&next)) {
-            state.seen.refused += 1;
+            state.seen.rejected += 1;
             self.0.bell.notify_all();
             return Err(Error::new(ErrorKind::Rejected, "the recorder rejects this"));
         }
@@ -155,7 +155,7 @@ impl Recorder {
         Ok(CommitOutcome {
             generation: state.seen.changes as u64,
             changed: usize::from(changed),
-            refused: Vec::new(),
+            rejected: Vec::new(),
             kept: Vec::new(),
         })
     }

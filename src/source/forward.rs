@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::source::{
-    Credentials, Policy, Refusal, Source, SourceContext, Timing, Update, Watching, WithPolicy,
+    Credentials, Policy, RejectionScope, Source, SourceContext, Timing, Update, Watching,
+    WithPolicy,
 };
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -43,9 +44,9 @@ macro_rules! forward {
             $source.watch(updates)
         }
     };
-    (@refusal $self:ident $source:expr) => {
-        fn refusal(&$self) -> Refusal {
-            $source.refusal()
+    (@rejection_scope $self:ident $source:expr) => {
+        fn rejection_scope(&$self) -> RejectionScope {
+            $source.rejection_scope()
         }
     };
     (@timing $self:ident $source:expr) => {
@@ -78,11 +79,11 @@ pub(super) use forward;
 #[deny(clippy::missing_trait_methods)]
 impl<S: Source + ?Sized> Source for Arc<S> {
     forward!(self => (**self);
-        origin load poll watching watch refusal timing policy credentials with);
+        origin load poll watching watch rejection_scope timing policy credentials with);
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl<S: Source + ?Sized> Source for Box<S> {
     forward!(self => (**self);
-        origin load poll watching watch refusal timing policy credentials with);
+        origin load poll watching watch rejection_scope timing policy credentials with);
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::source::forward::forward;
 use crate::source::{
-    Content, Make, Policy, Refusal, Sink, Source, SourceContext, Ticket, Timing, Update, Watching,
-    WithPolicy,
+    Content, Make, Policy, RejectionScope, Sink, Source, SourceContext, Ticket, Timing, Update,
+    Watching, WithPolicy,
 };
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -37,7 +37,7 @@ impl Masked {
 
 #[deny(clippy::missing_trait_methods)]
 impl Source for Masked {
-    forward!(self => self.source; origin watching refusal timing policy with);
+    forward!(self => self.source; origin watching rejection_scope timing policy with);
 
     fn load(&self) -> Result<Document, Error> {
         let mut document = self.run(|| self.source.load())?;

@@ -43,7 +43,7 @@ pub const DEFAULT_POLL: Duration = Duration::from_secs(5);
 /// thread, so the calls of such a source may overlap.
 ///
 /// The engine reads the description of a source ([`origin`](Source::origin),
-/// [`watching`](Source::watching), [`timing`](Source::timing), [`refusal`](Source::refusal),
+/// [`watching`](Source::watching), [`timing`](Source::timing), [`rejection_scope`](Source::refusal),
 /// [`policy`](Source::policy)) once, when the source is added.
 ///
 /// # Examples
@@ -125,8 +125,8 @@ pub trait Source: Send + Sync + 'static {
     }
 
     /// How much of an update is rejected when one value is not acceptable. The default is all of it.
-    fn refusal(&self) -> Refusal {
-        Refusal::Whole
+    fn rejection_scope(&self) -> RejectionScope {
+        RejectionScope::Whole
     }
 
     /// How long the parts of the source's work may take.
@@ -196,13 +196,13 @@ pub enum Watching {
 /// How much of an update is rejected when one value is not acceptable.
 ///
 /// ```
-/// use liveprops::{Refusal, Source, sources::Memory};
+/// use liveprops::{RejectionScope, Source, sources::Memory};
 ///
-/// assert_eq!(Memory::new().refusal(), Refusal::PerKey);
+/// assert_eq!(Memory::new().rejection_scope(), RejectionScope::PerKey);
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum RejectionScope {
     /// All of it, for values that belong together, as those of a file.
     Whole,
     /// The key alone, for independent values, as those of a key-value store.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::source::forward::forward;
-use crate::source::{Credentials, Refusal, Source, SourceContext, Timing, Update, Watching};
+use crate::source::{Credentials, RejectionScope, Source, SourceContext, Timing, Update, Watching};
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
@@ -380,7 +380,7 @@ impl<S: Source> WithPolicy<S> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: Source> Source for WithPolicy<S> {
     forward!(self => self.source;
-        origin load poll watching watch refusal timing credentials with);
+        origin load poll watching watch rejection_scope timing credentials with);
 
     fn policy(&self) -> Policy {
         self.policy.clone()

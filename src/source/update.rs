@@ -169,7 +169,7 @@ impl Update {
 /// let props = Properties::builder().build()?;
 /// let outcome = props.set("qps", 5)?;
 /// assert_eq!((outcome.generation, outcome.changed), (props.generation(), 1));
-/// assert!(outcome.refused.is_empty());
+/// assert!(outcome.rejected.is_empty());
 /// # Ok::<(), liveprops::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -180,7 +180,7 @@ pub struct CommitOutcome {
     /// How many keys of the merged tree changed.
     pub changed: usize,
     /// The errors of rejected keys, whose old values stay.
-    pub refused: Vec<Error>,
+    pub rejected: Vec<Error>,
     /// The keys of the layer that keep their old values because of that.
     pub kept: Vec<Key>,
 }

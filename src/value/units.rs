@@ -497,16 +497,16 @@ mod tests {
 
     #[test]
     fn an_unknown_unit_is_not_called_ambiguous() {
-        let refused = |text: &str| text.parse::<ByteSize>().unwrap_err().to_string();
+        let rejected = |text: &str| text.parse::<ByteSize>().unwrap_err().to_string();
         for text in ["64k", "1 M", "2G", "3t", "4P", "5e"] {
-            assert!(refused(text).contains("ambiguous"), "{text}");
+            assert!(rejected(text).contains("ambiguous"), "{text}");
         }
         for text in ["1x", "10 q", "3 \u{b5}", "5 bits", "1 Kb/s"] {
-            let shown = refused(text);
+            let shown = rejected(text);
             assert!(!shown.contains("ambiguous"), "{text}: {shown}");
         }
         for text in ["1x", "10 q", "5 bits"] {
-            let shown = refused(text);
+            let shown = rejected(text);
             for unit in ["kB", "KiB", "EB", "EiB"] {
                 assert!(shown.contains(unit), "{text}: {shown}");
             }

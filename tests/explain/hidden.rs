@@ -53,12 +53,12 @@ fn a_key_that_a_value_hides_names_the_layer_that_defines_it() {
 fn a_value_in_force_over_a_table_is_a_note_and_no_refusal() {
     let props = over_a_file("po");
     let told = props.explain("http");
-    assert!(told.refused.is_empty(), "{told}");
+    assert!(told.rejected.is_empty(), "{told}");
     assert_eq!(told.clashes.len(), 1, "{told}");
     let text = told.to_string();
     assert!(text.contains("\n  note: `http`"), "{text}");
-    assert!(!text.contains("refused"), "{text}");
-    let refused = props.health().refused;
-    assert!(refused.iter().all(|one| one.is_clash), "{refused:?}");
+    assert!(!text.contains("rejected"), "{text}");
+    let rejected = props.health().rejected;
+    assert!(rejected.iter().all(|one| one.is_clash), "{rejected:?}");
     assert!(props.health().is_up());
 }

@@ -64,5 +64,5 @@ fn a_restored_older_snapshot_is_followed() {
         let took = wait_until(SOON, "a change", || n0.get() == n);
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
-    assert!(is_up(&props) && health(&props).held.is_none());
+    assert!(is_up(&props) && health(&props).withheld.is_none());
 }

@@ -135,7 +135,7 @@ fn hostile_reads() -> Vec<(&'static str, Vec<u8>, Then)> {
             "200 OK\r\nContent-Length: 1000000000000000000",
         ),
         (
-            "a refusal without an end",
+            "a rejection_scope without an end",
             "500 No\r\nContent-Length: 1000000000000000000",
         ),
         (

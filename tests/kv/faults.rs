@@ -172,8 +172,8 @@ pub(crate) fn the_values_of_a_wiped_store_stay<S: Store>() {
     scenario.server.wipe();
     scenario.restart();
     scenario.store.put("app/n0", "1");
-    let took = wait_until(BACK, "it is told", || health(&props).held.is_some());
-    tell::<S>("wiped: held", took);
+    let took = wait_until(BACK, "it is told", || health(&props).withheld.is_some());
+    tell::<S>("wiped: withheld", took);
     assert!(
         others_stay(&props),
         "most keys are gone there, and stay here"
@@ -182,8 +182,8 @@ pub(crate) fn the_values_of_a_wiped_store_stay<S: Store>() {
     for (key, value) in keys().iter().skip(1) {
         scenario.store.put(key, value);
     }
-    wait_until(SOON, "nothing is held any more", || {
-        health(&props).held.is_none()
+    wait_until(SOON, "nothing is withheld any more", || {
+        health(&props).withheld.is_none()
     });
     scenario.store.put("app/n0", "2");
     wait_until(SOON, "it is followed", || {

@@ -414,14 +414,16 @@ fn a_recreated_bucket_is_followed_and_its_removals_are_withheld() {
     scenario.store.wire().api("STREAM.DELETE.KV_config", "");
     scenario.store.wire().make("");
     scenario.store.put("app/n0", "1");
-    let took = wait_until(6 * SECOND, "it is told", || health(&props).held.is_some());
-    tell::<Client>("bucket made anew: held", took);
+    let took = wait_until(6 * SECOND, "it is told", || {
+        health(&props).withheld.is_some()
+    });
+    tell::<Client>("bucket made anew: withheld", took);
     assert!(others_stay(&props));
     for n in 1..20 {
         scenario.store.put(&format!("app/n{n}"), n.to_string());
     }
-    wait_until(SOON, "nothing is held any more", || {
-        health(&props).held.is_none()
+    wait_until(SOON, "nothing is withheld any more", || {
+        health(&props).withheld.is_none()
     });
     scenario.store.put("app/n0", "2");
     wait_until(SOON, "it is followed", || n0(&props) == 2);
@@ -490,14 +492,14 @@ fn the_values_of_a_bucket_in_which_everything_expires_stay() {
     wait_until(SOON, "all are gone there", || {
         messages().contains("\"messages\":0,")
     });
-    let took = wait_until(SOON, "it is told", || health(&props).held.is_some());
-    tell::<Client>("all expired: held", took);
+    let took = wait_until(SOON, "it is told", || health(&props).withheld.is_some());
+    tell::<Client>("all expired: withheld", took);
     std::thread::sleep(SECOND);
     assert!(others_stay(&props) && n0(&props) == 0);
     // The loader writes again.
     (0..20).for_each(|n| scenario.store.put(&format!("app/n{n}"), n.to_string()));
-    wait_until(SOON, "nothing is held any more", || {
-        health(&props).held.is_none()
+    wait_until(SOON, "nothing is withheld any more", || {
+        health(&props).withheld.is_none()
     });
     assert!(others_stay(&props));
 }

@@ -219,8 +219,8 @@ pub(crate) fn the_values_of_a_wiped_prefix_stay<S: Store>() {
     let keys: Vec<String> = (0..30).map(|n| format!("app/n{n}")).collect();
     let all: Vec<(&str, Option<&[u8]>)> = keys.iter().map(|key| (key.as_str(), None)).collect();
     scenario.store.change(&all);
-    let took = wait_until(SOON, "it is told", || health(&props).held.is_some());
-    tell::<S>("a wiped prefix: held", took);
+    let took = wait_until(SOON, "it is told", || health(&props).withheld.is_some());
+    tell::<S>("a wiped prefix: withheld", took);
     let until = Instant::now() + SECOND;
     while Instant::now() < until {
         assert!((0..30).all(|n| props.get::<i64>(&format!("n{n}")).is_ok()));
@@ -229,9 +229,9 @@ pub(crate) fn the_values_of_a_wiped_prefix_stay<S: Store>() {
     // Another connection says so, too.
     scenario.proxy.cut();
     wait_until(SOON, "it is connected again", || scenario.proxy.open() > 0);
-    wait_until(SOON, "it is still held", || {
+    wait_until(SOON, "it is still withheld", || {
         let health = health(&props);
-        health.held.is_some() && health.age.is_some_and(|age| age < SECOND)
+        health.withheld.is_some() && health.age.is_some_and(|age| age < SECOND)
     });
     assert_eq!(props.snapshot().keys().len(), 30);
 }

@@ -132,7 +132,7 @@ pub(crate) fn a_value_that_is_no_text_or_too_large_is_rejected_alone<S: Store>()
         true => wait_until(SOON, "it is there", || {
             props.get_opt::<String>("large").unwrap().as_ref() == Some(&large)
         }),
-        false => wait_until(SOON, "it is refused alone", || {
+        false => wait_until(SOON, "it is rejected alone", || {
             let problems = health(&props).problems;
             problems.iter().any(|it| it.to_string().contains("1048576"))
         }),

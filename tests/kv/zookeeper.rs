@@ -463,8 +463,8 @@ fn a_root_that_is_created_later_is_followed() {
         let key = format!("one/two/three/{path}");
         scenario.store.delete(key.trim_end_matches('/'));
     }
-    wait_until(SOON, "it is held, or gone", || {
-        health(&props).held.is_some() || get(&props, "deep.n").is_none()
+    wait_until(SOON, "it is withheld, or gone", || {
+        health(&props).withheld.is_some() || get(&props, "deep.n").is_none()
     });
     let again = Client::connect(&scenario.server);
     again.put("one/two/three/deep/n", "2");

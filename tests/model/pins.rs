@@ -836,13 +836,13 @@ impl World {
             };
             if ignored {
                 let key = key_of(&key);
-                let refused = self.props().health().refused;
-                let told = refused.iter().any(|refused| {
-                    let text = refused.error.to_string();
-                    refused.error.key().map(Key::as_str) == Some(&key)
+                let rejected = self.props().health().rejected;
+                let told = rejected.iter().any(|rejected| {
+                    let text = rejected.error.to_string();
+                    rejected.error.key().map(Key::as_str) == Some(&key)
                         && text.contains("is ignored")
                 });
-                assert!(told, "{key} is ignored and not reported: {refused:#?}");
+                assert!(told, "{key} is ignored and not reported: {rejected:#?}");
             }
         }
     }
@@ -1005,7 +1005,7 @@ impl World {
         let outcome = self.props().rollback_to(generation);
         assert_eq!(outcome.is_ok(), self.readable(&view), "{outcome:?}");
         if let Ok(applied) = outcome {
-            assert_eq!(applied.refused.len(), 0, "{:?}", applied.refused);
+            assert_eq!(applied.rejected.len(), 0, "{:?}", applied.rejected);
             self.was_pinned = true;
             self.pin = Some(Pin {
                 tree: view.merged,

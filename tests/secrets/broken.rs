@@ -55,7 +55,7 @@ where
         }
         for key in [key, shown] {
             out.text("explain", props.explain(key));
-            out.refusal("again", props.get::<T>(key));
+            out.rejection("again", props.get::<T>(key));
         }
         for broken in props.health().broken_references {
             out.error("broken", &broken);

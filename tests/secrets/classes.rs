@@ -80,11 +80,11 @@ fn shown(all: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String
         .unwrap();
     let show = |(at, (name, value)): (usize, (String, String))| {
         let key = key(at, &name);
-        let refused = props.get::<u8>(&key).unwrap_err();
+        let rejected = props.get::<u8>(&key).unwrap_err();
         let explained = props.explain(&key);
         (
             format!("{name} = {value}"),
-            format!("{explained} {explained:?} {refused} {refused:?}"),
+            format!("{explained} {explained:?} {rejected} {rejected:?}"),
         )
     };
     all.into_iter().enumerate().map(show).collect()
@@ -242,7 +242,7 @@ fn each_login_of_a_text_is_masked() {
         format!("gitlab:{MARK}@tcp(h)/d?contact=me@example.com"),
         format!("root:{MARK}@tcp(h)/d?contact=me@"),
         format!("root:a@tcp(x,{MARK}@tcp(h)/d"),
-        format!("cannot connect to root:p {MARK}@tcp(h)/d: refused"),
+        format!("cannot connect to root:p {MARK}@tcp(h)/d: rejected"),
     ]);
 }
 

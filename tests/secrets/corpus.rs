@@ -119,16 +119,16 @@ fn read(out: &Outputs, props: &Properties, planted: &[Planted]) {
             out.text("explain", &told);
             out.debug("explain", &told);
         }
-        out.refusal("reading", props.get::<u32>(key));
-        out.refusal("reading", props.get_opt::<Vec<u32>>(key));
-        out.refusal("reading", props.get::<BTreeMap<String, u32>>(key));
-        out.refusal("binding", props.snapshot().bind::<Never>(key));
-        out.refusal("a handle", props.property::<u32>(key).build());
+        out.rejection("reading", props.get::<u32>(key));
+        out.rejection("reading", props.get_opt::<Vec<u32>>(key));
+        out.rejection("reading", props.get::<BTreeMap<String, u32>>(key));
+        out.rejection("binding", props.snapshot().bind::<Never>(key));
+        out.rejection("a handle", props.property::<u32>(key).build());
         let never = props
             .property::<Value>(key)
             .validate(|_| Err(String::new()));
-        out.refusal("a handle", never.build());
-        out.refusal(
+        out.rejection("a handle", never.build());
+        out.rejection(
             "conflict",
             props.transaction(|tx| {
                 out.debug("transaction", tx);
@@ -136,12 +136,12 @@ fn read(out: &Outputs, props: &Properties, planted: &[Planted]) {
             }),
         );
     }
-    out.refusal("binding all", props.snapshot().bind::<Never>(""));
+    out.rejection("binding all", props.snapshot().bind::<Never>(""));
     let deep = props.bind::<BTreeMap<String, BTreeMap<String, u8>>>("");
-    out.refusal("binding all", deep.build());
+    out.rejection("binding all", deep.build());
     out.debug("health", &props.health());
-    for refused in props.health().refused {
-        out.error("refused", &refused.error);
+    for rejected in props.health().rejected {
+        out.error("rejected", &rejected.error);
     }
     for unknown in props.unknown_keys() {
         out.text("unknown key", &unknown);
@@ -180,7 +180,7 @@ fn leaks(planted: &[Planted]) -> (usize, Vec<String>) {
             batches.debug("batch", batch);
             for change in batch.changes() {
                 batches.text("change", change);
-                batches.refusal("change as a number", change.get::<u32>());
+                batches.rejection("change as a number", change.get::<u32>());
             }
         });
         (props, subscription.unwrap())
@@ -218,11 +218,11 @@ fn leaks(planted: &[Planted]) -> (usize, Vec<String>) {
         .changes
         .iter()
         .for_each(|change| out.text("checked", change));
-    out.refusal("checked", props.check(source, all(" refuse me")));
+    out.rejection("checked", props.check(source, all(" refuse me")));
     out.debug("document", &all(""));
     out.debug("update", &Update::full(all("")));
     say(&store, planted, " refuse me");
-    out.refusal("refused", props.refresh_now());
+    out.rejection("rejected", props.refresh_now());
     read(&out, &props, planted);
     let first = props.history().unwrap().last().unwrap().generation();
     if let Ok(applied) = props.rollback_to(first) {
@@ -243,13 +243,13 @@ fn leaks(planted: &[Planted]) -> (usize, Vec<String>) {
             out.text("schema as text", schema.to_text());
             out.text("schema as JSON", schema.to_json_schema());
             out.debug("schema", &schema);
-            out.refusal("schema", Properties::builder().schema(schema).build());
+            out.rejection("schema", Properties::builder().schema(schema).build());
         }
         let few = Schema::new().declare(Schema::key::<String>(&one.key).one_of([&*one.value]));
         out.text("one of few", few.to_text());
         out.text("one of few", few.to_json_schema());
         let props = Properties::builder().schema(few).build().unwrap();
-        out.refusal("one of few", props.set(&one.key, "another"));
+        out.rejection("one of few", props.set(&one.key, "another"));
     }
     let all = out.0.lock().unwrap();
     assert!(

@@ -84,7 +84,7 @@ fn check<S: Source>(what: &str, make: impl Fn() -> S) {
             out.debug("document", document);
             out.debug("revision", &document.revision());
         }
-        out.refusal("load", loaded);
+        out.rejection("load", loaded);
     }
     let events = out.clone();
     let builder = Properties::builder()
@@ -94,18 +94,18 @@ fn check<S: Source>(what: &str, make: impl Fn() -> S) {
     match builder.build() {
         Ok(props) => {
             for _ in FORMS {
-                out.refusal("refresh", props.refresh_now());
+                out.rejection("refresh", props.refresh_now());
                 out.debug("health", &props.health());
                 out.text("explain", props.explain("a"));
-                for refused in props.health().refused {
-                    out.error("refused", &refused.error);
+                for rejected in props.health().rejected {
+                    out.error("rejected", &rejected.error);
                 }
             }
         }
         Err(error) => out.error("build", &error),
     }
     let builder = Properties::builder().source(make());
-    out.refusal("build", builder.build());
+    out.rejection("build", builder.build());
     for entry in fs::read_dir(temporary.path()).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         out.text("file", String::from_utf8_lossy(&bytes));
@@ -266,7 +266,7 @@ fn the_debug_text_of_a_source_shows_no_credential() {
         ];
         let locator = Locator::new("X").vars(vars);
         out.debug("locator", &locator);
-        out.refusal("locator", locator.find());
+        out.rejection("locator", locator.find());
         out.debug("consul", &Consul::prefix("app").locator(locator));
     }
     #[cfg(feature = "etcd")]

@@ -48,9 +48,9 @@ fn read_in_all_ways(out: &Outputs, props: &Properties) {
     macro_rules! read {
         ($($t:ty),* $(,)?) => {
             $(
-                out.refusal(stringify!($t), props.get::<$t>("list"));
-                out.refusal(stringify!($t), props.get::<BTreeMap<String, $t>>(""));
-                out.refusal(stringify!($t), props.snapshot().get::<Option<$t>>("list"));
+                out.rejection(stringify!($t), props.get::<$t>("list"));
+                out.rejection(stringify!($t), props.get::<BTreeMap<String, $t>>(""));
+                out.rejection(stringify!($t), props.snapshot().get::<Option<$t>>("list"));
             )*
         };
     }

@@ -18,9 +18,9 @@ fn said(props: Properties, key: &str, dir: &Path) -> String {
     );
     let open = props.explain("open").to_string();
     assert!(open.contains("seen"), "{key}: {open}");
-    out.refusal("number", props.get::<u32>(key));
-    out.refusal("number", props.snapshot().bind::<u32>(key));
-    out.refusal("handle", props.property::<u32>(key).build());
+    out.rejection("number", props.get::<u32>(key));
+    out.rejection("number", props.snapshot().bind::<u32>(key));
+    out.rejection("handle", props.property::<u32>(key).build());
     out.debug("health", &props.health());
     let history = props.history().unwrap();
     for older in &history {
@@ -479,10 +479,10 @@ fn a_source_reports_nothing_that_it_sends_to_its_server() -> Result<(), Error> {
     panicked.recv_timeout(Duration::from_secs(20)).unwrap();
     out.debug("health", &props.health());
     out.text("explain", props.explain("a"));
-    for refused in props.health().refused {
-        out.error("refused", &refused.error);
+    for rejected in props.health().rejected {
+        out.error("rejected", &rejected.error);
     }
-    out.refusal("refresh", props.refresh_now());
+    out.rejection("refresh", props.refresh_now());
     drop(props);
     out.files("file", temporary.path());
     let all = out.0.lock().unwrap();

@@ -218,15 +218,15 @@ impl Inference {
     }
 
     /// The other texts of the class of a rejected value that have no form which the type accepts.
-    pub(crate) fn alike(&self, refused: &Visit, rejection: &Rejection) -> Vec<Visit> {
+    pub(crate) fn alike(&self, rejected: &Visit, rejection: &Rejection) -> Vec<Visit> {
         let is_alike = |visit: &&Visit| {
             let other = || Rejection {
                 found: visit.found.clone(),
                 ..rejection.clone()
             };
             visit.is_buffered()
-                && visit.class == refused.class
-                && visit.id != refused.id
+                && visit.class == rejected.class
+                && visit.id != rejected.id
                 && matches!(visit.found, Found::Text(_))
                 && visit.raw.is_text()
                 && visit.raw.form(&other()).is_none()

@@ -7,7 +7,7 @@ use crate::engine::commit::rules::Rules;
 use crate::engine::commit::{Base, CommitState};
 use crate::error::Error;
 use crate::property::stale::Stale;
-use crate::source::Refusal;
+use crate::source::RejectionScope;
 use crate::sync::Cell;
 use crate::tree::layer::SourceId;
 use crate::tree::snapshot::Generation;
@@ -31,7 +31,7 @@ impl CommitState {
         rules: &Rules,
         source: SourceId,
         mut document: Document,
-        refusal: Refusal,
+        rejection_scope: RejectionScope,
     ) -> Result<DryRun, Error> {
         let base = Base::new(current, rules);
         let at = base.index_of(source)?;
@@ -52,7 +52,7 @@ impl CommitState {
             };
         }
         self.guards.would_withhold(source, &layer.root, &root)?;
-        let replaced = self.prepare(&base, at, (root, left_out), refusal)?;
+        let replaced = self.prepare(&base, at, (root, left_out), rejection_scope)?;
         Ok(DryRun {
             before: base.old,
             after: replaced.candidate.generation,

@@ -8,7 +8,7 @@ use crate::engine::commit::rejection::{KeyIndex, Rejection, Scope};
 use crate::engine::commit::withheld::{Withheld, scopes};
 use crate::engine::commit::{Base, CommitState, Committed, bootstrap};
 use crate::error::{Error, ErrorKind};
-use crate::source::{Edit, Refusal};
+use crate::source::{Edit, RejectionScope};
 use crate::tree::layer::{LeftOut, count_bootstrap};
 use crate::tree::merge::{Findings, Merge};
 use crate::value::document::clash;
@@ -19,16 +19,16 @@ use crate::value::origin::Origin;
 /// Who changes a few keys of a layer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Editor {
-    Source(Refusal),
+    Source(RejectionScope),
     /// The program itself, which gets an error at once if an edit has no effect.
     Program,
 }
 
 impl Editor {
-    fn refusal(self) -> Refusal {
+    fn rejection_scope(self) -> RejectionScope {
         match self {
-            Editor::Source(refusal) => refusal,
-            Editor::Program => Refusal::Whole,
+            Editor::Source(rejection_scope) => rejection_scope,
+            Editor::Program => RejectionScope::Whole,
         }
     }
 }
@@ -99,7 +99,7 @@ impl CommitState {
                 }
                 Err(rejections) => rejections,
             };
-            if editor.refusal() == Refusal::Whole
+            if editor.rejection_scope() == RejectionScope::Whole
                 || !self.drop_culprits(&mut edits, &rejections, round, &mut dropped)
             {
                 return Err(Rejection::all(rejections));
@@ -202,7 +202,7 @@ impl Dropped {
         editor: Editor,
     ) -> Result<(), Error> {
         let (indexes, errors): (Vec<usize>, Vec<Error>) = clashing.into_iter().unzip();
-        if editor.refusal() == Refusal::Whole {
+        if editor.rejection_scope() == RejectionScope::Whole {
             return Err(Error::all(errors));
         }
         self.rejected.extend(errors);

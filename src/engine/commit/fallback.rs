@@ -97,7 +97,7 @@ impl CommitState {
             replaced.extend(sources);
             match self.rebuild(base, layers.clone()) {
                 Ok(mut committed) => {
-                    committed.outcome.refused.push(first);
+                    committed.outcome.rejected.push(first);
                     replaced
                         .iter()
                         .for_each(|source| self.guards.reset(*source));

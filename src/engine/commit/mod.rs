@@ -20,7 +20,7 @@ use crate::property::draft::RetiredVersion;
 use crate::property::listen::Listener;
 use crate::property::registry::Registry;
 use crate::property::stale::{StaleChange, StaleSlots};
-use crate::source::{CommitOutcome, Content, Edit, Refusal, Update};
+use crate::source::{CommitOutcome, Content, Edit, RejectionScope, Update};
 use crate::sync::Cell;
 use crate::tree::interpolate::References;
 use crate::tree::layer::{Layer, LayerState, SourceId};
@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Update {
         source: SourceId,
         update: Update,
-        refusal: Refusal,
+        rejection_scope: RejectionScope,
         /// When the source sent it, if that counts for its lag.
         received_at: Option<Instant>,
     },
@@ -126,7 +126,7 @@ impl Committed {
             outcome: CommitOutcome {
                 generation: generation.number(),
                 changed: 0,
-                refused: Vec::new(),
+                rejected: Vec::new(),
                 kept: Vec::new(),
             },
             problems: None,
@@ -204,15 +204,17 @@ impl CommitState {
             Command::Update {
                 source,
                 update,
-                refusal,
+                rejection_scope,
                 ..
             } => {
                 let kind = UpdateKind::of(&update);
                 match update.content {
                     Content::Full(document) => {
-                        self.update_layer(&base, source, document, kind, refusal)
+                        self.update_layer(&base, source, document, kind, rejection_scope)
                     }
-                    Content::Delta(edits) => self.update_keys(&base, source, edits, kind, refusal),
+                    Content::Delta(edits) => {
+                        self.update_keys(&base, source, edits, kind, rejection_scope)
+                    }
                 }
             }
             Command::Confirm(source) | Command::AcceptRepeated(source) => {

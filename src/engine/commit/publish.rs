@@ -59,7 +59,7 @@ impl CommitState {
             outcome: CommitOutcome {
                 generation: generation.number(),
                 changed: effective,
-                refused: withheld.rejected,
+                rejected: withheld.rejected,
                 kept: withheld.keys,
             },
             problems: None,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::clock::Clock;
-use crate::engine::health::Held;
+use crate::engine::health::Withheld;
 use crate::error::{Error, ErrorKind};
 use crate::source::{Content, RemovalGuard, Update};
 use crate::tree::diff;
@@ -53,18 +53,18 @@ enum State {
     Normal,
     /// The keys have returned. The next accepted update starts a new window.
     Recovering,
-    Withheld(Withheld),
+    Withheld(WithheldUpdate),
 }
 
 #[derive(Debug)]
-struct Withheld {
+struct WithheldUpdate {
     /// The complete layer that the source wants.
     candidate: Table,
     /// Since when the source has wanted it without a failure in between.
     since: Instant,
     /// When to accept it without another update; `None` if the source has to repeat it.
     accept_at: Option<Instant>,
-    shown: Held,
+    shown: Withheld,
 }
 
 /// What an update contains, compared with the source's previous one.
@@ -108,14 +108,14 @@ impl GuardedSource {
         (self.baseline, self.window_start) = (baseline.clone(), now);
     }
 
-    fn withheld(&self) -> Option<&Withheld> {
+    fn withheld(&self) -> Option<&WithheldUpdate> {
         match &self.state {
             State::Withheld(withheld) => Some(withheld),
             State::Normal | State::Recovering => None,
         }
     }
 
-    fn withheld_mut(&mut self) -> Option<&mut Withheld> {
+    fn withheld_mut(&mut self) -> Option<&mut WithheldUpdate> {
         match &mut self.state {
             State::Withheld(withheld) => Some(withheld),
             State::Normal | State::Recovering => None,
@@ -174,11 +174,11 @@ impl GuardedSource {
             Delivery::Polled => None,
             Delivery::Streamed => self.limits.repeated,
         };
-        self.state = State::Withheld(Withheld {
+        self.state = State::Withheld(WithheldUpdate {
             candidate,
             since,
             accept_at: accept_after.and_then(|after| since.checked_add(after)),
-            shown: Held {
+            shown: Withheld {
                 gone: removal.removed,
                 of: removal.total,
                 since: shown_since,
@@ -222,19 +222,19 @@ impl RemovalGuards {
         self.sources.contains_key(&source)
     }
 
-    fn withheld(&self, source: SourceId) -> Option<&Withheld> {
+    fn withheld_update(&self, source: SourceId) -> Option<&WithheldUpdate> {
         self.sources.get(&source)?.withheld()
     }
 
     /// What is withheld of a source, and when it is accepted without another update.
-    pub(crate) fn held(&self, source: SourceId) -> Option<(Held, Option<Instant>)> {
-        let withheld = self.withheld(source)?;
+    pub(crate) fn withheld(&self, source: SourceId) -> Option<(Withheld, Option<Instant>)> {
+        let withheld = self.withheld_update(source)?;
         Some((withheld.shown, withheld.accept_at))
     }
 
     /// The complete layer that a source wants, if an update is withheld.
     pub(crate) fn candidate(&self, source: SourceId) -> Option<&Table> {
-        Some(&self.withheld(source)?.candidate)
+        Some(&self.withheld_update(source)?.candidate)
     }
 
     /// Returns the layer that a delta of a source applies to, if that is not the published layer.
@@ -519,7 +519,7 @@ mod tests {
             };
             assert!(!check(&mut guards));
             // A polled source has to repeat it.
-            let (_, accept_at) = guards.held(source).unwrap();
+            let (_, accept_at) = guards.withheld(source).unwrap();
             assert_eq!(accept_at.is_none(), delivery == Delivery::Polled);
             fake.advance(time / 2);
             guards.interrupted(source);
@@ -530,7 +530,7 @@ mod tests {
             // It stays withheld, in case it is rejected for another reason.
             assert!(guards.candidate(source).is_some());
             guards.accepted(source, &keys(0..1));
-            assert!(guards.held(source).is_none());
+            assert!(guards.withheld(source).is_none());
         }
     }
 }

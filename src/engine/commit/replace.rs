@@ -9,7 +9,7 @@ use crate::engine::commit::rejection::{Rejection, Scope};
 use crate::engine::commit::withheld::{Withheld, scopes};
 use crate::engine::commit::{Base, CommitState, Committed, bootstrap};
 use crate::error::Error;
-use crate::source::Refusal;
+use crate::source::RejectionScope;
 use crate::tree::diff;
 use crate::tree::layer::LeftOut;
 use crate::tree::merge::Findings;
@@ -35,13 +35,13 @@ impl CommitState {
         base: &Base<'_>,
         at: usize,
         contents: (Table, LeftOut),
-        refusal: Refusal,
+        rejection_scope: RejectionScope,
     ) -> Result<Committed, Error> {
         let Replacement {
             candidate,
             findings,
             withheld,
-        } = self.prepare(base, at, contents, refusal)?;
+        } = self.prepare(base, at, contents, rejection_scope)?;
         Ok(self.publish(base, candidate, findings, withheld))
     }
 
@@ -51,7 +51,7 @@ impl CommitState {
         base: &Base<'_>,
         at: usize,
         (mut root, left_out): (Table, LeftOut),
-        refusal: Refusal,
+        rejection_scope: RejectionScope,
     ) -> Result<Replacement, Error> {
         let before = &base.layer(at).root;
         let mut rejected = Vec::new();
@@ -86,7 +86,7 @@ impl CommitState {
                 }
                 Err(rejections) => rejections,
             };
-            if refusal == Refusal::Whole {
+            if rejection_scope == RejectionScope::Whole {
                 return Err(Rejection::all(rejections));
             }
             let culprits = self.culprits_in(&rejections, round, [&root, before], &withheld);

@@ -7,7 +7,7 @@ use crate::engine::commit::edit::{Editor, apply, set};
 use crate::engine::commit::removal_guard::UpdateKind;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::error::{Error, ErrorKind};
-use crate::source::{Edit, Refusal};
+use crate::source::{Edit, RejectionScope};
 use crate::tree::diff;
 use crate::tree::interpolate;
 use crate::tree::layer::{LeftOut, SourceId, left_out_hint};
@@ -22,7 +22,7 @@ impl CommitState {
         source: SourceId,
         mut document: Document,
         kind: UpdateKind,
-        refusal: Refusal,
+        rejection_scope: RejectionScope,
     ) -> Result<Committed, Error> {
         let at = base.index_of_sender(source)?;
         let layer = base.layer(at);
@@ -34,7 +34,7 @@ impl CommitState {
             return confirm_bootstrap(base, at, &root);
         }
         self.guards.check(source, &layer.root, &root, kind)?;
-        let mut committed = self.replace(base, at, (root, left_out), refusal)?;
+        let mut committed = self.replace(base, at, (root, left_out), rejection_scope)?;
         self.end_withholding(base, source);
         committed.problems = Some(problems);
         Ok(committed)
@@ -47,7 +47,7 @@ impl CommitState {
         source: SourceId,
         edits: Vec<Edit>,
         kind: UpdateKind,
-        refusal: Refusal,
+        rejection_scope: RejectionScope,
     ) -> Result<Committed, Error> {
         let at = base.index_of_sender(source)?;
         let layer = base.layer(at);
@@ -57,9 +57,9 @@ impl CommitState {
             return confirm_bootstrap(base, at, &root);
         }
         if self.guards.is_guarded(source) {
-            self.update_guarded_keys(base, at, edits, kind, refusal)
+            self.update_guarded_keys(base, at, edits, kind, rejection_scope)
         } else {
-            self.edit(base, at, edits, Editor::Source(refusal))
+            self.edit(base, at, edits, Editor::Source(rejection_scope))
         }
     }
 
@@ -71,7 +71,7 @@ impl CommitState {
         at: usize,
         mut edits: Vec<Edit>,
         kind: UpdateKind,
-        refusal: Refusal,
+        rejection_scope: RejectionScope,
     ) -> Result<Committed, Error> {
         let (source, current) = (base.layer(at).id, &base.layer(at).root);
         let was_withheld = self.guards.candidate(source).is_some();
@@ -81,9 +81,9 @@ impl CommitState {
         match self.guards.check(source, current, &candidate, kind) {
             Ok(()) => {
                 let committed = if follows_current {
-                    self.edit(base, at, edits, Editor::Source(refusal))?
+                    self.edit(base, at, edits, Editor::Source(rejection_scope))?
                 } else {
-                    self.replace(base, at, (candidate, LeftOut::default()), refusal)?
+                    self.replace(base, at, (candidate, LeftOut::default()), rejection_scope)?
                 };
                 if was_withheld {
                     self.end_withholding(base, source);
@@ -95,8 +95,8 @@ impl CommitState {
                 if edits.is_empty() {
                     return Err(withheld);
                 }
-                let mut committed = self.edit(base, at, edits, Editor::Source(refusal))?;
-                committed.outcome.refused.push(withheld);
+                let mut committed = self.edit(base, at, edits, Editor::Source(rejection_scope))?;
+                committed.outcome.rejected.push(withheld);
                 Ok(committed)
             }
         }
@@ -118,7 +118,8 @@ impl CommitState {
                 interpolate::fix(&mut root, &base.old.root, context);
             });
         }
-        let committed = self.replace(base, at, (root, LeftOut::default()), Refusal::Whole)?;
+        let committed =
+            self.replace(base, at, (root, LeftOut::default()), RejectionScope::Whole)?;
         self.end_withholding(base, source);
         Ok(committed)
     }

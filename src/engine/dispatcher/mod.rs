@@ -422,8 +422,8 @@ mod tests {
     fn callbacks_that_wait_for_stuck_callbacks_do_not_count_as_without_a_thread() {
         let dispatcher = Dispatcher::with_idle(false, IDLE, |_| {});
         // A thread could not be started before.
-        let refused = io::Error::other("refused");
-        let trouble = dispatcher.0.queue.lock().starve(&refused);
+        let rejected = io::Error::other("rejected");
+        let trouble = dispatcher.0.queue.lock().starve(&rejected);
         assert!(matches!(trouble, Some(Trouble::NoThread(_))));
         let gate = Arc::new(std::sync::RwLock::new(()));
         let stuck = gate.write().unwrap();

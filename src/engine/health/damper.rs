@@ -357,7 +357,10 @@ mod tests {
         let number = suspended("down at 17:04");
         let now = begin + SECOND * 30;
         assert!(is_withheld(damper.check(&number, now)));
-        assert_eq!(damper.check(&suspended("refused"), now), Verdict::Report(0));
+        assert_eq!(
+            damper.check(&suspended("rejected"), now),
+            Verdict::Report(0)
+        );
         let later = damper.check(&number, begin + SECOND * 61);
         assert_eq!(later, Verdict::Report(99));
     }

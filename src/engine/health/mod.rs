@@ -76,7 +76,7 @@ pub struct SourceHealth {
     pub cached: Option<SystemTime>,
     /// An update that is withheld because it would remove most keys; they stay until it is confirmed. See
     /// [`Properties::confirm`](crate::Properties::confirm).
-    pub held: Option<Held>,
+    pub withheld: Option<Withheld>,
     /// How many of its updates brought a change.
     pub commits: u64,
     /// How many of its updates, or single keys, were rejected; a document that cannot be parsed is one
@@ -109,7 +109,7 @@ pub struct SourceHealth {
 /// An update that is withheld because it would remove most keys of its source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct Held {
+pub struct Withheld {
     /// How many keys it would remove, with those that were removed within 10 seconds before; see
     /// [`RemovalGuard`](crate::source::RemovalGuard).
     pub gone: usize,
@@ -123,7 +123,7 @@ pub struct Held {
 /// key, or a clash of keys.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Refused {
+pub struct Rejected {
     /// The source that sent it; `None` for what concerns several.
     pub source: Option<SourceId>,
     /// The reason, with the key and where it was written.
@@ -191,7 +191,7 @@ pub struct Health {
     /// A clash is a key that is a value in one layer and a table in another. It is listed although the
     /// value of the stronger layer is in force: the value of the weaker layer is not. It counts once for
     /// each generation.
-    pub refused: Vec<Refused>,
+    pub rejected: Vec<Rejected>,
     /// The keys whose new values wait for a restart.
     pub pending_restart: Vec<PendingRestart>,
     /// The live handles that keep their last good value because a reference is unresolved, in the order

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use crate::engine::health::events::{MAX_EVENTS, Notices};
 use crate::engine::health::registry::{HealthRegistry, Inner};
 use crate::engine::health::state::SourceState;
-use crate::engine::health::{PendingRestart, Refused, SourceEventKind, StaleProperty};
+use crate::engine::health::{PendingRestart, Rejected, SourceEventKind, StaleProperty};
 use crate::error::{Error, MASK};
 use crate::property::stale::StaleChange;
 use crate::tree::layer::SourceId;
@@ -61,7 +61,7 @@ impl Inner {
         error: Error,
     ) {
         let text = error.to_string();
-        let same = |old: &Refused| old.source == source && old.error.to_string() == text;
+        let same = |old: &Rejected| old.source == source && old.error.to_string() == text;
         let before = self.rejected.iter().position(same);
         let before = before.and_then(|at| self.rejected.remove(at));
         if self.rejected.len() == MAX_REJECTED {
@@ -69,7 +69,7 @@ impl Inner {
                 .errors
                 .extend(self.rejected.pop_front().map(|old| old.error));
         }
-        self.rejected.push_back(Refused {
+        self.rejected.push_back(Rejected {
             source,
             error,
             time: SystemTime::now(),

@@ -11,7 +11,7 @@ use crate::engine::health::registry::HealthRegistry;
 use crate::engine::health::state::{
     Agreement, Contact, Phase, SourceState, Trouble, Withholding, is_rejection,
 };
-use crate::engine::health::{Held, SourceEventKind};
+use crate::engine::health::{SourceEventKind, Withheld};
 use crate::error::{Error, ErrorKind};
 use crate::tree::layer::SourceId;
 use crate::value::document::Report;
@@ -29,7 +29,7 @@ pub(crate) struct Acceptance {
     /// Why parts of it are not in force.
     pub(crate) rejected: Vec<Error>,
     /// What of it is withheld, and when that is accepted.
-    pub(crate) held: Option<(Held, Option<Instant>)>,
+    pub(crate) withheld: Option<(Withheld, Option<Instant>)>,
     /// When the source sent it.
     pub(crate) received_at: Option<Instant>,
 }
@@ -152,7 +152,7 @@ impl HealthRegistry {
         source: SourceId,
         generation: u64,
         error: Error,
-        held: Option<(Held, Option<Instant>)>,
+        withheld: Option<(Withheld, Option<Instant>)>,
     ) {
         let mut inner = self.inner.lock();
         inner.note(notices, Some(source), generation, error.clone());
@@ -164,7 +164,7 @@ impl HealthRegistry {
         let all = std::iter::once(error).chain(problems).collect();
         let new = state.reject(notices, all);
         state.answer(notices);
-        state.withholding = Withholding::new(held);
+        state.withholding = Withholding::new(withheld);
         state.restate();
         for error in new {
             self.put(state, notices, generation, SourceEventKind::Rejected(error));
@@ -377,6 +377,6 @@ impl SourceState {
             }
         }
         self.health.cached = None;
-        self.withholding = Withholding::new(acceptance.held);
+        self.withholding = Withholding::new(acceptance.withheld);
     }
 }

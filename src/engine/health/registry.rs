@@ -11,7 +11,7 @@ use crate::engine::health::events::{self, Listeners};
 use crate::engine::health::notes::Malformed;
 use crate::engine::health::state::{Agreement, SourceState};
 use crate::engine::health::{
-    PendingRestart, Refused, SourceEvent, SourceEventKind, SourceHealth, Status,
+    PendingRestart, Rejected, SourceEvent, SourceEventKind, SourceHealth, Status,
 };
 use crate::property::registry::Host;
 use crate::property::stale::Stale;
@@ -38,7 +38,7 @@ pub(crate) struct HealthRegistry {
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) sources: Vec<SourceState>,
-    pub(super) rejected: VecDeque<Refused>,
+    pub(super) rejected: VecDeque<Rejected>,
     pub(super) pending_restart: Vec<PendingRestart>,
     /// Keys that were missing when handles on them were built, and whether they are of tables.
     pub(super) missing: BTreeMap<Key, bool>,
@@ -86,7 +86,7 @@ impl HealthRegistry {
             generation: 0,
             lag: None,
             cached: None,
-            held: None,
+            withheld: None,
             commits: 0,
             refusals: 0,
             problems: Vec::new(),
@@ -349,7 +349,7 @@ mod tests {
             1,
             "the same one"
         );
-        let held = health_registry.inner.lock();
+        let withheld = health_registry.inner.lock();
         let (done, is_done) = channel();
         let reader = Arc::clone(&health_registry);
         let thread = std::thread::spawn(move || {
@@ -357,7 +357,7 @@ mod tests {
             let _ = done.send(());
         });
         let outcome = is_done.recv_timeout(Duration::from_secs(5));
-        drop(held);
+        drop(withheld);
         assert!(thread.join().is_ok());
         assert!(outcome.is_ok(), "it waited for the health_registry");
         assert_eq!(health_registry.inner.lock().rejected[0].count, 2);

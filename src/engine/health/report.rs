@@ -5,7 +5,9 @@ use std::time::{Instant, SystemTime};
 
 use crate::engine::health::registry::{HealthRegistry, Inner};
 use crate::engine::health::state::SourceState;
-use crate::engine::health::{CallbackHealth, Health, Refused, SourceHealth, StaleProperty, Status};
+use crate::engine::health::{
+    CallbackHealth, Health, Rejected, SourceHealth, StaleProperty, Status,
+};
 use crate::error::Error;
 use crate::property::stale::Stale;
 use crate::tree::layer::SourceId;
@@ -70,7 +72,7 @@ fn shown(state: &SourceState, now: Instant) -> SourceHealth {
         age: state
             .answered_at
             .map(|at| now.saturating_duration_since(at)),
-        held: state.withholding.held(),
+        withheld: state.withholding.withheld(),
         degraded: degraded.cloned(),
         problems: problems.cloned().collect(),
         ..health.clone()
@@ -105,7 +107,7 @@ impl Health {
             generation,
             status: Status::in_a_fork(reason),
             sources: Vec::new(),
-            refused: Vec::new(),
+            rejected: Vec::new(),
             pending_restart: Vec::new(),
             stale_properties: Vec::new(),
             broken_references: Vec::new(),
@@ -156,7 +158,7 @@ impl HealthRegistry {
             generation: in_force.number(),
             status: inner.status(now, callbacks.starved.as_ref()),
             sources,
-            refused: inner.rejected.iter().cloned().collect(),
+            rejected: inner.rejected.iter().cloned().collect(),
             pending_restart: inner.pending_restart.clone(),
             stale_properties: stale,
             broken_references: in_force.broken_references(),
@@ -179,8 +181,8 @@ impl HealthRegistry {
         };
         let inner = self.inner.lock();
         let of_key = inner.rejected.iter().filter(|it| concerns(&it.error));
-        let (clashes, refused): (Vec<_>, Vec<_>) = of_key.partition(|it| it.is_clash);
-        let errors = |all: Vec<&Refused>| all.into_iter().map(|it| it.error.clone()).collect();
-        (errors(refused), errors(clashes))
+        let (clashes, rejected): (Vec<_>, Vec<_>) = of_key.partition(|it| it.is_clash);
+        let errors = |all: Vec<&Rejected>| all.into_iter().map(|it| it.error.clone()).collect();
+        (errors(rejected), errors(clashes))
     }
 }

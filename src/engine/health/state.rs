@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::health::damper::{Damper, State, cause};
 use crate::engine::health::events::Notices;
-use crate::engine::health::{Held, SourceEventKind, SourceHealth, Status};
+use crate::engine::health::{SourceEventKind, SourceHealth, Status, Withheld};
 use crate::error::{Error, ErrorKind};
 
 pub(super) struct SourceState {
@@ -67,12 +67,12 @@ pub(super) enum Agreement {
 pub(super) enum Withholding {
     Nothing,
     Withheld {
-        held: Held,
+        withheld: Withheld,
         /// When it is accepted without another update.
         accept_at: Option<Instant>,
     },
     /// The source has failed since: nobody knows whether it would still send what is withheld.
-    Interrupted(Held),
+    Interrupted(Withheld),
 }
 
 pub(super) struct Trouble {
@@ -141,32 +141,40 @@ impl Agreement {
 }
 
 impl Withholding {
-    pub(super) fn new(held: Option<(Held, Option<Instant>)>) -> Self {
-        match held {
-            Some((held, accept_at)) => Withholding::Withheld { held, accept_at },
+    pub(super) fn new(withheld: Option<(Withheld, Option<Instant>)>) -> Self {
+        match withheld {
+            Some((withheld, accept_at)) => Withholding::Withheld {
+                withheld,
+                accept_at,
+            },
             None => Withholding::Nothing,
         }
     }
 
-    pub(super) fn held(&self) -> Option<Held> {
+    pub(super) fn withheld(&self) -> Option<Withheld> {
         match self {
             Withholding::Nothing => None,
-            Withholding::Withheld { held, .. } | Withholding::Interrupted(held) => Some(*held),
+            Withholding::Withheld { withheld, .. } | Withholding::Interrupted(withheld) => {
+                Some(*withheld)
+            }
         }
     }
 
     /// Notes that the source has failed.
     fn interrupt(&mut self) {
-        if let Some(held) = self.held() {
-            *self = Withholding::Interrupted(held);
+        if let Some(withheld) = self.withheld() {
+            *self = Withholding::Interrupted(withheld);
         }
     }
 
     /// Whether the source has failed since the update was withheld; returned once for each failure.
     pub(super) fn take_interruption(&mut self) -> bool {
-        if let Withholding::Interrupted(held) = *self {
+        if let Withholding::Interrupted(withheld) = *self {
             let accept_at = None;
-            *self = Withholding::Withheld { held, accept_at };
+            *self = Withholding::Withheld {
+                withheld,
+                accept_at,
+            };
             return true;
         }
         false

@@ -319,9 +319,9 @@ impl Attempt {
 
 /// Returns the rejections of an update that was committed in part as an error.
 pub(super) fn check_whole(outcome: &CommitOutcome) -> Result<(), Error> {
-    if outcome.refused.is_empty() {
+    if outcome.rejected.is_empty() {
         Ok(())
     } else {
-        Err(Error::all(outcome.refused.clone()))
+        Err(Error::all(outcome.rejected.clone()))
     }
 }

@@ -11,7 +11,7 @@ use crate::engine::supervisor::attempt::check_whole;
 use crate::engine::supervisor::runner::SourceRunner;
 use crate::engine::supervisor::worker::Worker;
 use crate::error::Error;
-use crate::source::{CommitOutcome, Make, Refusal, Sink, Ticket, Update, Watching};
+use crate::source::{CommitOutcome, Make, RejectionScope, Sink, Ticket, Update, Watching};
 use crate::tree::layer::SourceId;
 
 /// Brings what one worker of a source sends to the engine, until the worker has ended.
@@ -19,7 +19,7 @@ pub(super) struct EngineSink {
     engine: Weak<Engine>,
     runner: Weak<SourceRunner>,
     id: SourceId,
-    refusal: Refusal,
+    rejection_scope: RejectionScope,
     /// Whether its values contain no references.
     is_literal: bool,
     /// Whether the lag of its changes counts from when it sends them.
@@ -37,7 +37,7 @@ impl EngineSink {
             engine,
             runner: Arc::downgrade(runner),
             id: runner.id,
-            refusal: runner.terms.refusal,
+            rejection_scope: runner.terms.rejection_scope,
             is_literal: runner.is_literal(),
             is_timed: runner.terms.watching == Watching::Stream,
             worker,
@@ -79,7 +79,7 @@ impl Sink for EngineSink {
         let queued = match self.engine() {
             Some(engine) => {
                 let received_at = self.is_timed.then(|| engine.supervisor.clock().now());
-                engine.enqueue_update(self.id, update, self.refusal, received_at)
+                engine.enqueue_update(self.id, update, self.rejection_scope, received_at)
             }
             None => Err(Error::closed()),
         };

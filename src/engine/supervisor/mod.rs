@@ -9,7 +9,7 @@ use crate::engine::clock::Clock;
 use crate::engine::core::Engine;
 use crate::engine::supervisor::watchdog::Watchdog;
 use crate::error::{Error, ErrorKind};
-use crate::source::{Refusal, Source};
+use crate::source::{RejectionScope, Source};
 use crate::tree::layer::SourceId;
 
 mod attempt;
@@ -130,10 +130,10 @@ impl Supervisor {
     }
 
     /// How much of an update of a source is rejected together.
-    pub(crate) fn refusal(&self, id: SourceId) -> Refusal {
+    pub(crate) fn rejection_scope(&self, id: SourceId) -> RejectionScope {
         self.watchdog
             .runner(id)
-            .map_or(Refusal::Whole, |runner| runner.terms.refusal)
+            .map_or(RejectionScope::Whole, |runner| runner.terms.rejection_scope)
     }
 
     /// Whether the values of a source contain no references.

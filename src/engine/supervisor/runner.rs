@@ -15,7 +15,7 @@ use crate::engine::supervisor::watchdog::Watchdog;
 use crate::engine::supervisor::worker::Worker;
 use crate::engine::threads::Threads;
 use crate::error::{Error, ErrorKind};
-use crate::source::{Policy, Refusal, Source, SourceContext, Timing, Watching};
+use crate::source::{Policy, RejectionScope, Source, SourceContext, Timing, Watching};
 use crate::sync::lock::{Condvar, Mutex};
 use crate::sync::panics;
 use crate::tree::layer::SourceId;
@@ -31,7 +31,7 @@ const MAX_HUNG_FOR_REFRESH: u32 = 15;
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) watching: Watching,
-    pub(crate) refusal: Refusal,
+    pub(crate) rejection_scope: RejectionScope,
     pub(crate) timing: Timing,
     pub(crate) policy: Policy,
     /// How long an attempt to load it may take until the program runs.

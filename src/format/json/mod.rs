@@ -141,7 +141,7 @@ impl Builder<'_> {
 
     fn refuse<E: serde::de::Error>(&mut self, fault: Error) -> E {
         self.fault = Some(fault);
-        E::custom("refused")
+        E::custom("rejected")
     }
 
     fn open(&mut self, offset: usize) -> Result<(), Error> {
@@ -361,7 +361,7 @@ impl<'de> Visitor<'de> for Here<'_, '_> {
                 None => break,
                 Some(Built::Value(value)) => list.push(value),
                 // A slot in a list builds no subtrees.
-                Some(Built::Table(_)) => return Err(A::Error::custom("refused")),
+                Some(Built::Table(_)) => return Err(A::Error::custom("rejected")),
             }
         }
         builder.trail.close();

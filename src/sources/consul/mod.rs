@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::source::{Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Watching};
+use crate::source::{
+    Credentials, Policy, RejectionScope, Scope, Source, SourceContext, Timing, Watching,
+};
 use crate::sources::consul::client::{Connection, PING_TIMEOUT};
 use crate::sources::consul::heartbeat::{GRACE, HEARTBEAT};
 use crate::sources::fs::watch::absolute;
@@ -237,8 +239,8 @@ impl Source for Consul {
         self.with_mirror(|mirror| self.follow(mirror, updates))
     }
 
-    fn refusal(&self) -> Refusal {
-        self.options.mapping.refusal()
+    fn rejection_scope(&self) -> RejectionScope {
+        self.options.mapping.rejection_scope()
     }
 
     fn timing(&self) -> Timing {

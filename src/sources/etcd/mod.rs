@@ -14,7 +14,9 @@ use std::time::Duration;
 use ureq::http::HeaderValue;
 
 use crate::error::Error;
-use crate::source::{Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Watching};
+use crate::source::{
+    Credentials, Policy, RejectionScope, Scope, Source, SourceContext, Timing, Watching,
+};
 use crate::sources::etcd::client::{Fault, Listing, Request};
 use crate::sources::etcd::login::{Login, User};
 use crate::sources::etcd::watch::Memory;
@@ -347,8 +349,8 @@ impl Source for Etcd {
         self.with_memory(|memory| self.watch_all(memory, updates))
     }
 
-    fn refusal(&self) -> Refusal {
-        self.options.mapping.refusal()
+    fn rejection_scope(&self) -> RejectionScope {
+        self.options.mapping.rejection_scope()
     }
 
     fn timing(&self) -> Timing {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Queued, Refusal, Source, SourceContext, Update, Watching};
+use crate::source::{Queued, RejectionScope, Source, SourceContext, Update, Watching};
 use crate::sync::lock::{Mutex, MutexGuard};
 use crate::value::Value;
 use crate::value::document::Document;
@@ -246,7 +246,8 @@ fn commit_all(queued: Vec<Queued>) -> Commit {
                 if let Some(kept) = &mut commit.kept {
                     kept.extend(applied.kept);
                 }
-                if let (Ok(()), Some(error)) = (&commit.outcome, applied.refused.into_iter().next())
+                if let (Ok(()), Some(error)) =
+                    (&commit.outcome, applied.rejected.into_iter().next())
                 {
                     commit.outcome = Err(error);
                 }
@@ -285,8 +286,8 @@ impl Source for Memory {
         queued.commit().map(drop)
     }
 
-    fn refusal(&self) -> Refusal {
-        Refusal::PerKey
+    fn rejection_scope(&self) -> RejectionScope {
+        RejectionScope::PerKey
     }
 }
 

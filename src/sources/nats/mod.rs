@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
-use crate::source::{Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Watching};
+use crate::source::{
+    Credentials, Policy, RejectionScope, Scope, Source, SourceContext, Timing, Watching,
+};
 use crate::sources::fs::watch::absolute;
 use crate::sources::nats::login::LoginConfig;
 use crate::sources::nats::memory::Memory;
@@ -335,8 +337,8 @@ impl Source for Nats {
         self.with_memory(|memory| self.watch_all(memory, updates))
     }
 
-    fn refusal(&self) -> Refusal {
-        self.options.mapping.refusal()
+    fn rejection_scope(&self) -> RejectionScope {
+        self.options.mapping.rejection_scope()
     }
 
     fn timing(&self) -> Timing {

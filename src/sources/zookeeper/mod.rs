@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::source::{
-    Credentials, Policy, Refusal, Scope, Source, SourceContext, Timing, Update, Watching,
+    Credentials, Policy, RejectionScope, Scope, Source, SourceContext, Timing, Update, Watching,
 };
 use crate::sources::fs::watch::absolute;
 use crate::sources::shared::kv;
@@ -393,8 +393,8 @@ impl Source for ZooKeeper {
         self.with_mirror(|mirror| self.watch_all(mirror, updates))
     }
 
-    fn refusal(&self) -> Refusal {
-        self.options.mapping.refusal()
+    fn rejection_scope(&self) -> RejectionScope {
+        self.options.mapping.rejection_scope()
     }
 
     fn timing(&self) -> Timing {

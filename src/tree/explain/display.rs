@@ -25,8 +25,8 @@ impl fmt::Display for Explanation {
         self.fmt_value(f)?;
         self.fmt_layers(f)?;
         self.fmt_restart(f)?;
-        for refused in &self.refused {
-            write!(f, "\n  refused: {refused}")?;
+        for rejected in &self.rejected {
+            write!(f, "\n  rejected: {rejected}")?;
         }
         for clash in &self.clashes {
             write!(f, "\n  note: {clash}")?;

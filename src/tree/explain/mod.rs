@@ -70,7 +70,7 @@ pub struct Explanation {
     /// [`Builder::restart_required`](crate::Builder::restart_required).
     pub pending_restart: Option<LayerValue>,
     /// Updates of this key that were rejected of late, with the reason.
-    pub refused: Vec<Error>,
+    pub rejected: Vec<Error>,
     /// Clashes of layers at this key, above or below it: a value in force hides one of a weaker layer.
     /// The clash rejects nothing.
     pub clashes: Vec<Error>,
@@ -256,7 +256,7 @@ impl Explanation {
             layers: Vec::new(),
             pinned: generation.stamp.pinned,
             pending_restart: None,
-            refused: Vec::new(),
+            rejected: Vec::new(),
             clashes: Vec::new(),
         }
     }
@@ -284,7 +284,7 @@ impl Explanation {
             layers: Vec::new(),
             pinned: generation.stamp.pinned,
             pending_restart: pending(generation, key, in_force, &show),
-            refused: Vec::new(),
+            rejected: Vec::new(),
             clashes: Vec::new(),
         };
         match in_force {

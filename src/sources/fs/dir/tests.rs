@@ -250,7 +250,7 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
         }
     }
     watched.expect("f4", rounds);
-    assert_eq!(watched.recorder.seen().refused, 0, "a torn group was sent");
+    assert_eq!(watched.recorder.seen().rejected, 0, "a torn group was sent");
     // A version without one of the files, whose link is removed too, is one update.
     version(-1);
     fs::remove_file(at("..-1/4.toml")).unwrap();
@@ -263,7 +263,7 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
     watched.expect_none("f4");
     // A machine that is busy may let the link dangle for longer than the gap.
     if at_once {
-        let rejected = watched.recorder.seen().refused;
+        let rejected = watched.recorder.seen().rejected;
         assert_eq!(rejected, 0, "the removal came apart");
     }
     // A link that stays keeps its values and is reported.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{Format, MAX_DOCUMENT_BYTES};
-use crate::source::{Refusal, Scope};
+use crate::source::{RejectionScope, Scope};
 use crate::value::key::Key;
 use crate::value::origin::Origin;
 
@@ -130,11 +130,11 @@ impl Mapping {
     }
 
     /// How much a rejected value rejects: a document is all or nothing.
-    pub(crate) fn refusal(&self) -> Refusal {
+    pub(crate) fn rejection_scope(&self) -> RejectionScope {
         if self.is_document() {
-            Refusal::Whole
+            RejectionScope::Whole
         } else {
-            Refusal::PerKey
+            RejectionScope::PerKey
         }
     }
 

@@ -186,11 +186,11 @@ fn rejected_content_is_not_sent_again_until_it_changes() {
         assert!(
             watched
                 .recorder
-                .wait_for(SOON, |seen| seen.refused == round)
+                .wait_for(SOON, |seen| seen.rejected == round)
         );
         replace(&path, &text(13));
         sleep(Duration::from_millis(150));
-        assert_eq!(watched.recorder.seen().refused, round);
+        assert_eq!(watched.recorder.seen().rejected, round);
         assert_eq!(watched.get("a"), Some(round as i64 - 1));
         replace(&path, &text(round as i64));
         watched.expect("a", round as i64);

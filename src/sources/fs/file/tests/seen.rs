@@ -87,7 +87,7 @@ fn never_half(chunks: usize, pause: Duration, rounds: i64) {
         }
     }
     watched.expect("k799", rounds);
-    assert_eq!(watched.recorder.seen().refused, 0, "half a file was sent");
+    assert_eq!(watched.recorder.seen().rejected, 0, "half a file was sent");
 }
 
 #[test]
