@@ -1567,3 +1567,19 @@ fn a_reference_follows_its_key_into_a_table_and_out_again() {
     memory.remove("t.x").unwrap();
     assert_eq!(props.get::<String>("a").unwrap(), "none");
 }
+
+#[test]
+fn a_handle_on_an_item_follows_although_another_item_of_the_list_is_broken() -> Result<(), Error> {
+    let empty = || Value::Table([("a", 1); 0].into());
+    for value in [Value::from("x"), Value::from(vec![1]), empty()] {
+        let memory = Memory::new();
+        memory.set("l", vec!["${missing}"])?;
+        let props = Properties::builder().source(memory).build()?;
+        let item = props.property::<Value>("l.1");
+        let item = item.default(Value::from("default")).build()?;
+        props.set("l.1", value.clone())?;
+        assert_eq!(props.get::<Value>("l.1")?, value);
+        assert_eq!(item.get(), value);
+    }
+    Ok(())
+}

@@ -777,7 +777,7 @@ fn node_refers(node: &Node) -> bool {
 
 fn in_order(beginning: &[(i32, Vec<Write>)], sources: &[Src]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sources.len()).collect();
-    order.sort_by_key(|i| (beginning[*i].0, Reverse(*i)));
+    order.sort_by_key(|i| Reverse((beginning[*i].0, *i)));
     order
 }
 

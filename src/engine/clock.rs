@@ -145,13 +145,19 @@ mod fake {
         }
 
         /// Lets every thread that waits notice what time it is, and do what is to be done then.
+        #[cfg(test)]
         pub(crate) fn catch_up(&self) {
+            self.catch_up_within(Duration::from_millis(100));
+        }
+
+        /// As [`catch_up`](Self::catch_up). A thread that works longer than `patience` counts as away.
+        pub(crate) fn catch_up_within(&self, patience: Duration) {
             let begun = Instant::now();
             let elapsed = *self.elapsed.lock();
             loop {
                 {
                     let mut threads = self.threads.lock();
-                    let patient = begun.elapsed() < Duration::from_millis(100);
+                    let patient = begun.elapsed() < patience;
                     for doing in threads.values_mut() {
                         if *doing == Doing::Works && !patient {
                             *doing = Doing::IsAway;

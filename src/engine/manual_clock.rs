@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::engine::clock::{Clock, Fake};
 
+/// How long [`ManualClock::advance`] waits for a busy thread.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// A clock that stands still until the test moves it, so that a test of polls, back-off, staleness
 /// or the removal guard takes milliseconds.
 ///
@@ -51,11 +54,13 @@ impl ManualClock {
     /// Moves the clock, and waits until the threads of all properties that use it have done what
     /// is due by then.
     ///
-    /// A thread that takes longer, as in a call of a source that hangs, is waited for at most a tenth of a
-    /// second. So a test on a busy machine waits for its condition with a deadline besides.
+    /// `advance` waits at most two seconds for a thread that is busy, as in a call of a source that hangs, and
+    /// not at all for the same call again.
     pub fn advance(&self, by: Duration) {
+        // A thread that is about to wait counts its pause from the time before.
+        self.fake.catch_up_within(PATIENCE);
         self.fake.advance(by);
-        self.fake.catch_up();
+        self.fake.catch_up_within(PATIENCE);
     }
 
     pub(crate) fn clock(&self) -> Clock {

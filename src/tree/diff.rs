@@ -249,10 +249,10 @@ fn leaf(old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>, at: &str, sink: &mut
         }
         if let Some(old) = old {
             if same(&old.node, &new.node) {
-                moved = old.node.origin() != new.node.origin();
-                if !moved {
+                if is_written_alike(&old.node, &new.node) {
                     return;
                 }
+                moved = true;
             }
         }
     }
@@ -296,6 +296,13 @@ pub(crate) fn same(a: &Node, b: &Node) -> bool {
         (Node::Table(a), Node::Table(b)) => a.is_empty() && b.is_empty(),
         _ => matches!((value(a), value(b)), (Some(a), Some(b)) if a == b),
     }
+}
+
+/// Whether two leaves that read the same have the same origin, and, if a reference is broken, the same
+/// parts: those without references can be read.
+pub(crate) fn is_written_alike(old: &Node, new: &Node) -> bool {
+    let is_broken = value(new).is_none();
+    old.origin() == new.origin() && (!is_broken || old.written() == new.written())
 }
 
 /// Whether two nodes have the same values as written, whatever their origins: references count as

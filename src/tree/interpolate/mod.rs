@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
-use crate::tree::diff::{self, LeafChange, same};
+use crate::tree::diff::{self, LeafChange, is_written_alike, same};
 use crate::tree::interpolate::resolve::{Progress, Sight, Stop, unique};
 use crate::tree::merge;
 use crate::value::hamt::Entry;
@@ -190,7 +190,7 @@ fn write(
             .find(&path)
             .filter(|old| !matches!(&old.node, Node::Table(t) if !t.is_empty()));
         let moved = old.is_some_and(|old| same(&old.node, &new.node));
-        if moved && old.is_some_and(|old| old.node.origin() == new.node.origin()) {
+        if moved && old.is_some_and(|old| is_written_alike(&old.node, &new.node)) {
             continue;
         }
         changes.push(LeafChange {
