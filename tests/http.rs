@@ -190,8 +190,8 @@ fn only_a_complete_200_removes_a_value() {
         ("status 503 retry-after: 1", b"", "wants no retry for 1s"),
         ("status 429 retry-after: 0", b"qps = 7", "poll less often"),
         ("status 404", b"qps = 7", "404 Not Found"),
-        ("status 401", b"qps = 7", "401 Unauthorized: check the cred"),
-        ("status 403", b"qps = 7", "403 Forbidden: check the cred"),
+        ("status 401", b"qps = 7", "401 Unauthorized; check the cred"),
+        ("status 403", b"qps = 7", "403 Forbidden; check the cred"),
         ("status 204", b"", "204 No Content"),
         ("status 206 content-range: bytes 0-6/20", b"qps = 7", "206"),
         ("status 200 content-type: text/html", b"<html>", "web page"),
@@ -1092,7 +1092,7 @@ fn an_address_without_a_server_fails_the_start() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("rejected") && error.contains("//******@127"),
+        error.contains("refused") && error.contains("//******@127"),
         "{error}"
     );
     assert!(!error.contains("hunter2"), "{error}");

@@ -290,13 +290,13 @@ impl Damper {
                 }
                 Entry::Occupied(mut entry) => {
                     let known = entry.get_mut();
-                    let (newer, older) = if known.reported >= moved.reported {
-                        (known.reported, moved.reported)
-                    } else {
-                        (moved.reported, known.reported)
-                    };
-                    known.reported = newer;
-                    known.reported_before = Some(older);
+                    let reported = [known.reported, moved.reported].into_iter();
+                    let before = [known.reported_before, moved.reported_before];
+                    let mut reported: Vec<_> =
+                        reported.chain(before.into_iter().flatten()).collect();
+                    reported.sort();
+                    known.reported_before = reported.iter().rev().nth(1).copied();
+                    known.reported = reported.pop().unwrap_or(known.reported);
                     known.repeated += moved.repeated;
                 }
             }
@@ -494,6 +494,20 @@ mod tests {
             damper.check(&suspended("down"), now),
             Verdict::WithholdAndWake
         );
+    }
+
+    #[test]
+    fn two_reports_of_one_text_and_one_of_another_that_becomes_the_same_fill_the_window() {
+        let (mut damper, begin) = (Damper::default(), Instant::now());
+        let (first, second) = (suspended("found hunter"), suspended("not shown"));
+        let at = |seconds: u32| begin + SECOND * seconds;
+        for (kind, seconds) in [(&first, 1), (&second, 9), (&second, 10)] {
+            assert_eq!(damper.check(kind, at(seconds)), Verdict::Report(0));
+            damper.check(&SourceEventKind::Reconnected, at(seconds));
+        }
+        let states = [&first, &second].map(|kind| State::of(kind).unwrap());
+        damper.rename(states[0], states[1]);
+        assert!(is_withheld(damper.check(&second, at(62))));
     }
 
     #[test]

@@ -339,7 +339,7 @@ fn files_of_unknown_format_are_named_in_a_hint_while_they_are_there() {
     };
     let text = hint.to_string();
     assert!(
-        text.contains("left out: `password`; name their format"),
+        text.contains("ignored: `password`; set their format"),
         "{text}"
     );
     assert!(!text.contains("hunter2"), "{text}");
