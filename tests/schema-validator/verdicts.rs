@@ -184,7 +184,9 @@ fn cases() -> Vec<Case> {
     let size = key::<ByteSize>();
     let size = size.range(ByteSize::from_bytes(1024)..ByteSize::from_bytes(4096));
     partial("size 1k..4k", Size, false, one(size));
-    let odd = key::<u8>().validate("odd", |n| (n % 2 == 1).then_some(()).ok_or_else(|| "even".into()));
+    let odd = key::<u8>().validate("odd", |n| {
+        (n % 2 == 1).then_some(()).ok_or_else(|| "even".into())
+    });
     partial("odd", Integer, false, one(odd));
     cases
 }
