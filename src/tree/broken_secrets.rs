@@ -65,6 +65,9 @@ impl Generation {
     /// The key that a part of a value, such as an item of a list, is a reference to as a whole.
     pub(crate) fn sole_target_inside(&self, key: &str) -> Option<Key> {
         let (resolved, path) = self.resolved_above(key)?;
+        if let Some(whole) = resolved.sole_target() {
+            return self.key_inside(whole, &path);
+        }
         let Value::Text(text) = resolved.raw.value.descend(&path)? else {
             return None;
         };
@@ -82,6 +85,18 @@ impl Generation {
             .find(is_target)
             .filter(|_| is_sole)
             .cloned()
+    }
+
+    /// The key of a part of another value, or of that value if it is a text that spells the part.
+    fn key_inside(&self, whole: &Key, path: &[String]) -> Option<Key> {
+        let names = whole.segments().map(Into::into).chain(path.iter().cloned());
+        let inside = Key::from_segments(names.collect::<Vec<String>>()).ok()?;
+        let found = Found::in_tree(&self.root, inside.as_str()).ok()?;
+        Some(if found.is_nothing() {
+            whole.clone()
+        } else {
+            inside
+        })
     }
 
     /// A part of a value with references, as it is written; the whole value if it would become another.

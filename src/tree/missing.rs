@@ -189,10 +189,11 @@ impl Generation {
         while let Some(key) = secrets.get(at) {
             let targets = match Found::in_tree(&self.root, key) {
                 Ok(Found::Entry(entry)) => sole_targets(&entry.node),
-                Ok(Found::Inside(..) | Found::Broken(_)) => {
+                // A text may spell the list that the key leads into.
+                Ok(Found::Inside(..) | Found::Broken(_) | Found::Nothing) => {
                     self.sole_target_inside(key).into_iter().collect()
                 }
-                _ => Vec::new(),
+                Ok(Found::Root(_)) | Err(_) => Vec::new(),
             };
             for target in targets {
                 if !secrets.iter().any(|known| *known == target.as_str()) {

@@ -149,6 +149,27 @@ fn an_item_of_a_list_that_is_a_reference_marks_the_key_that_it_refers_to() {
 }
 
 #[test]
+fn a_reference_to_a_list_marks_the_items_that_are_read_as_secrets() {
+    let list = || Value::from(vec!["1", "hunter2"]);
+    for value in [list(), Value::from("1, hunter2"), Value::from("${third}")] {
+        let memory = Memory::from([("list", "${other}"), ("hop", "${list}")]);
+        memory.set("other", value).unwrap();
+        memory.set("third", list()).unwrap();
+        for key in ["list", "hop"] {
+            let props = Properties::builder()
+                .source(memory.clone())
+                .build()
+                .unwrap();
+            props.get::<(u8, Secret<String>)>(key).unwrap();
+            for key in ["hop", "list", "other", "other.1"] {
+                let shown = props.explain(key).to_string();
+                assert!(!shown.contains(MARK), "{shown}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_change_that_is_read_as_a_list_of_secrets_shows_no_broken_reference() {
     let memory = Memory::named("m");
     let props = Properties::builder()
