@@ -27,7 +27,7 @@ impl Properties {
     /// tree is on disk when this returns, without its secrets: those come from the layers at the next
     /// start. That start restores the tree below its own bootstrap values and above new defaults. If the
     /// tree cannot be written, [`CommitOutcome::rejected`] has the error. If the next start rejects the
-    /// tree, [`Health::rejected`](crate::health::Health::refused) has the error, and each later start tries
+    /// tree, [`Health::rejected`](crate::health::Health::rejected) has the error, and each later start tries
     /// the tree again until [`unpin`](Self::unpin).
     ///
     /// ```

@@ -204,7 +204,7 @@ impl Properties {
 
     /// Accepts an update that is withheld because it removes most of the keys of its source; see
     /// [`RemovalGuard`](crate::source::RemovalGuard) and
-    /// [`SourceHealth::withheld`](crate::health::SourceHealth::held). It accepts the latest state of the
+    /// [`SourceHealth::withheld`](crate::health::SourceHealth::withheld). It accepts the latest state of the
     /// source, and no earlier one.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ pub const DEFAULT_POLL: Duration = Duration::from_secs(5);
 /// thread, so the calls of such a source may overlap.
 ///
 /// The engine reads the description of a source ([`origin`](Source::origin),
-/// [`watching`](Source::watching), [`timing`](Source::timing), [`rejection_scope`](Source::refusal),
+/// [`watching`](Source::watching), [`timing`](Source::timing), [`rejection_scope`](Source::rejection_scope),
 /// [`policy`](Source::policy)) once, when the source is added.
 ///
 /// # Examples
