@@ -794,7 +794,7 @@ fn a_value_that_turns_out_to_be_secret_is_not_shown_any_more() -> Result<(), Err
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Database {
     max: u8,
     memory: liveprops::ByteSize,
@@ -865,7 +865,7 @@ fn the_mask_covers_the_secret_field_and_every_other_problem_is_named() -> Result
 fn the_words_of_a_type_around_a_secret_stay_masked() -> Result<(), Error> {
     #[derive(Debug, Deserialize)]
     #[serde(try_from = "BTreeMap<String, String>")]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Quoting(BTreeMap<String, String>);
     impl TryFrom<BTreeMap<String, String>> for Quoting {
         type Error = String;

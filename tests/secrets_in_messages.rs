@@ -365,7 +365,7 @@ impl Source for Store {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Kept {
     url: String,
     pin: u32,

@@ -222,9 +222,10 @@ impl Started {
         let (origin, terms, credentials) = guarded(|| {
             let (timing, policy) = (source.timing(), source.policy());
             let terms = Terms {
-                watching: match bootstrap {
-                    true => Watching::Never,
-                    false => source.watching(),
+                watching: if bootstrap {
+                    Watching::Never
+                } else {
+                    source.watching()
                 },
                 bootstrap,
                 rejection_scope: source.rejection_scope(),

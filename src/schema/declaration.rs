@@ -74,9 +74,12 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         reason: &'static str,
         accepts: impl Fn(&T) -> bool + Send + Sync + 'static,
     ) -> Self {
-        let validator = move |value: &T| match accepts(value) {
-            true => Ok(()),
-            false => Err(reason.to_owned()),
+        let validator = move |value: &T| {
+            if accepts(value) {
+                Ok(())
+            } else {
+                Err(reason.to_owned())
+            }
         };
         self.rules.push(Rule::new(limit, validator));
         self

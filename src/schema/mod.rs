@@ -192,9 +192,12 @@ impl Schema {
             let is_hidden = || secrets.hides(key.as_str());
             if !field.faults.is_empty() {
                 let masked = field.reveals_secret || is_hidden();
-                let shown = |fault: &Fault| match masked {
-                    true => fault.masked.clone(),
-                    false => fault.plain.clone(),
+                let shown = |fault: &Fault| {
+                    if masked {
+                        fault.masked.clone()
+                    } else {
+                        fault.plain.clone()
+                    }
                 };
                 faults.extend(field.faults.iter().map(shown));
             }
@@ -280,9 +283,10 @@ impl Schema {
             .take_while(|other| other.as_str().starts_with(key.as_str()));
         let has_secret_below =
             after.any(|other| other.is_under(key)) || self.looks_secret_below(key);
-        match is_hidden || field.reveals_secret || has_secret_below {
-            true => Masking::Part,
-            false => Masking::None,
+        if is_hidden || field.reveals_secret || has_secret_below {
+            Masking::Part
+        } else {
+            Masking::None
         }
     }
 

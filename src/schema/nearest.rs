@@ -142,9 +142,10 @@ impl Names {
             .take_while(|sibling| spend(budget, sibling.as_str().len()))
             .filter(|sibling| {
                 let known = words(sibling.as_str());
-                let (few, many) = match known.len() < wanted.len() {
-                    true => (&known, &wanted),
-                    false => (&wanted, &known),
+                let (few, many) = if known.len() < wanted.len() {
+                    (&known, &wanted)
+                } else {
+                    (&wanted, &known)
                 };
                 few.len() < many.len() && few.iter().all(|word| many.contains(word))
             });
@@ -231,9 +232,10 @@ fn allowed(letters: usize) -> usize {
 fn fold(key: &str) -> String {
     let mut folded = String::with_capacity(key.len());
     for c in key.chars().filter(|c| !matches!(c, '-' | '_' | '"')) {
-        match c.is_ascii() {
-            true => folded.push(c.to_ascii_lowercase()),
-            false => folded.extend(c.to_lowercase()),
+        if c.is_ascii() {
+            folded.push(c.to_ascii_lowercase())
+        } else {
+            folded.extend(c.to_lowercase())
         }
     }
     folded

@@ -48,9 +48,12 @@ impl Schema {
 fn row(key: &Key, field: &Field, masking: Masking) -> [String; 6] {
     let masked = masking != Masking::None;
     let limits: Vec<String> = field.limits.iter().map(|l| l.shown(masked)).collect();
-    let default = field.default.as_ref().map(|default| match masked {
-        true => MASK.to_owned(),
-        false => default.to_string(),
+    let default = field.default.as_ref().map(|default| {
+        if masked {
+            MASK.to_owned()
+        } else {
+            default.to_string()
+        }
     });
     let mut flags = Vec::new();
     for (flag, set) in [
@@ -69,9 +72,12 @@ fn row(key: &Key, field: &Field, masking: Masking) -> [String; 6] {
                 false => format!("deprecated: {instead}"),
             }),
     );
-    let or_dash = |text: String| match text.is_empty() {
-        true => "-".to_owned(),
-        false => Plain(&text).to_string(),
+    let or_dash = |text: String| {
+        if text.is_empty() {
+            "-".to_owned()
+        } else {
+            Plain(&text).to_string()
+        }
     };
     [
         key.to_string(),

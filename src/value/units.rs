@@ -260,9 +260,10 @@ pub(crate) fn byte_size(text: &str) -> Result<ByteSize, &'static str> {
         return Err("empty text");
     }
     let (number, unit) = decimal(text.strip_prefix('+').unwrap_or(text)).map_err(|detail| {
-        match text.starts_with('-') {
-            true => "a size is not negative",
-            false => detail,
+        if text.starts_with('-') {
+            "a size is not negative"
+        } else {
+            detail
         }
     })?;
     let unit = unit.trim_start();

@@ -8,14 +8,14 @@ use super::support::eventually;
 use super::*;
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Inner {
     m: u32,
     phrase: Secret<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Flat {
     n: u32,
     #[serde(flatten)]
@@ -24,7 +24,7 @@ struct Flat {
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Tagged {
     Timed {
         ttl: Duration,
@@ -38,21 +38,21 @@ enum Tagged {
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(untagged)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Untagged {
     Other { q: u32, phrase: Secret<String> },
     Counted { m: u32, phrase: Secret<String> },
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Beside<T> {
     qps: u32,
     x: T,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Held<T> {
     n: u32,
     #[serde(flatten)]
@@ -60,13 +60,13 @@ struct Held<T> {
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct HeldInner<T> {
     v: Secret<T>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Part {
     a: String,
     b: u32,
@@ -227,7 +227,7 @@ fn an_equal_value_outside_of_the_buffered_struct_stays_open() {
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Pool<P> {
     pool: u8,
     password: P,

@@ -100,7 +100,7 @@ fn forms_of_values_are_classified_as_the_corpus_states() {
 
 /// A type that no planted value can become.
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Never {
     no_such_field: u8,
 }

@@ -4,7 +4,7 @@
 use super::*;
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Account {
     #[serde(default)]
     n: u32,
@@ -12,7 +12,7 @@ struct Account {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Plain {
     #[serde(default)]
     n: u8,
@@ -20,13 +20,13 @@ struct Plain {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Counted {
     n: u8,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Variant {
     #[serde(rename = "code")]
     Code(u8),

@@ -36,13 +36,13 @@ fn said(props: Properties, key: &str, dir: &Path) -> String {
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Nested {
     inner: Door,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Flat {
     #[serde(flatten)]
     door: Door,
@@ -50,14 +50,14 @@ struct Flat {
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(tag = "kind")]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Tagged {
     Door { code: Secret<String> },
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(untagged)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Untagged {
     Door { code: Secret<String> },
 }
@@ -166,7 +166,7 @@ const READS: &[(&str, &str, Read)] = &[
 ];
 
 #[derive(Clone, Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Root {
     door: Door,
 }
@@ -252,14 +252,14 @@ fn a_change_that_is_read_as_a_secret_makes_its_key_one() -> Result<(), Error> {
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Lock {
     floor: u8,
     code: Option<Secret<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Locked {
     lock: Lock,
 }
@@ -302,7 +302,7 @@ fn a_key_that_is_read_as_a_secret_while_it_is_absent_is_one_when_it_comes() -> R
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Db {
     pass: Secret<String>,
     max: u8,

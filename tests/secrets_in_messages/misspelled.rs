@@ -12,7 +12,7 @@ use liveprops::{Format, Origin, Properties, Secret};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Strict {
     hush: Option<Secret<String>>,
     name: Option<u8>,
@@ -20,7 +20,7 @@ struct Strict {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Outer {
     inner: Option<Strict>,
     items: Option<Vec<Strict>>,
@@ -29,14 +29,14 @@ struct Outer {
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Tagged {
     One { hush: Option<Secret<String>> },
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Untagged {
     One { hush: Secret<String> },
     Two { name: u8 },
@@ -44,7 +44,7 @@ enum Untagged {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum External {
     One(Strict),
 }

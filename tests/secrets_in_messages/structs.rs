@@ -9,7 +9,7 @@ impl<T: serde::de::DeserializeOwned + Debug + Send + Sync + 'static> Reads for T
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Auth {
     Token {
         token: Secret<String>,
@@ -21,14 +21,14 @@ enum Auth {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Plain {
     host: String,
     password: Secret<String>,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Optional {
     host: Option<String>,
     code: Option<Secret<String>>,
@@ -36,7 +36,7 @@ struct Optional {
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind")]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Tagged {
     Open {},
     Locked { code: Secret<String> },
@@ -44,21 +44,21 @@ enum Tagged {
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "t", content = "c")]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Adjacent {
     Open,
     Locked { code: Secret<String> },
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum External {
     Open,
     Locked { code: Secret<String> },
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Flat {
     host: String,
     #[serde(flatten)]
@@ -66,20 +66,20 @@ struct Flat {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Inner {
     port: u16,
     phrase: Secret<String>,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Around<T> {
     peer: T,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Flattened<T> {
     #[serde(flatten)]
     around: Around<T>,
@@ -87,13 +87,13 @@ struct Flattened<T> {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Either<T> {
     Around { peer: T },
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Nested<T> {
     more: T,
 }
@@ -166,7 +166,7 @@ fn the_other_fields_are_shown_once_the_struct_is_written_as_one() {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Size {
     Number(u32),
     Range { min: u32, max: u32 },
@@ -194,7 +194,7 @@ fn a_text_where_a_struct_without_a_secret_belongs_is_shown() {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Limit {
     qps: u32,
     #[serde(default)]
@@ -202,7 +202,7 @@ struct Limit {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct App<T> {
     limit: T,
     #[serde(flatten)]
@@ -210,14 +210,14 @@ struct App<T> {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Login {
     user: String,
     phrase: Secret<String>,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Both<T> {
     #[serde(flatten)]
     login: Login,
@@ -226,14 +226,14 @@ struct Both<T> {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Rest<T> {
     limit: T,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Limits {
     Limit(Limit),
 }

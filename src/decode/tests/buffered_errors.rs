@@ -4,7 +4,7 @@ use super::*;
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Store {
     S {
         size: ByteSize,
@@ -75,7 +75,7 @@ fn an_error_of_a_whole_buffered_struct_names_where_it_begins() {
     }
     #[derive(Debug, Deserialize)]
     #[serde(tag = "kind")]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     enum Holder {
         #[serde(rename = "s")]
         S { range: Range },
@@ -91,7 +91,7 @@ fn an_error_of_a_whole_buffered_struct_names_where_it_begins() {
     assert!(origin.contains("app.toml:2:1"), "{error}");
     #[derive(Debug, Deserialize)]
     #[serde(untagged)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     enum Either {
         Number(u8),
         Table { b: u8 },
@@ -204,7 +204,7 @@ fn all_broken_references_are_collected_in_one_pass() {
 /// The error of a flattened map of numbers of which some are no numbers.
 fn flat_numbers(count: usize, is_bad: impl Fn(usize) -> bool) -> Error {
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Flat {
         #[serde(flatten)]
         all: HashMap<String, u64>,
@@ -254,7 +254,7 @@ fn the_bad_numbers_that_are_not_named_are_counted() {
 #[test]
 fn a_search_that_ends_early_says_so() {
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Flat {
         #[serde(flatten)]
         all: HashMap<String, Secret<u64>>,

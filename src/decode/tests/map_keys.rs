@@ -35,25 +35,25 @@ fn is_given_twice<T: DeserializeOwned + std::fmt::Debug>(one: &str, other: &str)
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Holder<K: std::hash::Hash + Eq> {
     m: HashMap<K, u8>,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Sorted<K: Ord> {
     m: BTreeMap<K, u8>,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Flat<K: std::hash::Hash + Eq> {
     m: FlatInner<K>,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct FlatInner<K: std::hash::Hash + Eq> {
     #[serde(flatten)]
     all: HashMap<K, u8>,
@@ -61,7 +61,7 @@ struct FlatInner<K: std::hash::Hash + Eq> {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Untagged<K: std::hash::Hash + Eq> {
     Map { m: HashMap<K, u8> },
 }

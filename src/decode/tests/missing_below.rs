@@ -3,20 +3,20 @@
 use super::*;
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Sub {
     q: u8,
     r: String,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct One<T> {
     m: T,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Flat<T> {
     #[serde(flatten)]
     inner: T,
@@ -24,21 +24,21 @@ struct Flat<T> {
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "k")]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Tagged<T> {
     A { m: T },
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Strict {
     a: Sub,
     q: u8,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct WithOwn {
     m: Sub,
     r: u8,

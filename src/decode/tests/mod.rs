@@ -79,7 +79,7 @@ fn keys(error: &Error) -> Vec<String> {
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Twelve {
     a: u8,
     b: u16,
@@ -119,7 +119,7 @@ const TWELVE: [(&str, &str); 12] = [
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Outer {
     inner: Inner,
     list: Vec<Inner>,
@@ -129,7 +129,7 @@ struct Outer {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Inner {
     x: u8,
     y: NonZeroU32,
@@ -293,27 +293,27 @@ impl TryFrom<RawLogin> for Login {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct FlatSecret {
     #[serde(flatten)]
     inner: SecretNumber,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct SecretNumber {
     plain: Secret<u32>,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct FlatName {
     #[serde(flatten)]
     inner: NameNumber,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct NameNumber {
     api_key: u32,
 }
@@ -323,18 +323,18 @@ struct NameNumber {
 struct Nothing {}
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Nest(Vec<Nest>);
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Aliased {
     #[serde(alias = "old")]
     new: NonZeroU32,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Around {
     first: Aliased,
     second: Tagged,

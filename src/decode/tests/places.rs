@@ -4,7 +4,7 @@ use super::*;
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Tagged {
     A {
         c: char,
@@ -76,7 +76,7 @@ fn a_bad_size_in_a_tagged_enum_wants_a_size() {
 #[test]
 fn a_field_of_a_text_with_a_secret_is_named() {
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Db {
         host: String,
         password: Secret<String>,
@@ -97,13 +97,13 @@ fn a_field_of_a_text_with_a_secret_is_named() {
 fn only_a_value_that_serde_buffers_is_said_to_be_buffered() {
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "lowercase")]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     enum Level {
         Low,
         High,
     }
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Plain {
         level: Option<Level>,
         size: ByteSize,
@@ -127,13 +127,13 @@ fn only_a_value_that_serde_buffers_is_said_to_be_buffered() {
 fn no_message_names_the_inside_of_serde() {
     #[derive(Debug, Deserialize)]
     #[serde(untagged)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     enum Either {
         Number(u8),
         Table { b: u8 },
     }
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Flat {
         #[serde(flatten)]
         all: BTreeMap<String, Vec<u8>>,
@@ -168,14 +168,14 @@ fn no_message_names_the_inside_of_serde() {
 #[test]
 fn a_missing_field_names_the_type_that_is_wanted() {
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Web {
         port: u16,
         host: String,
         list: Vec<u8>,
     }
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct All {
         web: Web,
         storage: Tagged,

@@ -5,13 +5,13 @@ use super::*;
 const BEYOND: i128 = 1 << 64;
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Big<T> {
     big: T,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Flat<T> {
     #[serde(flatten)]
     inner: Big<T>,

@@ -83,7 +83,7 @@ fn secrets_are_in_no_message() {
 fn the_keys_read_as_secrets_are_noted() {
     let document = document(&text(&[("a", "1"), ("b.c", "2"), ("d", "3")]));
     #[derive(Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Holder {
         a: Secret<u8>,
         b: HashMap<String, Secret<String>>,
@@ -99,7 +99,7 @@ fn the_keys_read_as_secrets_are_noted() {
 }
 
 #[derive(Debug)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Wrapper(Vec<Secret<Loud>>);
 
 impl<'de> Deserialize<'de> for Wrapper {

@@ -107,7 +107,7 @@ fn text_that_is_no_table_is_an_error_that_names_the_forms() {
 #[test]
 fn a_secret_in_a_text_of_a_table_is_masked_and_the_other_fields_are_not() {
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Db {
         port: u16,
         password: u32,

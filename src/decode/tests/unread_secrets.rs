@@ -4,7 +4,7 @@ use super::*;
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind")]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Store {
     S3 { sesame: Secret<String>, parts: u32 },
     Disk { path: String },
@@ -12,7 +12,7 @@ enum Store {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 enum Login {
     Token {
         opener: Secret<String>,
@@ -26,14 +26,14 @@ enum Login {
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Alpha {
     alpha: Secret<String>,
     beta: u16,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Beside<T> {
     #[serde(flatten)]
     inner: Alpha,

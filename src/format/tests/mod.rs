@@ -27,7 +27,7 @@ struct Case {
 }
 
 // Not every set of features has a use for each helper.
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 fn lines(pairs: &[String]) -> String {
     pairs.join("\n") + "\n"
 }
@@ -463,7 +463,7 @@ proptest! {
 }
 
 /// Writes each key with its value and place, for comparison with a golden text.
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 pub(super) fn golden(format: Format, text: &str) -> String {
     let document = format
         .parse(text.as_bytes(), &Origin::new("f", ""))
@@ -477,7 +477,7 @@ pub(super) fn golden(format: Format, text: &str) -> String {
 }
 
 /// The value of `v` in a document without its spelling, or the kind of the error.
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 pub(super) fn value(format: Format, text: &str) -> Result<Value, ErrorKind> {
     let document = format.parse(text.as_bytes(), &origin());
     let document = document.map_err(|error| error.kind())?;

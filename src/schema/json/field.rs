@@ -190,9 +190,10 @@ fn tighter(one: Side, other: Side, inward: Ordering) -> Side {
         }
     };
     let excludes = matches!(other, Bound::Excluded(_));
-    match order == inward || (order == Ordering::Equal && excludes) {
-        true => other,
-        false => one,
+    if order == inward || (order == Ordering::Equal && excludes) {
+        other
+    } else {
+        one
     }
 }
 

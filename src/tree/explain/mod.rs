@@ -312,9 +312,10 @@ impl Explanation {
         });
         let shown: Vec<(LayerValue, Option<Origin>)> = shown.collect();
         if in_force.is_nothing() {
-            let (absent, by) = match explanation.is_up_to_the_layers() {
-                true => absence(generation, key),
-                false => (Absence::Undefined, None),
+            let (absent, by) = if explanation.is_up_to_the_layers() {
+                absence(generation, key)
+            } else {
+                (Absence::Undefined, None)
             };
             winners.extend(by.filter(|_| matches!(absent, Absence::Unset { .. })));
             if absent == Absence::Undefined && explanation.is_up_to_the_layers() {

@@ -257,9 +257,10 @@ impl<'a> Sight<'a> {
             return self.as_written(written);
         };
         // The name may be made of a secret.
-        let shown = match is_computed && self.progress.hidden {
-            true => written.to_string(),
-            false => key.to_string(),
+        let shown = if is_computed && self.progress.hidden {
+            written.to_string()
+        } else {
+            key.to_string()
         };
         self.mention(&key);
         self.progress.hidden |= (self.context.secret)(key.as_str());
@@ -380,9 +381,10 @@ impl<'a> Sight<'a> {
                             let detail = format!("refers to `{here}`, which is broken: {shown}");
                             broken = broken.with_shareable(detail);
                         }
-                        Err(Stop::Broken(match error.is_unresolved() {
-                            true => broken.with_unresolved(),
-                            false => broken,
+                        Err(Stop::Broken(if error.is_unresolved() {
+                            broken.with_unresolved()
+                        } else {
+                            broken
                         }))
                     }
                 };

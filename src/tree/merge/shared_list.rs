@@ -43,9 +43,10 @@ pub(crate) fn shared_list<S: AsRef<str>>(
             Shown::Tables(tables) => seen = tables.into_iter().map(|(seen, _)| seen).collect(),
             Shown::Items(tables, (layer, list)) => {
                 let composed = items::overlaid(&tables, (layer, list), &at)?;
-                let (layers, origin) = match inside.is_empty() {
-                    true => (composed.layers, composed.entry.node.origin().cloned()),
-                    false => items::parts_inside(&tables, (layer, list.as_ref()), inside),
+                let (layers, origin) = if inside.is_empty() {
+                    (composed.layers, composed.entry.node.origin().cloned())
+                } else {
+                    items::parts_inside(&tables, (layer, list.as_ref()), inside)
                 };
                 return Some(SharedList {
                     entry: composed.entry,
