@@ -14,7 +14,7 @@ use crate::engine::commit::removal_guard::{Delivery, UpdateKind};
 use crate::engine::commit::rules::Rules;
 use crate::engine::commit::versions::RetiredVersions;
 use crate::engine::commit::{Command, CommitState, Condition, OVERRIDES, bootstrap};
-use crate::engine::dispatcher::{self, Dispatcher, Trouble};
+use crate::engine::dispatcher::{self, CallbackTrouble, Dispatcher};
 use crate::engine::health::SourceEventKind;
 use crate::engine::health::registry::{HealthRegistry, Notices};
 use crate::engine::queue::Queue;
@@ -338,14 +338,14 @@ impl Engine {
     }
 
     /// Reports what goes wrong while callbacks are run.
-    fn report(&self, trouble: Trouble) {
+    fn report(&self, trouble: CallbackTrouble) {
         match trouble {
-            Trouble::Panicked(message) => {
+            CallbackTrouble::Panicked(message) => {
                 let shown = without_secrets(&message, &[&self.current.full()]);
                 let error = Error::from_panic("a callback", &shown);
                 self.report_event(SourceEventKind::CallbackPanicked(error));
             }
-            Trouble::NoThread(error) => {
+            CallbackTrouble::NoThread(error) => {
                 self.health_registry
                     .note(self.current.load().number(), error);
                 // The watchdog retries.
@@ -427,7 +427,7 @@ fn initial_generation(rules: &Rules) -> Generation {
             pinned: None,
         }),
         root: Table::default(),
-        pending: Arc::default(),
+        pending_restarts: Arc::default(),
         append: Arc::clone(&rules.append),
         at_hand: Table::default(),
         layers: Vec::new(),

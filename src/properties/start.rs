@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::cache::{Form, NotRestored, Restored};
+use crate::engine::cache::{NotRestored, Restored, TextSyntax};
 use crate::engine::commit::fallback::Fallback;
 use crate::engine::commit::removal_guard::Delivery;
 use crate::engine::core::Engine;
@@ -276,14 +276,14 @@ impl Started {
             return Ok(());
         };
         let id = self.runner.id;
-        let form = if self.state.is_literal {
-            Form::Literal
+        let syntax = if self.state.is_literal {
+            TextSyntax::Literal
         } else {
-            Form::References
+            TextSyntax::References
         };
         let kept = engine
             .cache
-            .add(engine, id, &self.state.name, &cached, form);
+            .add(engine, id, &self.state.name, &cached, syntax);
         let kept = kept.inspect_err(|_| engine.abandon(id))?;
         if let Ok(kept) = &kept {
             engine.add_known_secrets(&kept.left_out);

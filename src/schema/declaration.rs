@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode;
 use crate::error::{Error, ErrorKind};
-use crate::schema::field::{Fault, Field, check_value, origin};
+use crate::schema::field::{DeclarationFault, Field, check_value, origin};
 use crate::schema::rule::{Limit, Rule, shown_bound};
 use crate::schema::shape::Shape;
 use crate::sync::discard::Discard;
@@ -40,7 +40,7 @@ pub struct Declaration<T> {
     restart_required: bool,
     deprecated: Option<String>,
     description: String,
-    faults: Vec<Fault>,
+    faults: Vec<DeclarationFault>,
     /// Whether a secret was read from an allowed value.
     reveals_secret: bool,
 }
@@ -124,7 +124,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
                 Ok(value) => allowed.push(value),
                 Err(plain) => {
                     let masked = read(true).err().unwrap_or_else(|| plain.clone());
-                    self.faults.push(Fault { plain, masked });
+                    self.faults.push(DeclarationFault { plain, masked });
                 }
             }
         }

@@ -38,14 +38,14 @@ pub(super) struct Field {
     pub(super) restart_required: bool,
     pub(super) deprecated: Option<String>,
     pub(super) description: String,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<DeclarationFault>,
     pub(super) check: Check,
 }
 
 /// An error of the declaration itself. Which of the texts is reported depends on whether its key is
 /// hidden, and that is known when all keys are declared.
 #[derive(Clone)]
-pub(super) struct Fault {
+pub(super) struct DeclarationFault {
     pub(super) plain: Error,
     pub(super) masked: Error,
 }

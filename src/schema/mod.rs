@@ -53,7 +53,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode::TypePath;
 use crate::error::{Error, ErrorKind};
-use crate::schema::field::{Fault, Field};
+use crate::schema::field::{DeclarationFault, Field};
 use crate::schema::nearest::{Lookalikes, Names};
 use crate::schema::shape::Kind;
 use crate::value::document::Document;
@@ -192,7 +192,7 @@ impl Schema {
             let is_hidden = || secrets.hides(key.as_str());
             if !field.faults.is_empty() {
                 let masked = field.reveals_secret || is_hidden();
-                let shown = |fault: &Fault| {
+                let shown = |fault: &DeclarationFault| {
                     if masked {
                         fault.masked.clone()
                     } else {

@@ -46,6 +46,6 @@ pub use nats::Nats;
     feature = "nats",
     feature = "zookeeper"
 ))]
-pub use shared::kv::locator::{Found, Location, Locator};
+pub use shared::kv::locator::{Location, LocationPart, Locator};
 #[cfg(feature = "zookeeper")]
 pub use zookeeper::ZooKeeper;

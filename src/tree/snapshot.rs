@@ -95,14 +95,14 @@ impl fmt::Display for Pinned {
 
 /// The keys whose change is pending until a restart, each with its node in the merged layers, or `None`
 /// if it is absent there.
-pub(crate) type Pending = BTreeMap<Key, Option<Arc<Entry>>>;
+pub(crate) type PendingRestarts = BTreeMap<Key, Option<Arc<Entry>>>;
 
 /// What one commit published.
 #[derive(Clone)]
 pub(crate) struct Generation {
     pub(crate) stamp: Arc<Stamp>,
     pub(crate) root: Table,
-    pub(crate) pending: Arc<Pending>,
+    pub(crate) pending_restarts: Arc<PendingRestarts>,
     /// The keys whose lists are joined over all layers.
     pub(crate) append: Arc<BTreeSet<Key>>,
     /// The root for the fast path of reads. It is empty where each read is recorded, which costs less

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::engine::commit::bootstrap;
 use crate::engine::commit::candidate::MergedLayers;
 use crate::engine::commit::fallback::Fallback;
-use crate::engine::commit::rejection::Rejection;
+use crate::engine::commit::rejected_parts::RejectedParts;
+use crate::engine::commit::rejection::CandidateRejection;
 use crate::engine::commit::rules::Rules;
-use crate::engine::commit::withheld::Withheld;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::error::Error;
 use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
@@ -39,7 +39,7 @@ impl CommitState {
         committed.clashes.extend(ignored);
         if base.old.is_initial() && self.freeze_keys(&added) {
             if let Ok(frozen) = self.rebuild(&added, now.layers.clone()) {
-                committed.pending = frozen.pending;
+                committed.pending_restarts = frozen.pending_restarts;
             }
         }
         Ok(committed)
@@ -100,8 +100,8 @@ impl CommitState {
             only: None,
         };
         match self.build_candidate(base, merged) {
-            Ok(candidate) => Ok(self.publish(base, candidate, findings, Withheld::default())),
-            Err(rejections) => Err(Rejection::all(rejections)),
+            Ok(candidate) => Ok(self.publish(base, candidate, findings, RejectedParts::default())),
+            Err(rejections) => Err(CandidateRejection::all(rejections)),
         }
     }
 }

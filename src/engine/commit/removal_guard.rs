@@ -36,7 +36,7 @@ struct GuardedSource {
     /// The layer as it was when the current window started.
     baseline: Table,
     window_start: Instant,
-    state: State,
+    state: GuardState,
 }
 
 /// How a source delivers its data, which decides what counts as repeating an update.
@@ -49,7 +49,7 @@ pub(crate) enum Delivery {
 }
 
 #[derive(Debug)]
-enum State {
+enum GuardState {
     Normal,
     /// The keys have returned. The next accepted update starts a new window.
     Recovering,
@@ -110,15 +110,15 @@ impl GuardedSource {
 
     fn withheld(&self) -> Option<&WithheldUpdate> {
         match &self.state {
-            State::Withheld(withheld) => Some(withheld),
-            State::Normal | State::Recovering => None,
+            GuardState::Withheld(withheld) => Some(withheld),
+            GuardState::Normal | GuardState::Recovering => None,
         }
     }
 
     fn withheld_mut(&mut self) -> Option<&mut WithheldUpdate> {
         match &mut self.state {
-            State::Withheld(withheld) => Some(withheld),
-            State::Normal | State::Recovering => None,
+            GuardState::Withheld(withheld) => Some(withheld),
+            GuardState::Normal | GuardState::Recovering => None,
         }
     }
 
@@ -159,7 +159,7 @@ impl GuardedSource {
             return;
         };
         match kind {
-            UpdateKind::Complete => self.state = State::Recovering,
+            UpdateKind::Complete => self.state = GuardState::Recovering,
             UpdateKind::Delta => withheld.candidate = candidate.clone(),
             UpdateKind::SelfReverting => {}
         }
@@ -174,7 +174,7 @@ impl GuardedSource {
             Delivery::Polled => None,
             Delivery::Streamed => self.limits.repeated,
         };
-        self.state = State::Withheld(WithheldUpdate {
+        self.state = GuardState::Withheld(WithheldUpdate {
             candidate,
             since,
             accept_at: accept_after.and_then(|after| since.checked_add(after)),
@@ -202,7 +202,7 @@ impl RemovalGuards {
             delivery,
             baseline: Table::default(),
             window_start: self.clock.now(),
-            state: State::Normal,
+            state: GuardState::Normal,
         };
         self.sources.insert(source, guarded);
     }
@@ -214,7 +214,7 @@ impl RemovalGuards {
     /// Notes that nothing that a source has sent is in force.
     pub(crate) fn reset(&mut self, source: SourceId) {
         if let Some(guarded) = self.sources.get_mut(&source) {
-            (guarded.baseline, guarded.state) = (Table::default(), State::Normal);
+            (guarded.baseline, guarded.state) = (Table::default(), GuardState::Normal);
         }
     }
 
@@ -322,8 +322,8 @@ impl RemovalGuards {
     pub(crate) fn accepted(&mut self, source: SourceId, current: &Table) {
         let now = self.clock.now();
         if let Some(guarded) = self.sources.get_mut(&source) {
-            let state = std::mem::replace(&mut guarded.state, State::Normal);
-            if !matches!(state, State::Normal) || guarded.baseline.is_empty() {
+            let state = std::mem::replace(&mut guarded.state, GuardState::Normal);
+            if !matches!(state, GuardState::Normal) || guarded.baseline.is_empty() {
                 guarded.start_window(current, now);
             }
         }
@@ -385,7 +385,7 @@ impl Removal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::clock::Fake;
+    use crate::engine::clock::FakeClock;
     use crate::value::document::Document;
     use crate::value::origin::Origin;
 
@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_withheld_removal_names_the_first_of_its_keys() {
-        let mut guards = RemovalGuards::new(Fake::new().1);
+        let mut guards = RemovalGuards::new(FakeClock::new().1);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let mut check =
             |next: u32| guards.check(SOURCE, &keys(0..9), &keys(next..9), UpdateKind::Complete);
@@ -411,7 +411,7 @@ mod tests {
             text.contains("9 of 9 keys (`k0`, `k1`, `k2`, ...)"),
             "{text}"
         );
-        let mut guards = RemovalGuards::new(Fake::new().1);
+        let mut guards = RemovalGuards::new(FakeClock::new().1);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let error = guards.check(SOURCE, &keys(4..5), &keys(0..0), UpdateKind::Complete);
         let text = error.unwrap_err().to_string();
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn removals_within_ten_seconds_count_together_and_later_ones_do_not() {
-        let (fake, clock) = Fake::new();
+        let (fake, clock) = FakeClock::new();
         let mut guards = RemovalGuards::new(clock);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let mut check = |there: u32, next: u32| {
@@ -485,7 +485,7 @@ mod tests {
 
     #[test]
     fn growth_hides_no_wipe_and_is_no_wipe() {
-        let (_fake, clock) = Fake::new();
+        let (_fake, clock) = FakeClock::new();
         let mut guards = RemovalGuards::new(clock);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let mut check = |there: u32, next: std::ops::Range<u32>| {
@@ -504,7 +504,7 @@ mod tests {
 
     #[test]
     fn a_withheld_update_is_accepted_only_after_it_was_repeated_all_the_time() {
-        let (fake, clock) = Fake::new();
+        let (fake, clock) = FakeClock::new();
         let mut guards = RemovalGuards::new(clock);
         let time = Duration::from_secs(60);
         let deliveries = [

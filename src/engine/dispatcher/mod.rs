@@ -77,12 +77,12 @@ struct Inner {
     inline: bool,
     idle: Duration,
     panics: AtomicU64,
-    report: Box<dyn Fn(Trouble) + Send + Sync>,
+    report: Box<dyn Fn(CallbackTrouble) + Send + Sync>,
 }
 
 /// What goes wrong while callbacks are run.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum CallbackTrouble {
     /// What a callback panicked with, which may quote a secret.
     Panicked(String),
     /// No thread can be started for callbacks that wait. Reported when that begins.
@@ -106,7 +106,7 @@ struct Queue {
 
 impl Queue {
     /// Notes that no thread could be started, and returns what is to be reported.
-    fn starve(&mut self, cause: &io::Error) -> Option<Trouble> {
+    fn starve(&mut self, cause: &io::Error) -> Option<CallbackTrouble> {
         if self.starved.is_some() {
             return None;
         }
@@ -116,19 +116,22 @@ impl Queue {
         );
         let error = Error::new(ErrorKind::Unavailable, detail);
         self.starved = Some((SystemTime::now(), error.clone()));
-        Some(Trouble::NoThread(error))
+        Some(CallbackTrouble::NoThread(error))
     }
 }
 
 impl Dispatcher {
-    pub(crate) fn new(inline: bool, report: impl Fn(Trouble) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        inline: bool,
+        report: impl Fn(CallbackTrouble) + Send + Sync + 'static,
+    ) -> Self {
         Self::with_idle(inline, IDLE, report)
     }
 
     fn with_idle(
         inline: bool,
         idle: Duration,
-        report: impl Fn(Trouble) + Send + Sync + 'static,
+        report: impl Fn(CallbackTrouble) + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Inner {
             queue: Mutex::new(Queue::default()),
@@ -211,7 +214,7 @@ impl Dispatcher {
         self.0.queue.lock().starved.clone()
     }
 
-    fn report(&self, trouble: Option<Trouble>) {
+    fn report(&self, trouble: Option<CallbackTrouble>) {
         if let Some(trouble) = trouble {
             (self.0.report)(trouble);
         }
@@ -225,7 +228,7 @@ impl Dispatcher {
     pub(crate) fn panicked(&self, panic: &Panicked) {
         self.0.panics.fetch_add(1, Ordering::Relaxed);
         let message = panic.message().to_owned();
-        self.report(Some(Trouble::Panicked(message)));
+        self.report(Some(CallbackTrouble::Panicked(message)));
     }
 
     /// Waits for running callbacks, at the longest until `until`.
@@ -247,7 +250,7 @@ impl Dispatcher {
     /// Makes sure that a thread serves the queue. Returns what is to be reported once the lock is
     /// released.
     #[must_use]
-    fn ensure_thread(&self, queue: &mut Queue) -> Option<Trouble> {
+    fn ensure_thread(&self, queue: &mut Queue) -> Option<CallbackTrouble> {
         if queue.idle > 0 {
             queue.starved = None;
             self.0.wake.notify_one();
@@ -424,7 +427,7 @@ mod tests {
         // A thread could not be started before.
         let rejected = io::Error::other("rejected");
         let trouble = dispatcher.0.queue.lock().starve(&rejected);
-        assert!(matches!(trouble, Some(Trouble::NoThread(_))));
+        assert!(matches!(trouble, Some(CallbackTrouble::NoThread(_))));
         let gate = Arc::new(std::sync::RwLock::new(()));
         let stuck = gate.write().unwrap();
         for _ in 0..MAX_THREADS {

@@ -84,10 +84,10 @@ fn weight(kind: &SourceEventKind) -> usize {
 #[must_use = "no listener is notified before `deliver`"]
 pub(crate) struct Notices {
     mailboxes: Vec<Arc<Mailbox>>,
-    /// What was removed from the health registry: the `Drop` of an error's cause is user code.
+    /// Errors that were removed from the health registry: the `Drop` of an error's cause is user code.
     pub(super) errors: Vec<Error>,
     lost: Vec<SourceEvent>,
-    /// Wakes the thread that reports withheld events, if one was withheld.
+    /// Wakes the thread that reports suppressed events, if one was suppressed.
     pub(super) wake: Option<Wake>,
 }
 
@@ -165,8 +165,8 @@ impl Listeners {
                     events.subscriber.poke();
                 }
                 if let Some(event) = event {
-                    // What the callback itself causes is counted and not reported: it would be
-                    // reported to the callback, for ever.
+                    // An event that the callback itself causes is counted and not reported, since it
+                    // would call the callback without end.
                     let before = LISTENING.replace(true);
                     let outcome = panics::catch(|| callback(&event));
                     if let (Err(panic), Some(host)) = (outcome, reports.upgrade()) {

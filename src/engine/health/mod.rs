@@ -65,7 +65,7 @@ pub struct SourceHealth {
     pub required: bool,
     /// The store's revision of what is in force, if it names one.
     pub revision: Option<Arc<str>>,
-    /// The generation that holds its newest change; 0 before the first.
+    /// The generation of its newest change; 0 before the first.
     pub generation: u64,
     /// How late its newest change may have been: the time since it was last known to be unchanged
     /// if it is polled, and the time from its arrival until it was visible if it is watched; `None` if
@@ -134,7 +134,7 @@ pub struct Rejected {
     pub count: u64,
     /// The generation that stayed in force.
     pub generation: u64,
-    /// Whether this is a clash of layers: nothing was refused, and the value of the stronger layer is in
+    /// Whether this is a clash of layers: nothing was rejected, and the value of the stronger layer is in
     /// force.
     pub is_clash: bool,
 }
@@ -224,7 +224,7 @@ pub(crate) struct CallbackHealth {
 /// Something that happened to a source.
 ///
 /// Events are damped; [`health`](crate::Properties::health) and
-/// [`status`](crate::Properties::status) are exact at any time. An event is withheld and counted if two
+/// [`status`](crate::Properties::status) are exact at any time. An event is suppressed and counted if two
 /// of the same source, kind and cause were reported in the last minute. A cause is the message without
 /// its numbers; for a rejection, the key and the origin are part of it, without line and column. A state
 /// that lasts for five seconds is reported all the same, unless the newest reported events have
@@ -232,7 +232,7 @@ pub(crate) struct CallbackHealth {
 /// second causes two events a minute for each kind and cause. After 1,024 kinds and causes within a minute,
 /// the others count as one cause for each kind. Of those, only the newest state is reported if it lasts.
 /// [`Initialized`](SourceEventKind::Initialized), [`Updated`](SourceEventKind::Updated),
-/// [`Removed`](SourceEventKind::Removed) and events of the whole are never withheld.
+/// [`Removed`](SourceEventKind::Removed) and events of the whole are never suppressed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SourceEvent {
@@ -242,7 +242,7 @@ pub struct SourceEvent {
     pub name: Arc<str>,
     /// What happened.
     pub kind: SourceEventKind,
-    /// How many events of the same kind and cause were withheld since the last one was reported.
+    /// How many events of the same kind and cause were suppressed since the last one was reported.
     pub repeated: u64,
     /// The generation in force then.
     pub generation: u64,

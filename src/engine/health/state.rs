@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::health::damper::{Damper, State, cause};
+use crate::engine::health::damper::{Damper, EventState, cause};
 use crate::engine::health::events::Notices;
 use crate::engine::health::{SourceEventKind, SourceHealth, Status, Withheld};
 use crate::error::{Error, ErrorKind};
@@ -391,7 +391,7 @@ impl SourceState {
         self.restate();
         // The same states in the same order, each with the text that it has now.
         for (before, after) in before.iter().zip(self.events()) {
-            if let (Some(before), Some(after)) = (State::of(before), State::of(&after)) {
+            if let (Some(before), Some(after)) = (EventState::of(before), EventState::of(&after)) {
                 self.damper.rename(before, after);
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::supervisor::runner::{SourceRunner, guarded};
-use crate::engine::supervisor::state::{Admission, State, Thread};
+use crate::engine::supervisor::state::{Admission, RunnerState, Thread};
 use crate::engine::supervisor::worker::Worker;
 use crate::engine::supervisor::{backoff, watchdog};
 use crate::error::{Error, ErrorKind};
@@ -95,11 +95,11 @@ impl Attempt {
     }
 
     /// Whether this thread runs the source.
-    fn is_running(&self, state: &State) -> bool {
+    fn is_running(&self, state: &RunnerState) -> bool {
         matches!(&state.thread, Thread::Running(worker) if Arc::ptr_eq(worker, &self.worker))
     }
 
-    fn check_end(&self, state: &State) -> ControlFlow<()> {
+    fn check_end(&self, state: &RunnerState) -> ControlFlow<()> {
         if state.has_ended() || self.worker.has_ended() {
             Break(())
         } else {
@@ -190,7 +190,7 @@ impl Attempt {
     /// The layer is in the tree. A result that came after the builder went on is committed now.
     fn continue_admitted(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, RunnerState>,
         retry_at: Option<Instant>,
         updates: &SourceContext,
     ) -> ControlFlow<()> {

@@ -10,7 +10,7 @@ use crate::engine::core::Engine;
 use crate::engine::supervisor::attempt::Attempt;
 use crate::engine::supervisor::backoff::{self, MAX_PAUSE};
 use crate::engine::supervisor::context::EngineSink;
-use crate::engine::supervisor::state::{State, Thread};
+use crate::engine::supervisor::state::{RunnerState, Thread};
 use crate::engine::supervisor::watchdog::Watchdog;
 use crate::engine::supervisor::worker::Worker;
 use crate::engine::threads::Threads;
@@ -54,7 +54,7 @@ pub(crate) struct SourceRunner {
     pub(super) started_at: Instant,
     watchdog: Weak<Watchdog>,
     pub(super) threads: Threads,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<RunnerState>,
     /// Notified when the state has changed.
     pub(super) changed: Condvar,
 }
@@ -206,7 +206,7 @@ impl SourceRunner {
     }
 
     /// Leaves the thread that runs the source to itself, and returns why.
-    fn abandon_thread(&self, state: &mut State, now: Instant) -> Error {
+    fn abandon_thread(&self, state: &mut RunnerState, now: Instant) -> Error {
         state.hung = state.hung.saturating_add(1);
         state.count_failure();
         let what = if state.admission.is_awaited() {
@@ -244,7 +244,7 @@ impl SourceRunner {
         self.start_on(&mut self.state.lock())
     }
 
-    fn start_on(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
+    fn start_on(self: &Arc<Self>, state: &mut RunnerState) -> Result<(), Error> {
         let worker = Arc::new(Worker::new(self.clock.clone()));
         let (runner, its_worker) = (Arc::clone(self), Arc::clone(&worker));
         // Made on the thread: where none starts, it must not be dropped under the lock held here.
@@ -294,7 +294,7 @@ impl SourceRunner {
     }
 
     /// Counts a failure and returns how long to wait after it.
-    pub(super) fn count_failure(&self, state: &mut State, error: &Error) -> Duration {
+    pub(super) fn count_failure(&self, state: &mut RunnerState, error: &Error) -> Duration {
         state.count_failure();
         let interval = match self.terms.watching {
             Watching::Poll(every) => every,

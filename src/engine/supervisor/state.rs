@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::value::document::Document;
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct RunnerState {
     pub(super) thread: Thread,
     pub(super) admission: Admission,
     pub(super) rounds: Rounds,
@@ -148,7 +148,7 @@ impl Admission {
     }
 }
 
-impl State {
+impl RunnerState {
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.thread, Thread::Ended)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::sync::lock::Mutex;
 
-use crate::engine::clock::Fake;
+use crate::engine::clock::FakeClock;
 use crate::engine::health::{SourceEventKind, Status};
 use crate::error::{Error, ErrorKind};
 use crate::properties::Properties;
@@ -19,7 +19,7 @@ use crate::value::origin::Origin;
 /// A polled source that notes when it is asked, and fails while it is down.
 #[derive(Clone)]
 struct Store {
-    clock: Arc<Fake>,
+    clock: Arc<FakeClock>,
     asked: Arc<Mutex<Vec<Instant>>>,
     down: Arc<Mutex<bool>>,
     /// For how long it wants no retry when it fails.
@@ -30,7 +30,7 @@ struct Store {
 }
 
 impl Store {
-    fn new(clock: &Arc<Fake>) -> Self {
+    fn new(clock: &Arc<FakeClock>) -> Self {
         Self {
             clock: Arc::clone(clock),
             asked: Arc::default(),
@@ -123,7 +123,7 @@ const STEP: Duration = Duration::from_millis(50);
 fn polls_begin_spread_over_the_interval_and_then_keep_it() -> Result<(), Error> {
     let mut starts = Vec::new();
     for _ in 0..6 {
-        let (fake, clock) = Fake::new();
+        let (fake, clock) = FakeClock::new();
         let store = Store::new(&fake);
         let props = Properties::builder()
             .clock(clock)
@@ -153,7 +153,7 @@ fn polls_begin_spread_over_the_interval_and_then_keep_it() -> Result<(), Error> 
 #[test]
 fn a_store_that_is_down_for_ten_minutes_is_asked_all_the_time_and_taken_back_at_once()
 -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     let props = Properties::builder()
         .clock(clock)
@@ -188,7 +188,7 @@ fn a_store_that_is_down_for_ten_minutes_is_asked_all_the_time_and_taken_back_at_
 
 #[test]
 fn values_that_no_one_confirms_are_too_old_exactly_at_their_limit() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     let reports = Arc::new(Mutex::new(0));
     let count = Arc::clone(&reports);
@@ -234,7 +234,7 @@ fn values_that_no_one_confirms_are_too_old_exactly_at_their_limit() -> Result<()
 #[test]
 fn a_store_that_wants_no_retry_is_left_alone_that_long_and_never_longer_than_the_cap()
 -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     let props = Properties::builder()
         .clock(clock)
@@ -274,7 +274,7 @@ fn a_store_that_wants_no_retry_is_left_alone_that_long_and_never_longer_than_the
 
 #[test]
 fn a_refresh_asks_a_store_that_wants_no_retry_at_once() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     let props = Properties::builder()
         .clock(clock)
@@ -294,7 +294,7 @@ fn a_refresh_asks_a_store_that_wants_no_retry_at_once() -> Result<(), Error> {
 
 #[test]
 fn a_start_without_a_store_that_wants_no_retry_leaves_it_alone_too() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     *store.down.lock() = true;
     *store.busy.lock() = Some(Duration::from_secs(20));
@@ -312,7 +312,7 @@ fn a_start_without_a_store_that_wants_no_retry_leaves_it_alone_too() -> Result<(
 
 #[test]
 fn programs_that_one_slow_answer_gathers_keep_apart() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store {
         timeout: 3 * EVERY,
         ..Store::new(&fake)
@@ -340,7 +340,7 @@ fn programs_that_one_slow_answer_gathers_keep_apart() -> Result<(), Error> {
 
 #[test]
 fn a_poll_begins_an_interval_after_the_one_before_however_long_that_took() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     let _props = Properties::builder()
         .clock(clock)
@@ -364,7 +364,7 @@ fn a_poll_begins_an_interval_after_the_one_before_however_long_that_took() -> Re
 
 #[test]
 fn a_refresh_leaves_the_polls_where_they_are() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     let props = Properties::builder()
         .clock(clock)
@@ -384,7 +384,7 @@ fn a_refresh_leaves_the_polls_where_they_are() -> Result<(), Error> {
 
 #[test]
 fn a_store_that_hangs_for_good_is_asked_ever_more_rarely_and_taken_back() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store {
         timeout: Duration::from_secs(1),
         ..Store::new(&fake)
@@ -425,7 +425,7 @@ fn a_store_that_hangs_for_good_is_asked_ever_more_rarely_and_taken_back() -> Res
 
 #[test]
 fn a_refresh_asks_a_store_whose_threads_hang_at_once() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store {
         timeout: Duration::from_secs(1),
         ..Store::new(&fake)
@@ -449,7 +449,7 @@ fn a_refresh_asks_a_store_whose_threads_hang_at_once() -> Result<(), Error> {
 
 #[test]
 fn a_store_that_returns_after_all_is_asked_again_soon() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store {
         timeout: Duration::from_secs(1),
         ..Store::new(&fake)
@@ -474,7 +474,7 @@ fn a_store_that_returns_after_all_is_asked_again_soon() -> Result<(), Error> {
 
 #[test]
 fn a_source_that_is_loaded_on_request_is_not_asked_again_because_it_failed() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     let props = Properties::builder()
         .clock(clock)
@@ -498,7 +498,7 @@ fn a_source_that_is_loaded_on_request_is_not_asked_again_because_it_failed() -> 
 
 #[test]
 fn a_first_load_has_the_time_of_the_start_and_not_of_a_poll() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     store.hangs(ALL);
     let source = store.clone();
@@ -527,7 +527,7 @@ fn a_first_load_has_the_time_of_the_start_and_not_of_a_poll() -> Result<(), Erro
 
 #[test]
 fn a_refresh_during_a_slow_poll_has_the_time_of_both() -> Result<(), Error> {
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     let props = Properties::builder()
         .clock(clock)
@@ -594,7 +594,7 @@ impl Source for Wire {
 fn a_watch_that_lasted_is_begun_again_soon_and_one_that_broke_at_once_ever_later()
 -> Result<(), Error> {
     let second = Duration::from_secs(1);
-    let (fake, clock) = Fake::new();
+    let (fake, clock) = FakeClock::new();
     let store = Store::new(&fake);
     let manner = Arc::new(Mutex::new((true, Duration::ZERO)));
     let wire = Wire {

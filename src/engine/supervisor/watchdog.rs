@@ -30,13 +30,13 @@ pub(super) fn runs(runner: &Arc<SourceRunner>) {
 pub(crate) struct Watchdog {
     pub(super) threads: Threads,
     pub(super) clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<WatchdogState>,
     /// Notified when the thread is to look again.
     rung: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct WatchdogState {
     runners: Vec<Arc<SourceRunner>>,
     /// The sources whose threads wait for rounds of other sources, with those.
     waits: Vec<(SourceId, Vec<SourceId>)>,
@@ -45,7 +45,7 @@ struct State {
     has_ended: bool,
 }
 
-impl State {
+impl WatchdogState {
     /// Whether the thread of a source waits for another source, perhaps through others.
     fn waits_for(&self, who: SourceId, whom: SourceId) -> bool {
         let mut reached = vec![who];

@@ -12,14 +12,14 @@ pub(super) type Hook = Box<dyn Fn() + Send + Sync>;
 
 /// What a thread that runs a source shares with the watchdog.
 pub(crate) struct Worker {
-    state: Mutex<State>,
+    state: Mutex<WorkerState>,
     /// Notified when the thread is to stop.
     stopped: Condvar,
     clock: Clock,
 }
 
 #[derive(Default)]
-struct State {
+struct WorkerState {
     request: Request,
     activity: Activity,
     hooks: Vec<Hook>,
@@ -51,7 +51,7 @@ enum Activity {
     },
 }
 
-impl State {
+impl WorkerState {
     fn is_stopped(&self) -> bool {
         self.request != Request::GoOn
     }

@@ -20,7 +20,7 @@ use ureq::http::header::HeaderName;
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
 use crate::sources::shared::http_client::{self, Limits};
-use crate::sources::shared::kv::mirror::Entry;
+use crate::sources::shared::kv::mirror::StoreEntry;
 
 /// The most bytes of one answer: 10 MiB of values, in base64 and with their names, with room to spare.
 const MAX_ANSWER: u64 = 32 << 20;
@@ -71,9 +71,9 @@ impl Listing {
     /// # Errors
     ///
     /// [`ErrorKind::TooLarge`] if it exceeds a limit.
-    pub(super) fn entries(&self) -> Result<impl Iterator<Item = Entry<'_>>, Error> {
+    pub(super) fn entries(&self) -> Result<impl Iterator<Item = StoreEntry<'_>>, Error> {
         let items = self.items.as_ref().map_err(Error::clone)?;
-        Ok(items.iter().map(|item| Entry {
+        Ok(items.iter().map(|item| StoreEntry {
             key: &item.key,
             bytes: &item.bytes,
             revision: item.index,

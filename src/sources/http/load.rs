@@ -445,7 +445,7 @@ fn read_file(path: &Path, limits: Limits) -> Result<Fetched, Error> {
     loop {
         let reading = Instant::now();
         let content = read::read(path).map_err(|fault| match fault {
-            read::Fault::Large => Error::new(ErrorKind::TooLarge, fault.to_string()),
+            read::ReadError::Large => Error::new(ErrorKind::TooLarge, fault.to_string()),
             fault => Error::new(ErrorKind::Unavailable, fault.to_string()),
         })?;
         let digest = digests.of(&content.bytes);

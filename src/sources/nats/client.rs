@@ -64,7 +64,7 @@ impl fmt::Debug for Connection {
 pub(super) struct Client(Arc<Shared>);
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
     /// Notified when bytes wait to be written.
     unsent: Notify,
     /// Notified when the connection is lost.
@@ -76,7 +76,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct ConnectionState {
     unsent: Vec<u8>,
     /// The requests without an answer.
     requests: HashMap<String, oneshot::Sender<Message>>,

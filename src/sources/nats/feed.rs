@@ -15,7 +15,7 @@ use crate::sources::nats::bucket::Bucket;
 use crate::sources::nats::client::{Client, Subscription};
 use crate::sources::nats::errors::{cut, unavailable};
 use crate::sources::nats::jetstream::JetStream;
-use crate::sources::nats::progress::Progress;
+use crate::sources::nats::progress::ReadProgress;
 use crate::sources::nats::protocol::Message;
 
 /// How long a consumer may be silent before it counts as lost.
@@ -181,7 +181,7 @@ impl Feed {
         &mut self,
         jetstream: &JetStream,
         known: &Bucket,
-        progress: &Progress<'_>,
+        progress: &ReadProgress<'_>,
     ) -> Result<Option<Vec<Change>>, Error> {
         let mut newest: HashMap<String, Change> = HashMap::new();
         let (mut bytes, mut old, mut idle) = (0, 0u64, 0);

@@ -23,7 +23,7 @@ fn mirror_with(documents: &[&str]) -> Mirror {
 }
 
 fn put(mirror: &mut Mirror, key: &str, value: &[u8], revision: u64) {
-    mirror.put(&Entry {
+    mirror.put(&StoreEntry {
         key,
         bytes: value,
         revision,
@@ -176,7 +176,7 @@ fn an_unchanged_state_is_no_update() {
     assert!(mirror.update("1").unwrap().is_some());
     assert!(mirror.update("1").unwrap().is_none());
     let all = [("app/a", 1), ("other", 7)];
-    mirror.replace(all.map(|(key, revision)| Entry {
+    mirror.replace(all.map(|(key, revision)| StoreEntry {
         key,
         bytes: b"1",
         revision,
@@ -216,7 +216,7 @@ fn a_value_that_is_not_text_is_rejected_alone_and_the_old_one_stays() {
 #[test]
 fn an_unreadable_key_keeps_its_values_and_those_below_until_it_is_readable_or_removed() {
     let mut mirror = mirror();
-    let all = ["app/a", "app/dir/b", "app/dirs"].map(|key| Entry {
+    let all = ["app/a", "app/dir/b", "app/dirs"].map(|key| StoreEntry {
         key,
         bytes: b"1",
         revision: 1,
@@ -327,7 +327,7 @@ fn random_changes_lead_to_the_state_of_a_fresh_mirror() {
             mirror.update("1").unwrap();
             let mut fresh = mirror_with(&documents);
             for all in [&good, &store] {
-                fresh.replace(all.iter().map(|(key, (value, revision))| Entry {
+                fresh.replace(all.iter().map(|(key, (value, revision))| StoreEntry {
                     key,
                     bytes: bytes(value),
                     revision: *revision,
