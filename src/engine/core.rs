@@ -23,7 +23,7 @@ use crate::engine::supervisor::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
 use crate::property::listen::{Listener, Listeners};
-use crate::property::registry::{Host, HostRef, Registry};
+use crate::property::registry::{EngineRef, PropertyEngine, Registry};
 use crate::property::subscription::Subscriber;
 use crate::source::{CommitOutcome, Edit, RemovalGuard};
 use crate::sync::Cell;
@@ -59,7 +59,7 @@ pub(crate) struct Engine {
     /// What lives as long as the engine, such as detached subscriptions.
     detached: Mutex<Vec<Contained<Arc<dyn Any + Send + Sync>>>>,
     pub(super) retired_versions: Mutex<RetiredVersions>,
-    host: HostRef,
+    engine_ref: EngineRef,
     me: Weak<Engine>,
     /// Where the threads of the engine run.
     process: ProcessId,
@@ -68,7 +68,7 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(rules: Rules, inline: bool, clock: Clock) -> Arc<Self> {
         Arc::new_cyclic(|me: &Weak<Engine>| {
-            let host: Weak<Engine> = Weak::clone(me);
+            let engine_ref: Weak<Engine> = Weak::clone(me);
             let engine = Weak::clone(me);
             let wake = move || {
                 if let Some(engine) = engine.upgrade() {
@@ -104,7 +104,7 @@ impl Engine {
                 shared: SharedValues::default(),
                 detached: Mutex::default(),
                 retired_versions: Mutex::default(),
-                host: Arc::new(host),
+                engine_ref: Arc::new(engine_ref),
                 me: Weak::clone(me),
                 process: ProcessId::current(),
             }
@@ -123,8 +123,8 @@ impl Engine {
     }
 
     /// This engine, as handles see it.
-    pub(crate) fn host(&self) -> HostRef {
-        Arc::clone(&self.host)
+    pub(crate) fn engine_ref(&self) -> EngineRef {
+        Arc::clone(&self.engine_ref)
     }
 
     pub(crate) fn weak(&self) -> Weak<Engine> {
@@ -442,7 +442,7 @@ pub(super) fn reentrant(why: CannotLock) -> Error {
     Error::new(ErrorKind::Reentrant, why.to_string())
 }
 
-impl Host for Engine {
+impl PropertyEngine for Engine {
     fn between_commits(
         &self,
         f: &mut dyn FnMut(&Arc<Generation>, &mut Registry),

@@ -10,7 +10,7 @@ use crate::engine::commit::fallback::Fallback;
 use crate::engine::core::{Engine, reentrant};
 use crate::engine::dispatcher;
 use crate::error::{Error, ErrorKind};
-use crate::property::registry::Host;
+use crate::property::registry::PropertyEngine;
 use crate::source::{CommitOutcome, Content, RejectionScope, Update};
 use crate::sync::discard::discard;
 use crate::sync::lock::{CannotLock, Mutex};

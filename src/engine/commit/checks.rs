@@ -41,7 +41,7 @@ impl CommitState {
             for change in changes.iter().filter(|change| change.moved == moved) {
                 for slot in self.registry.touched(change, &mut seen) {
                     let count = drafts.len();
-                    let decoded = Arc::clone(&slot).stage(candidate, None, moved, &mut drafts);
+                    let decoded = Arc::clone(&slot).add_drafts(candidate, None, moved, &mut drafts);
                     if let Err(error) = decoded {
                         drafts.truncate(count);
                         if error.is_unresolved() {

@@ -372,8 +372,8 @@ mod tests {
         let job = move || {
             counts.fetch_add(1, Ordering::SeqCst);
         };
-        let host: Weak<Engine> = Weak::new();
-        (Subscriber::new(host, Box::new(job)), runs)
+        let engine: Weak<Engine> = Weak::new();
+        (Subscriber::new(engine, Box::new(job)), runs)
     }
 
     #[track_caller]
@@ -396,7 +396,7 @@ mod tests {
                 thread::spawn(move || {
                     let (subscriber, runs) = counter();
                     for round in 0..2_000 {
-                        if subscriber.poke() {
+                        if subscriber.mark_changed() {
                             dispatcher.schedule(Arc::clone(&subscriber));
                         }
                         wait_until(|| {
@@ -432,14 +432,14 @@ mod tests {
         let stuck = gate.write().unwrap();
         for _ in 0..MAX_THREADS {
             let gate = Arc::clone(&gate);
-            let host: Weak<Engine> = Weak::new();
+            let engine: Weak<Engine> = Weak::new();
             let job = move || drop(gate.read().unwrap());
-            let subscriber = Subscriber::new(host, Box::new(job));
-            assert!(subscriber.poke());
+            let subscriber = Subscriber::new(engine, Box::new(job));
+            assert!(subscriber.mark_changed());
             dispatcher.schedule(subscriber);
         }
         let (waiting, runs) = counter();
-        assert!(waiting.poke());
+        assert!(waiting.mark_changed());
         dispatcher.schedule(waiting);
         wait_until(|| dispatcher.0.queue.lock().workers == MAX_THREADS);
         assert!(dispatcher.starved().is_none());
@@ -454,12 +454,12 @@ mod tests {
         let release = Arc::new(std::sync::Barrier::new(6));
         for _ in 0..5 {
             let release = Arc::clone(&release);
-            let host: Weak<Engine> = Weak::new();
+            let engine: Weak<Engine> = Weak::new();
             let job = move || {
                 release.wait();
             };
-            let subscriber = Subscriber::new(host, Box::new(job));
-            assert!(subscriber.poke());
+            let subscriber = Subscriber::new(engine, Box::new(job));
+            assert!(subscriber.mark_changed());
             dispatcher.schedule(subscriber);
         }
         release.wait();
@@ -467,7 +467,7 @@ mod tests {
         wait_until(|| dispatcher.0.queue.lock().workers == 0);
         wait_until(|| dispatcher.0.threads.is_empty());
         let (subscriber, runs) = counter();
-        assert!(subscriber.poke());
+        assert!(subscriber.mark_changed());
         dispatcher.schedule(subscriber);
         wait_until(|| runs.load(Ordering::SeqCst) == 1);
     }

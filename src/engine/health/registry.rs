@@ -13,7 +13,7 @@ use crate::engine::health::state::{Agreement, SourceState};
 use crate::engine::health::{
     PendingRestart, Rejected, SourceEvent, SourceEventKind, SourceHealth, Status,
 };
-use crate::property::registry::Host;
+use crate::property::registry::PropertyEngine;
 use crate::property::stale::Stale;
 use crate::property::subscription::Subscription;
 use crate::sync::Cell;
@@ -224,10 +224,10 @@ impl HealthRegistry {
 
     pub(crate) fn subscribe(
         &self,
-        host: Weak<dyn Host>,
+        engine: Weak<dyn PropertyEngine>,
         callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
-        self.listeners.subscribe(host, callback)
+        self.listeners.subscribe(engine, callback)
     }
 
     /// Reports values that have grown too old, and suppressed events that are due. Returns when the next
