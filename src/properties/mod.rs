@@ -20,7 +20,7 @@ use crate::engine::health::SourceEvent;
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::Builder;
 use crate::properties::scoped::Scoped;
-use crate::properties::start::after;
+use crate::properties::start::deadline_after;
 use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
 use crate::property::listen::Signal;
@@ -299,7 +299,7 @@ impl Properties {
         let signal = Arc::new(Signal::default());
         let listener: Weak<Signal> = Arc::downgrade(&signal);
         engine.commit_listeners.add(listener);
-        let until = after(within);
+        let until = deadline_after(within);
         loop {
             signal.reset();
             let now = self.snapshot();
