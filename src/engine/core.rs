@@ -22,14 +22,13 @@ use crate::engine::shared::SharedValues;
 use crate::engine::supervisor::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
-use crate::property::listen::{Listener, Listeners};
-use crate::property::registry::{EngineRef, PropertyEngine, Registry};
-use crate::property::subscription::Subscriber;
+use crate::property::listen::Listeners;
+use crate::property::registry::EngineRef;
 use crate::source::{CommitOutcome, Edit, RemovalGuard};
 use crate::sync::Cell;
 use crate::sync::discard::{Contained, discard};
 use crate::sync::lock::{self, Building, CannotLock, CommitLock, Mutex};
-use crate::sync::panics::{self, Panicked};
+use crate::sync::panics;
 use crate::sync::process::ProcessId;
 use crate::tree::layer::{Layer, SourceId};
 use crate::tree::quoted::{Quotable, without_secrets};
@@ -47,22 +46,22 @@ pub(crate) struct Engine {
     pub(super) queue: Mutex<Queue>,
     /// The id of the next source.
     next_source: AtomicU64,
-    closed: AtomicBool,
+    pub(super) closed: AtomicBool,
     pub(crate) rules: Rules,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) commit_listeners: Listeners,
-    close_listeners: Listeners,
+    pub(super) close_listeners: Listeners,
     pub(crate) health_registry: Arc<HealthRegistry>,
     pub(crate) supervisor: Supervisor,
     pub(crate) cache: Cache,
     pub(super) shared: SharedValues,
     /// What lives as long as the engine, such as detached subscriptions.
-    detached: Mutex<Vec<Contained<Arc<dyn Any + Send + Sync>>>>,
+    pub(super) detached: Mutex<Vec<Contained<Arc<dyn Any + Send + Sync>>>>,
     pub(super) retired_versions: Mutex<RetiredVersions>,
     engine_ref: EngineRef,
     me: Weak<Engine>,
     /// Where the threads of the engine run.
-    process: ProcessId,
+    pub(super) process: ProcessId,
 }
 
 impl Engine {
@@ -284,7 +283,7 @@ impl Engine {
 
     /// Runs `f` under the commit lock, or rejects a thread that holds the lock. What `f` discards is
     /// dropped after the lock is released.
-    fn locked<R>(&self, f: impl FnOnce(&mut CommitState) -> R) -> Result<R, Error> {
+    pub(super) fn locked<R>(&self, f: impl FnOnce(&mut CommitState) -> R) -> Result<R, Error> {
         self.check_process()?;
         let (outcome, discarded) = self.commit_state.with(f).map_err(reentrant)?;
         drop(discarded);
@@ -440,66 +439,6 @@ fn initial_generation(rules: &Rules) -> Generation {
 
 pub(super) fn reentrant(why: CannotLock) -> Error {
     Error::new(ErrorKind::Reentrant, why.to_string())
-}
-
-impl PropertyEngine for Engine {
-    fn between_commits(
-        &self,
-        f: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
-    ) -> Result<(), Error> {
-        self.locked(|commit_state| {
-            let current = self.current.full();
-            f(&current, &mut commit_state.registry);
-        })
-    }
-
-    fn generation(&self) -> u64 {
-        self.current.load().number()
-    }
-
-    fn check_process(&self) -> Result<(), Error> {
-        Engine::check_process(self)
-    }
-
-    fn note_missing(&self, key: &Key, is_table: bool) {
-        self.health_registry.note_missing(key, is_table);
-    }
-
-    fn records_reads(&self) -> bool {
-        Engine::records_reads(self)
-    }
-
-    fn note_read(&self, keys: Vec<Key>) {
-        self.health_registry.note_read(keys);
-    }
-
-    fn schedule(&self, subscriber: Arc<Subscriber>) {
-        self.dispatcher.schedule(subscriber);
-    }
-
-    fn cause(&self) -> u32 {
-        dispatcher::cause()
-    }
-
-    fn callback_panicked(&self, panic: Panicked) {
-        self.dispatcher.panicked(&panic);
-    }
-
-    fn on_close(&self, listener: Weak<dyn Listener>) {
-        self.close_listeners.add(listener);
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    fn keep(&self, holder: Arc<dyn Any + Send + Sync>) {
-        if self.process.is_current() {
-            self.detached.lock().push(Contained::new(holder));
-        } else {
-            std::mem::forget(holder);
-        }
-    }
 }
 
 impl fmt::Debug for Engine {

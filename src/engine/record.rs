@@ -72,7 +72,7 @@ impl Engine {
         let sender = Sender::of(&mut command);
         if let Sender::Source { id, .. } = sender {
             if commit_state.guards.is_guarded(id) && self.health_registry.take_interrupted(id) {
-                commit_state.guards.interrupted(id);
+                commit_state.guards.record_interruption(id);
             }
         }
         // Nothing is known to panic here: decoders and validators are contained one by one, and

@@ -41,6 +41,7 @@ pub(crate) mod pins;
 mod publish;
 mod rejected_parts;
 mod rejection;
+mod removal;
 pub(crate) mod removal_guard;
 mod replace;
 pub(crate) mod retired;

@@ -129,7 +129,7 @@ impl CommitState {
         if self.guards.is_guarded(source) {
             let now = base.current.full();
             if let Some(layer) = now.layers.iter().find(|layer| layer.id == source) {
-                self.guards.accepted(source, &layer.root);
+                self.guards.record_accepted(source, &layer.root);
             }
         }
     }

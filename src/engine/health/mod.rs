@@ -10,6 +10,7 @@ use crate::value::key::Key;
 use crate::value::origin::Origin;
 
 mod damper;
+mod event_state;
 mod events;
 mod hints;
 mod notes;

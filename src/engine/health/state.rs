@@ -7,7 +7,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::health::damper::{Damper, EventState, cause};
+use crate::engine::health::damper::Damper;
+use crate::engine::health::event_state::{EventState, cause};
 use crate::engine::health::events::Notices;
 use crate::engine::health::{SourceEventKind, SourceHealth, Status, Withheld};
 use crate::error::{Error, ErrorKind};
