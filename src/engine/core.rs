@@ -1,4 +1,4 @@
-//! The engine itself: the commit lock, and what is shared around it.
+//! The engine: the commit lock and the parts around it.
 
 use std::any::Any;
 use std::fmt;
@@ -55,7 +55,7 @@ pub(crate) struct Engine {
     pub(crate) supervisor: Supervisor,
     pub(crate) cache: Cache,
     pub(super) shared: SharedValues,
-    /// What lives as long as the engine, such as detached subscriptions.
+    /// Values that live as long as the engine, such as detached subscriptions.
     pub(super) detached: Mutex<Vec<Contained<Arc<dyn Any + Send + Sync>>>>,
     pub(super) retired_versions: Mutex<RetiredVersions>,
     engine_ref: EngineRef,
@@ -71,7 +71,7 @@ impl Engine {
             let engine = Weak::clone(me);
             let wake = move || {
                 if let Some(engine) = engine.upgrade() {
-                    engine.supervisor.wake(&engine);
+                    engine.supervisor.wake_or_start(&engine);
                 }
             };
             let health_registry = Arc::new(HealthRegistry::new(clock.clone(), Arc::new(wake)));
@@ -167,7 +167,7 @@ impl Engine {
         is_bootstrap && self.health_registry.has_arrived(source)
     }
 
-    /// Notes keys that held secrets in an earlier run.
+    /// Adds keys that had secrets in an earlier run.
     pub(crate) fn add_known_secrets(&self, keys: &[Key]) {
         let secrets = &self.rules.secrets;
         // A name that looks secret is known without this, and may turn out to be none.
@@ -177,7 +177,7 @@ impl Engine {
             .for_each(|key| secrets.add(key.clone()));
     }
 
-    /// Begins with the tree that an earlier run had rolled back to.
+    /// Pins the tree that an earlier run had rolled back to.
     pub(crate) fn restore_pin(&self, earlier: EarlierPin) -> Result<(), Error> {
         self.add_known_secrets(&earlier.secrets);
         let pin = Pin {
@@ -241,10 +241,10 @@ impl Engine {
                 .record_rejected(&mut notices, id, generation, reason, withheld);
         });
         notices.deliver();
-        self.supervisor.ring();
+        self.supervisor.wake();
     }
 
-    /// Ends what was begun for a source that is not added after all.
+    /// Stops a source that is not added after all, and removes its records.
     pub(crate) fn abandon(&self, source: SourceId) {
         self.remove_source(source);
         self.discard_updates(source);
@@ -252,7 +252,7 @@ impl Engine {
             .remove(source, self.current.load().number());
     }
 
-    /// Ends what is done for a source.
+    /// Stops a source and its cache.
     pub(crate) fn remove_source(&self, source: SourceId) {
         self.supervisor.remove(source);
         self.cache.remove(source);
@@ -336,7 +336,7 @@ impl Engine {
         })?
     }
 
-    /// Reports what goes wrong while callbacks are run.
+    /// Reports a failure of the dispatcher or of a callback.
     fn report(&self, trouble: CallbackTrouble) {
         match trouble {
             CallbackTrouble::Panicked(message) => {
@@ -348,7 +348,7 @@ impl Engine {
                 self.health_registry
                     .note(self.current.load().number(), error);
                 // The watchdog retries.
-                self.supervisor.ring();
+                self.supervisor.wake();
             }
         }
     }
@@ -359,7 +359,8 @@ impl Engine {
             .report_event(self.current.load().number(), kind);
     }
 
-    /// Does what is due by now. Returns when the next is due.
+    /// Reports the events that are due, and accepts withheld updates that are due. Returns when the next
+    /// is due.
     pub(crate) fn run_due(&self) -> Option<Instant> {
         let generation = self.current.load().number();
         let (mut next, accepted) = self.health_registry.report_due(generation);
@@ -396,8 +397,8 @@ impl Engine {
     pub(crate) fn shut_down(&self) {
         self.closed.store(true, Ordering::Release);
         self.notify_closed();
-        // One bound for all: a source that hangs uses up no more than a callback that does. Inside a
-        // validator it is over at once, since the threads may wait for the commit.
+        // One deadline for all threads. Inside a validator nothing is waited for, since the threads may
+        // wait for the commit.
         let patience = if lock::is_committing() {
             Duration::ZERO
         } else {
@@ -410,7 +411,7 @@ impl Engine {
         self.dispatcher.join(until);
         self.supervisor.join(until);
         self.cache.join(until);
-        // What was detached may hold the engine's last reference to itself.
+        // A detached subscription may have the engine's last reference to itself.
         let detached = std::mem::take(&mut *self.detached.lock());
         discard(detached);
     }

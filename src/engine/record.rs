@@ -199,7 +199,7 @@ impl Engine {
         Some(Box::new(move || {
             notices.deliver();
             if let Some(engine) = me.upgrade() {
-                engine.supervisor.ring();
+                engine.supervisor.wake();
             }
         }))
     }

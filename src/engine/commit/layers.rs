@@ -1,4 +1,4 @@
-//! Commits layers that come, go or move.
+//! Adds, removes and moves layers.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl CommitState {
         new: Vec<LayerState>,
         mut fallbacks: Vec<Fallback>,
     ) -> Result<Committed, Error> {
-        // Restored values that are rejected are as good as none.
+        // Without restored values, the layer has the withheld values of the source, or none.
         for layer in new.iter().filter(|layer| layer.restored.is_some()) {
             let withheld = self.guards.candidate(layer.id).cloned();
             fallbacks.push(Fallback::new(layer.id, withheld.unwrap_or_default()));
@@ -106,7 +106,7 @@ impl CommitState {
     }
 }
 
-/// Merges all layers: the tree, the keys in it that have references, and what was found.
+/// Merges all layers. Returns the tree, the keys in it that have references, and the findings.
 pub(super) fn merge_all(rules: &Rules, layers: &[Arc<LayerState>]) -> (Table, Vec<Key>, Findings) {
     let mut merge = Merge::new(&rules.append, count_bootstrap(layers));
     let roots: Vec<&Table> = layers.iter().map(|layer| &layer.root).collect();

@@ -1,12 +1,12 @@
 //! Runs subscribers on threads of their own, so that no callback delays a commit or another
 //! callback.
 //!
-//! One worker runs callbacks one after the other for as long as it gets on. When it is stuck in
-//! one for longer than [`GRACE`], a standby takes over the queue. Threads are started when a
-//! callback is due, and each ends when it has been idle for [`IDLE`].
+//! One worker runs callbacks one after the other. If one of them takes longer than [`GRACE`], another
+//! worker serves the queue. Threads are started when a callback is due, and each ends when it has been idle
+//! for [`IDLE`].
 //!
-//! Where the system has no thread to give, the callbacks stay in the queue. Every commit, every
-//! look at the health and the watchdog of the sources try again.
+//! If the system cannot start a thread, the callbacks stay in the queue. Every commit, every call of
+//! `health` and the watchdog try again.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ use crate::property::subscription::{After, Subscriber};
 use crate::sync::panics::Panicked;
 use crate::sync::{self, Condvar, Mutex};
 
-/// How long a callback may take before another thread takes over those that wait.
+/// How long a callback may take before another thread runs those that wait.
 const GRACE: Duration = if cfg!(loom) {
     // A model has no time.
     Duration::ZERO
@@ -80,10 +80,10 @@ struct Inner {
     report: Box<dyn Fn(CallbackTrouble) + Send + Sync>,
 }
 
-/// What goes wrong while callbacks are run.
+/// A failure of the dispatcher or of a callback.
 #[derive(Debug)]
 pub(crate) enum CallbackTrouble {
-    /// What a callback panicked with, which may quote a secret.
+    /// The message of a callback's panic, which may quote a secret.
     Panicked(String),
     /// No thread can be started for callbacks that wait. Reported when that begins.
     NoThread(Error),
@@ -105,8 +105,8 @@ struct Queue {
 }
 
 impl Queue {
-    /// Notes that no thread could be started, and returns what is to be reported.
-    fn starve(&mut self, cause: &io::Error) -> Option<CallbackTrouble> {
+    /// Records that no thread could be started. Returns the error to report, if it is new.
+    fn set_starved(&mut self, cause: &io::Error) -> Option<CallbackTrouble> {
         if self.starved.is_some() {
             return None;
         }
@@ -144,8 +144,8 @@ impl Dispatcher {
         }))
     }
 
-    /// Has a subscriber run: on a worker, or on this thread if callbacks run inline and this is
-    /// not one that must not run any.
+    /// Has a subscriber run: on this thread if callbacks run inline and this thread may run them, else on a
+    /// worker.
     pub(crate) fn schedule(&self, subscriber: Arc<Subscriber>) {
         if self.0.inline && !inline::is_never_here() {
             let is_outermost = self.begin_inline();
@@ -275,7 +275,7 @@ impl Dispatcher {
                 queue.starved = None;
                 None
             }
-            Err(cause) => queue.starve(&cause),
+            Err(cause) => queue.set_starved(&cause),
         }
     }
 
@@ -298,7 +298,7 @@ impl Dispatcher {
             let now = Instant::now();
             let newest = queue.busy.iter().map(|(_, began)| *began).max();
             if let Some(began) = newest {
-                // Another worker has begun a callback shortly before: stand by.
+                // Another worker has begun a callback shortly before and may serve the queue soon.
                 let waited = now.saturating_duration_since(began);
                 if waited < GRACE {
                     self.0.wake.wait_for(&mut queue, GRACE - waited);
@@ -400,7 +400,7 @@ mod tests {
                             dispatcher.schedule(Arc::clone(&subscriber));
                         }
                         wait_until(|| {
-                            // The system may have had no thread to give.
+                            // The system may not have been able to start a thread.
                             dispatcher.retry();
                             runs.load(Ordering::SeqCst) > round
                         });
@@ -426,7 +426,7 @@ mod tests {
         let dispatcher = Dispatcher::with_idle(false, IDLE, |_| {});
         // A thread could not be started before.
         let rejected = io::Error::other("rejected");
-        let trouble = dispatcher.0.queue.lock().starve(&rejected);
+        let trouble = dispatcher.0.queue.lock().set_starved(&rejected);
         assert!(matches!(trouble, Some(CallbackTrouble::NoThread(_))));
         let gate = Arc::new(std::sync::RwLock::new(()));
         let stuck = gate.write().unwrap();

@@ -117,7 +117,7 @@ fn a_pause_that_a_store_asks_for_is_kept_up_to_the_cap() -> Result<(), Error> {
         let text = format!("wants no retry for {wanted}s");
         assert!(reason.to_string().contains(&text), "{reason}");
     }
-    // A store that names no pause is loads soon, and a store that is back in its interval.
+    // Without such a pause the retry comes soon, and after a recovery polls keep their interval.
     *store.retry_after.lock() = None;
     store.next_gap(STEP);
     assert!(store.next_gap(STEP) <= EVERY + slack);
