@@ -42,7 +42,7 @@ struct Followers {
 }
 
 impl<T> HasCell for Slot<T> {
-    type Held = Version<T>;
+    type Content = Version<T>;
 
     #[inline]
     fn cell(&self) -> &Cell<Version<T>> {

@@ -11,7 +11,7 @@ use crate::property::registry::PropertyEngine;
 use crate::sync::discard::discard;
 use crate::sync::lock;
 use crate::sync::panics::{self, Panicked};
-use crate::sync::runner::{Awaited, Circle, Runner};
+use crate::sync::runner::{Awaited, Runner, WaitCycle};
 use crate::sync::{AtomicU8, Condvar, Mutex, Ordering};
 
 /// A subscription: the callback lives as long as this guard.
@@ -76,7 +76,7 @@ impl Subscription {
             let detail = "a validator or a decoder may not wait for a callback";
             return Err(Error::new(ErrorKind::Reentrant, detail));
         }
-        self.subscriber.wait().map_err(|Circle| {
+        self.subscriber.wait().map_err(|WaitCycle| {
             let detail = "the callback to wait for waits for this one: close one of the two from \
                           another thread, or drop its guard";
             Error::new(ErrorKind::Reentrant, detail)
@@ -280,7 +280,7 @@ impl Subscriber {
     }
 
     /// Waits until no call is running on another thread. In a fork of the engine's process none is.
-    pub(crate) fn wait(self: &Arc<Self>) -> Result<(), Circle> {
+    pub(crate) fn wait(self: &Arc<Self>) -> Result<(), WaitCycle> {
         if !self.is_in_its_process() || self.runs_here() {
             return Ok(());
         }

@@ -63,7 +63,7 @@ use crate::value::secret::Secrets;
 pub use crate::schema::declaration::Declaration;
 pub use crate::schema::unknown::{Deprecated, Unknown};
 
-/// The keys a program knows, with their types and rules; given to
+/// The keys that a program declares, with their types and rules; given to
 /// [`Builder::schema`](crate::Builder::schema).
 ///
 /// At the start one error reports everything that breaks the schema; see [`Error::iter`]. Later an
@@ -110,7 +110,7 @@ impl Schema {
 
     /// Adds a declared key.
     ///
-    /// [`Builder::build`](crate::Builder::build) reports what is wrong with a declaration:
+    /// [`Builder::build`](crate::Builder::build) reports the errors of a declaration:
     /// [`ErrorKind::InvalidKey`] for a malformed key or one that is declared twice, and
     /// [`ErrorKind::Rejected`] or [`ErrorKind::Mismatch`] for a default that is not acceptable.
     pub fn declare<T: DeserializeOwned + 'static>(mut self, declaration: Declaration<T>) -> Self {
