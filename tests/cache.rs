@@ -1722,7 +1722,7 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
             let source = Parts(Arc::new(move |document| {
                 document.set("a", 1, Origin::new("part", "one"))?;
                 match broken.load(Ordering::SeqCst) {
-                    true => document.report(problem.clone()),
+                    true => document.report_unreadable(problem.clone()),
                     false => document.set("b.x", 2, Origin::new("part", "two").at(1, 5))?,
                 }
                 Ok(())
@@ -1778,7 +1778,8 @@ fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_omits() {
         let source = Parts(Arc::new(move |document| {
             document.set("a", 1, Origin::new("part", "one"))?;
             match warns.load(Ordering::SeqCst) {
-                true => document.warn(Error::new(ErrorKind::Unavailable, "the token expires soon")),
+                true => document
+                    .report_problem(Error::new(ErrorKind::Unavailable, "the token expires soon")),
                 false => document.set("b", 2, Origin::new("part", "two"))?,
             }
             Ok(())

@@ -881,7 +881,7 @@ impl Source for Complainer {
 
     fn load(&self) -> Result<Document, Error> {
         let mut document = Document::new();
-        document.report(self.error("a problem of the first load".to_owned()));
+        document.report_unreadable(self.error("a problem of the first load".to_owned()));
         Ok(document)
     }
 
@@ -894,7 +894,7 @@ impl Source for Complainer {
             updates.report_error(self.error(format!("failure {}", "x".repeat(round))));
             updates.set_degraded(Some(self.error(format!("degraded {}", "x".repeat(round)))));
             let mut document = Document::new();
-            document.report(self.error(format!("problem {round}")));
+            document.report_unreadable(self.error(format!("problem {round}")));
             // Every other one is rejected.
             let value = if round % 2 == 0 { "text" } else { "7" };
             document.set("n", value, self.origin())?;

@@ -57,17 +57,17 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
     }
     for problem in reader.problems {
         match problem {
-            Problem::Line(problem) => document.warn(problem),
-            Problem::Value(problem) => document.report(problem),
+            Problem::Line(problem) => document.report_problem(problem),
+            Problem::Value(problem) => document.report_unreadable(problem),
         }
     }
     if reader.unlisted > 0 {
         let detail = format!("{} more lines do not count", reader.unlisted);
         let problem = malformed(detail, origin.clone());
         if reader.unlisted_values > 0 {
-            document.report(problem);
+            document.report_unreadable(problem);
         } else {
-            document.warn(problem);
+            document.report_problem(problem);
         }
     }
     Ok(document)

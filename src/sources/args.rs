@@ -143,7 +143,7 @@ impl Source for Args {
                 Ok(parts) => parts,
                 Err(shown) => {
                     let problem = no_name(shown, &text[shown.len()..]);
-                    document.warn(problem.with_key_text(shown).with_origin(here(shown)));
+                    document.report_problem(problem.with_key_text(shown).with_origin(here(shown)));
                     continue;
                 }
             };
@@ -164,7 +164,7 @@ impl Source for Args {
             match put {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::InvalidKey => {
-                    document.warn(error.with_origin(here(name)));
+                    document.report_problem(error.with_origin(here(name)));
                 }
                 Err(error) => document.report_fragment(&here(name), error.with_origin(here(name))),
             }

@@ -207,7 +207,7 @@ impl Source for Env {
                         ErrorKind::Malformed,
                         "a variable whose name is not UTF-8 was skipped",
                     );
-                    document.warn(error.with_origin(self.origin()));
+                    document.report_problem(error.with_origin(self.origin()));
                 }
                 continue;
             };
@@ -234,7 +234,7 @@ impl Source for Env {
                 Ok(()) => {}
                 // Another variable counts, or the name means nothing.
                 Err(error) if error.kind() == ErrorKind::InvalidKey => {
-                    document.warn(error.with_origin(&origin));
+                    document.report_problem(error.with_origin(&origin));
                 }
                 Err(error) => document.report_fragment(&origin, error.with_origin(&origin)),
             }

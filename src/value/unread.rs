@@ -319,7 +319,7 @@ mod tests {
         let before = document(&BEFORE);
         let with = |problem: Error| {
             let mut now = document(&[("a.x", 5, "1.toml")]);
-            now.report(problem);
+            now.report_unreadable(problem);
             completed(now, &before)
         };
         for origin in ["file 2.toml", "file 2.toml:9:1", "file 2.toml @ 17"] {
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn a_conflict_between_parts_keeps_nothing() {
         let mut now = document(&[("a.x", 5, "1.toml")]);
-        now.warn(problem().with_source_name("file 2.toml"));
+        now.report_problem(problem().with_source_name("file 2.toml"));
         assert_eq!(now.problems().len(), 1);
         assert_eq!(completed(now, &document(&BEFORE)).len(), 1);
     }
@@ -379,7 +379,7 @@ mod tests {
     fn a_document_merged_over_another_brings_its_unread_parts() {
         let mut now = document(&[("a.x", 5, "1.toml")]);
         let mut over = document(&[]);
-        over.report(problem().with_source_name("file 3.toml"));
+        over.report_unreadable(problem().with_source_name("file 3.toml"));
         now.merge(over);
         let kept = completed(now, &document(&BEFORE));
         assert_eq!(kept, ["a.x = 5 @ 1.toml", "d = 4 @ 3.toml"]);

@@ -157,7 +157,7 @@ impl Memory {
         // the cost.
         let values = &mut shared.values;
         let all = key.is_root().then(|| values.clone());
-        let before = values.standing(&key);
+        let before = values.save_key(&key);
         let update = match value {
             Some(value) => {
                 let origin = self.origin.revision(revision);
@@ -177,7 +177,7 @@ impl Memory {
             None => Edit::One {
                 key: key.clone(),
                 before,
-                after: values.standing(&key).alone(),
+                after: values.save_key(&key).without_tables(),
             },
         };
         // Queued under the lock, so that changes are committed in the order in which they were made;

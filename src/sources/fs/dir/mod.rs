@@ -204,7 +204,7 @@ impl Source for Dir {
             if !recent.iter().any(broken) || begun.elapsed() >= MAX_START_WAIT {
                 let (_, mut document) = self.compose(&memory);
                 for name in incomplete {
-                    document.report(read::restless(&self.origin_of(&name)));
+                    document.report_unreadable(read::restless(&self.origin_of(&name)));
                 }
                 return Ok(document);
             }

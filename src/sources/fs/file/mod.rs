@@ -365,7 +365,7 @@ impl Source for File {
             }
             if let Ok(document) = &mut parsed {
                 if !accepted {
-                    document.report(read::restless(&self.origin()));
+                    document.report_unreadable(read::restless(&self.origin()));
                 }
                 let mut memory = self.memory.lock();
                 memory.has_existed = true;

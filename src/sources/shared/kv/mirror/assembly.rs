@@ -113,7 +113,7 @@ impl Assembly {
             let (root, report) = document.into_parts();
             self.document.mount(&at, root, &origin)?;
             let problems = report.problems.into_iter();
-            problems.for_each(|problem| self.document.warn(problem));
+            problems.for_each(|problem| self.document.report_problem(problem));
         }
         self.owners.insert(at, Arc::clone(key));
         Ok(())

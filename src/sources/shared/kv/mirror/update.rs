@@ -75,7 +75,7 @@ impl Mirror {
         let mut document = self.assembly.document().clone();
         document.set_unread(self.entries.unread(self.mapping.kind));
         for problem in self.problems() {
-            document.warn(problem);
+            document.report_problem(problem);
         }
         if let Some(hint) = self.empty_prefix() {
             document.hint(hint);
