@@ -8,7 +8,7 @@ use crate::value::{Value, count, position};
 /// Where a value was written: `file app.toml:12:7`, `env CHECKOUT_RATELIMIT_QPS`,
 /// `consul config/checkout/qps @ 4711`.
 ///
-/// Cloning is cheap: all values of one document share the name of their place.
+/// Cloning is cheap: all values of one document share its kind and name.
 ///
 /// ```
 /// use liveprops::Origin;
@@ -20,9 +20,10 @@ use crate::value::{Value, count, position};
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Origin {
     place: Arc<Place>,
-    at: At,
+    position: Position,
 }
 
+/// The document, variable or store key: the kind of its source, and its name.
 #[derive(Debug, Eq, Hash, PartialEq)]
 struct Place {
     kind: Box<str>,
@@ -32,21 +33,22 @@ struct Place {
 /// A line and a column.
 pub(crate) type Spot = (u32, u32);
 
+/// The position in a place.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-enum At {
+enum Position {
     Whole,
     Line(u32, u32),
-    /// Of a list: where it begins, then where each value in it begins, in the order of
-    /// [`position`]. Boxed once more, so that an origin without items is no larger.
+    /// The positions of a list and of each value in it, in the order of [`position`]. Boxed once more, so
+    /// that an origin without items is no larger.
     Items(Arc<Box<[Spot]>>),
-    /// Of a list that several places make up: its own origin, then that of each value in it, in the
-    /// order of [`position`]. None of them has parts.
+    /// The origins of a list that several places make up and of each value in it, in the order of
+    /// [`position`]. None of them has parts.
     Parts(Arc<Box<[Origin]>>),
     Revision(u64),
 }
 
 impl Origin {
-    /// Names a place: what kind of source it is, and which one.
+    /// Creates an origin: the kind of source, and the name of the document, variable or store key.
     pub fn new(kind: &str, name: impl Into<String>) -> Self {
         let place = Place {
             kind: kind.into(),
@@ -54,7 +56,7 @@ impl Origin {
         };
         Self {
             place: Arc::new(place),
-            at: At::Whole,
+            position: Position::Whole,
         }
     }
 
@@ -69,7 +71,7 @@ impl Origin {
     pub fn at(&self, line: u32, column: u32) -> Self {
         Self {
             place: Arc::clone(&self.place),
-            at: At::Line(line, column),
+            position: Position::Line(line, column),
         }
     }
 
@@ -78,64 +80,64 @@ impl Origin {
     pub fn revision(&self, revision: u64) -> Self {
         Self {
             place: Arc::clone(&self.place),
-            at: At::Revision(revision),
+            position: Position::Revision(revision),
         }
     }
 
-    /// The same place at a list and the values in it.
+    /// The same place, with the positions of a list and the values in it.
     pub(crate) fn with_items(&self, spots: Vec<Spot>) -> Self {
-        let at = match *spots.as_slice() {
-            [] => At::Whole,
-            [(line, column)] => At::Line(line, column),
-            _ => At::Items(Arc::new(spots.into())),
+        let position = match *spots.as_slice() {
+            [] => Position::Whole,
+            [(line, column)] => Position::Line(line, column),
+            _ => Position::Items(Arc::new(spots.into())),
         };
         Self {
             place: Arc::clone(&self.place),
-            at,
+            position,
         }
     }
 
-    /// The same place at a list whose values come from several places. `parts` begins with the origin
-    /// of the list itself.
+    /// The same place, with the origins of a list whose values come from several places. `parts` begins
+    /// with the origin of the list itself.
     pub(crate) fn with_parts(&self, parts: Vec<Origin>) -> Self {
         Self {
             place: Arc::clone(&self.place),
-            at: At::Parts(Arc::new(parts.into())),
+            position: Position::Parts(Arc::new(parts.into())),
         }
     }
 
-    /// Where a value and each value in it were written, in the order of [`position`], if this is the
-    /// origin of the value. What has no origin of its own has that of the value.
+    /// The origins of a value and of each value in it, in the order of [`position`], if this is the origin
+    /// of the value. A part without an origin of its own has that of the value.
     pub(crate) fn of_all(&self, value: &Value) -> Vec<Self> {
         let count = value.count();
-        match &self.at {
-            At::Items(spots) if spots.len() == count => spots
+        match &self.position {
+            Position::Items(spots) if spots.len() == count => spots
                 .iter()
                 .map(|(line, column)| self.at(*line, *column))
                 .collect(),
-            At::Parts(parts) if parts.len() == count => parts.to_vec(),
+            Position::Parts(parts) if parts.len() == count => parts.to_vec(),
             _ => vec![self.clone(); count],
         }
     }
 
-    /// Where the list and the values in it begin, if that is known.
+    /// The positions of a list and of the values in it, if they are known.
     pub(crate) fn items(&self) -> Option<&[Spot]> {
-        match &self.at {
-            At::Items(spots) => Some(spots),
+        match &self.position {
+            Position::Items(spots) => Some(spots),
             _ => None,
         }
     }
 
-    /// Where what stands at a path in a list was written, if this is the origin of the list; `None` if this does not
-    /// say. The list may have been joined with another one since, and then its values are more.
+    /// The origin of the value at a path in a list, if this is the origin of the list; `None` if it is not
+    /// known. It is not known of a list that was joined with another one since.
     #[cold]
     pub(crate) fn of_item(&self, list: &[Value], path: &[String]) -> Option<Self> {
-        match &self.at {
-            At::Items(spots) if spots.len() == count(list) => {
+        match &self.position {
+            Position::Items(spots) if spots.len() == count(list) => {
                 let (line, column) = *spots.get(position(list, path)?)?;
                 Some(self.at(line, column))
             }
-            At::Parts(parts) if parts.len() == count(list) => {
+            Position::Parts(parts) if parts.len() == count(list) => {
                 parts.get(position(list, path)?).cloned()
             }
             _ => None,
@@ -154,19 +156,19 @@ impl Origin {
 
     /// The revision of its store, where the source has one.
     pub(crate) fn revised(&self) -> Option<u64> {
-        match &self.at {
-            At::Revision(revision) => Some(*revision),
-            At::Parts(parts) => parts.first()?.revised(),
+        match &self.position {
+            Position::Revision(revision) => Some(*revision),
+            Position::Parts(parts) => parts.first()?.revised(),
             _ => None,
         }
     }
 
     /// The line and the column, where the source has them.
     pub fn line(&self) -> Option<(u32, u32)> {
-        match &self.at {
-            At::Line(line, column) => Some((*line, *column)),
-            At::Items(spots) => spots.first().copied(),
-            At::Parts(parts) => parts.first()?.line(),
+        match &self.position {
+            Position::Line(line, column) => Some((*line, *column)),
+            Position::Items(spots) => spots.first().copied(),
+            Position::Parts(parts) => parts.first()?.line(),
             _ => None,
         }
     }

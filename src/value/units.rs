@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them.
+//! Durations and sizes as text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 
-/// What is said about a bare number.
+/// The error of a number without a unit.
 pub(crate) const NO_UNIT: &str = "a duration needs a unit, such as `30s`";
 
 const TOO_LARGE: &str = "larger than the type can hold";
@@ -14,7 +14,7 @@ const MALFORMED: &str = "not a duration such as `30s`, `1h 5m` or `PT1H5M`";
 const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * SECOND;
 
-/// A time for a person: its two largest units.
+/// A duration as text, by its two largest units.
 pub(crate) fn roughly(time: Duration) -> String {
     let seconds = time.as_secs();
     let units = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
@@ -34,11 +34,11 @@ pub(crate) fn roughly(time: Duration) -> String {
 
 /// Reads a duration: `30s`, `1h 5m`, `250ms`, `1.5s`, `2d`, or ISO 8601 such as `PT1H5M`.
 ///
-/// The case of letters does not matter, but for a lone `M`, which may mean months. A `+` may stand in
-/// front.
+/// The case of letters does not matter, except for a single `M`, which may mean months. A leading `+` is
+/// allowed.
 ///
-/// Larger units come first and each stands once, which catches typing errors. The value is exact
-/// to the nanosecond or refused. Years and months have no fixed length and are refused.
+/// Larger units come first and each occurs once, which catches typing errors. The value is exact to the
+/// nanosecond or rejected. Years and months have no fixed length and are rejected.
 pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     let text = text.trim();
     let unsigned = text.strip_prefix('+').unwrap_or(text);
@@ -77,7 +77,7 @@ fn plain(text: &str) -> Result<u128, &'static str> {
     Ok(sum.nanos)
 }
 
-/// A unit by its name in small letters.
+/// The nanoseconds of a unit, by its lowercase name.
 fn unit_of(name: &str) -> Result<u64, &'static str> {
     Ok(match name {
         "ns" | "nsec" | "nanosecond" | "nanoseconds" => 1,
@@ -124,7 +124,7 @@ fn iso(text: &str) -> Result<u128, &'static str> {
     Ok(sum.nanos)
 }
 
-/// The units added up so far.
+/// The sum of the units so far.
 #[derive(Default)]
 struct Sum {
     nanos: u128,
@@ -143,7 +143,7 @@ impl Sum {
     }
 }
 
-/// A decimal number without a float: the digits as one integer, and how many are fractional.
+/// An exact decimal number: the digits as one integer, and how many of them are fractional.
 #[derive(Clone, Copy)]
 struct Decimal {
     digits: u128,
@@ -161,7 +161,7 @@ impl Decimal {
     }
 }
 
-/// Reads a number from the front of text and gives what stands behind it.
+/// Reads a number at the beginning of a text. Returns it with the rest of the text.
 fn decimal(text: &str) -> Result<(Decimal, &str), &'static str> {
     let mut number = Decimal {
         digits: 0,
@@ -202,8 +202,8 @@ fn decimal(text: &str) -> Result<(Decimal, &str), &'static str> {
 /// A number of bytes, written as `10 MiB`, `1.5GB` or a bare number.
 ///
 /// `kB MB GB TB PB EB` are powers of 1000, `KiB MiB GiB TiB PiB EiB` (also without the `B`) powers
-/// of 1024, in any case. A single letter as in `64k` is refused, because half of the world reads
-/// 64,000 and the other half 65,536. The arithmetic is exact.
+/// of 1024, in any case. A single letter as in `64k` is rejected, because it may mean 64,000 or 65,536.
+/// The arithmetic is exact.
 ///
 /// # Examples
 ///
@@ -250,7 +250,7 @@ impl ByteSize {
 const UNKNOWN_UNIT: &str =
     "an unknown unit: write B, kB, MB, GB, TB, PB or EB, or KiB, MiB, GiB, TiB, PiB or EiB";
 
-/// How a [`ByteSize`] asks the deserializer of this crate for a size.
+/// The name by which a [`ByteSize`] requests a size from the deserializer of this crate.
 pub(crate) const SIZE_NAME: &str = "$liveprops::ByteSize";
 
 /// Reads a size: `10 MiB`, `1.5GB` or a bare number.
@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_exact_or_refused() {
+    fn durations_are_exact_or_rejected() {
         let nanos = |text: &str| duration(text).map(|d| d.as_nanos());
         for (text, expected) in [
             ("0", 0),
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_exact_or_refused() {
+    fn sizes_are_exact_or_rejected() {
         for (text, expected) in [
             ("0", 0),
             ("1024", 1024),

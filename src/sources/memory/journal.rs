@@ -1,11 +1,13 @@
-//! The changes of a memory whose outcome is open, so that each can be undone alone: later changes stay.
+//! The changes of a `Memory` that are not committed yet, so that each can be undone alone: later changes
+//! stay.
 
 use std::collections::VecDeque;
 
 use crate::value::document::{Document, SavedKey};
 use crate::value::key::Key;
 
-/// Changes in the order in which they were made. A change stays as long as an earlier one is open.
+/// Changes in the order in which they were made. A change is removed once it and all earlier ones are
+/// committed or rejected.
 #[derive(Default)]
 pub(super) struct Journal(VecDeque<Change>);
 
