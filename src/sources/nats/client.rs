@@ -308,14 +308,14 @@ impl Client {
             state.requests.insert(token.clone(), send);
             token
         };
-        let pending = PendingRequest {
+        let request = OpenRequest {
             client: self,
             token: &token,
         };
         let reply = format!("{}.{token}", self.0.answers);
         self.send(subject, &reply, body)?;
         let answer = timeout(limit, answer).await;
-        drop(pending);
+        drop(request);
         match answer {
             Ok(Ok(message)) if message.status() == Some(NO_RESPONDERS) => {
                 Err(RequestError::NoResponders)
@@ -350,13 +350,13 @@ impl Client {
     }
 }
 
-/// A request that waits; dropping this removes it.
-struct PendingRequest<'a> {
+/// A request without an answer; dropping this removes it.
+struct OpenRequest<'a> {
     client: &'a Client,
     token: &'a str,
 }
 
-impl Drop for PendingRequest<'_> {
+impl Drop for OpenRequest<'_> {
     fn drop(&mut self) {
         self.client.0.state.lock().requests.remove(self.token);
     }

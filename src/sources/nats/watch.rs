@@ -338,7 +338,7 @@ async fn gather(
             return Ok((changes, true));
         }
         let until = match changes.last() {
-            Some(last) if last.pending > 0 => limit,
+            Some(last) if last.remaining > 0 => limit,
             // The last key of a batch may not match the filter.
             Some(last) if last.is_batch_open() => until.max(Instant::now() + PAUSE),
             _ => until,

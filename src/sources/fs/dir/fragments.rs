@@ -12,7 +12,8 @@ use crate::sources::fs::dir::scan::Scan;
 use crate::sources::fs::watch::chain::{End, Reach};
 use crate::sources::fs::watch::history::Outcome;
 use crate::sources::fs::watch::mailbox::Tag;
-use crate::sources::fs::watch::read::{self, Content, Digest, ReadError};
+use crate::sources::fs::watch::read::{self, Content, ReadError};
+use crate::sources::shared::digest::Digest;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 

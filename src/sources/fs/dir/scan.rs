@@ -7,7 +7,8 @@ use crate::format::MAX_DOCUMENT_BYTES;
 use crate::sources::fs::dir::Dir;
 use crate::sources::fs::watch::chain::DirId;
 use crate::sources::fs::watch::mailbox::Tag;
-use crate::sources::fs::watch::read::{self, Content, Digest, FileStamp, ReadError};
+use crate::sources::fs::watch::read::{self, Content, FileStamp, ReadError};
+use crate::sources::shared::digest::Digest;
 
 /// How often a directory that changes meanwhile is read before the last scan counts.
 const MAX_SCANS: usize = 5;

@@ -12,7 +12,8 @@ use crate::sources::fs::watch::chain::{End, Reach};
 use crate::sources::fs::watch::follow::{Changed, Target};
 use crate::sources::fs::watch::history::History;
 use crate::sources::fs::watch::mailbox::Tag;
-use crate::sources::fs::watch::read::{self, Content, Digest, FileStamp, ReadError};
+use crate::sources::fs::watch::read::{self, Content, FileStamp, ReadError};
+use crate::sources::shared::digest::Digest;
 
 /// The digest of a missing file.
 const MISSING_DIGEST: u64 = 0;

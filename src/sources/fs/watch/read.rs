@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs::{Metadata, OpenOptions};
-use std::hash::BuildHasher;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -281,15 +280,4 @@ pub(crate) fn restless(origin: &Origin) -> Error {
          equal readings {DEBOUNCE:?} apart; write a new file and rename it onto the name"
     );
     Error::new(ErrorKind::Unavailable, detail).with_origin(origin)
-}
-
-/// Computes digests of content. They differ between processes, so nobody can craft two contents with the same
-/// digest.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Digest(foldhash::quality::RandomState);
-
-impl Digest {
-    pub(crate) fn of(&self, content: impl std::hash::Hash) -> u64 {
-        self.0.hash_one(content)
-    }
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::sources::fs::watch::read::Digest;
+use crate::sources::shared::digest::Digest;
 use crate::sources::shared::kv::mapping::Mapping;
 use crate::sources::shared::kv::mirror::assembly::Assembly;
 use crate::sources::shared::kv::mirror::content::Content;
@@ -145,7 +145,7 @@ impl Mirror {
         }
     }
 
-    /// Has the last readable value of a key, if any, added to or removed from the document.
+    /// Records that the next update must add the last readable value of a key, or remove it.
     fn mark_unsent(&mut self, key: &str) {
         match self.entries.key_value(key) {
             // A document may exclude any number of keys, or admit them again.
@@ -161,13 +161,13 @@ impl Mirror {
         self.replace_except(all, |_| false);
     }
 
-    /// Replaces the whole state except that of `unread` keys, which stays.
+    /// Replaces the whole state, except that of skipped keys, which stays.
     pub(crate) fn replace_except<'a>(
         &mut self,
         all: impl IntoIterator<Item = StoreEntry<'a>>,
-        unread: impl Fn(&str) -> bool,
+        is_skipped: impl Fn(&str) -> bool,
     ) {
-        let known = self.entries.keys().filter(|key| !unread(key));
+        let known = self.entries.keys().filter(|key| !is_skipped(key));
         let mut removed: BTreeSet<Arc<str>> = known.cloned().collect();
         self.entries.mark_complete();
         for entry in all {

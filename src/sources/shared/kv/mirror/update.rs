@@ -1,4 +1,4 @@
-//! Produces updates: what is pending since the last one, and what an update reports.
+//! Produces updates from the changes since the last one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::value::origin::Origin;
 /// The most problems that an update reports one by one.
 pub(super) const MAX_PROBLEMS: usize = 100;
 
-/// The changes since the last update.
+/// The changes since the last update, which are not sent yet.
 #[derive(Debug, Default)]
 pub(super) enum Unsent {
     #[default]
