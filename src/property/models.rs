@@ -5,9 +5,9 @@
 //! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib models
 //! ```
 //!
-//! Each model was seen to fail when what it proves was broken, except
-//! `after_a_publish_returned_nobody_reads_what_was_before`, which no break turned red: the model of the
-//! swap cell is at least as strong as that by construction.
+//! Each model fails if what it proves is broken, except
+//! `after_a_publish_returned_nobody_reads_what_was_before`: the model of the swap cell is at least as strong
+//! as that by construction. All models are in one file, because they share their fixtures.
 
 use std::any::Any;
 use std::future::Future;
@@ -522,7 +522,7 @@ fn no_call_begins_after_the_close_returned() {
             })
         };
         subscriber.close();
-        subscriber.wait().expect("no circle");
+        subscriber.wait().expect("no cycle");
         closed.store(true, Ordering::Relaxed);
         if subscriber.mark_changed() {
             run(&subscriber);

@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_slot_of_a_number_takes_128_bytes_with_its_version() {
-        // Two counts stand before what an `Arc` holds.
+        // An `Arc` has two counts before its content.
         let counts = 2 * size_of::<usize>();
         let slot = counts + size_of::<Slot<u32>>();
         let version = counts + size_of::<Version<u32>>();

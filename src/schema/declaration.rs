@@ -134,7 +134,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         })
     }
 
-    /// Rejects values for which `validator` returns an error. The name says what it accepts, such as
+    /// Rejects values for which `validator` returns an error. The name describes what it accepts, such as
     /// `"a power of two"`: errors and the written schema show it.
     ///
     /// The returned text is the reason in the reported error. It is left out if the key is secret, and

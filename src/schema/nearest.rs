@@ -189,7 +189,7 @@ impl Lookalikes {
         })
     }
 
-    /// Whether an undeclared key, or one above it, may stand for a declared secret.
+    /// Whether an undeclared key, or one above it, may be a misspelled name of a declared secret.
     pub(super) fn has(&self, key: &str) -> bool {
         if key::lineage(key).any(|above| self.declared.contains(above)) {
             return false;

@@ -89,7 +89,7 @@ pub struct SourceHealth {
     pub problems: Vec<Error>,
     /// What was read as documented and probably is a mistake: a variable that sets `ratelimit_qps`
     /// while `ratelimit.qps` is declared or has a handle and is missing, or that overrides no
-    /// `rate-limit.qps` of a weaker layer; an argument whose value stands behind a space; a reference such as
+    /// `rate-limit.qps` of a weaker layer; an argument whose value follows after a space; a reference such as
     /// `${env:HOME}`; a prefix of a store without keys. Hints change no status and cause no event. While
     /// the values are those of the [cache](crate::source::Cached), a hint names a secret that is missing for
     /// that. Of a source of variables or arguments, 1,000 keys are compared; of handles and the fields of the structs that they

@@ -298,8 +298,8 @@ impl Default for Memory {
 }
 
 impl<K: AsRef<str>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Memory {
-    /// Takes keys and values. A malformed key is left out; [`Memory::set`] would tell. A key that
-    /// is a value and a table at once makes the first load fail.
+    /// Creates a source with these keys and values. A malformed key, or a key that would be a value and a table
+    /// at once, is left out and makes the first load fail.
     fn from(values: [(K, V); N]) -> Self {
         values.into_iter().collect()
     }

@@ -1,5 +1,5 @@
-//! Certificates and secrets for a connection to a server: PEM files, and secrets that are given or stand in a
-//! file. Files are read for each connection.
+//! Certificates and secrets for a connection to a server: PEM files, and secrets that are given as text or
+//! as a file. Files are read for each connection.
 
 use std::path::{Path, PathBuf};
 #[cfg(any(feature = "nats", feature = "zookeeper"))]

@@ -264,7 +264,7 @@ impl Document {
 
     /// Lays another document over this one: tables merge, values and lists replace.
     pub fn merge(&mut self, over: Document) {
-        overlay(&mut self.root, &over.root);
+        merge_tables(&mut self.root, &over.root);
         let is_replaced = |key: &Key| over.root.find(key.segments()).is_some();
         self.unescaped.retain(|key, _| !is_replaced(key));
         self.unescaped.extend(over.unescaped);
@@ -333,14 +333,14 @@ pub(crate) fn clash<S: AsRef<str>>(root: &Table, key: &Key, path: &[S], origin: 
     node::both(key.as_str(), first, is_table, origin)
 }
 
-fn overlay(base: &mut Table, over: &Table) {
+fn merge_tables(base: &mut Table, over: &Table) {
     for entry in over.map().iter() {
         let below = base
             .get(&entry.name)
             .and_then(|old| old.node.table().cloned());
         match (&entry.node, below) {
             (Node::Table(over), Some(mut merged)) => {
-                overlay(&mut merged, over);
+                merge_tables(&mut merged, over);
                 base.put(&entry.name, Node::Table(merged));
             }
             _ => {

@@ -64,7 +64,7 @@ impl Assembly {
         let Some(Ok(Target::Value(property))) = mapping.target(key) else {
             return false;
         };
-        // The key may have come and gone since the last update.
+        // The key may have been set and removed since the last update.
         if self.owners.get(&property) == Some(key) {
             self.owners.remove(&property);
             self.document.remove_key(&property);

@@ -138,7 +138,7 @@ fn a_key_that_an_unreadable_key_excludes_stays_excluded() {
         let before = restored(&mut mirror, &accepted);
         put(&mut mirror, key, b"\xff", 3);
         assert_eq!(restored(&mut mirror, &accepted), before, "{hidden} {key}");
-        // A key that stands in the way only now.
+        // The key that clashes is set last.
         let mut mirror = mirror_with(&["d", "d/x/y"]);
         put(&mut mirror, key, b"c=1", 1);
         put(&mut mirror, key, b"\xff", 2);
@@ -244,7 +244,7 @@ fn one_of_two_keys_for_a_property_counts_and_the_other_is_reported_until_it_is_r
     assert_eq!(state(&mut mirror), (vec!["a.b=\"slash\"".to_owned()], 1));
     mirror.delete("app/a/b");
     assert_eq!(state(&mut mirror), (vec!["a.b=\"dot\"".to_owned()], 0));
-    // A value where others stand below it.
+    // A value with another one below it.
     put(&mut mirror, "app/a", b"up", 2);
     assert_eq!(state(&mut mirror), (vec!["a.b=\"dot\"".to_owned()], 1));
     mirror.delete("app/a.b");
