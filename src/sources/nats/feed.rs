@@ -87,15 +87,15 @@ impl Change {
         // `$JS.ACK.` stream, consumer, deliveries, revision, sequence, time, remaining; newer servers put the
         // domain and the account before these.
         let reply = message.reply.as_ref()?;
-        let mut at = match reply.split('.').count() {
+        let mut fields = match reply.split('.').count() {
             9 => reply.split('.').skip(5),
             11.. => reply.split('.').skip(7),
             _ => return None,
         };
-        let revision = at.next()?.parse().ok()?;
-        let sequence = at.next()?.parse().ok()?;
-        let _time = at.next()?;
-        let remaining = at.next()?.parse().ok()?;
+        let revision = fields.next()?.parse().ok()?;
+        let sequence = fields.next()?.parse().ok()?;
+        let _time = fields.next()?;
+        let remaining = fields.next()?.parse().ok()?;
         let name = message.subject.strip_prefix(subjects)?;
         let mut key = String::with_capacity(bucket.len() + 1 + name.len());
         key.push_str(bucket);
