@@ -441,7 +441,7 @@ impl Document {
 /// Refuses a key at which, or above which, something of the other kind stands.
 pub(crate) fn clash<S: AsRef<str>>(root: &Table, key: &Key, path: &[S], origin: &Origin) -> Error {
     let (first, is_table) = root.in_the_way(path).unwrap_or_default();
-    node::both(key.as_str(), first, is_table, origin)
+    node::value_and_table_error(key.as_str(), first, is_table, origin)
 }
 
 fn overlay(base: &mut Table, over: &Table) {

@@ -91,8 +91,8 @@ impl Resolved {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clash;
 
-/// Refuses a key that would be both a value and a table: says which of both stands where.
-pub(crate) fn both(
+/// Creates the error for a key that would be both a value and a table.
+pub(crate) fn value_and_table_error(
     key: &str,
     first: Option<&Origin>,
     first_is_table: bool,

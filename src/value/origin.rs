@@ -29,8 +29,8 @@ struct Place {
     name: Box<str>,
 }
 
-/// A line and a column.
-pub(crate) type Spot = (u32, u32);
+/// A line and a column, both counted from 1; the column counts characters.
+pub(crate) type Position = (u32, u32);
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum At {
@@ -38,7 +38,7 @@ enum At {
     Line(u32, u32),
     /// Of a list: where it begins, then where each value in it begins, in the order of
     /// [`position`]. Boxed once more, so that an origin without items is no larger.
-    Items(Arc<Box<[Spot]>>),
+    Items(Arc<Box<[Position]>>),
     /// Of a list that several places make up: its own origin, then that of each value in it, in the
     /// order of [`position`]. None of them has parts.
     Parts(Arc<Box<[Origin]>>),
@@ -83,11 +83,11 @@ impl Origin {
     }
 
     /// The same place at a list and the values in it.
-    pub(crate) fn with_items(&self, spots: Vec<Spot>) -> Self {
-        let at = match *spots.as_slice() {
+    pub(crate) fn with_items(&self, positions: Vec<Position>) -> Self {
+        let at = match *positions.as_slice() {
             [] => At::Whole,
             [(line, column)] => At::Line(line, column),
-            _ => At::Items(Arc::new(spots.into())),
+            _ => At::Items(Arc::new(positions.into())),
         };
         Self {
             place: Arc::clone(&self.place),
@@ -109,7 +109,7 @@ impl Origin {
     pub(crate) fn of_all(&self, value: &Value) -> Vec<Self> {
         let count = value.count();
         match &self.at {
-            At::Items(spots) if spots.len() == count => spots
+            At::Items(positions) if positions.len() == count => positions
                 .iter()
                 .map(|(line, column)| self.at(*line, *column))
                 .collect(),
@@ -119,9 +119,9 @@ impl Origin {
     }
 
     /// Where the list and the values in it begin, if that is known.
-    pub(crate) fn items(&self) -> Option<&[Spot]> {
+    pub(crate) fn items(&self) -> Option<&[Position]> {
         match &self.at {
-            At::Items(spots) => Some(spots),
+            At::Items(positions) => Some(positions),
             _ => None,
         }
     }
@@ -131,8 +131,8 @@ impl Origin {
     #[cold]
     pub(crate) fn of_item(&self, list: &[Value], path: &[String]) -> Option<Self> {
         match &self.at {
-            At::Items(spots) if spots.len() == count(list) => {
-                let (line, column) = *spots.get(position(list, path)?)?;
+            At::Items(positions) if positions.len() == count(list) => {
+                let (line, column) = *positions.get(position(list, path)?)?;
                 Some(self.at(line, column))
             }
             At::Parts(parts) if parts.len() == count(list) => {
@@ -165,7 +165,7 @@ impl Origin {
     pub fn line(&self) -> Option<(u32, u32)> {
         match &self.at {
             At::Line(line, column) => Some((*line, *column)),
-            At::Items(spots) => spots.first().copied(),
+            At::Items(positions) => positions.first().copied(),
             At::Parts(parts) => parts.first()?.line(),
             _ => None,
         }
