@@ -229,7 +229,7 @@ fn pending_restarts(now: &Arc<Generation>, pending: &Pending) -> Vec<PendingRest
             let show = |entry: Option<&Arc<Entry>>| {
                 let entry = entry?;
                 let hidden = hidden || now.derives_from_secret(entry);
-                Some(diff::shown(&entry.node, hidden))
+                Some(diff::display_node(&entry.node, hidden))
             };
             PendingRestart {
                 running: show(running),

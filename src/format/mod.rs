@@ -147,8 +147,8 @@ impl Format {
     ///
     /// An open quote, and a last line with neither `=` nor a newline, reject the document: it is truncated.
     ///
-    /// systemd's `EnvironmentFile` reads simple lines in the same way, but not comments after a value,
-    /// backslashes, and text around quotes.
+    /// systemd's `EnvironmentFile` reads simple lines in the same way. Comments after a value, backslashes
+    /// and text around quotes differ.
     ///
     /// `${key}` without quotes or in double quotes is a reference, as in any document. It is text in single
     /// quotes, and where `\$` escapes the dollar: in double quotes, or before a brace without quotes. The

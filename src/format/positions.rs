@@ -1,6 +1,6 @@
 //! Finds the lines and columns of byte offsets. Both count from 1, and columns count characters.
 
-use crate::value::origin::Position;
+use crate::value::origin::{Origin, Position};
 
 /// Finds one position by counting from the start of the text; used for errors.
 pub(crate) fn position(text: &[u8], offset: usize) -> Position {
@@ -82,6 +82,40 @@ impl<'a> LineIndex<'a> {
         let i = offset / BLOCK_BYTES;
         let block = self.blocks.get(i).copied().unwrap_or_default();
         (block, &self.text[i * BLOCK_BYTES..offset])
+    }
+}
+
+/// Finds the origins of byte offsets in a text, or in one piece of it after the other.
+pub(crate) struct Locator<'a> {
+    pub(crate) origin: &'a Origin,
+    lines: LineIndex<'a>,
+    /// The number of lines before the piece.
+    lines_before: u32,
+}
+
+impl<'a> Locator<'a> {
+    pub(crate) fn new(text: &'a str, origin: &'a Origin) -> Self {
+        Self {
+            origin,
+            lines: LineIndex::new(text),
+            lines_before: 0,
+        }
+    }
+
+    /// Moves on to the next piece, which starts with a line.
+    pub(crate) fn start_piece(&mut self, piece: &'a str) {
+        self.lines_before += self.lines.position(usize::MAX).0 - 1;
+        self.lines = LineIndex::new(piece);
+    }
+
+    pub(crate) fn origin_at(&self, offset: usize) -> Origin {
+        let (line, column) = self.position(offset);
+        self.origin.at(line, column)
+    }
+
+    pub(crate) fn position(&self, offset: usize) -> Position {
+        let (line, column) = self.lines.position(offset);
+        (self.lines_before + line, column)
     }
 }
 

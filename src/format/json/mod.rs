@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::format::limits::{
     self, PathTracker, duplicate_key_error, malformed_error, masked_key, too_deep_error,
 };
-use crate::format::positions::{self, ItemPositions, LineIndex};
+use crate::format::positions::{self, ItemPositions, Locator};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::node::{Leaf, Node, Table, value_and_table_error};
@@ -29,8 +29,7 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
     let mut builder = Builder {
         text,
         cursor: 0,
-        lines: LineIndex::new(text),
-        origin,
+        locator: Locator::new(text, origin),
         path: PathTracker::default(),
         items: ItemPositions::default(),
         error: None,
@@ -50,7 +49,7 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         Ok(Parsed::Table(root)) => Ok(Document::from_table(root)),
         Ok(Parsed::Value(_)) => {
             let (start, _) = next_token(text.as_bytes(), 0);
-            let at = builder.origin_at(start);
+            let at = builder.locator.origin_at(start);
             Err(malformed_error("the document is not an object", at))
         }
         Err(error) => Err(syntax_error(text, &error, origin)),
@@ -112,8 +111,7 @@ struct Builder<'a> {
     text: &'a str,
     /// The offset behind the last name or value, or inside a value that nests.
     cursor: usize,
-    lines: LineIndex<'a>,
-    origin: &'a Origin,
+    locator: Locator<'a>,
     path: PathTracker,
     /// The positions of the outermost list and of the values in it.
     items: ItemPositions,
@@ -129,11 +127,6 @@ impl Builder<'_> {
         start
     }
 
-    fn origin_at(&self, offset: usize) -> Origin {
-        let (line, column) = self.lines.position(offset);
-        self.origin.at(line, column)
-    }
-
     /// Stores an error and returns the placeholder for `serde_json`.
     fn fail<E: serde::de::Error>(&mut self, error: Error) -> E {
         self.error = Some(error);
@@ -141,37 +134,24 @@ impl Builder<'_> {
     }
 
     fn open<E: serde::de::Error>(&mut self, offset: usize) -> Result<(), E> {
-        let (lines, origin) = (&self.lines, self.origin);
-        let opened = self.path.open(|| {
-            let (line, column) = lines.position(offset);
-            origin.at(line, column)
-        });
+        let opened = self.path.open(|| self.locator.origin_at(offset));
         opened.map_err(|error| self.fail(error))
     }
 
     fn enter<E: serde::de::Error>(&mut self, name: &str, offset: usize) -> Result<usize, E> {
-        let (lines, origin) = (&self.lines, self.origin);
-        let entered = self.path.enter(name, || {
-            let (line, column) = lines.position(offset);
-            origin.at(line, column)
-        });
+        let entered = self.path.enter(name, || self.locator.origin_at(offset));
         entered.map_err(|error| self.fail(error))
     }
 
+    /// Counts a value.
     fn value<E: serde::de::Error>(
         &mut self,
         offset: usize,
         value: impl Into<Value>,
     ) -> Result<Parsed, E> {
-        let (lines, origin) = (&self.lines, self.origin);
-        let counted = self.path.add_value(|| {
-            let (line, column) = lines.position(offset);
-            origin.at(line, column)
-        });
-        match counted {
-            Ok(()) => Ok(Parsed::Value(value.into())),
-            Err(error) => Err(self.fail(error)),
-        }
+        let counted = self.path.add_value(|| self.locator.origin_at(offset));
+        counted.map_err(|error| self.fail(error))?;
+        Ok(Parsed::Value(value.into()))
     }
 
     fn parse_number(&self, offset: usize) -> Result<Value, Error> {
@@ -179,7 +159,7 @@ impl Builder<'_> {
         let in_number = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
         let digits = &rest[..rest.find(|c| !in_number(c)).unwrap_or(rest.len())];
         let error = |detail| {
-            let error = malformed_error(detail, self.origin_at(offset));
+            let error = malformed_error(detail, self.locator.origin_at(offset));
             limits::with_key(error, self.path.key())
         };
         if !digits.contains(['.', 'e', 'E']) {
@@ -210,8 +190,8 @@ impl Builder<'_> {
         is_table: bool,
     ) -> Error {
         let first = self.first_occurrence(object, again);
-        let first = first.map(|offset| self.origin_at(offset));
-        let (key, again) = (self.path.key(), self.origin_at(again));
+        let first = first.map(|offset| self.locator.origin_at(offset));
+        let (key, again) = (self.path.key(), self.locator.origin_at(again));
         if was_table != is_table {
             return value_and_table_error(&masked_key(key), first.as_ref(), was_table, &again);
         }
@@ -262,7 +242,7 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_, '_> {
         let Self { builder, in_list } = self;
         let offset = builder.advance();
         if in_list {
-            builder.items.push(builder.lines.position(offset));
+            builder.items.push(builder.locator.position(offset));
         }
         from.deserialize_any(ValueVisitor {
             builder,
@@ -319,7 +299,7 @@ impl<'de> Visitor<'de> for ValueVisitor<'_, '_> {
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Parsed, E> {
         let builder = self.builder;
         if text.contains('\0') {
-            let error = malformed_error(limits::NUL, builder.origin_at(self.offset));
+            let error = malformed_error(limits::NUL, builder.locator.origin_at(self.offset));
             return Err(builder.fail(limits::with_key(error, builder.path.key())));
         }
         builder.value(self.offset, Value::from(text))
@@ -329,7 +309,7 @@ impl<'de> Visitor<'de> for ValueVisitor<'_, '_> {
         let builder = self.builder;
         builder.open(self.offset)?;
         if !self.in_list {
-            builder.items.push(builder.lines.position(self.offset));
+            builder.items.push(builder.locator.position(self.offset));
         }
         let mut list = Vec::new();
         loop {
@@ -380,11 +360,11 @@ impl ValueVisitor<'_, '_> {
             let node = match value {
                 Parsed::Table(table) => Node::Table(table),
                 Parsed::Value(list @ Value::List(_)) => {
-                    let origin = builder.origin.with_items(builder.items.take());
+                    let origin = builder.locator.origin.with_items(builder.items.take());
                     Node::Leaf(Leaf::new(list, origin))
                 }
                 Parsed::Value(value) => {
-                    Node::Leaf(Leaf::new(value, builder.origin_at(value_start)))
+                    Node::Leaf(Leaf::new(value, builder.locator.origin_at(value_start)))
                 }
             };
             if let Some(old) = table.put(&name, node) {

@@ -7,15 +7,15 @@ use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
 
 use crate::error::Error;
 use crate::format::limits::{self, PathTracker, malformed_error};
-use crate::format::positions::{ItemPositions, LineIndex};
+use crate::format::positions::{ItemPositions, Locator};
 use crate::format::toml::pieces::InlineTables;
 use crate::value::Value;
 use crate::value::node::{Leaf, Node, Table};
-use crate::value::origin::{Origin, Position};
+use crate::value::origin::Origin;
 
 pub(super) struct Builder<'a> {
     text: &'a str,
-    positions: Positions<'a>,
+    locator: Locator<'a>,
     pub(super) path: PathTracker,
     /// The positions of the outermost list and of the values in it.
     items: ItemPositions,
@@ -23,35 +23,11 @@ pub(super) struct Builder<'a> {
     pub(super) inline_tables: Option<InlineTables>,
 }
 
-/// Finds the positions in a text, or in a piece that starts with a line.
-struct Positions<'a> {
-    origin: &'a Origin,
-    lines: LineIndex<'a>,
-    /// The number of lines before the piece.
-    lines_before: u32,
-}
-
-impl Positions<'_> {
-    fn origin_at(&self, offset: usize) -> Origin {
-        let (line, column) = self.position(offset);
-        self.origin.at(line, column)
-    }
-
-    fn position(&self, offset: usize) -> Position {
-        let (line, column) = self.lines.position(offset);
-        (self.lines_before + line, column)
-    }
-}
-
 impl<'a> Builder<'a> {
     pub(super) fn new(text: &'a str, origin: &'a Origin) -> Self {
         Self {
             text,
-            positions: Positions {
-                origin,
-                lines: LineIndex::new(text),
-                lines_before: 0,
-            },
+            locator: Locator::new(text, origin),
             path: PathTracker::default(),
             items: ItemPositions::default(),
             inline_tables: None,
@@ -68,8 +44,7 @@ impl<'a> Builder<'a> {
 
     /// Moves on to the next piece.
     pub(super) fn start_piece(&mut self, piece: &'a str) {
-        self.positions.lines_before += self.positions.lines.position(self.text.len()).0 - 1;
-        self.positions.lines = LineIndex::new(piece);
+        self.locator.start_piece(piece);
         self.text = piece;
     }
 
@@ -105,14 +80,14 @@ impl<'a> Builder<'a> {
                 Node::Table(self.table(below, start)?)
             }
             DeValue::Array(items) => {
-                self.items.push(self.positions.position(start));
+                self.items.push(self.locator.position(start));
                 let list = Value::List(self.list(items, start)?);
-                let origin = self.positions.origin.with_items(self.items.take());
+                let origin = self.locator.origin.with_items(self.items.take());
                 Node::Leaf(Leaf::new(list, origin))
             }
             value => Node::Leaf(Leaf::new(
                 self.value(value, span)?,
-                self.positions.origin_at(start),
+                self.locator.origin_at(start),
             )),
         })
     }
@@ -120,7 +95,7 @@ impl<'a> Builder<'a> {
     fn value(&mut self, value: DeValue<'_>, span: Range<usize>) -> Result<Value, Error> {
         let offset = span.start;
         if !matches!(value, DeValue::Array(_) | DeValue::Table(_)) {
-            self.path.add_value(|| self.positions.origin_at(offset))?;
+            self.path.add_value(|| self.locator.origin_at(offset))?;
         }
         Ok(match value {
             DeValue::String(text) if text.contains('\0') => {
@@ -143,7 +118,7 @@ impl<'a> Builder<'a> {
                     let before = self.enter(name.get_ref(), name.span().start)?;
                     let span = value.span();
                     starts.push((Box::from(&**name.get_ref()), self.items.len()));
-                    self.items.push(self.positions.position(span.start));
+                    self.items.push(self.locator.position(span.start));
                     let value = self.value(value.into_inner(), span)?;
                     table.push((name.into_inner(), value));
                     self.path.leave(before);
@@ -161,7 +136,7 @@ impl<'a> Builder<'a> {
             .into_iter()
             .map(|item| {
                 let span = item.span();
-                self.items.push(self.positions.position(span.start));
+                self.items.push(self.locator.position(span.start));
                 self.value(item.into_inner(), span)
             })
             .collect();
@@ -207,16 +182,16 @@ impl<'a> Builder<'a> {
     }
 
     fn error(&self, detail: &str, offset: usize) -> Error {
-        let error = malformed_error(detail, self.positions.origin_at(offset));
+        let error = malformed_error(detail, self.locator.origin_at(offset));
         limits::with_key(error, self.path.key())
     }
 
     pub(super) fn enter(&mut self, name: &str, offset: usize) -> Result<usize, Error> {
-        self.path.enter(name, || self.positions.origin_at(offset))
+        self.path.enter(name, || self.locator.origin_at(offset))
     }
 
     pub(super) fn open(&mut self, offset: usize) -> Result<(), Error> {
-        self.path.open(|| self.positions.origin_at(offset))
+        self.path.open(|| self.locator.origin_at(offset))
     }
 }
 

@@ -1,20 +1,20 @@
 //! Finds the keys of the secrets that a type reads from serde's buffer.
 //!
-//! The buffer does not know the keys of its values. So a type that reads a secret from one is decoded once
-//! more, with a *trace*: it records each value that the deserializer visits, with its key. A secret that
-//! is read is then looked for among the values that may be in the buffer.
+//! The buffer does not know the keys of its values. So a type that reads a secret from a buffer is decoded
+//! again with a *trace*, which records each value that the deserializer visits, with its key. The key of
+//! the secret is that of an equal value among those that may be in the buffer.
 
 use std::cell::RefCell;
 
 use crate::value::Value;
 use crate::value::key;
 
-/// What this thread records while it decodes.
+/// The recording of this thread while it decodes.
 enum State {
     Off,
-    /// Whether a secret was read from the buffer.
+    /// Records whether a secret was read from a buffer.
     AnySecret(bool),
-    /// Whether a secret with this text in it was read from the buffer.
+    /// Records whether a secret that contains this text was read from a buffer.
     SecretWith(&'static str, bool),
     Trace(Trace),
 }
@@ -28,7 +28,7 @@ thread_local! {
 pub(crate) struct SecretKeys {
     /// The keys of the secrets.
     pub(crate) certain: Vec<String>,
-    /// Keys of which one has the secret, or above an unknown key that has it.
+    /// Keys of which one has a secret, and keys above an unknown key that has one.
     pub(crate) possible: Vec<String>,
 }
 
@@ -125,15 +125,15 @@ fn has(value: &Value, text: &str) -> bool {
     }
 }
 
-/// The key of a secret below `key` whose name is not known. It hides the value of `key` as long as that is no
-/// table, and no other key below.
+/// Returns the key of a secret with an unknown name below `key`. It hides the value of `key` unless that is
+/// a table, and it hides no other key below.
 pub(crate) fn unnamed_below(key: &str) -> String {
     let mut inside = key.to_owned();
     key::push_segment(&mut inside, UNNAMED);
     inside
 }
 
-/// The last segment of such a key.
+/// The last segment of a key from [`unnamed_below`].
 pub(super) const UNNAMED: &str = "*";
 
 /// Runs `act`, which [records its visits](record_visit), and returns the keys of the secrets that it read

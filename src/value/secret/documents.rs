@@ -1,4 +1,4 @@
-//! Secrets behind secret names in headers, JSON, YAML and XML, and private keys.
+//! Finds secrets behind secret names in headers, JSON, YAML and XML, and private keys.
 
 use crate::value::secret::names::{header_looks_secret, looks_secret};
 use crate::value::secret::values::{OnSecret, blanks, boundary, is_shown_value, shown_value};

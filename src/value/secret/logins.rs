@@ -1,4 +1,4 @@
-//! Logins without a scheme: `me:pw@tcp(host)/db`, `me:pw@host`, `me/pw@//host/service`.
+//! Finds logins without a scheme: `me:pw@tcp(host)/db`, `me:pw@host`, `me/pw@//host/service`.
 //!
 //! Most logins are one word. A password with a blank, a comma or a quote ends the word. Such a login is
 //! found by its target, if only a login can precede that target.
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::error::MASK;
 use crate::value::secret::values::{OnSecret, is_reference, words};
 
-/// Names in `name:something@host` that are no users, unless the target says so.
+/// Names in `name:something@host` that are not users, except before some targets.
 const NO_USERS: [&str; 45] = [
     "acct",
     "assignee",
@@ -74,10 +74,10 @@ const BEFORE_PATHS: [&str; 13] = [
     "workspace",
 ];
 
-/// What ends a word.
+/// The characters that end a word.
 const SEPARATORS: [char; 8] = [' ', '\t', '\n', '\r', '"', '\'', ',', ';'];
 
-/// What ends the host and the port of a target.
+/// The characters that end the host and the port of a target.
 const HOST_ENDS: [char; 19] = [
     '/', '?', '#', '@', ' ', '\t', '\n', '\r', '"', '\'', ',', ';', '(', ')', '<', '>', '|', '&',
     '\\',
@@ -206,7 +206,7 @@ fn is_login(user: &str, password: &str, tail: &str) -> bool {
     let is_path = password.contains('/') && target != Target::Host;
     // `git@host:org/repo@branch` is a repository, `me@corp:pw@host` a login.
     let is_repository = user.starts_with("git@") || (user.contains('@') && is_path);
-    // Letters that stand for something: `a:b@c`.
+    // Single letters are placeholders: `a:b@c`.
     let are_letters =
         target == Target::Name && [user, password, tail].iter().all(|it| it.len() == 1);
     is_plain(user)

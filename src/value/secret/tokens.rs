@@ -1,4 +1,4 @@
-//! Secrets that are recognized without a name: tokens of services and hashes of passwords.
+//! Finds secrets that need no name: tokens of services and hashes of passwords.
 
 use crate::value::secret::values::{OnSecret, words};
 

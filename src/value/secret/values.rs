@@ -1,4 +1,4 @@
-//! Where a value in a text begins and ends, and whether it may be a secret: what all forms share.
+//! Finds the bounds of a value in a text, and whether it may be a secret. Shared by all forms.
 
 use std::ops::Range;
 
