@@ -29,7 +29,7 @@ struct BlockStart {
     line_start: u32,
 }
 
-const BLOCK_BYTES: usize = 128;
+const BLOCK_BYTES: usize = 64;
 
 impl<'a> LineIndex<'a> {
     /// Indexes a text, which must be shorter than 4 GiB.
