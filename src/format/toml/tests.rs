@@ -294,13 +294,13 @@ fn the_error_for_a_value_names_the_remedy_and_shows_no_text() {
         ("nan7q", ["not a value", quotes]),
         ("truex7q", ["not a value", quotes]),
     ] {
-        for (text, place) in [
+        for (text, position) in [
             (format!("a = {value}"), "f:1:"),
             (format!("[t]\na = {value}\n"), "f:2:"),
         ] {
             let error = Format::toml().parse(text.as_bytes(), &Origin::new("f", ""));
             let error = error.unwrap_err().to_string();
-            for part in parts.iter().chain([&place]) {
+            for part in parts.iter().chain([&position]) {
                 assert!(error.contains(part), "{text}: {error}");
             }
             for part in ["expected nothing", "7q", "13-01", "08"] {

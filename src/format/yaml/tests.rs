@@ -218,10 +218,10 @@ fn a_syntax_error_names_the_line_of_a_tab_and_the_remedy() {
         ("a: [1, 2\n", "", "close the list"),
         ("a: 1\nhunter2\n", "", "`name: value`"),
     ];
-    for (text, place, remedy) in cases {
+    for (text, position, remedy) in cases {
         let error = parse(text).unwrap_err().to_string();
         assert!(
-            error.contains(place) && error.contains(remedy),
+            error.contains(position) && error.contains(remedy),
             "{text:?}: {error}"
         );
         assert!(!error.contains("hunter2"), "{error}");
@@ -230,7 +230,7 @@ fn a_syntax_error_names_the_line_of_a_tab_and_the_remedy() {
 
 #[test]
 fn a_name_without_its_colon_is_rejected_on_its_own_line() {
-    for (text, place) in [
+    for (text, position) in [
         ("a: 1\nb:2\n", "f:2:1"),
         ("a: 1\nb:2", "f:2:1"),
         ("a: 1\nb\n", "f:2:1"),
@@ -242,7 +242,7 @@ fn a_name_without_its_colon_is_rejected_on_its_own_line() {
         let error = parse(text).unwrap_err();
         assert_eq!(
             error.origin().map(ToString::to_string).as_deref(),
-            Some(place),
+            Some(position),
             "{text:?}: {error}"
         );
     }

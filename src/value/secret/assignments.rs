@@ -31,14 +31,14 @@ pub(super) fn find_assignments(text: &str, on_secret: &mut OnSecret<'_>) -> bool
             continue;
         }
         let name = Name::before(&text[..at]);
-        let Some(is_tight) = name.is_secret(&word) else {
+        let Some(ending) = name.secret_value_ending(&word) else {
             continue;
         };
         let begin = at + 1 + blanks(&text[at + 1..]);
-        let ends = match is_tight {
-            true if name.is_separated() || word.has_query => &PARAMETER_ENDS[..],
-            true => &PATH_PARAMETER_ENDS,
-            false => pair_ends,
+        let ends = match ending {
+            Ending::Pair => pair_ends,
+            Ending::Parameter if name.is_separated() || word.has_query => &PARAMETER_ENDS[..],
+            Ending::Parameter => &PATH_PARAMETER_ENDS,
         };
         let Some(value) = shown_value(text, begin, ends) else {
             continue;
@@ -88,6 +88,14 @@ impl WordBefore {
     }
 }
 
+/// The characters that end a value.
+enum Ending {
+    /// Those that separate the pairs of a connection string or a command line.
+    Pair,
+    /// Those that end a parameter in an address.
+    Parameter,
+}
+
 /// The name before a `=`.
 struct Name<'a> {
     text: &'a str,
@@ -135,19 +143,23 @@ impl<'a> Name<'a> {
         matches!(self.lead, Some('?' | '&' | '#'))
     }
 
-    /// Whether the name is secret; `Some(true)` if the value ends as that of a parameter.
-    fn is_secret(&self, word: &WordBefore) -> Option<bool> {
+    /// Returns how the value ends, if the name is secret.
+    fn secret_value_ending(&self, word: &WordBefore) -> Option<Ending> {
         let is_parameter = || self.any(parameter_looks_secret);
         let is_named = || self.text.len() < 80 && self.any(looks_secret);
         if self.is_separated() {
-            return is_parameter().then_some(true);
+            return is_parameter().then_some(Ending::Parameter);
         }
         let in_address = self.lead == Some(';') && (word.has_query || word.has_scheme);
         if is_named() {
             // In a connection string, a value may contain characters that end a parameter.
-            return Some(in_address && word.is_web);
+            return Some(if in_address && word.is_web {
+                Ending::Parameter
+            } else {
+                Ending::Pair
+            });
         }
-        (in_address && is_parameter()).then_some(true)
+        (in_address && is_parameter()).then_some(Ending::Parameter)
     }
 
     /// Whether the name or a part of its index is secret.

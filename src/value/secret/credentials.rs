@@ -16,7 +16,7 @@ const MAX_TOKENS: usize = 32;
 /// The number of passwords to keep, the newest ones. A file may rotate them, and a login adds two.
 const MAX_PASSWORDS: usize = 128;
 /// A shorter credential is masked only as a whole word.
-const SHORT: usize = 4;
+const MIN_PART_LENGTH: usize = 4;
 /// The number of characters that identify a credential in a truncated message.
 const PREFIX_LENGTH: usize = 8;
 
@@ -42,22 +42,22 @@ const PREFIX_LENGTH: usize = 8;
 /// assert_eq!(credentials.mask("not for Basic bWU6aHVudGVyMg=="), "not for Basic ******==");
 /// ```
 #[derive(Clone, Default)]
-pub struct Credentials(Arc<Mutex<Vec<Known>>>);
+pub struct Credentials(Arc<Mutex<Vec<KnownCredential>>>);
 
 /// A credential, with the forms in which a server may quote it.
-struct Known {
-    kind: Kind,
+struct KnownCredential {
+    retention: Retention,
     credential: Box<str>,
     forms: Vec<Box<str>>,
 }
 
 /// How long a credential is kept, the shortest first.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-enum Kind {
+enum Retention {
     Token,
     Password,
-    /// Part of the settings of a source: kept for ever.
-    Setting,
+    /// For credentials in the settings of a source.
+    Forever,
 }
 
 impl Credentials {
@@ -68,23 +68,23 @@ impl Credentials {
 
     /// Adds a token or a key. Only the newest 32 are kept; one that is added again becomes the newest.
     pub fn add(&self, credential: &str) {
-        self.add_as(Kind::Token, credential);
+        self.add_as(Retention::Token, credential);
     }
 
     /// Adds the password of a user, and both as `Basic` authentication sends them. Only the newest 64 logins
     /// are kept.
     pub fn add_login(&self, user: &str, password: &str) {
-        self.add_login_as(Kind::Password, user, password);
+        self.add_login_as(Retention::Password, user, password);
     }
 
-    fn add_login_as(&self, kind: Kind, user: &str, password: &str) {
+    fn add_login_as(&self, retention: Retention, user: &str, password: &str) {
         if !password.is_empty() {
-            self.add_as(kind, password);
-            self.add_as(kind, &format!("{user}:{password}"));
+            self.add_as(retention, password);
+            self.add_as(retention, &format!("{user}:{password}"));
         }
     }
 
-    fn add_as(&self, kind: Kind, credential: &str) {
+    fn add_as(&self, retention: Retention, credential: &str) {
         let credential = credential.trim();
         if credential.is_empty() {
             return;
@@ -92,21 +92,21 @@ impl Credentials {
         let mut known = self.0.lock();
         if let Some(at) = known.iter().position(|it| &*it.credential == credential) {
             let mut again = known.remove(at);
-            again.kind = again.kind.max(kind);
+            again.retention = again.retention.max(retention);
             known.push(again);
             return;
         }
-        let most = match kind {
-            Kind::Token => MAX_TOKENS,
-            Kind::Password => MAX_PASSWORDS,
-            Kind::Setting => usize::MAX,
+        let most = match retention {
+            Retention::Token => MAX_TOKENS,
+            Retention::Password => MAX_PASSWORDS,
+            Retention::Forever => usize::MAX,
         };
-        if known.iter().filter(|it| it.kind == kind).count() >= most {
-            let oldest = known.iter().position(|it| it.kind == kind);
+        if known.iter().filter(|it| it.retention == retention).count() >= most {
+            let oldest = known.iter().position(|it| it.retention == retention);
             oldest.map(|at| known.remove(at));
         }
-        known.push(Known {
-            kind,
+        known.push(KnownCredential {
+            retention,
             credential: credential.into(),
             forms: forms(credential),
         });
@@ -123,8 +123,8 @@ impl Credentials {
         for parameter in rest.split(['?', '&', '#']).skip(1) {
             match parameter.split_once('=') {
                 Some((name, value)) if parameter_looks_secret(name) => {
-                    self.add_as(Kind::Setting, value);
-                    self.add_as(Kind::Setting, &from_percent(value).unwrap_or_default());
+                    self.add_as(Retention::Forever, value);
+                    self.add_as(Retention::Forever, &from_percent(value).unwrap_or_default());
                 }
                 _ => {}
             }
@@ -134,13 +134,13 @@ impl Credentials {
     /// Adds the part of an address before the `@`: `user:password`, with or without percent escapes.
     fn add_user_info(&self, user_info: &str) {
         let plain = |text: &str| from_percent(text).unwrap_or_else(|| text.to_owned());
-        self.add_as(Kind::Setting, user_info);
+        self.add_as(Retention::Forever, user_info);
         match user_info.split_once(':') {
             Some((user, password)) => {
-                self.add_as(Kind::Setting, password);
-                self.add_login_as(Kind::Setting, &plain(user), &plain(password));
+                self.add_as(Retention::Forever, password);
+                self.add_login_as(Retention::Forever, &plain(user), &plain(password));
             }
-            None => self.add_as(Kind::Setting, &plain(user_info)),
+            None => self.add_as(Retention::Forever, &plain(user_info)),
         }
     }
 
@@ -150,14 +150,14 @@ impl Credentials {
         if !header_looks_secret(name) && !text_holds_secret(value) {
             return;
         }
-        self.add_as(Kind::Setting, value);
+        self.add_as(Retention::Forever, value);
         let Some((_, credential)) = value.trim().split_once(' ') else {
             return;
         };
-        self.add_as(Kind::Setting, credential);
+        self.add_as(Retention::Forever, credential);
         let login = from_base64(credential.trim()).and_then(|it| String::from_utf8(it).ok());
         if let Some((user, password)) = login.as_deref().and_then(|it| it.split_once(':')) {
-            self.add_login_as(Kind::Setting, user, password);
+            self.add_login_as(Retention::Forever, user, password);
         }
     }
 
@@ -259,8 +259,8 @@ pub(super) fn find_quotations(text: &str, form: &str, parts: &mut Vec<Range<usiz
                 .is_none_or(|c| ").…\"'`>,".contains(c))
         };
         let is_whole = same == form.len();
-        let is_known =
-            is_whole && ((form.len() >= SHORT && !is_word) || is_whole_word(text, &(at..end)));
+        let is_known = is_whole
+            && ((form.len() >= MIN_PART_LENGTH && !is_word) || is_whole_word(text, &(at..end)));
         if is_known || (!is_whole && is_truncated()) {
             parts.push(at..end);
         }

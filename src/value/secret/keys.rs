@@ -139,13 +139,13 @@ impl Secrets {
         with_canonical(key, |key| {
             // The keys below a key start with it and a dot.
             let is_below = |keys: &BTreeSet<Key>| {
-                let first = below(key);
+                let first = child_prefix(key);
                 let mut after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
                 after
                     .next()
                     .is_some_and(|next| key::under(next.as_str(), key))
             };
-            self.looks_secret(key) || self.is_named(key, is_below)
+            self.looks_secret(key) || self.is_added(key, is_below)
         })
     }
 
@@ -160,7 +160,7 @@ impl Secrets {
             return Some(BTreeSet::new());
         }
         let names = with_canonical(key, |key| {
-            let first = below(key);
+            let first = child_prefix(key);
             let after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
             let rest = after.map_while(|key| key.as_str().strip_prefix(&*first));
             let names = rest.filter_map(|rest| key::segments(rest).next()?.ok());
@@ -172,7 +172,7 @@ impl Secrets {
     /// Whether the value of a key may be a secret, apart from the values below it.
     pub(crate) fn is_secret(&self, key: &str) -> bool {
         with_canonical(key, |key| {
-            self.looks_secret(key) || self.is_named(key, |_| false)
+            self.looks_secret(key) || self.is_added(key, |_| false)
         })
     }
 
@@ -190,7 +190,7 @@ impl Secrets {
             let possible = self.0.possible.read();
             possible.is_some_and(|it| key::lineage(key).any(|above| it.contains(above)))
         };
-        with_canonical(key, |key| self.is_named(key, |_| false) && !is_guess(key))
+        with_canonical(key, |key| self.is_added(key, |_| false) && !is_guess(key))
     }
 
     /// Whether a key is plain: not secret by the program's choice.
@@ -226,7 +226,7 @@ impl Secrets {
     }
 
     /// Whether a key or one above it was added, or one that `below` finds.
-    fn is_named(&self, key: &str, below: impl Fn(&BTreeSet<Key>) -> bool) -> bool {
+    fn is_added(&self, key: &str, below: impl Fn(&BTreeSet<Key>) -> bool) -> bool {
         if self.0.missed.load(Ordering::Relaxed) > 0 {
             return true;
         }
@@ -237,8 +237,8 @@ impl Secrets {
     }
 }
 
-/// The prefix of all keys below a key.
-fn below(key: &str) -> String {
+/// Returns the prefix of all keys below a key.
+fn child_prefix(key: &str) -> String {
     let mut first = String::with_capacity(key.len() + 1);
     first.push_str(key);
     if !key.is_empty() {
