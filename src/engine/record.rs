@@ -232,7 +232,7 @@ fn show_pending_restarts(
             let show = |entry: Option<&Arc<Entry>>| {
                 let entry = entry?;
                 let hidden = hidden || now.derives_from_secret(entry);
-                Some(diff::shown(&entry.node, hidden))
+                Some(diff::display_node(&entry.node, hidden))
             };
             PendingRestart {
                 running: show(running),

@@ -210,7 +210,7 @@ impl Merged {
 /// Whether a key has its old value again.
 fn has_old_value(change: &KeyChange) -> bool {
     match (&change.old, &change.new) {
-        (Some(old), Some(new)) => diff::same(&old.node, &new.node),
+        (Some(old), Some(new)) => diff::same_value(&old.node, &new.node),
         (old, new) => old.is_none() && new.is_none(),
     }
 }

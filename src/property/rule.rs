@@ -171,7 +171,7 @@ impl<T> Decoder<T> {
     {
         if let Some(usage) = &generation.usage {
             let keys = std::iter::once(key).chain(fallbacks);
-            keys.for_each(|key| usage.note(key.as_str()));
+            keys.for_each(|key| usage.record(key.as_str()));
         }
         for key in std::iter::once(key).chain(fallbacks) {
             let found = Found::in_tree(&generation.root, key.as_str())?;

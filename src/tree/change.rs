@@ -144,7 +144,7 @@ impl fmt::Display for KeyChange {
             match diff::value(&entry.node) {
                 Some(value) if self.hidden || hides(value) => MASK.to_owned(),
                 Some(value) => value.to_string(),
-                None => diff::shown(&entry.node, true),
+                None => diff::display_node(&entry.node, true),
             }
         };
         write!(

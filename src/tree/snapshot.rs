@@ -149,7 +149,7 @@ impl Generation {
 
     pub(crate) fn get_slowly<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
         let found = Found::in_tree(&self.root, key)?;
-        self.note(key, found);
+        self.record_read(key, found);
         match found.plain() {
             Some(value) => Ok(value),
             None => {
@@ -175,7 +175,7 @@ impl Generation {
         key: &str,
     ) -> Result<Option<T>, Error> {
         let found = Found::in_tree(&self.root, key)?;
-        self.note(key, found);
+        self.record_read(key, found);
         match found {
             Found::Nothing => {
                 if decode::is_secret_type::<T>() {
@@ -302,7 +302,7 @@ impl Snapshot {
     /// - [`ErrorKind::InvalidKey`] for a malformed key.
     pub fn bind<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
         let found = Found::in_tree(&self.0.root, key)?;
-        self.0.note(key, found);
+        self.0.record_read(key, found);
         let read = match found {
             Found::Nothing => self.0.decode_absent(key),
             found => self.0.decode_recording(key, found),

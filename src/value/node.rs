@@ -91,8 +91,8 @@ impl Resolved {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clash;
 
-/// The error of a key that would be both a value and a table, with the origins of both.
-pub(crate) fn both(
+/// Creates the error for a key that would be both a value and a table.
+pub(crate) fn value_and_table_error(
     key: &str,
     first: Option<&Origin>,
     first_is_table: bool,

@@ -20,7 +20,7 @@ use crate::value::{Value, count, position};
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Origin {
     place: Arc<Place>,
-    position: Position,
+    within: Within,
 }
 
 /// The document, variable or store key: the kind of its source, and its name.
@@ -30,17 +30,17 @@ struct Place {
     name: Box<str>,
 }
 
-/// A line and a column.
-pub(crate) type Spot = (u32, u32);
+/// A line and a column, both counted from 1; the column counts characters.
+pub(crate) type Position = (u32, u32);
 
-/// The position in a place.
+/// The part of a place that an origin names.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-enum Position {
+enum Within {
     Whole,
     Line(u32, u32),
     /// The positions of a list and of each value in it, in the order of [`position`]. Boxed once more, so
     /// that an origin without items is no larger.
-    Items(Arc<Box<[Spot]>>),
+    Items(Arc<Box<[Position]>>),
     /// The origins of a list that several places make up and of each value in it, in the order of
     /// [`position`]. None of them has parts.
     Parts(Arc<Box<[Origin]>>),
@@ -56,7 +56,7 @@ impl Origin {
         };
         Self {
             place: Arc::new(place),
-            position: Position::Whole,
+            within: Within::Whole,
         }
     }
 
@@ -71,7 +71,7 @@ impl Origin {
     pub fn at(&self, line: u32, column: u32) -> Self {
         Self {
             place: Arc::clone(&self.place),
-            position: Position::Line(line, column),
+            within: Within::Line(line, column),
         }
     }
 
@@ -80,20 +80,20 @@ impl Origin {
     pub fn revision(&self, revision: u64) -> Self {
         Self {
             place: Arc::clone(&self.place),
-            position: Position::Revision(revision),
+            within: Within::Revision(revision),
         }
     }
 
     /// The same place, with the positions of a list and the values in it.
-    pub(crate) fn with_items(&self, spots: Vec<Spot>) -> Self {
-        let position = match *spots.as_slice() {
-            [] => Position::Whole,
-            [(line, column)] => Position::Line(line, column),
-            _ => Position::Items(Arc::new(spots.into())),
+    pub(crate) fn with_items(&self, positions: Vec<Position>) -> Self {
+        let within = match *positions.as_slice() {
+            [] => Within::Whole,
+            [(line, column)] => Within::Line(line, column),
+            _ => Within::Items(Arc::new(positions.into())),
         };
         Self {
             place: Arc::clone(&self.place),
-            position,
+            within,
         }
     }
 
@@ -102,7 +102,7 @@ impl Origin {
     pub(crate) fn with_parts(&self, parts: Vec<Origin>) -> Self {
         Self {
             place: Arc::clone(&self.place),
-            position: Position::Parts(Arc::new(parts.into())),
+            within: Within::Parts(Arc::new(parts.into())),
         }
     }
 
@@ -110,20 +110,20 @@ impl Origin {
     /// of the value. A part without an origin of its own has that of the value.
     pub(crate) fn of_all(&self, value: &Value) -> Vec<Self> {
         let count = value.count();
-        match &self.position {
-            Position::Items(spots) if spots.len() == count => spots
+        match &self.within {
+            Within::Items(positions) if positions.len() == count => positions
                 .iter()
                 .map(|(line, column)| self.at(*line, *column))
                 .collect(),
-            Position::Parts(parts) if parts.len() == count => parts.to_vec(),
+            Within::Parts(parts) if parts.len() == count => parts.to_vec(),
             _ => vec![self.clone(); count],
         }
     }
 
     /// The positions of a list and of the values in it, if they are known.
-    pub(crate) fn items(&self) -> Option<&[Spot]> {
-        match &self.position {
-            Position::Items(spots) => Some(spots),
+    pub(crate) fn items(&self) -> Option<&[Position]> {
+        match &self.within {
+            Within::Items(positions) => Some(positions),
             _ => None,
         }
     }
@@ -132,12 +132,12 @@ impl Origin {
     /// known. It is not known of a list that was joined with another one since.
     #[cold]
     pub(crate) fn of_item(&self, list: &[Value], path: &[String]) -> Option<Self> {
-        match &self.position {
-            Position::Items(spots) if spots.len() == count(list) => {
-                let (line, column) = *spots.get(position(list, path)?)?;
+        match &self.within {
+            Within::Items(positions) if positions.len() == count(list) => {
+                let (line, column) = *positions.get(position(list, path)?)?;
                 Some(self.at(line, column))
             }
-            Position::Parts(parts) if parts.len() == count(list) => {
+            Within::Parts(parts) if parts.len() == count(list) => {
                 parts.get(position(list, path)?).cloned()
             }
             _ => None,
@@ -156,19 +156,19 @@ impl Origin {
 
     /// The revision of its store, where the source has one.
     pub(crate) fn revised(&self) -> Option<u64> {
-        match &self.position {
-            Position::Revision(revision) => Some(*revision),
-            Position::Parts(parts) => parts.first()?.revised(),
+        match &self.within {
+            Within::Revision(revision) => Some(*revision),
+            Within::Parts(parts) => parts.first()?.revised(),
             _ => None,
         }
     }
 
     /// The line and the column, where the source has them.
     pub fn line(&self) -> Option<(u32, u32)> {
-        match &self.position {
-            Position::Line(line, column) => Some((*line, *column)),
-            Position::Items(spots) => spots.first().copied(),
-            Position::Parts(parts) => parts.first()?.line(),
+        match &self.within {
+            Within::Line(line, column) => Some((*line, *column)),
+            Within::Items(positions) => positions.first().copied(),
+            Within::Parts(parts) => parts.first()?.line(),
             _ => None,
         }
     }

@@ -103,10 +103,10 @@ impl CommitState {
         let (mut merged, overlay) = self.apply_frozen_and_pinned(base.rules, merged, pin);
         let diff::Diff {
             mut changes,
-            uncounted,
+            unlisted,
         } = self.diff(base, &merged);
         let references = self.follow_references(base, &mut merged, pin, &mut changes);
-        let effective = uncounted + changes.iter().filter(|change| !change.moved).count();
+        let effective = unlisted + changes.iter().filter(|change| !change.moved).count();
         let pending_restarts = match &overlay {
             Some(overlay) => &overlay.pending_restarts,
             None => self.frozen.pending_restarts(),
@@ -166,9 +166,13 @@ impl CommitState {
             || ((!rules.validators.is_empty() || rules.schema.is_some()) && !old.is_initial());
         match merged.only {
             Some(keys) => {
-                let along = diff::along(&old.root, &merged.tree, keys, is_listed);
-                debug_assert!(along.is(&diff::diff(&old.root, &merged.tree, is_listed)));
-                along
+                let differences = diff::diff_at_keys(&old.root, &merged.tree, keys, is_listed);
+                debug_assert!(differences.has_same_keys(&diff::diff(
+                    &old.root,
+                    &merged.tree,
+                    is_listed
+                )));
+                differences
             }
             None => diff::diff(&old.root, &merged.tree, is_listed),
         }

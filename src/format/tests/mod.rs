@@ -211,7 +211,7 @@ fn broken_text_is_refused_with_its_place() {
         let error = case.parse(&bad).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed, "{name}");
         assert!(error.to_string().contains("NUL"), "{error}");
-        let (line, column) = spans::place(good.as_bytes(), at);
+        let (line, column) = positions::position(good.as_bytes(), at);
         assert_eq!(
             error.origin().map(ToString::to_string),
             Some(format!("file app:{line}:{column}"))
@@ -341,7 +341,7 @@ fn a_key_given_twice_refuses_the_document_and_names_both_lines() {
         let text = case.document(&[("x", "0"), ("dup", "hunter2"), ("y", "0"), ("dup", "2")]);
         let line = |nth| {
             let at = text.match_indices("dup").nth(nth).unwrap().0;
-            spans::place(text.as_bytes(), at).0
+            positions::position(text.as_bytes(), at).0
         };
         let error = match case.parse(&text) {
             // Dotenv reports the line instead.

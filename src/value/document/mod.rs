@@ -330,7 +330,7 @@ impl Document {
 /// The error of a key that would be both a value and a table.
 pub(crate) fn clash<S: AsRef<str>>(root: &Table, key: &Key, path: &[S], origin: &Origin) -> Error {
     let (first, is_table) = root.clashing(path).unwrap_or_default();
-    node::both(key.as_str(), first, is_table, origin)
+    node::value_and_table_error(key.as_str(), first, is_table, origin)
 }
 
 fn merge_tables(base: &mut Table, over: &Table) {
