@@ -119,6 +119,8 @@ struct Inner {
     /// Names of one table that mean the same thing, of which one may be set.
     rivals: Vec<Box<str>>,
     related: Vec<Error>,
+    /// The error that the detail quotes. It is no [`source`](StdError::source), which would be shown twice.
+    quoted: Option<Error>,
     /// Its `Drop` is user code.
     cause: Option<Discard<Arc<dyn StdError + Send + Sync>>>,
 }
@@ -138,6 +140,7 @@ impl Inner {
             shareable: None,
             rivals: Vec::new(),
             related: Vec::new(),
+            quoted: None,
             cause: None,
         }
     }
@@ -286,6 +289,16 @@ impl Error {
         self.iter().all(|error| error.0.unresolved)
     }
 
+    /// Names the error that the detail quotes.
+    pub(crate) fn with_quoted(self, error: Error) -> Self {
+        self.edit(|inner| inner.quoted = Some(error))
+    }
+
+    /// The error that the detail quotes.
+    pub(crate) fn quoted(&self) -> Option<&Self> {
+        self.0.quoted.as_ref()
+    }
+
     /// Notes names below the key that mean the same thing, of which one may be set.
     pub(crate) fn with_rivals(self, names: Vec<Box<str>>) -> Self {
         self.edit(|inner| inner.rivals = names)
@@ -344,6 +357,7 @@ impl Error {
         self.edit(|inner| {
             (inner.key, inner.expected, inner.found) = (key, expected, found);
             (inner.origin, inner.detail, inner.related) = (origin, detail, related);
+            inner.quoted = None;
             let shareable = inner.shareable.take();
             inner.shareable = shareable.filter(|text| map(text).is_none());
             if shows {

@@ -2059,3 +2059,7 @@ fn a_file_that_is_missing_at_a_start_keeps_its_cached_values() {
 #[cfg(feature = "toml")]
 #[path = "cached/partial.rs"]
 mod partial;
+
+#[cfg(feature = "toml")]
+#[path = "cached/from_disk.rs"]
+mod from_disk;

@@ -193,10 +193,20 @@ pub(crate) struct Trail {
     depth: usize,
     /// What was counted on the way.
     nodes: Nodes,
+    hides_long_names: bool,
 }
 
 #[cfg(any(feature = "toml", feature = "json", feature = "yaml"))]
 impl Trail {
+    /// The trail of a format whose names need no sign, so that a long name may be a value gone wrong.
+    #[cfg(feature = "yaml")]
+    pub(crate) fn hiding_long_names() -> Self {
+        Self {
+            hides_long_names: true,
+            ..Self::default()
+        }
+    }
+
     /// Steps down to a name; what comes back is for [`leave`](Self::leave).
     pub(crate) fn enter(
         &mut self,
@@ -212,12 +222,24 @@ impl Trail {
         }
         key::push_segment(&mut self.key, name);
         if self.key.len() > MAX_KEY_BYTES {
-            // The name itself is not shown: so long a one may be a value gone wrong.
-            let detail = format!("not a valid key: longer than {MAX_KEY_BYTES} bytes");
-            let error = Error::new(ErrorKind::TooLarge, detail).with_origin(at());
-            return Err(with_key(error, &self.key[..before]));
+            return Err(self.too_long(before).with_origin(at()));
         }
         Ok(before)
+    }
+
+    fn too_long(&self, before: usize) -> Error {
+        let error = |detail| Error::new(ErrorKind::TooLarge, detail);
+        if !self.hides_long_names {
+            let detail = format!("not a valid key: longer than {MAX_KEY_BYTES} bytes");
+            return with_key(error(detail), &self.key);
+        }
+        let above = &self.key[..before];
+        let error = error(format!("a key in it is longer than {MAX_KEY_BYTES} bytes"));
+        if above.is_empty() {
+            error
+        } else {
+            with_key(error, above)
+        }
     }
 
     pub(crate) fn leave(&mut self, before: usize) {

@@ -149,8 +149,13 @@ impl Loaded {
                 .health_registry
                 .note_unusable(id, generation, unusable);
         }
+        let keeps_values = self
+            .problems
+            .as_ref()
+            .is_some_and(|report| report.keeps_values);
         if arrived {
-            engine.cache.record_update(id, self.revision.clone());
+            let revision = self.revision.clone();
+            engine.cache.record_update(id, revision, keeps_values);
         }
         match self.failure {
             Some(failure) if is_kept(engine, id) => {
@@ -171,6 +176,10 @@ impl Loaded {
                     changed,
                     problems: self.problems,
                     revision: self.revision,
+                    restored: self
+                        .spare
+                        .filter(|_| keeps_values)
+                        .map(|kept| kept.confirmed),
                     ..Acceptance::default()
                 };
                 engine

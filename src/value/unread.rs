@@ -83,14 +83,15 @@ impl Unread {
 
     /// Completes what a source could read by what was in force before of the parts that it could
     /// not read. What both share by pointer costs nothing. Returns the problems of the emptied
-    /// fragments that keep values.
-    pub(crate) fn keep_last_good(&self, now: &mut Table, before: &Table) -> Vec<Error> {
+    /// fragments that keep values; `None` if no value stays.
+    pub(crate) fn keep_last_good(&self, now: &mut Table, before: &Table) -> Option<Vec<Error>> {
         if self.is_empty() {
-            return Vec::new();
+            return None;
         }
         let parts = Parts::of(self);
         let emptied = parts.emptied.clone();
         let mut problems = BTreeMap::new();
+        let mut any_stays = false;
         let mut kept = Vec::new();
         Search {
             parts,
@@ -107,11 +108,12 @@ impl Unread {
             {
                 let problem = emptied.get(&fragment_of(&leaf.origin)).copied();
                 if now.put_path(&path, Node::Leaf(leaf)).is_ok() {
+                    any_stays = true;
                     problems.extend(problem);
                 }
             }
         }
-        problems.into_values().cloned().collect()
+        any_stays.then(|| problems.into_values().cloned().collect())
     }
 }
 

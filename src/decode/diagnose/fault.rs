@@ -92,7 +92,7 @@ pub(crate) struct Location {
     pub(crate) may_quote: bool,
     /// Whether the name of the entry is bad, and not its value.
     pub(crate) is_name: bool,
-    /// Whether the value comes from an environment variable.
+    /// Whether the value is the whole text of an environment variable.
     pub(crate) is_variable: bool,
 }
 

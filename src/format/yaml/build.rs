@@ -42,7 +42,7 @@ impl<'r, 'a> Builder<'r, 'a> {
         Self {
             items,
             origin,
-            trail: Trail::default(),
+            trail: Trail::hiding_long_names(),
             spots: Spots::default(),
             aliases: 0,
             nodes: 0,
