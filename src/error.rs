@@ -118,6 +118,8 @@ struct Inner {
     shareable: Option<Box<str>>,
     /// Names of one table that mean the same thing, of which one may be set.
     rivals: Vec<Box<str>>,
+    /// Whether these are spellings of one field.
+    are_spellings: bool,
     related: Vec<Error>,
     /// The error that the detail quotes. It is no [`source`](StdError::source), which would be shown twice.
     quoted: Option<Error>,
@@ -139,6 +141,7 @@ impl Inner {
             partial: false,
             shareable: None,
             rivals: Vec::new(),
+            are_spellings: false,
             related: Vec::new(),
             quoted: None,
             cause: None,
@@ -300,8 +303,8 @@ impl Error {
     }
 
     /// Notes names below the key that mean the same thing, of which one may be set.
-    pub(crate) fn with_rivals(self, names: Vec<Box<str>>) -> Self {
-        self.edit(|inner| inner.rivals = names)
+    pub(crate) fn with_rivals(self, names: Vec<Box<str>>, are_spellings: bool) -> Self {
+        self.edit(|inner| (inner.rivals, inner.are_spellings) = (names, are_spellings))
     }
 
     /// What is wrong, without key, place and values.
@@ -312,6 +315,11 @@ impl Error {
     /// Names below the key that mean the same thing, of which one may be set.
     pub(crate) fn rivals(&self) -> &[Box<str>] {
         &self.0.rivals
+    }
+
+    /// Whether the rivals are spellings of one field, and not variants of an enum.
+    pub(crate) fn has_spellings(&self) -> bool {
+        self.0.are_spellings
     }
 
     /// This without the key that it names.
