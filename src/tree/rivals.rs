@@ -2,13 +2,13 @@
 //! field and its alias. The one of the strongest layer counts. If several are tables, they are combined:
 //! of each value below, the one of the strongest layer counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
 use crate::decode::{self, SecretKeys};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::hamt::Entry;
@@ -18,6 +18,9 @@ use crate::value::table::Table as Fields;
 
 /// As many places of one value are decided.
 const MAX_PLACES: usize = 64;
+
+/// As many pairs of names are tried where no error names the rivals.
+const MAX_TRIALS: usize = 8;
 
 /// What a type reads once each group of rivals has one name.
 pub(crate) struct Decided {
@@ -90,6 +93,9 @@ impl Generation {
                 self.keep_strongest::<T>(&mut decision, key, rivals);
             }
             if decision.replaced.len() == before {
+                self.keep_strongest_hidden::<T>(&mut decision, key, &error);
+            }
+            if decision.replaced.len() == before {
                 break;
             }
             match decode::from_node::<T>(key, Some(&decision.node), true) {
@@ -113,10 +119,7 @@ impl Generation {
     ) -> Option<String> {
         let at = error.key_text().unwrap_or_default();
         let depth = Key::parse(key).ok()?.segments().count();
-        let path = key::segments(at).skip(depth);
-        let path: Vec<String> = path
-            .map(|name| Some(name.ok()?.into_owned()))
-            .collect::<Option<_>>()?;
+        let path = path_from(at, depth)?;
         let place = Place {
             key,
             at,
@@ -172,6 +175,58 @@ impl Generation {
         trial.replaced.extend(replaced);
         *decision = trial;
         Some(kept)
+    }
+
+    /// Keeps the strongest of two names of which an error tells nothing: serde has buffered the tables of both,
+    /// and one of them lacks a field. To find them, both names get the same table, which then is set twice.
+    fn keep_strongest_hidden<T: DeserializeOwned>(
+        &self,
+        decision: &mut Decision,
+        key: &str,
+        error: &Error,
+    ) -> Option<String> {
+        let depth = Key::parse(key).ok()?.segments().count();
+        let missing = error.iter().filter(|it| it.kind() == ErrorKind::NotFound);
+        let missing = missing.filter_map(|it| path_from(it.key_text()?, 0));
+        let tables: BTreeSet<Vec<String>> = missing
+            .flat_map(|path| (depth + 1..path.len()).map(move |end| path[..end].to_vec()))
+            .collect();
+        let mut trials = 0;
+        for table in tables {
+            let (name, around) = table.split_last()?;
+            let at = Key::from_segments(around).ok()?;
+            let path = &around[depth..];
+            let others = edit(&mut decision.node, path, |names| names.other_tables(name));
+            for other in others.unwrap_or_default() {
+                let places = [name, &other].map(|name| below(at.as_str(), name));
+                if trials >= MAX_TRIALS || self.is_one_layer(&places) {
+                    continue;
+                }
+                trials += 1;
+                let mut trial = decision.node.clone();
+                edit(&mut trial, path, |mut names| names.copy(&other, name))?;
+                let Err(error) = decode::from_node::<T>(key, Some(&trial), true) else {
+                    continue;
+                };
+                let is_of_both = |it: &&Error| {
+                    let has = |name: &str| it.rivals().iter().any(|rival| **rival == *name);
+                    it.has_spellings() && has(name) && has(&other)
+                };
+                let found = error.iter().find(is_of_both);
+                if let Some(rivals) =
+                    found.filter(|it| it.key_text().unwrap_or_default() == at.as_str())
+                {
+                    return self.keep_strongest::<T>(decision, key, rivals);
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether one layer sets both of two keys.
+    fn is_one_layer(&self, keys: &[String; 2]) -> bool {
+        let mut layers = self.layers.iter();
+        layers.any(|layer| keys.iter().all(|key| sets(&layer.root, key)))
     }
 
     /// Replaces a name by another one.
@@ -253,6 +308,12 @@ fn sets(root: &Table, key: &str) -> bool {
     Found::in_tree(root, key).is_ok_and(|found| !found.is_nothing() && !found.is_unset())
 }
 
+/// The segments of a key from one of them on.
+fn path_from(key: &str, depth: usize) -> Option<Vec<String>> {
+    let path = key::segments(key).skip(depth);
+    path.map(|name| Some(name.ok()?.into_owned())).collect()
+}
+
 fn below(at: &str, name: &str) -> String {
     let mut key = at.to_owned();
     push_segment(&mut key, name);
@@ -273,6 +334,33 @@ impl Names<'_> {
                 entry.is_some_and(|entry| entry.node.table().is_some())
             }
             Names::Fields(fields) => matches!(fields.get(name), Some(Value::Table(_))),
+        }
+    }
+
+    /// The names of the tables but for one.
+    fn other_tables(&self, name: &str) -> Vec<String> {
+        let names: Vec<&str> = match self {
+            Names::Table(table) => table.map().iter().map(|entry| &*entry.name).collect(),
+            Names::Fields(fields) => fields.keys().collect(),
+        };
+        let others = names.into_iter().filter(|other| *other != name);
+        let tables = others.filter(|other| self.is_table(other));
+        tables.map(str::to_owned).collect()
+    }
+
+    /// Gives a name the value of another one.
+    fn copy(&mut self, from: &str, to: &str) {
+        match self {
+            Names::Table(table) => {
+                if let Some(entry) = table.get(from).cloned() {
+                    table.put(to, entry.node.clone());
+                }
+            }
+            Names::Fields(fields) => {
+                if let Some(value) = fields.get(from).cloned() {
+                    fields.get_mut(to).map(|to| *to = value);
+                }
+            }
         }
     }
 
