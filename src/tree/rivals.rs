@@ -357,8 +357,8 @@ impl Names<'_> {
                 }
             }
             Names::Fields(fields) => {
-                if let Some(value) = fields.get(from).cloned() {
-                    fields.get_mut(to).map(|to| *to = value);
+                if let (Some(value), Some(to)) = (fields.get(from).cloned(), fields.get_mut(to)) {
+                    *to = value;
                 }
             }
         }
