@@ -363,6 +363,123 @@ fn an_empty_variable_is_an_error_unless_empty_ones_are_ignored() -> Result<(), E
 }
 
 #[test]
+fn an_empty_part_of_a_variable_is_no_empty_variable() -> Result<(), Error> {
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Pair {
+        a: u32,
+        b: u32,
+    }
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Flat {
+        #[serde(flatten)]
+        pair: Pair,
+    }
+    let env = Env::prefix("APP_").vars([
+        ("APP_LIST", "1,,2"),
+        ("APP_JSON", "[1, \"\", 2]"),
+        ("APP_PAIR", "a=1,b="),
+        ("APP_MIXED", "1,,2"),
+        ("APP_JOINED", "1,,2"),
+    ]);
+    let over = Env::prefix("ONE_").vars([("ONE_MIXED__0", "5")]);
+    let props = Properties::builder()
+        .append("joined")
+        .source(liveprops::sources::Memory::from([("joined", vec![1, 2])]))
+        .source(env)
+        .source(over)
+        .build()?;
+    for (key, error) in [
+        ("list", props.get::<Vec<u32>>("list").unwrap_err()),
+        ("json", props.get::<Vec<u32>>("json").unwrap_err()),
+        ("mixed", props.get::<Vec<u32>>("mixed").unwrap_err()),
+        ("joined", props.get::<Vec<u32>>("joined").unwrap_err()),
+        ("pair", props.get::<Pair>("pair").unwrap_err()),
+    ] {
+        let shown = error.to_string();
+        assert!(shown.contains("empty text"), "{key}: {shown}");
+        assert!(
+            !shown.contains("the variable is set to nothing"),
+            "{key}: {shown}"
+        );
+        assert!(shown.contains("env APP_"), "{key}: {shown}");
+    }
+    let buffered = props.get::<Flat>("pair").unwrap_err().to_string();
+    assert!(
+        buffered.contains("`pair.b`") && !buffered.contains("the variable is set to nothing"),
+        "{buffered}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_empty_variable_of_an_item_has_the_remedy_of_an_empty_variable() -> Result<(), Error> {
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Host {
+        name: String,
+        port: u16,
+    }
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Flat {
+        #[serde(flatten)]
+        host: Host,
+    }
+    let memory = liveprops::sources::Memory::from([("below", vec![1, 2])]);
+    let host = |name: &str| {
+        let fields = [("name", Value::from(name)), ("port", 80.into())];
+        Value::from(std::collections::BTreeMap::from(fields))
+    };
+    memory.set("hosts", vec![host("a"), host("b")])?;
+    let env = Env::prefix("APP_").vars([
+        ("APP_L__0", ""),
+        ("APP_BELOW__1", ""),
+        ("APP_BELOW__2", "7"),
+        ("APP_HOSTS__1__PORT", ""),
+        ("APP_HOST__NAME", "a"),
+        ("APP_HOST__PORT", ""),
+        ("APP_JOINED__0", ""),
+        ("APP_JOINED__1", "7"),
+    ]);
+    let props = Properties::builder()
+        .append("joined")
+        .source(memory)
+        .source(env)
+        .build()?;
+    for (variable, error) in [
+        ("APP_L__0", props.get::<Vec<u32>>("l").unwrap_err()),
+        ("APP_BELOW__1", props.get::<Vec<u32>>("below").unwrap_err()),
+        ("APP_BELOW__1", props.get::<u32>("below.1").unwrap_err()),
+        (
+            "APP_JOINED__0",
+            props.get::<Vec<u32>>("joined").unwrap_err(),
+        ),
+        (
+            "APP_HOSTS__1__PORT",
+            props.get::<Vec<Host>>("hosts").unwrap_err(),
+        ),
+        (
+            "APP_HOSTS__1__PORT",
+            props.get::<Vec<Flat>>("hosts").unwrap_err(),
+        ),
+        ("APP_HOST__PORT", props.get::<Host>("host").unwrap_err()),
+        ("APP_HOST__PORT", props.get::<Flat>("host").unwrap_err()),
+    ] {
+        let shown = error.to_string();
+        for part in [
+            "empty text",
+            "Env::ignore_empty",
+            &format!("env {variable})"),
+        ] {
+            assert!(shown.contains(part), "{variable}: {shown}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_variable_that_is_spelled_nearly_like_a_missing_key_is_named() -> Result<(), Error> {
     #[derive(Debug, serde::Deserialize)]
     #[allow(dead_code)]

@@ -1583,3 +1583,27 @@ fn a_handle_on_an_item_follows_although_another_item_of_the_list_is_broken() -> 
     }
     Ok(())
 }
+
+#[test]
+fn an_error_of_a_broken_target_shows_its_cause_once() -> Result<(), Error> {
+    let (memory, props) = with([]);
+    memory.set("url", "http://${host}")?;
+    memory.set("through", "see ${url}")?;
+    memory.set("further", "${through}")?;
+    memory.set("list", vec!["${through}"])?;
+    for key in ["through", "further", "list"] {
+        let error = props.get::<Value>(key).unwrap_err();
+        let mut shown = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(inner) = cause {
+            shown += &inner.to_string();
+            cause = inner.source();
+        }
+        assert_eq!(
+            shown.matches("refers to `host`").count(),
+            1,
+            "{key}: {shown}"
+        );
+    }
+    Ok(())
+}

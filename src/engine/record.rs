@@ -151,7 +151,8 @@ impl Engine {
         if self.cache.is_open() {
             let is_whole = outcome.rejected.is_empty();
             let revision = revision.clone().filter(|_| is_whole);
-            self.cache.record_update(source, revision);
+            let keeps_values = problems.as_ref().is_some_and(|report| report.keeps_values);
+            self.cache.record_update(source, revision, keeps_values);
         }
         let acceptance = Acceptance {
             generation: outcome.generation,
@@ -160,6 +161,7 @@ impl Engine {
             problems,
             revision,
             rejected: outcome.rejected.clone(),
+            restored: None,
             withheld: commit_state.guards.withheld(source),
             received_at,
         };

@@ -113,12 +113,22 @@ pub(crate) struct PathTracker {
     key: String,
     depth: usize,
     nodes: NodeCount,
+    hides_long_names: bool,
 }
 
 /// The first byte of a byte order mark in UTF-8.
 const BOM_START: u8 = 0xEF;
 
 impl PathTracker {
+    /// Creates the tracker of a format whose names have no quotes, so that a long name may be a value.
+    #[cfg(feature = "yaml")]
+    pub(crate) fn hiding_long_names() -> Self {
+        Self {
+            hides_long_names: true,
+            ..Self::default()
+        }
+    }
+
     /// Appends a name to the key; [`leave`](Self::leave) with the returned length removes it.
     pub(crate) fn enter(
         &mut self,
@@ -137,12 +147,24 @@ impl PathTracker {
         }
         key::push_segment(&mut self.key, name);
         if self.key.len() > MAX_KEY_BYTES {
-            // The error has the key above: a name of this length may be a value.
-            let detail = format!("not a valid key: longer than {MAX_KEY_BYTES} bytes");
-            let error = Error::new(ErrorKind::TooLarge, detail).with_origin(at());
-            return Err(with_key(error, &self.key[..before]));
+            return Err(self.too_long_error(before).with_origin(at()));
         }
         Ok(before)
+    }
+
+    fn too_long_error(&self, before: usize) -> Error {
+        let error = |detail| Error::new(ErrorKind::TooLarge, detail);
+        if !self.hides_long_names {
+            let detail = format!("not a valid key: longer than {MAX_KEY_BYTES} bytes");
+            return with_key(error(detail), &self.key);
+        }
+        let above = &self.key[..before];
+        let error = error(format!("a key in it is longer than {MAX_KEY_BYTES} bytes"));
+        if above.is_empty() {
+            error
+        } else {
+            with_key(error, above)
+        }
     }
 
     /// Shortens the key to the length that [`enter`](Self::enter) returned.

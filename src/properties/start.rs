@@ -152,8 +152,13 @@ impl Loaded {
                 .health_registry
                 .note_unusable(id, generation, unusable);
         }
+        let keeps_values = self
+            .report
+            .as_ref()
+            .is_some_and(|report| report.keeps_values);
         if has_arrived {
-            engine.cache.record_update(id, self.revision.clone());
+            let revision = self.revision.clone();
+            engine.cache.record_update(id, revision, keeps_values);
         }
         match self.failure {
             Some(failure) if has_restored(engine, id) => {
@@ -177,6 +182,10 @@ impl Loaded {
                     changed,
                     problems: self.report,
                     revision: self.revision,
+                    restored: self
+                        .spare
+                        .filter(|_| keeps_values)
+                        .map(|restored| restored.confirmed),
                     ..Acceptance::default()
                 };
                 engine

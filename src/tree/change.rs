@@ -121,9 +121,7 @@ impl KeyChange {
         let is_secret = fault
             .filter(|fault| fault.is_unresolved())
             .is_some_and(|fault| {
-                let cause = std::error::Error::source(fault);
-                let cause = cause.and_then(|cause| cause.downcast_ref::<Error>());
-                let mut keys = [Some(fault), cause]
+                let mut keys = [Some(fault), fault.quoted()]
                     .into_iter()
                     .flatten()
                     .filter_map(Error::key_text);

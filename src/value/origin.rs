@@ -144,6 +144,24 @@ impl Origin {
         }
     }
 
+    /// Whether the place of the value at a path in a list, as [`of_item`](Self::of_item) finds it, has no
+    /// other value of the list.
+    #[cold]
+    pub(crate) fn is_of_one_item(&self, list: &[Value], path: &[String]) -> bool {
+        let At::Parts(parts) = &self.at else {
+            return false;
+        };
+        let Some(item) = self.of_item(list, path) else {
+            return false;
+        };
+        // The list and a table in it have the origin of their first value.
+        let around = (0..path.len()).filter(|end| {
+            let around = self.of_item(list, &path[..*end]);
+            around.is_some_and(|around| around == item)
+        });
+        parts.iter().filter(|part| **part == item).count() == around.count() + 1
+    }
+
     /// The kind of source: `file`, `env`, `memory`.
     pub fn kind(&self) -> &str {
         &self.place.kind

@@ -83,14 +83,16 @@ impl Unread {
     }
 
     /// Adds the last good values of the unread parts to the values that a source could read. Subtrees that
-    /// both share cost nothing. Returns the problems of the emptied fragments that keep values.
-    pub(crate) fn keep_last_good(&self, now: &mut Table, before: &Table) -> Vec<Error> {
+    /// both share cost nothing. Returns the problems of the emptied fragments that keep values; `None` if
+    /// no value stays.
+    pub(crate) fn keep_last_good(&self, now: &mut Table, before: &Table) -> Option<Vec<Error>> {
         if self.is_empty() {
-            return Vec::new();
+            return None;
         }
         let parts = Parts::of(self);
         let emptied = parts.emptied.clone();
         let mut problems = BTreeMap::new();
+        let mut any_stays = false;
         let mut kept = Vec::new();
         Search {
             parts,
@@ -107,11 +109,12 @@ impl Unread {
             {
                 let problem = emptied.get(&fragment_of(&leaf.origin)).copied();
                 if now.put_path(&path, Node::Leaf(leaf)).is_ok() {
+                    any_stays = true;
                     problems.extend(problem);
                 }
             }
         }
-        problems.into_values().cloned().collect()
+        any_stays.then(|| problems.into_values().cloned().collect())
     }
 }
 

@@ -839,7 +839,7 @@ fn tls_trusts_the_configured_roots_and_sends_a_client_certificate() {
         at(&server).ca(path("stranger.pem")),
     ] {
         let told = follows(wrong).unwrap_err().to_string();
-        assert!(told.contains("certificate"), "{told}");
+        assert!(told.contains("authority with `ca`"), "{told}");
     }
     let told = follows(at(&server)).unwrap_err().to_string();
     assert!(told.contains("tls://"), "{told}");

@@ -339,10 +339,11 @@ impl Diagnosis {
         }
     }
 
-    /// Whether a fault may be due to the placeholders below its path.
+    /// Whether a fault may be due to the placeholders below its path. They add no field and no spelling.
     fn is_consequence(&self, fault: &Fault, path: &str) -> bool {
         let below = |bad: &String| bad != path && under(bad, path);
-        fault.0.missing_field.is_none() && self.bad_values.keys().any(below)
+        let is_of_names = fault.0.missing_field.is_some() || fault.0.are_spellings;
+        !is_of_names && self.bad_values.keys().any(below)
     }
 
     /// Leaves out a value that no placeholder fits, so that the others of its table are read. If it is

@@ -106,10 +106,18 @@ impl Cache {
         self.queue.remove(source);
     }
 
-    /// Records that an update of a source is in force.
-    pub(crate) fn record_update(&self, source: SourceId, revision: Option<Arc<str>>) {
+    /// Records that an update of a source is in force. An update that keeps earlier values does not
+    /// confirm those.
+    pub(crate) fn record_update(
+        &self,
+        source: SourceId,
+        revision: Option<Arc<str>>,
+        keeps_values: bool,
+    ) {
         self.queue.edit(source, |file| {
-            file.header.confirmed = SystemTime::now();
+            if !keeps_values {
+                file.header.confirmed = SystemTime::now();
+            }
             if revision.is_some() {
                 file.header.revision = revision;
             }

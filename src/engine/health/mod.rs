@@ -72,8 +72,9 @@ pub struct SourceHealth {
     /// if it is polled, and the time from its arrival until it was visible if it is watched; `None` if
     /// the source pushes.
     pub lag: Option<Duration>,
-    /// When its values were last confirmed, if they are those that were kept on disk and it has not
-    /// answered since.
+    /// When all its values were last confirmed, if some of them come from the
+    /// [cache](crate::source::Cached) on disk: the source has not answered since the start, or its answer
+    /// lacked a part or had a rejected key, whose cached values stay.
     pub cached: Option<SystemTime>,
     /// An update that is withheld because it would remove most keys; they stay until it is confirmed. See
     /// [`Properties::confirm`](crate::Properties::confirm).

@@ -9,7 +9,7 @@ use crate::engine::clock::Clock;
 use crate::engine::health::damper::Verdict;
 use crate::engine::health::events::{self, Listeners};
 use crate::engine::health::notes::Malformed;
-use crate::engine::health::state::{Agreement, SourceState};
+use crate::engine::health::state::{Agreement, FromDisk, SourceState};
 use crate::engine::health::{
     PendingRestart, Rejected, SourceEvent, SourceEventKind, SourceHealth, Status,
 };
@@ -146,8 +146,8 @@ impl HealthRegistry {
     pub(crate) fn revision(&self, source: SourceId) -> Option<Arc<str>> {
         // Restored values may lack secrets, so the source must send everything.
         let current = |state: &mut SourceState| {
-            let health = &state.health;
-            health.revision.clone().filter(|_| health.cached.is_none())
+            let is_restored = matches!(state.from_disk, FromDisk::All(_));
+            state.health.revision.clone().filter(|_| !is_restored)
         };
         self.edit(source, current)?
     }

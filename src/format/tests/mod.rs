@@ -330,7 +330,35 @@ fn a_key_of_a_kibibyte_is_read_and_a_longer_one_is_refused() {
             "yaml" => format!("{{{long}k: 1}}"),
             _ => case.document(&[(&format!("{long}k"), "1")]),
         };
-        assert_eq!(case.kind(text), ErrorKind::TooLarge, "{name}");
+        assert_eq!(case.kind(&text), ErrorKind::TooLarge, "{name}");
+        let error = case.parse(text).unwrap_err();
+        let shown = error.to_string();
+        assert!(!shown.contains("``"), "{name}: {shown}");
+        // In the other formats a bare name may be a value gone wrong.
+        let wanted = format!("`{}`: not a valid key: longer", &long[..80]);
+        let is_named = matches!(name, "toml" | "json");
+        assert_eq!(shown.contains(&wanted), is_named, "{name}: {shown}");
+    }
+}
+
+#[test]
+fn a_long_key_below_a_table_is_named_by_its_beginning() {
+    let long = "k".repeat(1024);
+    for (name, text) in [
+        ("toml", format!("[a]\n{long} = 1\n")),
+        ("json", format!("{{\"a\": {{\"{long}\": 1}}}}")),
+        ("yaml", format!("a: {{{long}: 1}}")),
+    ] {
+        let Some(format) = Format::from_extension(name) else {
+            continue;
+        };
+        let error = format.parse(text.as_bytes(), &origin()).unwrap_err();
+        let wanted = match name {
+            "yaml" => "`a`: a key in it is longer than 1024 bytes".to_owned(),
+            _ => format!("`a.{}`: not a valid key", &long[..78]),
+        };
+        let shown = error.to_string();
+        assert!(shown.starts_with(&wanted), "{name}: {shown}");
     }
 }
 

@@ -42,7 +42,7 @@ impl<'r, 'a> Builder<'r, 'a> {
         Self {
             nodes,
             origin,
-            path: PathTracker::default(),
+            path: PathTracker::hiding_long_names(),
             items: ItemPositions::default(),
             alias_depth: 0,
             alias_nodes: 0,

@@ -31,16 +31,15 @@ pub(super) fn object(field: &Field, masking: Masking, all: &mut Vec<Json>) -> Ve
     let ranges: Vec<_> = field.limits.iter().filter_map(range).collect();
     // The bounds of a secret would reveal what it may be.
     let ranges = if masked { &[] } else { &*ranges };
-    match field.shape.list {
-        true => {
-            put("type", string("array"));
-            let mut items = Vec::new();
-            kind(field.shape.kind, &[], &mut |name, json| {
-                items.push((name.to_owned(), json));
-            });
-            put("items", Json::Object(items));
-        }
-        false => kind(field.shape.kind, ranges, &mut put),
+    if field.shape.list {
+        put("type", string("array"));
+        let mut items = Vec::new();
+        kind(field.shape.kind, &[], &mut |name, json| {
+            items.push((name.to_owned(), json));
+        });
+        put("items", Json::Object(items));
+    } else {
+        kind(field.shape.kind, ranges, &mut put);
     }
     let not_expressed = ranges.iter().filter(|range| !is_expressed(field, range));
     comments.extend(not_expressed.map(|(start, end)| format!("range {}", shown_range(start, end))));

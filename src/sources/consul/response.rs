@@ -208,7 +208,7 @@ fn rejected(status: u16, body: &[u8]) -> Error {
     };
     let text = String::from_utf8_lossy(body);
     let text = http_client::cut(text.lines().next().unwrap_or_default());
-    http_client::unavailable(format!("the answer is {status} ({text}): {hint}"))
+    http_client::answered(status, &text, hint)
 }
 
 fn too_large(what: &str) -> Error {
@@ -401,6 +401,16 @@ mod tests {
 
     fn fault(bytes: &[u8]) -> Error {
         items(bytes).unwrap_err()
+    }
+
+    #[test]
+    fn an_error_without_a_body_has_no_empty_parentheses() {
+        for body in ["", "\nNo cluster leader", "  \n"] {
+            let error = rejected(500, body.as_bytes()).to_string();
+            assert!(error.contains("the answer is 500: "), "{body:?}: {error}");
+        }
+        let error = rejected(500, b"No cluster leader\n").to_string();
+        assert!(error.contains("500 (No cluster leader): "), "{error}");
     }
 
     #[test]

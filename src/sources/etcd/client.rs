@@ -321,7 +321,10 @@ fn read(response: Response<Body>, most: usize, limits: Limits) -> Result<Vec<u8>
 pub(super) fn ended(message: &str) -> EtcdError {
     let message = http_client::cut(message);
     EtcdError {
-        error: http_client::unavailable(format!("the server has ended the stream ({message})")),
+        error: http_client::unavailable(format!(
+            "the server has ended the stream{}",
+            http_client::in_parentheses(&message)
+        )),
         needs_login: true,
         message,
     }
@@ -338,7 +341,7 @@ fn rejected(status: u16, body: &[u8]) -> EtcdError {
         _ => "see the log of the member",
     };
     EtcdError {
-        error: http_client::unavailable(format!("the answer is {status} ({message}): {hint}")),
+        error: http_client::answered(status, &message, hint),
         // Servers report an expired token in several ways.
         needs_login: matches!(status, 400 | 401 | 403),
         message,
@@ -472,5 +475,15 @@ mod tests {
             error, needs_login, ..
         } = rejected(401, format!("{{\"message\":\"{long}\"}}").as_bytes());
         assert!(needs_login && error.to_string().len() < 300, "{error}");
+    }
+
+    #[test]
+    fn an_error_without_a_message_has_no_empty_parentheses() {
+        for body in ["", "{}", "{\"message\":\"\"}", "not JSON"] {
+            let error = rejected(503, body.as_bytes()).error.to_string();
+            assert!(error.contains("the answer is 503: "), "{body}: {error}");
+        }
+        let error = ended(" ").error.to_string();
+        assert_eq!(error, "the server has ended the stream");
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::error::Error;
 use crate::sources::nats::errors::unavailable;
 use crate::sources::nats::protocol::{Inbox, Message, Op, is_subject, malformed};
+use crate::sources::shared::tls::failure;
 use crate::sync::lock::Mutex;
 use crate::sync::random;
 
@@ -412,7 +413,9 @@ pub(super) async fn exchange<T>(
     bytes: &[u8],
     mut select: impl FnMut(Op) -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
-    let broken = |fault: std::io::Error| unavailable(format!("the connection broke: {fault}"));
+    let broken = |fault: std::io::Error| {
+        failure(&fault).unwrap_or_else(|| unavailable(format!("the connection broke: {fault}")))
+    };
     stream.write_all(bytes).await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;
     let mut chunk = vec![0; CHUNK];

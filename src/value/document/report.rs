@@ -20,6 +20,8 @@ use crate::value::unread::Unread;
 pub(crate) struct Report {
     pub(crate) problems: Vec<Error>,
     pub(crate) hints: Vec<Error>,
+    /// Whether last good values stay for parts that could not be read.
+    pub(crate) keeps_values: bool,
 }
 
 impl Document {
@@ -108,8 +110,9 @@ impl Document {
     /// Adds the last good values of the parts that could not be read, which are in `before`, and the
     /// problems of emptied fragments that keep some.
     pub(crate) fn keep_last_good(&mut self, before: &Table) {
-        let emptied = self.unread.keep_last_good(&mut self.root, before);
-        self.report.problems.extend(emptied);
+        let kept = self.unread.keep_last_good(&mut self.root, before);
+        self.report.keeps_values = kept.is_some();
+        self.report.problems.extend(kept.unwrap_or_default());
     }
 
     /// Whether a part of the source could not be read.
