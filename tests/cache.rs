@@ -726,11 +726,11 @@ fn a_start_in_one_container_leaves_the_file_that_another_container_writes() {
                 .start(&Store::of(&[("n", 1.into())]))
                 .unwrap();
             drop(props);
-            return child::say("started");
+            return child::report("started");
         }
         let (stream, props) = streaming(Path::new(dir));
         let (events, _guard) = diary(&props);
-        child::say("ready");
+        child::report("ready");
         let (closed, is_closed) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let _ = std::io::stdin().read_line(&mut String::new());
@@ -760,7 +760,7 @@ fn a_start_in_one_container_leaves_the_file_that_another_container_writes() {
             continue;
         };
         let mut writer = writer.start();
-        writer.said.recv_timeout(SOON).unwrap();
+        writer.output.recv_timeout(SOON).unwrap();
         let mut seen = 0;
         let begun = Instant::now();
         // Starts meet files that are being written, again and again.
@@ -772,10 +772,10 @@ fn a_start_in_one_container_leaves_the_file_that_another_container_writes() {
             }
             seen += 1;
             let starter = child("starts").unwrap().start();
-            starter.said.recv_timeout(SOON).unwrap();
+            starter.output.recv_timeout(SOON).unwrap();
         }
         assert!(seen > 0, "no file was seen while it was written");
-        assert!(writer.ends_well(), "{wrapper:?}");
+        assert!(writer.exits_successfully(), "{wrapper:?}");
     }
 }
 
@@ -1048,7 +1048,7 @@ fn many_updates_are_few_writes_and_the_last_is_durable() {
 fn a_kill_at_any_moment_leaves_the_old_or_the_new() {
     if let Some(dir) = child::role() {
         let (stream, _props) = streaming(Path::new(&dir));
-        child::say("ready");
+        child::report("ready");
         for n in 1.. {
             stream.send(n);
         }
@@ -1067,7 +1067,7 @@ fn a_kill_at_any_moment_leaves_the_old_or_the_new() {
             0 => 45_000 + random.below(25_000),
             _ => random.below(300_000),
         };
-        child.said.recv_timeout(SOON).unwrap();
+        child.output.recv_timeout(SOON).unwrap();
         thread::sleep(Duration::from_micros(wait));
         child.signal("-KILL");
         drop(child);
@@ -1108,7 +1108,7 @@ fn two_processes_on_one_directory_never_mix() {
         let (dir, first) = role.rsplit_once(' ').unwrap();
         let (stream, _props) = streaming(Path::new(dir));
         let mut n: i64 = first.parse().unwrap();
-        child::say("ready");
+        child::report("ready");
         loop {
             n += 2;
             stream.send(n);
@@ -1121,7 +1121,7 @@ fn two_processes_on_one_directory_never_mix() {
         let child = Child::of("two_processes_on_one_directory_never_mix")
             .role(role)
             .start();
-        child.said.recv_timeout(SOON).unwrap();
+        child.output.recv_timeout(SOON).unwrap();
         child
     };
     let _writers = [child(0), child(1)];
@@ -1150,7 +1150,7 @@ fn only_the_user_may_read_whatever_the_umask() {
         let (stream, props) = streaming(&place);
         stream.send(1);
         drop(props);
-        child::say("kept");
+        child::report("kept");
         return;
     }
     let test = "only_the_user_may_read_whatever_the_umask";
