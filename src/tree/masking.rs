@@ -138,8 +138,7 @@ impl Generation {
         if outcome.is_err() {
             self.add_broken_secrets::<T>(key, found, &mut secrets);
         }
-        self.add_referred_secrets(&mut secrets.certain);
-        self.add_referred_secrets(&mut secrets.possible);
+        self.add_sources(&mut secrets);
         self.secrets.add_read(secrets);
         outcome
     }

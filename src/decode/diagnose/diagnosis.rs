@@ -16,7 +16,7 @@ use crate::decode::diagnose::visits::below;
 use crate::decode::diagnose::wording::is_serde_internal;
 use crate::decode::input::Path;
 use crate::error::{Error, ErrorKind};
-use crate::value::key::{Key, under};
+use crate::value::key::{self, Key, under};
 use crate::value::units;
 
 /// How many errors are reported: enough for a person to start with.
@@ -60,8 +60,21 @@ pub(crate) struct Diagnosis {
     bad_values: HashMap<String, usize>,
     /// The entries that are left out: those with bad names, and those that no placeholder fits.
     skipped: HashSet<String>,
+    /// The entries that are left out because a struct does not know their names.
+    unknown_names: HashSet<String>,
     /// The missing fields of each struct.
     missing: HashMap<String, Vec<&'static str>>,
+}
+
+/// A place whose value the type has not read.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Unread {
+    /// A placeholder replaced the value.
+    Replaced(String),
+    /// The value was left out, or is the root of a value that no placeholders made acceptable.
+    LeftOut(String),
+    /// A struct does not know the name.
+    UnknownName(String),
 }
 
 /// The placeholder of a value that serde buffers, whose type accepts nothing else.
@@ -82,6 +95,41 @@ impl Diagnosis {
             missing: self.missing.clone(),
             ..Self::default()
         }
+    }
+
+    /// A copy as by [`fork`](Self::fork), in which no placeholder keeps the type from the value at a path or
+    /// below.
+    pub(super) fn fork_at(&self, path: &str) -> Self {
+        let mut fork = self.fork();
+        let is_apart = |bad: &str| !under(bad, path) && !under(path, bad);
+        fork.bad_values.retain(|bad, _| is_apart(bad));
+        fork.skipped.retain(|skipped| is_apart(skipped));
+        fork.missing.retain(|table, _| !under(table, path));
+        fork
+    }
+
+    /// The places whose values the type has not read. `is_complete` says whether it accepted what was left.
+    pub(super) fn unread(&self, root: &str, is_complete: bool) -> Vec<Unread> {
+        let mut places = Vec::new();
+        if is_complete {
+            let replaced = self.bad_values.keys().chain(&self.skipped);
+            let all: HashSet<&String> = replaced.collect();
+            let is_outermost = |path: &&&String| {
+                let mut above = key::lineage(path).skip(1);
+                !above.any(|above| all.contains(&above.to_owned()))
+            };
+            let outermost = all.iter().filter(is_outermost);
+            places.extend(outermost.map(|path| match self.skipped.contains(*path) {
+                true => Unread::LeftOut((*path).clone()),
+                false => Unread::Replaced((*path).clone()),
+            }));
+        } else {
+            places.push(Unread::LeftOut(root.to_owned()));
+        }
+        let unknown_names = self.unknown_names.iter().cloned();
+        places.extend(unknown_names.map(Unread::UnknownName));
+        places.sort_unstable();
+        places
     }
 
     /// The level of the placeholder for a path, if the value there is bad.
@@ -279,6 +327,9 @@ impl Diagnosis {
             return true;
         }
         if location.is_name || fault.0.unknown_field.is_some() {
+            if fault.0.unknown_field.is_some() {
+                self.unknown_names.insert(path.clone());
+            }
             if !self.skipped.insert(path.clone()) {
                 return self.give_up(&path, root);
             }
