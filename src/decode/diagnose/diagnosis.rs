@@ -60,8 +60,6 @@ pub(crate) struct Diagnosis {
     bad_values: HashMap<String, usize>,
     /// The entries that are left out: those with bad names, and those that no placeholder fits.
     skipped: HashSet<String>,
-    /// The entries that are left out because a struct does not know their names.
-    unknown_names: HashSet<String>,
     /// The missing fields of each struct.
     missing: HashMap<String, Vec<&'static str>>,
 }
@@ -73,8 +71,6 @@ pub(super) enum Unread {
     Replaced(String),
     /// The value was left out, or is the root of a value that no placeholders made acceptable.
     LeftOut(String),
-    /// A struct does not know the name.
-    UnknownName(String),
 }
 
 /// The placeholder of a value that serde buffers, whose type accepts nothing else.
@@ -110,24 +106,29 @@ impl Diagnosis {
 
     /// The places whose values the type has not read. `is_complete` says whether it accepted what was left.
     pub(super) fn unread(&self, root: &str, is_complete: bool) -> Vec<Unread> {
-        let mut places = Vec::new();
-        if is_complete {
-            let replaced = self.bad_values.keys().chain(&self.skipped);
-            let all: HashSet<&String> = replaced.collect();
-            let is_outermost = |path: &&&String| {
-                let mut above = key::lineage(path).skip(1);
-                !above.any(|above| all.contains(&above.to_owned()))
-            };
-            let outermost = all.iter().filter(is_outermost);
-            places.extend(outermost.map(|path| match self.skipped.contains(*path) {
-                true => Unread::LeftOut((*path).clone()),
-                false => Unread::Replaced((*path).clone()),
-            }));
-        } else {
-            places.push(Unread::LeftOut(root.to_owned()));
+        if !is_complete {
+            return vec![Unread::LeftOut(root.to_owned())];
         }
-        let unknown_names = self.unknown_names.iter().cloned();
-        places.extend(unknown_names.map(Unread::UnknownName));
+        let all: HashSet<&str> = self
+            .bad_values
+            .keys()
+            .chain(&self.skipped)
+            .map(|it| &**it)
+            .collect();
+        let is_outermost = |path: &&&str| !key::lineage(path).skip(1).any(|it| all.contains(it));
+        let mut places: Vec<Unread> = all
+            .iter()
+            .filter(is_outermost)
+            .map(|path| {
+                let is_left_out = self.skipped.contains(*path);
+                let make = if is_left_out {
+                    Unread::LeftOut
+                } else {
+                    Unread::Replaced
+                };
+                make((*path).to_owned())
+            })
+            .collect();
         places.sort_unstable();
         places
     }
@@ -327,9 +328,6 @@ impl Diagnosis {
             return true;
         }
         if location.is_name || fault.0.unknown_field.is_some() {
-            if fault.0.unknown_field.is_some() {
-                self.unknown_names.insert(path.clone());
-            }
             if !self.skipped.insert(path.clone()) {
                 return self.give_up(&path, root);
             }

@@ -61,36 +61,28 @@ enum Written<'a> {
 
 impl<'a, T: DeserializeOwned> Search<'a, T> {
     fn add_place(&mut self, place: &Unread) {
-        let (Unread::Replaced(path) | Unread::LeftOut(path) | Unread::UnknownName(path)) = place;
+        let (Unread::Replaced(path) | Unread::LeftOut(path)) = place;
         let names = names_below(self.scope.request.key, path);
-        let written = written_at(self.scope.request.input, &names);
         let tree = self.scope.tree.clone();
         let (entry, known, _) = tree.find(&names);
-        // An unknown name may be meant for one that the table around it has.
-        let is_unknown = matches!(place, Unread::UnknownName(_))
-            || (known < names.len() && entry.content != Content::Any);
-        let holder = parent(path).filter(|_| is_unknown);
-        match written {
-            Written::Value(input) if !is_unknown => {
-                // The type has read the placeholder, which shows whether it is a secret as a whole.
+        let is_known = known == names.len() || entry.content == Content::Any;
+        if !is_known && entry.content == Content::Struct {
+            // The struct rejects the name, and reads nothing there.
+            return;
+        }
+        match written_at(self.scope.request.input, &names) {
+            Written::Value(input) if is_known => {
+                // A placeholder that was read shows whether the value as a whole is a secret.
                 let is_flat = matches!(place, Unread::LeftOut(_)) && known > 0;
                 let is_flat = is_flat && tree.find(&names[..known - 1]).0.entry("").is_some();
                 self.walk(entry, input, path, is_flat);
             }
-            Written::Value(input) => {
-                if self.may_hold(holder.as_deref().unwrap_or(path)) {
-                    self.add_all(input, path);
-                }
-            }
-            Written::InText => {
-                if self.may_hold(holder.as_deref().unwrap_or(path)) {
-                    self.keys.possible.push(unnamed_below(path));
-                }
-            }
-            Written::Nothing if !is_unknown => {
+            Written::Value(input) if self.may_hold(path) => self.add_all(input, path),
+            Written::InText if self.may_hold(path) => self.keys.possible.push(unnamed_below(path)),
+            Written::Nothing if is_known => {
                 self.add_absent(entry, path, &mut Vec::new(), path.clone());
             }
-            Written::Nothing => {}
+            _ => {}
         }
     }
 
@@ -226,34 +218,25 @@ fn written_at<'a>(input: Input<'a>, names: &[String]) -> Written<'a> {
 
 /// The entries of a container.
 fn children(input: Input<'_>) -> Option<Vec<(String, Input<'_>)>> {
-    match input {
+    Some(match input {
         Input::Table(table) => {
             let entries = table.map().iter();
-            let of = |entry: &'_ std::sync::Arc<crate::value::hamt::Entry>| entry.name.to_string();
-            Some(
-                entries
-                    .map(|entry| (of(entry), Input::of_node(&entry.node).0))
-                    .collect(),
-            )
+            entries
+                .map(|entry| (entry.name.to_string(), Input::of_node(&entry.node).0))
+                .collect()
         }
-        Input::Fields(fields) => {
-            let entries = fields.iter();
-            Some(
-                entries
-                    .map(|(name, value)| (name.to_owned(), Input::of_value(value)))
-                    .collect(),
-            )
-        }
+        Input::Fields(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.to_owned(), Input::of_value(value)))
+            .collect(),
         Input::List(items) => {
             let items = items.iter().enumerate();
-            Some(
-                items
-                    .map(|(at, item)| (at.to_string(), Input::of_value(item)))
-                    .collect(),
-            )
+            items
+                .map(|(at, item)| (at.to_string(), Input::of_value(item)))
+                .collect()
         }
-        _ => None,
-    }
+        _ => return None,
+    })
 }
 
 /// Whether it is a value without entries. The text of a broken reference is not known here.

@@ -58,10 +58,14 @@ pub(crate) use quoted::Quoted;
 /// and untagged types), the key is found by its value among the buffered values of that type. If several
 /// of these are equal, all of them are marked, as a guess.
 ///
-/// If the value is a reference and nothing else (`password: "${vault.pw}"`), the key that it refers to is
-/// marked as well. A reference that is a part of the text (`dsn: "user:${pw}@db"`) leaves open whether
-/// `pw` is the secret: read `pw` itself as a `Secret`, or name it by
-/// [`Builder::secret`](crate::Builder::secret).
+/// The keys that the value refers to are marked as well. If it is a reference and nothing else
+/// (`password: "${vault.pw}"`), the other key is a secret. If the reference is a part of the text
+/// (`dsn: "user:${pw}@db"`) or in a default, the other key is a guess, which
+/// [`Builder::not_secret`](crate::Builder::not_secret) undoes.
+///
+/// A read that fails has not come to all values. Those of them that may be secrets are marked as guesses: for
+/// example all values of a variant that the enum does not know. The values that the type reads as something
+/// else, or ignores, stay readable. If the key is absent, the fields that would be secrets are marked.
 ///
 /// It does not implement `Serialize`: what can be written out by accident will be. Serialize
 /// [`expose`](Self::expose) where that is meant.
