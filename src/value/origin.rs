@@ -148,7 +148,7 @@ impl Origin {
     /// other value of the list.
     #[cold]
     pub(crate) fn is_of_one_item(&self, list: &[Value], path: &[String]) -> bool {
-        let At::Parts(parts) = &self.at else {
+        let Within::Parts(parts) = &self.within else {
             return false;
         };
         let Some(item) = self.of_item(list, path) else {
