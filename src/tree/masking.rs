@@ -143,7 +143,8 @@ impl Generation {
         if let Some(decided) = decided {
             decided.add_replaced(&mut secrets);
         }
-        self.add_sources(&mut secrets);
+        self.add_referred_secrets(&mut secrets.certain);
+        self.add_referred_secrets(&mut secrets.possible);
         self.secrets.add_read(secrets);
         outcome
     }

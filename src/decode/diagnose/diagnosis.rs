@@ -16,7 +16,7 @@ use crate::decode::diagnose::visits::below;
 use crate::decode::diagnose::wording::is_serde_internal;
 use crate::decode::input::Path;
 use crate::error::{Error, ErrorKind};
-use crate::value::key::{self, Key, under};
+use crate::value::key::{Key, under};
 use crate::value::units;
 
 /// How many errors are reported: enough for a person to start with.
@@ -64,15 +64,6 @@ pub(crate) struct Diagnosis {
     missing: HashMap<String, Vec<&'static str>>,
 }
 
-/// A place whose value the type has not read.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Unread {
-    /// A placeholder replaced the value.
-    Replaced(String),
-    /// The value was left out, or is the root of a value that no placeholders made acceptable.
-    LeftOut(String),
-}
-
 /// The placeholder of a value that serde buffers, whose type accepts nothing else.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AnyPlaceholder {
@@ -91,46 +82,6 @@ impl Diagnosis {
             missing: self.missing.clone(),
             ..Self::default()
         }
-    }
-
-    /// A copy as by [`fork`](Self::fork), in which no placeholder keeps the type from the value at a path or
-    /// below.
-    pub(super) fn fork_at(&self, path: &str) -> Self {
-        let mut fork = self.fork();
-        let is_apart = |bad: &str| !under(bad, path) && !under(path, bad);
-        fork.bad_values.retain(|bad, _| is_apart(bad));
-        fork.skipped.retain(|skipped| is_apart(skipped));
-        fork.missing.retain(|table, _| !under(table, path));
-        fork
-    }
-
-    /// The places whose values the type has not read. `is_complete` says whether it accepted what was left.
-    pub(super) fn unread(&self, root: &str, is_complete: bool) -> Vec<Unread> {
-        if !is_complete {
-            return vec![Unread::LeftOut(root.to_owned())];
-        }
-        let all: HashSet<&str> = self
-            .bad_values
-            .keys()
-            .chain(&self.skipped)
-            .map(|it| &**it)
-            .collect();
-        let is_outermost = |path: &&&str| !key::lineage(path).skip(1).any(|it| all.contains(it));
-        let mut places: Vec<Unread> = all
-            .iter()
-            .filter(is_outermost)
-            .map(|path| {
-                let is_left_out = self.skipped.contains(*path);
-                let make = if is_left_out {
-                    Unread::LeftOut
-                } else {
-                    Unread::Replaced
-                };
-                make((*path).to_owned())
-            })
-            .collect();
-        places.sort_unstable();
-        places
     }
 
     /// The level of the placeholder for a path, if the value there is bad.

@@ -12,9 +12,8 @@
 //! - [`untyped`] and [`form`]: what a pass shows to a type that accepts a value of any type.
 //! - [`fault_search`]: moves the fault of a round to the buffered value that it is about.
 //! - [`diagnosis`], [`placeholder`], [`collect`] and [`budget`]: how the next round gets past a bad value.
-//! - [`secret_paths`], [`type_tree`], [`secret_trials`], [`trial`] and [`visit_recorder`]: where a type reads
-//!   secrets, which errors must not show.
-//! - [`unread`]: the values that the type has not come to, which may be secrets.
+//! - [`secret_paths`], [`secret_trials`], [`trial`] and [`visit_recorder`]: where a type reads secrets, which errors
+//!   must not show.
 //!
 //! # Terms
 //!
@@ -45,8 +44,6 @@ pub(super) mod secret_paths;
 pub(super) mod secret_trials;
 pub(super) mod text_arena;
 pub(super) mod trial;
-pub(super) mod type_tree;
-pub(super) mod unread;
 pub(super) mod untyped;
 pub(super) mod visit_recorder;
 pub(super) mod visits;

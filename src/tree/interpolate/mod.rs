@@ -29,10 +29,8 @@ mod foreign;
 mod index;
 mod parse;
 mod resolve;
-mod sources;
 
 pub(crate) use index::{Followed, References};
-pub(crate) use sources::Sources;
 
 /// References followed one after the other until a value is reached.
 const MAX_CHAIN: u32 = 64;

@@ -214,7 +214,7 @@ impl<'a> Sight<'a> {
 
     /// The text with its references followed. All that must be resolved first is named at once:
     /// otherwise each of many references would begin the whole text again.
-    pub(super) fn text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
+    fn text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
         let mut text = String::new();
         let mut needs = Vec::new();
         for part in &parts.0 {

@@ -58,14 +58,9 @@ pub(crate) use quoted::Quoted;
 /// the key is found by its value among the buffered values of that type. If several of these are equal, all
 /// of their keys become secret.
 ///
-/// The keys that the value refers to become secret as well. If the whole value is a reference
-/// (`password: "${vault.pw}"`), the other key is a secret. If the reference is only a part of the text
-/// (`dsn: "user:${pw}@db"`) or is in a default, the other key is a guess, which
-/// [`Builder::not_secret`](crate::Builder::not_secret) undoes.
-///
-/// A read that fails does not reach all values. The unreached values that may be secrets become secret as
-/// guesses, for example all values of an unknown variant of an enum. Values that the type reads as something
-/// else, or ignores, stay readable. If the key is absent, the fields that would be secrets become secret.
+/// If the whole value is a reference (`password: "${vault.pw}"`), the key that it refers to becomes secret as
+/// well. If a reference is only a part of the text (`dsn: "user:${pw}@db"`), `pw` may or may not be the
+/// secret: read `pw` itself as a `Secret`, or name it with [`Builder::secret`](crate::Builder::secret).
 ///
 /// It does not implement `Serialize`, so that no secret is written by accident. To write one, serialize
 /// [`expose`](Self::expose).
