@@ -62,6 +62,8 @@ pub(crate) struct FaultData {
     pub(crate) rivals: Vec<Box<str>>,
     /// The field that a struct lacks.
     pub(crate) missing_field: Option<&'static str>,
+    /// The length of a list of the wrong length.
+    pub(crate) length: Option<usize>,
     /// The field that a struct does not know.
     pub(crate) unknown_field: Option<String>,
     /// Added to the detail.
@@ -111,6 +113,7 @@ impl Fault {
             read_names: Vec::new(),
             rivals: Vec::new(),
             missing_field: None,
+            length: None,
             unknown_field: None,
             hint: Cow::Borrowed(""),
             complete: None,
@@ -333,8 +336,10 @@ impl serde::de::Error for Fault {
         Self::rejected(detail, rejection)
     }
 
-    fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
-        Self::mismatch(WRONG_LENGTH, expected.to_string())
+    fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
+        let mut fault = Self::mismatch(WRONG_LENGTH, expected.to_string());
+        fault.0.length = Some(length);
+        fault
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {

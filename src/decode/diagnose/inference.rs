@@ -179,6 +179,11 @@ impl Inference {
         self.assumptions.entry_types.insert(class, kind);
     }
 
+    /// Whether the pass leaves out an entry of a table.
+    pub(crate) fn is_omitted(&self, table: &str, name: &str) -> bool {
+        !self.omitted.is_empty() && self.omitted.contains(&below(table, name))
+    }
+
     /// Leaves out and adds what the pass wants of a table's entries; returns the value of its tag.
     pub(crate) fn enter_table<'a>(
         &mut self,
@@ -187,7 +192,7 @@ impl Inference {
     ) -> Option<Cow<'a, str>> {
         if !self.omitted.is_empty() {
             let path = de.path_text();
-            entries.retain(|entry| !self.omitted.contains(&below(&path, entry.name)));
+            entries.retain(|entry| !self.is_omitted(&path, entry.name));
         }
         let mut class = self.class(de.path);
         if self.table_texts.is_some() {
@@ -307,6 +312,14 @@ impl Inference {
             .filter(|list| !self.assumptions.entry_types.contains_key(*list))
             .min()
             .map(str::to_owned)
+    }
+
+    /// The outermost list around a class that has not been probed.
+    pub(crate) fn unknown_list_around(&self, class: &str) -> Option<String> {
+        let each = format!("{STEP}{EACH}");
+        let mut lists = class.match_indices(&each).map(|(at, _)| &class[..at]);
+        let list = lists.find(|list| !self.assumptions.entry_types.contains_key(*list));
+        list.map(str::to_owned)
     }
 
     /// Gives the items of a tuple forms of their own, instead of one for all.

@@ -41,6 +41,10 @@ impl Placeholder {
         Self { level, depth: 0 }
     }
 
+    pub(crate) fn level(self) -> usize {
+        self.level
+    }
+
     /// What `deserialize_any` visits, as serde reports it.
     pub(crate) fn found(self) -> Found {
         match self.level {
