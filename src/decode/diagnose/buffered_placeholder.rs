@@ -22,6 +22,15 @@ pub(super) const DURATION: &str = "struct Duration";
 /// What serde expects where it has the name of a variant and no content.
 const CONTENT_VARIANTS: [&str; 3] = ["newtype variant", "tuple variant", "struct variant"];
 
+/// What serde expects where the type may accept text.
+const TEXTS: [&str; 5] = [
+    "a character",
+    "a string",
+    "variant identifier",
+    "string or map",
+    ONE_VARIANT,
+];
+
 /// The most items of a tuple that get placeholders.
 const MAX_ITEMS: usize = 64;
 
@@ -30,6 +39,7 @@ const MAX_ITEMS: usize = 64;
 pub(crate) enum BufferedPlaceholder {
     /// A number, text, a boolean, null, a list, a table: in this order, from this one on.
     Simple(usize),
+    Number,
     Text,
     Duration,
     /// The name of a variant.
@@ -51,23 +61,25 @@ impl Default for BufferedPlaceholder {
 impl BufferedPlaceholder {
     /// The placeholder that the type accepts according to its fault. `present` is the one that it rejects.
     pub(super) fn accepted_by(fault: &Fault, present: Option<Self>) -> Option<Self> {
+        if fault.0.missing_field.is_some() {
+            // A number may be the index of a variant.
+            return Some(BufferedPlaceholder::Simple(1));
+        }
         let rejection = fault.0.rejection.as_ref();
         if let Some(names) = rejection.and_then(|rejection| rejection.variants) {
             return Some(BufferedPlaceholder::Name(names));
         }
         let expected = fault.0.expected.as_deref()?;
-        if let (Some(BufferedPlaceholder::Name(names)), true) =
-            (present, CONTENT_VARIANTS.contains(&expected))
-        {
+        if let (Some(BufferedPlaceholder::Name(names)), true) = (present, is_without_content(fault)) {
             return Some(BufferedPlaceholder::Variant(names));
         }
         let mut words = expected.split(|c: char| !c.is_alphanumeric());
         let is_list = words.clone().any(|word| LISTS.contains(&word));
         if expected == DURATION {
             Some(BufferedPlaceholder::Duration)
-        } else if is_number(expected) {
-            Some(BufferedPlaceholder::Simple(0))
-        } else if ["a character", "a string", ONE_VARIANT, "string or map"].contains(&expected) {
+        } else if expected.rsplit(' ').next().is_some_and(is_number) {
+            Some(BufferedPlaceholder::Number)
+        } else if TEXTS.contains(&expected) {
             Some(BufferedPlaceholder::Text)
         } else if expected == "a boolean" {
             Some(BufferedPlaceholder::Simple(2))
@@ -102,6 +114,7 @@ impl BufferedPlaceholder {
     pub(super) fn found(self, level: usize) -> Found {
         match self {
             BufferedPlaceholder::Simple(first) => simple(first, level).found(),
+            BufferedPlaceholder::Number => Found::Number(Placeholder::new(level).number().to_string()),
             BufferedPlaceholder::Text => match Placeholder::new(level).text() {
                 Some(text) => Found::Text(text.to_owned()),
                 None => Placeholder::new(0).found(),
@@ -121,6 +134,7 @@ impl BufferedPlaceholder {
         let last = Cell::new(None);
         match self {
             BufferedPlaceholder::Simple(first) => simple(first, level).deserialize_any(visitor),
+            BufferedPlaceholder::Number => Placeholder::new(level).deserialize_u64(visitor),
             BufferedPlaceholder::Text => match Placeholder::new(level).text() {
                 Some(text) => visitor.visit_str(text),
                 None => Placeholder::new(0).deserialize_any(visitor),
@@ -138,6 +152,12 @@ impl BufferedPlaceholder {
             }
         }
     }
+}
+
+/// Whether a fault is about the name of a variant that has content.
+pub(super) fn is_without_content(fault: &Fault) -> bool {
+    let expected = fault.0.expected.as_deref().unwrap_or_default();
+    CONTENT_VARIANTS.contains(&expected)
 }
 
 fn simple(first: usize, level: usize) -> Placeholder {

@@ -128,11 +128,27 @@ impl Diagnosis {
         self.bad_values.remove(&below(table, field));
     }
 
+    /// The placeholders beside and around a path that may be the invented tags of enums.
+    pub(super) fn invented_tags(&self, path: &str) -> Vec<String> {
+        let is_tag = |tag: &&String| {
+            let is_name = matches!(self.buffered_placeholder(tag), BufferedPlaceholder::Name(_));
+            is_name && *tag != path && parent(tag).is_some_and(|table| under(path, &table))
+        };
+        self.bad_values.keys().filter(is_tag).cloned().collect()
+    }
+
+    /// Changes the level of a placeholder.
+    pub(super) fn set_level(&mut self, path: &str, level: impl FnOnce(usize) -> usize) {
+        if let Some(present) = self.bad_values.get_mut(path) {
+            *present = level(*present);
+        }
+    }
+
     /// Puts placeholders in the place of values that a type rejects alike.
     pub(super) fn add_placeholders(&mut self, paths: &[String], rejection: &Rejection) {
         let kind = match rejection.expected.as_str() {
             "a boolean" => BufferedPlaceholder::Simple(2),
-            _ => BufferedPlaceholder::Simple(0),
+            _ => BufferedPlaceholder::Number,
         };
         for path in paths {
             self.bad_values.insert(path.clone(), 0);
@@ -314,7 +330,9 @@ impl Diagnosis {
             if !self.skipped.insert(path.clone()) {
                 return self.give_up(&path, root);
             }
-            errors.push(fault.into_error(root));
+            if !fault.0.is_consequence {
+                errors.push(fault.into_error(root));
+            }
             return true;
         }
         if let Some(field) = fault.0.missing_field {
@@ -326,8 +344,9 @@ impl Diagnosis {
                 self.missing.entry(parent).or_default().push(field);
             }
         }
-        let is_consequence = self.is_consequence(&fault, &path);
-        self.may_omit_errors |= is_consequence && self.may_hide_others(&fault, &path);
+        let is_consequence = fault.0.is_consequence || self.is_consequence(&fault, &path);
+        self.may_omit_errors |=
+            !fault.0.is_consequence && is_consequence && self.may_hide_others(&fault, &path);
         self.collected.report(&path);
         self.bad_values.insert(path.clone(), 0);
         self.choose_buffered(&path, &fault);

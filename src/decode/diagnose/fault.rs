@@ -66,6 +66,8 @@ pub(crate) struct FaultData {
     pub(crate) length: Option<usize>,
     /// The field that a struct does not know.
     pub(crate) unknown_field: Option<String>,
+    /// Whether it is due to a placeholder.
+    pub(crate) is_consequence: bool,
     /// Added to the detail.
     pub(crate) hint: Cow<'static, str>,
     /// An error that needs no location, such as that of a broken reference.
@@ -115,6 +117,7 @@ impl Fault {
             missing_field: None,
             length: None,
             unknown_field: None,
+            is_consequence: false,
             hint: Cow::Borrowed(""),
             complete: None,
             location: None,

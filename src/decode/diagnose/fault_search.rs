@@ -8,6 +8,7 @@ use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 
+use crate::decode::diagnose::buffered_placeholder::is_without_content;
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::passes::{Search, run_discarding};
@@ -30,6 +31,7 @@ pub(crate) fn locate<T: DeserializeOwned>(
 ) {
     let pass = || run_discarding::<T>(request, diagnosis);
     let search = Search::new(diagnosis, &pass);
+    fault.0.is_consequence = search.is_of_invented_tag(fault);
     if let (Some(field), [_, _, ..]) = (fault.0.duplicate, fault.0.read_names.as_slice()) {
         if let Some((table, names)) = search.find_read_spellings(field, fault) {
             set_rivals(&request, fault, table, names, Some(field));
@@ -119,6 +121,9 @@ pub(crate) fn rejected_alike<T: DeserializeOwned>(
     else {
         return (Vec::new(), 0);
     };
+    if diagnosis.borrow().is_bad(&location.path) {
+        return (Vec::new(), 0);
+    }
     let pass = || run_discarding::<T>(request, diagnosis);
     let search = Search::new(diagnosis, &pass);
     let Some(mut visit) = search.inference().buffered_at(&location.path) else {
@@ -186,12 +191,28 @@ impl Search<'_> {
             (None, None) => return None,
         };
         all.retain(|visit| !visit.is_name);
-        let is_exact = fault.0.rejection.as_ref().is_none_or(|it| it.subject.is_some());
-        match all.as_slice() {
-            [visit] if is_exact => Some(visit.clone()),
-            [_] => None,
-            all => self.find_rejected(fault, all),
+        let rejection = fault.0.rejection.as_ref();
+        match (all.as_slice(), rejection.map(|it| it.subject.is_some())) {
+            ([visit], Some(true)) => Some(visit.clone()),
+            ([_], Some(false)) => None,
+            (all, _) => self.find_rejected(fault, all),
         }
+    }
+
+    /// Whether a fault is due to the invented tag of an enum: the enum has none with another tag.
+    pub(super) fn is_of_invented_tag(&self, fault: &Fault) -> bool {
+        let Some(location) = &fault.0.location else {
+            return false;
+        };
+        let tags = self.diagnosis.borrow().invented_tags(&location.path);
+        tags.iter().any(|tag| {
+            let set = |level: fn(usize) -> usize| self.diagnosis.borrow_mut().set_level(tag, level);
+            set(|level| level + 1);
+            let (result, _) = self.run_pass();
+            set(|level| level - 1);
+            // A name of another variant is not enough for an enum without a tag.
+            !result.is_err_and(|other| other.is_like(fault) || is_without_content(&other))
+        })
     }
 
     /// Finds the entry of a buffered table that its type does not know, if serde does not say which table it
@@ -399,9 +420,10 @@ impl Search<'_> {
             let alike = self.inference().alike(rejected, rejection);
             let paths = alike.into_iter().chain([rejected.clone()]).map(|visit| visit.path);
             let paths: Vec<String> = paths.collect();
+            let formed = self.inference().formed_sites();
             self.diagnosis.borrow_mut().add_placeholders(&paths, rejection);
             if !self.probe(&list) {
-                self.inference().separate_items(&list);
+                self.inference().separate_items(&list, &formed);
             }
             self.diagnosis.borrow_mut().remove_placeholders(&paths);
             drop(self.run_pass());

@@ -14,7 +14,7 @@ use crate::decode::diagnose::class_paths::with_each;
 use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::form::Form;
-use crate::decode::diagnose::inference::{EntryTypes, Inference, PROBE, PROBE_WORDS};
+use crate::decode::diagnose::inference::{EntryTypes, Guess, Inference, PROBE, PROBE_WORDS};
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::diagnose::visits::Visit;
@@ -47,7 +47,7 @@ pub(crate) fn decode_in_passes<T: DeserializeOwned>(
             continue;
         }
         match result {
-            Ok(value) if search.confirm_lists() => return Ok(value),
+            Ok(value) if search.confirm_lists() && search.confirm_forms() => return Ok(value),
             Ok(_) => {}
             Err(fault) => {
                 // The rejection of a single value is cheap to act on.
@@ -139,6 +139,9 @@ impl<'a> Search<'a> {
             (true, true) => inference.set_exception(&visit, form),
             (true, false) if inference.split(&visit, form) => {}
             _ => inference.set_form(&visit, form),
+        }
+        if fault.0.rejection.is_none() {
+            inference.record_guess(&visit, form);
         }
         true
     }
@@ -352,15 +355,37 @@ impl<'a> Search<'a> {
     /// Probes the lists whose items share a form; returns whether none of them is a tuple.
     fn confirm_lists(&self) -> bool {
         let mut all = true;
+        let formed = self.inference().formed_sites();
         loop {
             let Some(list) = self.inference().unknown_list() else {
                 return all;
             };
             if !self.probe(&list) {
-                self.inference().separate_items(&list);
+                self.inference().separate_items(&list, &formed);
                 all = false;
             }
         }
+    }
+
+    /// Takes back the guessed forms without which the type can be read too: a type inside may have accepted the
+    /// value as another variant. Returns whether all were needed.
+    fn confirm_forms(&self) -> bool {
+        let mut all = true;
+        while let Some(guess) = self.next_guess() {
+            let assumptions = self.inference().assumptions.clone();
+            self.inference().remove_form(&guess);
+            let (result, _) = self.run_pass();
+            if result.is_err() {
+                self.inference().assumptions = assumptions;
+            } else {
+                all = false;
+            }
+        }
+        all
+    }
+
+    fn next_guess(&self) -> Option<Guess> {
+        self.inference().guesses.pop()
     }
 
     /// Finds the tag of the tables around a value whose form conflicts with that of others.

@@ -57,6 +57,11 @@ impl Placeholder {
         }
     }
 
+    /// What the methods for numbers visit.
+    pub(crate) fn number(self) -> u8 {
+        NUMBERS[self.level]
+    }
+
     /// The text for a type that accepts any type, but rejects all but text; `None` at the last level.
     pub(crate) fn text(self) -> Option<&'static str> {
         TEXTS.get(self.level + 1).copied()

@@ -48,6 +48,8 @@ pub(super) enum Raw {
     /// An item of JSON text.
     Item(String),
     Table(TableShape),
+    Null,
+    /// A list or a placeholder.
     Other,
 }
 
@@ -61,6 +63,7 @@ impl Raw {
             Input::Big(value) => Raw::Scalar(value.get().into()),
             Input::Float(value) => Raw::Scalar(value.into()),
             Input::Table(_) | Input::Fields(_) | Input::Nothing => Raw::Table(de.shape()),
+            Input::Absent => Raw::Null,
             _ => Raw::Other,
         }
     }
@@ -75,7 +78,7 @@ impl Raw {
             Raw::Scalar(value) => Form::of(Input::of_value(value), rejection),
             Raw::Item(text) => Self::form_of_item(text, rejection),
             Raw::Table(shape) => Form::of_table(*shape, rejection),
-            Raw::Other => None,
+            Raw::Null | Raw::Other => None,
         }
     }
 
@@ -128,7 +131,7 @@ impl Visit {
     }
 
     fn is_null(&self) -> bool {
-        self.found == Found::Unit && matches!(self.raw, Raw::Other)
+        matches!(self.raw, Raw::Null)
     }
 
     pub(crate) fn is_container(&self) -> bool {
@@ -322,7 +325,8 @@ impl Inference {
         let inner = all.iter().filter_map(|at| self.visits.get(*at));
         // Null and placeholders are the same in any form of what is around them.
         let is_list = |visit: &&Visit| visit.found == Found::Seq;
-        let inner = inner.filter(|visit| !matches!(visit.raw, Raw::Other) || is_list(visit));
+        let inner =
+            inner.filter(|visit| !matches!(visit.raw, Raw::Null | Raw::Other) || is_list(visit));
         let mut around: Vec<&Visit> = inner
             .flat_map(|inner| {
                 self.visits

@@ -26,6 +26,26 @@ enum Step {
     Many(u8),
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+#[allow(dead_code)] // only decoded
+enum Kind {
+    Disk { size: u8, label: String },
+    Net { port: u16 },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+#[allow(dead_code)] // only decoded
+enum NumberOrText {
+    Number(u32),
+    Text(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)] // only decoded
+struct Triple(u8, String, bool);
+
 macro_rules! kinds {
     ($($t:ty),* $(,)?) => {
         const KINDS: &[&str] = &[$(stringify!($t)),*];
@@ -47,7 +67,9 @@ macro_rules! kinds {
 kinds! {
     u8, Vec<u16>, bool, String, (u8, String), BTreeMap<String, u32>, Mode, Vec<Mode>, Step, Vec<Step>,
     Duration, Vec<String>, Marker, Two, Option<u8>, (String, u8), BTreeMap<String, String>, Vec<Two>,
-    char, f64, IpAddr, Vec<Option<u8>>, BTreeMap<u8, bool>,
+    char, f64, IpAddr, Vec<Option<u8>>, BTreeMap<u8, bool>, Vec<Vec<u8>>, Option<Two>, ByteSize, ((u8, u8), String),
+    NonZeroU32, BTreeMap<String, Two>, BTreeMap<String, Vec<u8>>, Kind, Vec<Kind>, Secret<u32>, Vec<(u8, String)>,
+    Value, NumberOrText, Vec<NumberOrText>, Triple, BTreeSet<u8>, Vec<Duration>,
 }
 
 thread_local! {
@@ -128,6 +150,18 @@ fn inputs() -> Vec<Value> {
         table([("slow", table([("every", "1s".into())]))]),
         table([("slow", table([("every", "x".into())]))]),
         table([("many", "5".into())]),
+        table([("kind", "disk".into()), ("size", "5".into()), ("label", "x".into())]),
+        table([("kind", "disk".into()), ("size", "x".into()), ("label", 5.into())]),
+        table([("kind", "net".into()), ("port", "x".into())]),
+        table([("kind", "nix".into())]),
+        Value::from(vec![table([("kind", "net".into()), ("port", "5".into())])]),
+        Value::from(vec![table([("kind", "net".into()), ("port", "x".into())]), table([("kind", "disk".into())])]),
+        "1, x, on".into(), "1, x, maybe".into(), "[[1, 5], x]".into(), "[[1, 5], [300]]".into(), "5kB".into(), "0".into(),
+        table([("p", table([("v", 1.into()), ("w", "5".into())]))]),
+        table([("p", table([("v", 1.into()), ("w", "300".into())])), ("q", table([]))]),
+        table([("p", "1,5".into())]), table([("p", "1,x".into())]),
+        Value::from(vec!["1, x", "x, x"]),
+        Value::from(vec!["5s", "x", "6"]),
         table([("v", 1.into()), ("w", "5".into())]),
         table([("0", "1".into()), ("1", "5".into())]),
         Value::from(vec![table([("v", 1.into()), ("w", "5".into())])]),
@@ -139,6 +173,22 @@ fn inputs() -> Vec<Value> {
 /// What a type reads: the value, or the keys of the errors.
 fn outcome<T: Debug>(read: Result<T, Error>) -> Result<String, BTreeSet<String>> {
     read.map(|value| format!("{value:?}")).map_err(|error| keys(&error).into_iter().collect())
+}
+
+#[test]
+fn traced() {
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct In { d: Kind }
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct F { #[serde(flatten)] x: In }
+    println!("{:?}", bind::<F>(&[("d", table([("v", 1.into())]))]).map_err(|e| e.to_string()));
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    #[allow(dead_code)]
+    enum U<T> { X { a: T }, Y { zzz: u8 } }
+    println!("{:?}", bind::<U<((u8, u8), String)>>(&[("a", "[[1, 5], [300]]".into())]).map_err(|e| e.to_string()));
 }
 
 #[test]
