@@ -7,11 +7,11 @@
 
 #[path = "cases/committing.rs"]
 mod committing;
+#[path = "cases/manual_source.rs"]
+mod manual_source;
 #[path = "cases/reloading.rs"]
 mod reloading;
 mod support;
-#[path = "cases/told.rs"]
-mod told;
 
 fn main() {
     support::main(&[

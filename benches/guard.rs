@@ -1,9 +1,9 @@
-//! Fails when reading or committing takes other instructions than it did, or more than its budget.
-//! Counts, not times: they repeat on a busy machine.
+//! Fails when reading or committing takes more or fewer instructions than recorded, or more than its
+//! budget. Instruction counts repeat on a busy machine, times do not.
 //!
-//! `cargo bench --bench guard`, and `cargo bench --bench guard -- --record` once it is understood
-//! why they moved. The counts are those of `instructions.txt`; fewer than recorded fail too, so
-//! that what was won is not lost again unseen.
+//! `cargo bench --bench guard`, and `cargo bench --bench guard -- --record` once the
+//! reason for a change is understood. The recorded counts are in `instructions.txt`. Fewer
+//! instructions than recorded fail too, so that a gain is recorded and cannot be lost unnoticed.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use support::record::{Record, toolchain};
 use support::{Case, counts};
 
-/// By how much a count may differ from the recorded one: the larger of the two.
+/// By how much a count may differ from the recorded one; the larger of the two counts.
 #[derive(Clone, Copy)]
 struct Tolerance {
     percent: f64,
@@ -35,16 +35,16 @@ const EXACT: Tolerance = Tolerance {
     processes: 1,
 };
 
-/// How the keys lie in the trie is drawn anew by each process: one reads with up to 1 % more or
-/// less than another.
-const DRAWN: Tolerance = Tolerance {
+/// The hash seed of the process decides how deep the keys lie in the trie. Processes differ by up to
+/// 1 %.
+const PER_SEED: Tolerance = Tolerance {
     percent: 2.5,
     instructions: 0.0,
     processes: 4,
 };
 
-/// The same for a commit, where it is up to 3 %.
-const DRAWN_COMMIT: Tolerance = Tolerance {
+/// The same for a commit, where processes differ by up to 3 %.
+const PER_SEED_COMMIT: Tolerance = Tolerance {
     percent: 4.0,
     instructions: 0.0,
     processes: 8,
@@ -55,8 +55,8 @@ const OVER_BUDGET: &[&str] = &[];
 
 fn tolerance(case: &Case) -> Tolerance {
     match case.name {
-        name if name.contains("by name") => DRAWN,
-        name if name.starts_with("one key") => DRAWN_COMMIT,
+        name if name.contains("by name") => PER_SEED,
+        name if name.starts_with("one key") => PER_SEED_COMMIT,
         _ => EXACT,
     }
 }
@@ -116,7 +116,7 @@ fn count(case: &Case) -> f64 {
     counts.sum::<f64>() / f64::from(processes)
 }
 
-/// Prints each count beside the recorded one, and says which differ.
+/// Prints each count beside the recorded one, and reports which differ.
 fn moved(cases: &[Case], recorded: &Record, found: &Record) -> Vec<String> {
     let mut faults = Vec::new();
     println!("\n| case | recorded | found | tolerance | change |");
@@ -160,7 +160,7 @@ fn moved(cases: &[Case], recorded: &Record, found: &Record) -> Vec<String> {
     faults
 }
 
-/// Prints each ratio beside its budget, and says which are over it.
+/// Prints each ratio beside its budget, and reports which are over it.
 fn over_budget(cases: &[Case], found: &Record) -> Vec<String> {
     let mut faults = Vec::new();
     println!("\n| case | floor | ratio | budget |");

@@ -5,10 +5,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support;
-#[path = "cases/told.rs"]
+#[path = "cases/manual_source.rs"]
 #[allow(dead_code)] // only the source itself
-mod told;
+mod manual_source;
+mod support;
 
 use std::cell::RefCell;
 use std::fs;
@@ -16,9 +16,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use liveprops::{Format, Origin, Properties, Source, sources::File};
+use manual_source::ManualSource;
 use support::{Case, timed};
 use tempfile::TempDir;
-use told::Told;
 
 /// As much as fits into 10 MB.
 fn toml_text() -> String {
@@ -81,8 +81,8 @@ fn build(name: &str, text: &str, n: u64) -> Duration {
 fn load(name: &str, text: &str, n: u64) -> Duration {
     let (_dir, path) = file(name, text);
     timed(n, || {
-        let (told, props) = Told::alone();
-        told.say(File::new(&path).load().unwrap());
+        let (source, props) = ManualSource::with_properties();
+        source.send(File::new(&path).load().unwrap());
         assert_eq!(props.get::<u32>(KEY).unwrap(), 42);
     })
 }

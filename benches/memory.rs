@@ -1,16 +1,15 @@
-//! What it holds: bytes of heap for each key and each handle, and how much more while reloading.
+//! Bytes of heap for each key and each handle, and the peak while reloading.
 //!
 //! `cargo bench --bench memory`
 //!
-//! Allocations are counted on one thread only, so everything is done on this one: the file is read
-//! by the source when it is asked to, and its document handed in by [`Told`]. What is counted are
-//! the bytes asked for, without what an allocator adds.
+//! Allocations are counted on one thread only, so everything runs on this thread: [`ManualSource`]
+//! commits the document. The count is of requested bytes, without the overhead of the allocator.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "cases/manual_source.rs"]
+mod manual_source;
 mod support;
-#[path = "cases/told.rs"]
-mod told;
 
 use std::fs;
 use std::hint::black_box;
@@ -18,13 +17,13 @@ use std::path::{Path, PathBuf};
 
 use allocation_counter::{AllocationInfo, measure};
 use liveprops::{Document, DynamicProperty, Key, Properties, Source, sources::File};
+use manual_source::{ManualSource, parsed, toml_text};
 use support::or_dash;
 use support::verdict::{Verdict, times};
-use told::{Told, parsed, toml_text};
 
 const KEYS: usize = 100_000;
 
-/// Runs something, and says with its result what it allocated, at the end and at most.
+/// Runs something; returns its result and what it allocated, at the end and at the peak.
 fn measured<R>(run: impl FnOnce() -> R) -> (R, AllocationInfo) {
     let mut result = None;
     let info = measure(|| result = Some(run()));
@@ -38,12 +37,12 @@ fn table(title: &str, columns: [&str; 5]) {
     println!("|---|--:|--:|--:|--:|");
 }
 
-/// What a row may be.
+/// The budget of a row.
 enum Budget {
     None,
-    /// So many times what it is compared with.
+    /// At most so many times the floor.
     Times(f64),
-    /// So many bytes for each thing.
+    /// At most so many bytes for each key or handle.
     Each(f64),
 }
 
@@ -51,7 +50,7 @@ struct Row<'a> {
     name: &'a str,
     bytes: f64,
     each: f64,
-    /// The bytes it is compared with.
+    /// The bytes that the row is compared with.
     floor: Option<f64>,
     budget: Budget,
 }
@@ -94,7 +93,7 @@ fn texts(changed: usize) -> [(&'static str, String); 2] {
     [("numbers", numbers), ("texts", words)]
 }
 
-/// Every value another.
+/// Changes every value.
 fn all_changed(text: &str) -> String {
     text.replace(" = ", " = 1").replace("= 1\"", "= \"1")
 }
@@ -132,10 +131,10 @@ fn keys(dir: &Path, verdict: &mut Verdict) {
         }
         .print(verdict);
         drop(document);
-        let (held, info) = measured(|| {
-            let (told, props) = Told::alone();
-            told.say(load(&path));
-            (told, props)
+        let (kept, info) = measured(|| {
+            let (source, props) = ManualSource::with_properties();
+            source.send(load(&path));
+            (source, props)
         });
         let (bytes, a_key) = each(&info);
         let name = format!("properties with origins, {kind}");
@@ -147,18 +146,18 @@ fn keys(dir: &Path, verdict: &mut Verdict) {
             budget: Budget::Times(1.5),
         }
         .print(verdict);
-        drop(held);
+        drop(kept);
     }
 }
 
-/// What a handle on each key takes, with its share of the registry: in properties of their own.
-fn held(
+/// The cost of a handle on each key, with its share of the registry, in properties of their own.
+fn handles_of(
     name: &str,
     verdict: &mut Verdict,
     make: impl Fn(&Properties, &str) -> DynamicProperty<u32>,
 ) -> (Properties, Vec<DynamicProperty<u32>>) {
-    let (told, props) = Told::alone();
-    told.say(parsed(&toml_text(1)));
+    let (source, props) = ManualSource::with_properties();
+    source.send(parsed(&toml_text(1)));
     let keys: Vec<Key> = props.snapshot().keys();
     assert_eq!(keys.len(), KEYS);
     let mut handles = Vec::with_capacity(KEYS);
@@ -180,10 +179,10 @@ fn handles(verdict: &mut Verdict) {
         &format!("Live bytes of {KEYS} handles, one on each of {KEYS} keys"),
         ["what", "bytes", "a handle", "ratio", "budget"],
     );
-    held("u32", verdict, |props, key| {
+    handles_of("u32", verdict, |props, key| {
         props.property(key).build().unwrap()
     });
-    let (_props, handles) = held("u32 with a default", verdict, |props, key| {
+    let (_props, handles) = handles_of("u32 with a default", verdict, |props, key| {
         props.property(key).default(1).build().unwrap()
     });
     let (clones, info) = measured(|| {
@@ -221,13 +220,13 @@ fn reloads(dir: &Path, verdict: &mut Verdict) {
     );
     for ((kind, text), (_, one)) in texts(1).into_iter().zip(texts(2)) {
         let path = put(dir, &text);
-        let ((told, _props), info) = measured(|| {
-            let (told, props) = Told::alone();
-            told.say(load(&path));
-            (told, props)
+        let ((source, _props), info) = measured(|| {
+            let (source, props) = ManualSource::with_properties();
+            source.send(load(&path));
+            (source, props)
         });
         let live = info.bytes_current as f64;
-        let mut say = |name: &str, over: u64, budget| {
+        let mut row = |name: &str, over: u64, budget| {
             let bytes = live + over as f64;
             let name = format!("{name}, {kind}");
             Row {
@@ -239,19 +238,19 @@ fn reloads(dir: &Path, verdict: &mut Verdict) {
             }
             .print(verdict);
         };
-        say("before", 0, Budget::None);
-        say("beside its text", text.len() as u64, Budget::None);
+        row("before", 0, Budget::None);
+        row("beside its text", text.len() as u64, Budget::None);
         let (_, info) = measured(|| toml::from_str::<toml::Table>(&text).unwrap());
-        say(
+        row(
             "beside toml::Table being made",
             info.bytes_max,
             Budget::None,
         );
         let (_, info) = measured(|| parsed(&text));
-        say("beside a document being made", info.bytes_max, Budget::None);
+        row("beside a document being made", info.bytes_max, Budget::None);
         let document = parsed(&one);
-        let (_, info) = measured(|| told.say(document));
-        say(
+        let (_, info) = measured(|| source.send(document));
+        row(
             "a document made before, one key changed",
             info.bytes_max,
             Budget::None,
@@ -262,13 +261,13 @@ fn reloads(dir: &Path, verdict: &mut Verdict) {
             ("all keys changed", all_changed(&text)),
         ] {
             let path = put(dir, &text);
-            let (_, info) = measured(|| told.say(load(&path)));
-            say(
+            let (_, info) = measured(|| source.send(load(&path)));
+            row(
                 &format!("reload of the file, {what}"),
                 info.bytes_max,
                 Budget::Times(2.2),
             );
-            // All was on this thread: what came is about what went.
+            // Everything ran on this thread, so allocated and freed bytes are about equal.
             assert!((info.bytes_current as f64).abs() < live / 10.0);
         }
     }

@@ -19,7 +19,7 @@ use liveprops::{DynamicProperty, Properties, property::Subscription, sources::Me
 use support::latency::{self, Budget, Latency};
 use support::verdict::Verdict;
 
-/// A property with one subscriber that says when it was called.
+/// A property with one subscriber that reports when it was called.
 struct Subscribed {
     memory: Memory,
     property: DynamicProperty<u32>,
@@ -60,7 +60,7 @@ impl Subscribed {
         }
     }
 
-    /// Commits and waits for the callback; says when it came.
+    /// Commits and waits for the callback; returns when it came.
     fn until_called(&mut self) -> Duration {
         self.value += 1;
         self.called.store(0, Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl Subscribed {
         }
     }
 
-    /// Commits; says when that was over and the value visible to all.
+    /// Commits; returns when the value is visible to all.
     fn until_returned(&mut self) -> Duration {
         self.value += 1;
         let began = Instant::now();

@@ -22,7 +22,7 @@ use liveprops::{Error, Properties, Schema, Source};
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let done = match words.as_slice() {
+    let outcome = match words.as_slice() {
         ["check", files @ ..] if !files.is_empty() => check(files),
         ["dump", files @ ..] if !files.is_empty() => dump(files),
         ["explain", key, files @ ..] if !files.is_empty() => explain(key, files),
@@ -34,10 +34,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match done {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Everything that is wrong, a line each.
+            // One line for each error.
             for one in error.iter() {
                 eprintln!("{one}");
             }
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the program reads.
+/// The keys of the program.
 fn schema() -> Schema {
     let qps = Schema::key::<u32>("ratelimit.qps").range(1..=10_000);
     let limit = Schema::key::<u32>("ratelimit.limit").deprecated("use ratelimit.qps");
@@ -59,7 +59,7 @@ fn schema() -> Schema {
         .strict("")
 }
 
-/// The files as layers, with the rules of the program.
+/// Loads the files as layers, with the rules of the program.
 fn load(files: &[&str], schema: Schema) -> Result<Properties, Error> {
     let layers = files.iter().map(|file| File::new(file).without_watch());
     Properties::builder()
@@ -82,7 +82,7 @@ fn check(files: &[&str]) -> Result<(), Error> {
     for deprecated in props.deprecated_keys() {
         eprintln!("warning: {deprecated}");
     }
-    println!("{} keys, all acceptable", props.snapshot().keys().len());
+    println!("{} keys, all valid", props.snapshot().keys().len());
     Ok(())
 }
 
@@ -104,7 +104,7 @@ fn explain(key: &str, files: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Asks a program that runs with the old file; nothing is changed in it.
+/// Checks the new file against properties of the old one, and changes nothing.
 fn diff(old: &str, new: &str) -> Result<(), Error> {
     let props = load(&[old], schema().deny_unknown())?;
     let candidate = File::new(new).without_watch().load()?;

@@ -29,7 +29,7 @@ impl Source for LoadAverage {
             .zip(text.split_whitespace())
             .enumerate()
         {
-            // Text becomes a number for who asks for one.
+            // A read of a number parses the text.
             document.set(
                 &format!("load.{name}"),
                 value,

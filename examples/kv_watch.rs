@@ -41,7 +41,7 @@ fn source(url: &str) -> Result<Box<dyn Source>, Error> {
             Ok(Box::new(zookeeper.address(server)))
         }
         _ => {
-            // Neither who one is nor what comes after the server.
+            // The error shows neither the user and password nor the path.
             let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
             let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
             Err(wrong(format!(
@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = source(&url)?;
     let props = Properties::builder()
         .on_source_event(|event| println!("{}: {:?}", event.name, event.kind))
-        // Whether it is there yet or not.
+        // The program also starts while the store is down.
         .source(store.with(|policy| policy.optional()))
         .build()?;
     for key in props.snapshot().keys() {

@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     println!("Explained:  {}\n", props.explain("ratelimit.burst"));
 
-    // A handle reads for the price of an atomic load. Let two threads do nothing else.
+    // A read of a handle costs an atomic load. Two threads read without a pause.
     let qps = props
         .property::<u32>("ratelimit.qps")
         .validate(|qps| match qps {
@@ -70,22 +70,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .collect();
 
-    let (tell, told) = mpsc::channel();
+    let (sender, changes) = mpsc::channel();
     let _subscription = qps.on_change(move |change| {
-        let place = change
+        let origin = change
             .new_origin()
             .map(ToString::to_string)
             .unwrap_or_default();
-        let text = format!("{} -> {} ({place})", change.old_value(), change.new_value());
+        let text = format!(
+            "{} -> {} ({origin})",
+            change.old_value(),
+            change.new_value()
+        );
         // The receiver is gone only when the program ends.
-        let _ = tell.send((Instant::now(), text));
+        let _ = sender.send((Instant::now(), text));
     });
 
     for new in [500, 2_000] {
         println!("Editing the file: qps = {new}");
         let edited = Instant::now();
         replace(&path, &config(new))?;
-        match told.recv_timeout(Duration::from_secs(10)) {
+        match changes.recv_timeout(Duration::from_secs(10)) {
             Ok((seen, text)) => println!("  callback after {:?}: {text}", seen - edited),
             // A stronger layer, such as the command line, hides the file.
             Err(_) => println!("  no change: {}", props.explain("ratelimit.qps")),
@@ -93,12 +97,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     println!("Breaking the file: qps = \"plenty\"");
-    let (tell, told) = mpsc::channel();
-    let _events = props.on_source_event(move |event| {
-        let _ = tell.send(format!("{:?}", event.kind));
+    let (sender, events) = mpsc::channel();
+    let _subscription = props.on_source_event(move |event| {
+        let _ = sender.send(format!("{:?}", event.kind));
     });
     replace(&path, "[ratelimit]\nqps = \"plenty\"\n")?;
-    if let Ok(event) = told.recv_timeout(Duration::from_secs(10)) {
+    if let Ok(event) = events.recv_timeout(Duration::from_secs(10)) {
         println!("  {event}");
     }
     println!("  the handle still reads {}\n", qps.get());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use liveprops::{DynamicProperty, Error, Properties, sources::Memory};
 
-/// Lets `rate` requests a second through, `burst` of them at once.
+/// Admits `rate` requests a second, at most `burst` of them at once.
 struct TokenBucket {
     rate: DynamicProperty<f64>,
     burst: DynamicProperty<f64>,
@@ -44,7 +44,7 @@ impl TokenBucket {
     }
 
     fn admits(&self) -> bool {
-        // Two atomic loads: the price of following the configuration.
+        // Following the configuration costs these two atomic loads.
         let (rate, burst) = (self.rate.get(), self.burst.get());
         let Ok(mut state) = self.state.lock() else {
             return false;
@@ -65,14 +65,14 @@ fn main() -> Result<(), Error> {
 
     for rate in [500.0, 5_000.0, 1_000.0] {
         config.set("ratelimit.qps", rate)?;
-        let began = Instant::now();
+        let started = Instant::now();
         let phase = Duration::from_secs(1);
         let admitted: usize = thread::scope(|scope| {
             let workers: Vec<_> = (0..2)
                 .map(|_| {
                     scope.spawn(|| {
                         let mut admitted = 0;
-                        while began.elapsed() < phase {
+                        while started.elapsed() < phase {
                             admitted += usize::from(bucket.admits());
                             thread::sleep(Duration::from_micros(50));
                         }
@@ -87,11 +87,11 @@ fn main() -> Result<(), Error> {
         });
         println!(
             "limit {rate:>6} a second: {admitted:>6} admitted in {:?}",
-            began.elapsed()
+            started.elapsed()
         );
     }
 
-    // A rate that makes no sense never reaches the limiter.
+    // The validator rejects a negative rate, so it never reaches the limiter.
     let rejected = config.set("ratelimit.qps", -1.0);
     println!(
         "limit -1: {}; the limiter stays at {}",

@@ -20,9 +20,9 @@ use liveprops::{DynamicProperty, Properties, Source};
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// How long a step may take.
-const SOON: Duration = Duration::from_secs(8);
-/// How long what a step leads to is looked at.
-const A_WHILE: Duration = Duration::from_secs(1);
+const STEP_LIMIT: Duration = Duration::from_secs(8);
+/// How long a reached state must last.
+const STABLE: Duration = Duration::from_secs(1);
 
 fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -35,32 +35,32 @@ fn main() -> Outcome<()> {
 
     let server = Server::start(0, 100)?;
     let port = server.port;
-    log.event("the server says 100");
+    log.event("the server answers 100");
     let program = Program::start(port, state.path())?;
     log.event("the program starts");
-    program.reads_until(&log, 100, |source| matches!(source.status, Status::Up))?;
+    program.wait_for(&log, 100, |source| matches!(source.status, Status::Up))?;
 
     drop(server);
     log.event("the server is killed");
     let stale = |source: &SourceHealth| matches!(source.status, Status::Stale { .. });
-    program.reads_until(&log, 100, stale)?;
+    program.wait_for(&log, 100, stale)?;
 
     drop(program);
     log.event("the program ends");
     let program = Program::start(port, state.path())?;
     log.event("the program starts again, without the server");
-    let kept = |source: &SourceHealth| stale(source) && source.cached.is_some();
-    program.reads_until(&log, 100, kept)?;
+    let from_disk = |source: &SourceHealth| stale(source) && source.cached.is_some();
+    program.wait_for(&log, 100, from_disk)?;
 
     let _server = Server::start(port, 250)?;
-    log.event("the server is back and says 250");
+    log.event("the server is back and answers 250");
     let up = |source: &SourceHealth| matches!(source.status, Status::Up) && source.cached.is_none();
-    program.reads_until(&log, 250, up)?;
-    log.event("all as promised");
+    program.wait_for(&log, 250, up)?;
+    log.event("every step went as expected");
     Ok(())
 }
 
-/// What a service would hold: its configuration, and a handle on what it reads all the time.
+/// A service: its configuration, and a handle on the value that it reads for each request.
 struct Program {
     props: Properties,
     limit: DynamicProperty<u32>,
@@ -72,34 +72,33 @@ impl Program {
             .poll(Duration::from_millis(200))
             .without_proxy();
         let props = Properties::builder()
-            .state_dir(state) // the newest good values are kept here
+            .state_dir(state) // the newest good values are stored here
             .source(http.with(|policy| policy.cached()))
             .build()?;
         let limit = props.property::<u32>("ratelimit.qps").build()?;
         Ok(Self { props, limit })
     }
 
-    /// Reads the limit again and again, tells what is new, and goes on until limit and health have
-    /// been as promised for a while.
-    fn reads_until(
+    /// Waits until the limit and the health are as expected, and stay so. Logs each change.
+    fn wait_for(
         &self,
         log: &Log,
         limit: u32,
-        promised: impl Fn(&SourceHealth) -> bool,
+        is_expected: impl Fn(&SourceHealth) -> bool,
     ) -> Outcome<()> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut since = None;
-        let mut told = String::new();
-        while begun.elapsed() < SOON {
+        let mut logged = String::new();
+        while started.elapsed() < STEP_LIMIT {
             let source = self.props.health().sources.remove(0);
             let read = self.limit.get();
             let line = format!("limit {read}, {}", describe(&source));
-            if line != told {
+            if line != logged {
                 log.detail(&line);
-                told = line;
+                logged = line;
             }
-            if read == limit && promised(&source) {
-                if since.get_or_insert_with(Instant::now).elapsed() > A_WHILE {
+            if read == limit && is_expected(&source) {
+                if since.get_or_insert_with(Instant::now).elapsed() > STABLE {
                     return Ok(());
                 }
             } else {
@@ -107,19 +106,19 @@ impl Program {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(format!("a limit of {limit} was promised; after {SOON:?}: {told}").into())
+        Err(format!("expected a limit of {limit} within {STEP_LIMIT:?}, found: {logged}").into())
     }
 }
 
 /// The health of a source in one line.
 fn describe(source: &SourceHealth) -> String {
-    let kept = match source.cached {
-        Some(_) => " with the values kept on disk",
+    let from_disk = match source.cached {
+        Some(_) => " with the values stored on disk",
         None => "",
     };
     match &source.status {
         Status::Up => "up".to_owned(),
-        Status::Stale { reason, .. } => format!("stale{kept}: {reason}"),
+        Status::Stale { reason, .. } => format!("stale{from_disk}: {reason}"),
         other => format!("{other:?}"),
     }
 }
@@ -151,10 +150,10 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let mut server = Self { process, port };
-        // It names its port once it listens.
-        let said = server.process.stdout.take().ok_or("no output")?;
+        // It prints its port once it listens.
+        let output = server.process.stdout.take().ok_or("no output")?;
         let mut line = String::new();
-        BufReader::new(said).read_line(&mut line)?;
+        BufReader::new(output).read_line(&mut line)?;
         server.port = line.trim().parse()?;
         Ok(server)
     }
@@ -167,9 +166,9 @@ impl Drop for Server {
     }
 }
 
-/// What the server's process does: one document, whatever is asked for.
+/// Runs the server: it answers every request with the same document.
 fn serve_limit(port: u16, limit: &str) -> Outcome<()> {
-    // It ends with whoever started it.
+    // The server ends with the process that started it: then its standard input closes.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
@@ -178,7 +177,7 @@ fn serve_limit(port: u16, limit: &str) -> Outcome<()> {
     println!("{}", listener.local_addr()?.port());
     let body = format!("ratelimit.qps = {limit}\n");
     for stream in listener.incoming() {
-        // A client that goes away is its own affair.
+        // A client that closes its connection does not stop the server.
         let _ = answer(stream?, &body);
     }
     Ok(())

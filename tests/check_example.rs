@@ -35,7 +35,7 @@ fn the_example_passes_good_files_and_fails_bad_ones_with_line_and_column() {
     let check = |files: &[&str]| run(dir.path(), &[&["check"], files].concat());
     assert_eq!(
         check(&["base.toml", "prod.toml"]),
-        (0, "3 keys, all acceptable\n".into(), String::new())
+        (0, "3 keys, all valid\n".into(), String::new())
     );
     for (file, place) in [
         ("broken.toml", "broken.toml:2:"),
@@ -81,7 +81,7 @@ fn the_example_reports_and_accepts_a_deprecated_key() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("old.toml"), BASE.replace("qps", "limit")).unwrap();
     let (code, out, err) = run(dir.path(), &["check", "old.toml"]);
-    assert_eq!((code, out.as_str()), (0, "3 keys, all acceptable\n"));
+    assert_eq!((code, out.as_str()), (0, "3 keys, all valid\n"));
     assert_eq!(
         err,
         "warning: `ratelimit.limit` is deprecated: use ratelimit.qps (file old.toml:2:9)\n"

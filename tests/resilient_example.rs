@@ -22,7 +22,7 @@ fn the_example_shows_each_step_in_order_and_ends_by_itself() {
     assert!(took < Duration::from_secs(20), "{took:?}");
     let mut rest = shown.as_str();
     for line in [
-        "the server says 100",
+        "the server answers 100",
         "the program starts\n",
         "limit 100, up\n",
         "the server is killed",
@@ -30,11 +30,11 @@ fn the_example_shows_each_step_in_order_and_ends_by_itself() {
         "Connection refused",
         "the program ends",
         "the program starts again, without the server",
-        "limit 100, stale with the values kept on disk: ",
+        "limit 100, stale with the values stored on disk: ",
         "Connection refused",
-        "the server is back and says 250",
+        "the server is back and answers 250",
         "limit 250, up\n",
-        "all as promised",
+        "every step went as expected",
     ] {
         let at = rest.find(line);
         let at = at.unwrap_or_else(|| panic!("`{line}` is missing, or not in its place"));

@@ -1,4 +1,4 @@
-//! Files that are renamed over: what this crate makes of it beside a bare loop around `notify`.
+//! Files that are replaced by a rename: this crate beside a bare loop around `notify`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use tempfile::TempDir;
 
 use crate::support::latency::{Budget, Latency};
 
-/// Who says that the new value is there.
+/// Which thread notices that the new value is visible.
 #[derive(Clone, Copy)]
 enum Seen {
-    /// The thread that took it in, when it is in place; this one sleeps meanwhile.
+    /// The thread that publishes it; the thread of the benchmark sleeps meanwhile.
     Publisher,
-    /// This thread, which does nothing but read.
+    /// The thread of the benchmark, which reads without a pause.
     Reader,
 }
 
@@ -43,7 +43,7 @@ impl Replaced {
         }
     }
 
-    /// Puts the next text in place; says which version it is and when the rename began.
+    /// Replaces the file by the next text; returns its version and the time at which the rename began.
     fn next(&mut self) -> (u64, Instant) {
         self.version += 1;
         put(
@@ -57,16 +57,16 @@ impl Replaced {
 
 /// Renames a file with these bytes over `path`.
 fn put<R>(dir: &TempDir, bytes: &[u8], path: &Path, began: impl FnOnce(Instant) -> R) -> R {
-    let fresh = dir.path().join("fresh");
-    fs::write(&fresh, bytes).unwrap();
-    // Whoever watches the directory hears of the fresh file too and is to sleep again.
+    let new = dir.path().join("new");
+    fs::write(&new, bytes).unwrap();
+    // A watcher of the directory gets an event for the new file too, and must be asleep again.
     thread::sleep(Duration::from_millis(5));
     let now = Instant::now();
-    fs::rename(fresh, path).unwrap();
+    fs::rename(new, path).unwrap();
     began(now)
 }
 
-/// Twenty keys, one of which says which text this is.
+/// Twenty keys, one of which is the version.
 fn text(version: u64) -> String {
     let mut text = format!("version = {version}\n\n[service]\n");
     for i in 0..9 {
@@ -78,11 +78,11 @@ fn text(version: u64) -> String {
     text
 }
 
-/// The least that somebody would write: acts on the rename, reads, parses, publishes.
+/// The least code that does it: acts on the rename, reads, parses, publishes.
 fn bare(who: Seen) -> Box<dyn FnMut() -> Duration> {
     let mut file = Replaced::new();
-    let (events, done) = watched(&file.dir);
-    let (say, said) = channel();
+    let (events, watcher) = watched(&file.dir);
+    let (report, reported) = channel();
     let value = Arc::new(AtomicU64::new(0));
     let publish = Arc::clone(&value);
     let path = file.path.clone();
@@ -93,19 +93,19 @@ fn bare(who: Seen) -> Box<dyn FnMut() -> Duration> {
                 let table: toml::Table = toml::from_str(&text).unwrap();
                 let version = table["version"].as_integer().unwrap();
                 publish.store(version as u64, Ordering::Release);
-                let _ = say.send(Instant::now());
+                let _ = report.send(Instant::now());
             }
         }
     });
     Box::new(move || {
-        let _watcher = &done;
+        let _watcher = &watcher;
         let (version, began) = file.next();
         let at = match who {
-            Seen::Publisher => said.recv().unwrap(),
+            Seen::Publisher => reported.recv().unwrap(),
             Seen::Reader => spin(|| value.load(Ordering::Acquire) == version),
         };
         if let Seen::Reader = who {
-            said.recv().unwrap();
+            reported.recv().unwrap();
         }
         at - began
     })
@@ -120,19 +120,19 @@ fn source(who: Seen) -> Box<dyn FnMut() -> Duration> {
         .build()
         .unwrap();
     let handle = props.property::<u64>("version").build().unwrap();
-    let (say, said) = channel();
+    let (report, reported) = channel();
     let subscription = handle.on_change(move |_| {
-        let _ = say.send(Instant::now());
+        let _ = report.send(Instant::now());
     });
     Box::new(move || {
         let _alive = (&props, &subscription);
         let (version, began) = file.next();
         let at = match who {
-            Seen::Publisher => said.recv().unwrap(),
+            Seen::Publisher => reported.recv().unwrap(),
             Seen::Reader => spin(|| handle.get() == version),
         };
         if let Seen::Reader = who {
-            said.recv().unwrap();
+            reported.recv().unwrap();
         }
         at - began
     })
@@ -201,21 +201,21 @@ fn bare_same(text: String) -> Box<dyn FnMut() -> Duration> {
     let file = Replaced::new();
     fs::write(&file.path, &text).unwrap();
     let (events, watcher) = watched(&file.dir);
-    let (say, said) = channel();
+    let (report, reported) = channel();
     let path = file.path.clone();
     let before = text.clone().into_bytes();
     thread::spawn(move || {
         for event in events {
             if replaces(&event, &path) {
                 assert_eq!(fs::read(&path).unwrap(), before);
-                let _ = say.send(Instant::now());
+                let _ = report.send(Instant::now());
             }
         }
     });
     Box::new(move || {
         let _watcher = &watcher;
         let began = put(&file.dir, text.as_bytes(), &file.path, |began| began);
-        said.recv().unwrap() - began
+        reported.recv().unwrap() - began
     })
 }
 
@@ -228,7 +228,7 @@ fn source_same(text: String) -> Box<dyn FnMut() -> Duration> {
         .unwrap();
     let generation = props.generation();
     Box::new(move || {
-        // Health says by the wall clock when the source answered last.
+        // Health has the wall-clock time of the last answer of the source.
         let began = put(&file.dir, text.as_bytes(), &file.path, |began| {
             SystemTime::now() - began.elapsed()
         });

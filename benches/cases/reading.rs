@@ -31,12 +31,12 @@ fn text() -> Properties {
         .unwrap()
 }
 
-/// Names from all over: how deep one of them lies is drawn anew by each process.
+/// Names from the whole tree: the depth of a name depends on the hash seed of the process.
 fn names(keys: usize) -> [String; 64] {
     std::array::from_fn(|i| name(i * 7919 % keys))
 }
 
-/// What by-name reading is held against: a typed map from names behind an ArcSwap.
+/// What by-name reading is compared with: a typed map from names behind an ArcSwap.
 type Map = std::collections::HashMap<String, u32, foldhash::fast::RandomState>;
 
 fn map(keys: usize, n: u64) -> Duration {

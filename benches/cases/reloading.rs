@@ -1,5 +1,5 @@
-//! A large document again, with one change or none; said by a source on this thread, and by a file
-//! that is renamed over.
+//! Reloads a large document with one change or none: from a source on this thread, and from a file
+//! that is replaced by a rename.
 
 use std::fs;
 use std::hash::BuildHasher;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use liveprops::{DynamicProperty, Properties, Source, sources::File};
 use tempfile::TempDir;
 
+use crate::manual_source::{CHANGED, ManualSource, parsed, toml_text};
 use crate::support::{Case, timed};
-use crate::told::{CHANGED, Told, parsed, toml_text};
 
 struct Rig {
-    told: Told,
+    source: ManualSource,
     handle: DynamicProperty<u32>,
     _props: Properties,
 }
@@ -23,10 +23,10 @@ struct Rig {
 fn rig() -> &'static Rig {
     static RIG: OnceLock<Rig> = OnceLock::new();
     RIG.get_or_init(|| {
-        let (told, props) = Told::alone();
-        told.say(parsed(&toml_text(1)));
+        let (source, props) = ManualSource::with_properties();
+        source.send(parsed(&toml_text(1)));
         Rig {
-            told,
+            source,
             handle: props.property(CHANGED).build().unwrap(),
             _props: props,
         }
@@ -36,94 +36,94 @@ fn rig() -> &'static Rig {
 fn parse_and_change(n: u64) -> Duration {
     let rig = rig();
     let texts = [toml_text(1_000), toml_text(2_000)];
-    rig.told.say(parsed(&texts[0]));
-    let mut turn = 0;
+    rig.source.send(parsed(&texts[0]));
+    let mut round = 0;
     timed(n, || {
-        turn += 1;
-        rig.told.say(parsed(&texts[turn % 2]));
-        assert_eq!(rig.handle.get(), if turn % 2 == 0 { 1_000 } else { 2_000 });
+        round += 1;
+        rig.source.send(parsed(&texts[round % 2]));
+        assert_eq!(rig.handle.get(), if round % 2 == 0 { 1_000 } else { 2_000 });
     })
 }
 
 fn parse_the_same(n: u64) -> Duration {
     let text = toml_text(1);
-    rig().told.say(parsed(&text));
-    timed(n, || rig().told.say(parsed(&text)))
+    rig().source.send(parsed(&text));
+    timed(n, || rig().source.send(parsed(&text)))
 }
 
-/// The comparing without the parsing. Each document is parsed right before it is said, and so as
-/// warm in the caches as a reload finds it: one of many parsed beforehand has left them.
-fn say_the_same(n: u64) -> Duration {
+/// Comparing without parsing. Each document is parsed immediately before it is sent, so that it is in
+/// the caches as in a real reload.
+fn send_the_same(n: u64) -> Duration {
     let text = toml_text(1);
-    rig().told.say(parsed(&text));
+    rig().source.send(parsed(&text));
     (0..n)
         .map(|_| {
             let mut document = Some(parsed(&text));
-            timed(1, || rig().told.say(document.take().unwrap()))
+            timed(1, || rig().source.send(document.take().unwrap()))
         })
         .sum()
 }
 
-/// The file in two versions, and a place for the one that a source reads.
-struct Place {
+/// A directory with the file that a source reads.
+struct Directory {
     dir: TempDir,
     path: PathBuf,
 }
 
 const VALUES: [u32; 2] = [1_000, 2_000];
 
-impl Place {
+impl Directory {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("large.toml");
-        let place = Self { dir, path };
-        fs::write(&place.path, toml_text(VALUES[0] as usize)).unwrap();
-        place
+        let dir = Self { dir, path };
+        fs::write(&dir.path, toml_text(VALUES[0] as usize)).unwrap();
+        dir
     }
 
-    /// Writes what is then to be renamed over the file.
-    fn fresh(&self, text: &str) -> PathBuf {
-        let fresh = self.dir.path().join("fresh");
-        fs::write(&fresh, text).unwrap();
-        fresh
+    /// Writes the file that the benchmark then renames over the other.
+    fn write_new(&self, text: &str) -> PathBuf {
+        let new = self.dir.path().join("new");
+        fs::write(&new, text).unwrap();
+        new
     }
 }
 
 fn read_to_table(n: u64) -> Duration {
-    let place = Place::new();
+    let dir = Directory::new();
     timed(n, || {
-        let text = fs::read_to_string(&place.path).unwrap();
+        let text = fs::read_to_string(&dir.path).unwrap();
         toml::from_str::<toml::Table>(&text).unwrap()
     })
 }
 
 fn read_to_compare(n: u64) -> Duration {
-    let place = Place::new();
-    let before = fs::read(&place.path).unwrap();
-    timed(n, || fs::read(&place.path).unwrap() == before)
+    let dir = Directory::new();
+    let before = fs::read(&dir.path).unwrap();
+    timed(n, || fs::read(&dir.path).unwrap() == before)
 }
 
-/// Why a file of the same bytes is not parsed at all.
+/// The cost of recognizing a file with the same bytes, which is then not parsed.
 fn read_to_hash(n: u64) -> Duration {
-    let place = Place::new();
+    let dir = Directory::new();
     let state = foldhash::quality::RandomState::default();
-    timed(n, || state.hash_one(fs::read(&place.path).unwrap()))
+    timed(n, || state.hash_one(fs::read(&dir.path).unwrap()))
 }
 
-/// All that a reload does but for noticing, where it can be counted. The same path each time, as
-/// another would be another origin of every key.
+/// A reload without the watcher, on one thread, where its instructions can be counted. The path is
+/// the same each time, because another path would change the origin of every key.
 fn load_and_change(n: u64) -> Duration {
     let rig = rig();
-    let place = Place::new();
+    let dir = Directory::new();
     let texts = VALUES.map(|value| toml_text(value as usize));
-    let file = File::new(&place.path);
-    rig.told.say(file.load().unwrap());
+    let file = File::new(&dir.path);
+    rig.source.send(file.load().unwrap());
     (1..=n as usize)
-        .map(|turn| {
-            fs::rename(place.fresh(&texts[turn % 2]), &place.path).unwrap();
+        .map(|round| {
+            fs::rename(dir.write_new(&texts[round % 2]), &dir.path).unwrap();
             timed(1, || {
-                rig.told.say(file.load().unwrap());
-                assert_eq!(rig.handle.get(), VALUES[turn % 2]);
+                rig.source.send(file.load().unwrap());
+                assert_eq!(rig.handle.get(), VALUES[round % 2]);
             })
         })
         .sum()
@@ -132,27 +132,27 @@ fn load_and_change(n: u64) -> Duration {
 /// From the rename until the handle shows it.
 #[cfg(feature = "watch")]
 fn rename_and_wait(n: u64) -> Duration {
-    let place = Place::new();
+    let dir = Directory::new();
     let texts = VALUES.map(|value| toml_text(value as usize));
     let props = Properties::builder()
-        .source(File::new(&place.path))
+        .source(File::new(&dir.path))
         .build()
         .unwrap();
     let handle = props.property::<u32>(CHANGED).build().unwrap();
-    let patience = Duration::from_secs(20);
-    // The first one waits until the source has read everything again, as it does when it begins to
-    // watch; it does not count.
+    let deadline = Duration::from_secs(20);
+    // The first round does not count: it also waits until the source has started to watch, which
+    // includes one more load.
     (0..=n as usize)
-        .map(|turn| {
-            let value = VALUES[(turn + 1) % 2];
-            let fresh = place.fresh(&texts[(turn + 1) % 2]);
-            // The directory is watched: what was told of the fresh file is to be over.
+        .map(|round| {
+            let value = VALUES[(round + 1) % 2];
+            let new = dir.write_new(&texts[(round + 1) % 2]);
+            // The directory is watched: the events of the new file must be over.
             std::thread::sleep(Duration::from_millis(20));
             let took = timed(1, || {
-                fs::rename(&fresh, &place.path).unwrap();
-                handle.wait_until(|it| *it == value, patience).unwrap();
+                fs::rename(&new, &dir.path).unwrap();
+                handle.wait_until(|it| *it == value, deadline).unwrap();
             });
-            if turn == 0 { Duration::ZERO } else { took }
+            if round == 0 { Duration::ZERO } else { took }
         })
         .sum()
 }
@@ -193,7 +193,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         case("reload, one key changed", TABLE, 1.3, 4, parse_and_change),
         case("reload, nothing changed", TABLE, 1.3, 4, parse_the_same),
-        case("the same document, parsed right before", TABLE, 0.0, 4, say_the_same),
+        case("the same document, parsed right before", TABLE, 0.0, 4, send_the_same),
         case(READ, "", 0.0, 4, read_to_table),
         case("reload of the file on one thread, one key changed", READ, 1.3, 4, load_and_change),
         #[cfg(feature = "watch")]

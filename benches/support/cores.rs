@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long `run` had a core, and not what passed meanwhile on a machine that has other things to
-/// do; where that is not known, what `run` itself says.
+/// do; where that is not known, what `run` itself returns.
 pub(crate) fn on_core(run: impl FnOnce() -> Duration) -> Duration {
     let before = used();
     let passed = run();
@@ -18,7 +18,7 @@ pub(crate) fn on_core(run: impl FnOnce() -> Duration) -> Duration {
 
 /// How long this thread had a core since it began.
 fn used() -> Option<Duration> {
-    // The system brings its books up to date when a thread offers to step aside.
+    // The system updates its accounting when a thread yields.
     thread::yield_now();
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     let nanos = text.split_whitespace().next()?.parse().ok()?;

@@ -1,4 +1,5 @@
-//! How late something is: each event timed for itself, told as percentiles, the cases in turn.
+//! Latency of events: each event is timed by itself, and the result is percentiles. The cases
+//! alternate.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ pub(crate) struct Latency {
     /// The case this one is compared with.
     pub(crate) floor: &'static str,
     pub(crate) budget: Budget,
-    /// Causes it once and says how late it was.
+    /// Causes one event and returns its latency.
     pub(crate) once: Box<dyn FnMut() -> Duration>,
 }
 

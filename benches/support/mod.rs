@@ -29,14 +29,14 @@ pub(crate) struct Case {
     pub(crate) at_most: Option<Duration>,
     /// How many times to run for one reading of the clock.
     pub(crate) n: u64,
-    /// How many times to run under valgrind; 0 if counting instructions says nothing, as where
+    /// How many times to run under valgrind; 0 if a count of instructions means nothing, as where
     /// other threads do the work.
     pub(crate) counted: u64,
-    /// Runs the operation so many times and says how long that took.
+    /// Runs the operation so many times and returns how long that took.
     pub(crate) run: fn(u64) -> Duration,
 }
 
-/// Runs an operation `n` times and says how long that took.
+/// Runs an operation `n` times and returns how long that took.
 #[inline(never)]
 pub(crate) fn timed<R>(n: u64, mut operation: impl FnMut() -> R) -> Duration {
     let began = Instant::now();

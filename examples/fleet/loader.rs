@@ -1,5 +1,5 @@
-//! The loader: publishes each service's file, if it can be used and says something else than the
-//! bucket does.
+//! The loader: publishes the file of each service if it is valid and differs from the document in
+//! the bucket.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,73 +14,75 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::{BUCKET, Once, Outcome, PAUSE, SERVICES, file_of, say, schema, tell};
+use crate::{
+    BUCKET, Outcome, RETRY_PAUSE, Repeated, SERVICES, file_of, log_event, log_line, schema,
+};
 
-/// How often the bucket is looked at though no file has changed.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long the server may take for anything.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How often the bucket is checked while no file changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the server may take for an answer.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(server: &str, dir: &Path) -> Outcome<()> {
     let changed = Arc::new(Notify::new());
     let mut files = SERVICES.map(|service| Followed::new(dir, service, &changed));
-    let mut state = Once::default();
+    let mut state = Repeated::default();
     loop {
-        files.iter_mut().for_each(Followed::look);
+        files.iter_mut().for_each(Followed::refresh);
         if let Err(error) = connection(server, &mut files, &changed, &mut state) {
-            state.say(format!("cannot publish: {error}"));
+            state.log(format!("cannot publish: {error}"));
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(RETRY_PAUSE);
     }
 }
 
-/// Publishes for as long as one connection does.
+/// Publishes until the connection fails.
 fn connection(
     server: &str,
     files: &mut [Followed],
     changed: &Notify,
-    state: &mut Once,
+    state: &mut Repeated,
 ) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(publish(server, files, changed, state));
-    // Nothing of this connection is sent later.
+    // Requests of this connection that are still queued are not sent later.
     runtime.shutdown_background();
     outcome
 }
 
-/// Keeps the bucket as the files are.
+/// Keeps the bucket equal to the files.
 async fn publish(
     server: &str,
     files: &mut [Followed],
     changed: &Notify,
-    state: &mut Once,
+    state: &mut Repeated,
 ) -> Outcome<()> {
     let bucket = Bucket::connect(server).await?;
     loop {
         let mut outcome = Ok(());
         for file in &mut *files {
-            file.look();
-            // What is wrong with one is not to keep the others back.
-            if let Err(error) = bucket.keep(file).await {
+            file.refresh();
+            // A failure of one file does not stop the others.
+            if let Err(error) = bucket.update(file).await {
                 outcome = Err(format!("{}: {error}", file.name));
             }
         }
         outcome?;
-        state.say(format!("in touch with {server}"));
-        let _ = timeout(LOOK, changed.notified()).await;
+        state.log(format!("connected to {server}"));
+        let _ = timeout(CHECK_INTERVAL, changed.notified()).await;
     }
 }
 
-/// A file that is followed by the crate, and its newest text that can be used.
+/// A file that liveprops watches, and its newest valid text.
 struct Followed {
     name: String,
     path: PathBuf,
     changed: Arc<Notify>,
     open: Option<(Properties, Subscription)>,
     good: Option<Vec<u8>>,
-    trouble: Once,
+    trouble: Repeated,
 }
 
 impl Followed {
@@ -92,16 +94,16 @@ impl Followed {
             changed: Arc::clone(changed),
             open: None,
             good: None,
-            trouble: Once::default(),
+            trouble: Repeated::default(),
         }
     }
 
-    /// Takes the newest text, if it can be used.
-    fn look(&mut self) {
+    /// Reads the newest text and keeps it if it is valid.
+    fn refresh(&mut self) {
         if self.open.is_none() {
             match self.follow() {
                 Ok(open) => self.open = Some(open),
-                Err(error) => self.trouble.say(format!("not published: {error}")),
+                Err(error) => self.trouble.log(format!("not published: {error}")),
             }
         }
         if let Some(text) = self.text() {
@@ -109,10 +111,10 @@ impl Followed {
         }
     }
 
-    /// From here on each good change wakes the publisher, and each bad one is told.
+    /// Starts to watch the file: a valid change wakes the publisher, an invalid one is logged.
     fn follow(&self) -> Result<(Properties, Subscription), liveprops::Error> {
         let props = Properties::builder()
-            .on_source_event(tell)
+            .on_source_event(log_event)
             .schema(schema())
             .source(File::new(&self.path))
             .build()?;
@@ -121,8 +123,8 @@ impl Followed {
         Ok((props, subscription))
     }
 
-    /// What the file holds, if that is what is in force. Whoever writes it may have gone on since
-    /// then, and then there will be another change.
+    /// The text of the file if it is in force. If it is not, the file was written again, and another
+    /// change follows.
     fn text(&self) -> Option<Vec<u8>> {
         let (props, _) = self.open.as_ref()?;
         let text = fs::read(&self.path).ok()?;
@@ -141,31 +143,32 @@ impl Bucket {
     async fn connect(server: &str) -> Outcome<Self> {
         let options = ConnectOptions::new()
             .name("fleet loader")
-            .connection_timeout(ANSWER)
-            .request_timeout(Some(ANSWER))
-            // Then a new one is made: what could not be sent is not kept, it may be old by then.
+            .connection_timeout(SERVER_TIMEOUT)
+            .request_timeout(Some(SERVER_TIMEOUT))
+            // A new connection is made instead. It must not send requests of the old one, which may be
+            // out of date.
             .max_reconnects(1);
         Ok(Self(options.connect(server).await?))
     }
 
-    /// Publishes a file, if the bucket says something else.
-    async fn keep(&self, file: &Followed) -> Outcome<()> {
+    /// Publishes a file if the document in the bucket differs.
+    async fn update(&self, file: &Followed) -> Outcome<()> {
         let Some(text) = &file.good else {
             return Ok(());
         };
         if self.get(&file.name).await?.as_deref() != Some(text) {
             self.put(&file.name, text).await?;
-            say(format!("published {}: {} bytes", file.name, text.len()));
+            log_line(format!("published {}: {} bytes", file.name, text.len()));
         }
         Ok(())
     }
 
-    /// The document of a key; makes the bucket if there is none.
+    /// The document of a key; creates the bucket if it does not exist.
     async fn get(&self, key: &str) -> Outcome<Option<Vec<u8>>> {
         let subject = format!("$JS.API.DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}");
         let answer = match self.0.request(subject.clone(), "".into()).await {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-                self.make().await?;
+                self.create().await?;
                 self.0.request(subject, "".into()).await?
             }
             answer => answer?,
@@ -185,11 +188,11 @@ impl Bucket {
     async fn put(&self, key: &str, text: &[u8]) -> Outcome<()> {
         let subject = format!("$KV.{BUCKET}.{key}");
         let answer = self.0.request(subject, text.to_vec().into()).await?;
-        accepted(&answer)
+        check_answer(&answer)
     }
 
-    /// Makes the bucket as `nats kv add fleet` does: of each key, it holds the newest.
-    async fn make(&self) -> Outcome<()> {
+    /// Creates the bucket as `nats kv add fleet` does: it keeps the newest value of each key.
+    async fn create(&self) -> Outcome<()> {
         let config = json!({
             "name": format!("KV_{BUCKET}"),
             "subjects": [format!("$KV.{BUCKET}.>")],
@@ -203,17 +206,17 @@ impl Bucket {
         });
         let subject = format!("$JS.API.STREAM.CREATE.KV_{BUCKET}");
         let answer = self.0.request(subject, config.to_string().into()).await?;
-        accepted(&answer)?;
-        say(format!("made the bucket {BUCKET}"));
+        check_answer(&answer)?;
+        log_line(format!("created the bucket {BUCKET}"));
         Ok(())
     }
 }
 
-/// What JetStream answers, as an outcome.
-fn accepted(answer: &Message) -> Outcome<()> {
+/// Checks the answer of JetStream.
+fn check_answer(answer: &Message) -> Outcome<()> {
     let answer: Value = serde_json::from_slice(&answer.payload)?;
     match answer.get("error") {
         None => Ok(()),
-        Some(error) => Err(format!("not taken: {error}").into()),
+        Some(error) => Err(format!("rejected: {error}").into()),
     }
 }

@@ -33,8 +33,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const SERVICES: [&str; 3] = ["checkout", "search", "mail"];
 /// The bucket with their documents.
 const BUCKET: &str = "fleet";
-/// Between two attempts at what does not work.
-const PAUSE: Duration = Duration::from_millis(300);
+/// The pause before a failed operation is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
 fn main() -> Outcome<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -48,14 +48,14 @@ fn main() -> Outcome<()> {
     }
 }
 
-/// What a service may be told, for the loader that publishes it and for the service that takes it.
+/// The schema of a service's document. The loader and the service check it.
 fn schema() -> Schema {
     Schema::new()
         .declare(
             Schema::key::<String>("greeting")
                 .length(1..=80)
                 .required()
-                .describe("what a visitor reads"),
+                .describe("the text for visitors"),
         )
         .declare(
             Schema::key::<u32>("limit")
@@ -67,7 +67,7 @@ fn schema() -> Schema {
             Schema::key::<String>("log")
                 .one_of(["changes", "requests"])
                 .required()
-                .describe("what is logged"),
+                .describe("the events to log"),
         )
         .strict("")
         .deny_unknown()
@@ -78,8 +78,8 @@ fn file_of(service: &str) -> String {
     format!("{service}.toml")
 }
 
-/// Prints a line with the time of day. A log that is full or closed stops nobody.
-fn say(what: impl std::fmt::Display) {
+/// Prints a line with the time of day. A failing write does not stop the program.
+fn log_line(what: impl std::fmt::Display) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let millis = now.unwrap_or_default().as_millis() % 86_400_000;
     let (seconds, millis) = (millis / 1000, millis % 1000);
@@ -88,28 +88,32 @@ fn say(what: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{time} {what}");
 }
 
-/// Prints the same only once in a row.
+/// A log that prints equal lines in a row only once.
 #[derive(Default)]
-struct Once(String);
+struct Repeated(String);
 
-impl Once {
-    fn say(&mut self, what: impl std::fmt::Display) {
+impl Repeated {
+    fn log(&mut self, what: impl std::fmt::Display) {
         let what = what.to_string();
         if self.0 != what {
-            say(&what);
+            log_line(&what);
             self.0 = what;
         }
     }
 }
 
-/// Prints what happens to a source.
-fn tell(event: &SourceEvent) {
+/// Logs an event of a source.
+fn log_event(event: &SourceEvent) {
     let name = &event.name;
     match &event.kind {
-        SourceEventKind::Rejected(why) => say(format!("{name}: rejected, the old stays: {why}")),
-        SourceEventKind::Suspended(why) => say(format!("{name}: fails, the old stays: {why}")),
+        SourceEventKind::Rejected(why) => {
+            log_line(format!("{name}: rejected, the old values stay: {why}"))
+        }
+        SourceEventKind::Suspended(why) => {
+            log_line(format!("{name}: fails, the old values stay: {why}"))
+        }
         SourceEventKind::Reconnected | SourceEventKind::Recovered => {
-            say(format!("{name}: is well again"));
+            log_line(format!("{name}: works again"));
         }
         _ => {}
     }

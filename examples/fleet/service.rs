@@ -1,4 +1,5 @@
-//! A service: answers over HTTP as its document in the bucket says, whatever happens to that.
+//! A service: answers HTTP requests with the values of its document in the bucket, also while the
+//! bucket is away or wrong.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,14 +10,14 @@ use std::time::{Duration, Instant};
 use liveprops::sources::Nats;
 use liveprops::{DynamicProperty, Properties, Source};
 
-use crate::{BUCKET, Once, Outcome, PAUSE, file_of, say, schema, tell};
+use crate::{BUCKET, Outcome, RETRY_PAUSE, Repeated, file_of, log_event, log_line, schema};
 
 /// How long a client may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the head of a request may be.
 const MAX_HEAD: u64 = 16 << 10;
 
-/// What a service is told.
+/// The document of a service.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 struct Settings {
     greeting: String,
@@ -33,18 +34,18 @@ enum Log {
 
 pub(crate) fn run(server: &str, name: &str, port: u16, state: &Path) -> Outcome<()> {
     let props = start(server, name, state);
-    // All that a request needs is swapped as one.
+    // The values that a request reads change together.
     let settings = props.bind::<Settings>("").build()?;
     let _changes = props.on_change_under("", |batch| {
         for change in batch.changes() {
-            say(format!("generation {}: {change}", batch.generation()));
+            log_line(format!("generation {}: {change}", batch.generation()));
         }
     })?;
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     for key in props.snapshot().keys() {
-        say(props.explain(key.as_str()).to_string().trim_end());
+        log_line(props.explain(key.as_str()).to_string().trim_end());
     }
-    say(format!("{name} is ready: http://127.0.0.1:{port}/"));
+    log_line(format!("{name} is ready: http://127.0.0.1:{port}/"));
     let service = Arc::new(Service {
         name: name.to_owned(),
         settings,
@@ -54,55 +55,55 @@ pub(crate) fn run(server: &str, name: &str, port: u16, state: &Path) -> Outcome<
         match stream {
             Ok(stream) => {
                 let service = Arc::clone(&service);
-                // A client that goes away, is slow, or is one too many is its own affair.
+                // A client that closes, is slow, or cannot get a thread does not stop the service.
                 let _ = std::thread::Builder::new().spawn(move || service.answer(stream));
             }
             Err(error) => {
-                say(format!("a client is lost: {error}"));
-                std::thread::sleep(PAUSE);
+                log_line(format!("a client is lost: {error}"));
+                std::thread::sleep(RETRY_PAUSE);
             }
         }
     }
     Ok(())
 }
 
-/// Waits for a configuration: that of the bucket, or the newest that was kept while that is away.
+/// Waits for a configuration: from the bucket, or from disk while the bucket is away.
 fn start(server: &str, name: &str, state: &Path) -> Properties {
-    let mut trouble = Once::default();
+    let mut trouble = Repeated::default();
     loop {
         let document = Nats::bucket(BUCKET).document(file_of(name)).address(server);
         let props = Properties::builder()
-            .on_source_event(tell)
+            .on_source_event(log_event)
             .schema(schema())
             .state_dir(state)
             .source(document.with(|policy| policy.wait_forever().cached()))
             .build();
         match props {
             Ok(props) => return props,
-            Err(error) => trouble.say(format!("waits for its configuration: {error}")),
+            Err(error) => trouble.log(format!("waits for its configuration: {error}")),
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(RETRY_PAUSE);
     }
 }
 
 struct Service {
     name: String,
     settings: DynamicProperty<Settings>,
-    /// The second that counts, and how many were let in.
+    /// The start of the current second, and the number of requests admitted in it.
     second: Mutex<(Instant, u32)>,
 }
 
 impl Service {
     fn answer(&self, stream: TcpStream) -> std::io::Result<()> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
+        stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
         // The head of the request ends with an empty line.
         for line in BufReader::new((&stream).take(MAX_HEAD)).lines() {
             if line?.is_empty() {
                 break;
             }
         }
-        // Read once: this request sees one configuration, whatever changes meanwhile.
+        // Read once, so that the whole request sees one configuration.
         let now = self.settings.versioned();
         let Settings {
             greeting,
@@ -125,7 +126,7 @@ impl Service {
             ),
         };
         if *log == Log::Requests {
-            say(format!("answered {status}"));
+            log_line(format!("answered {status}"));
         }
         let length = body.len();
         let head = format!(
@@ -135,12 +136,12 @@ impl Service {
         (&stream).write_all((head + &body).as_bytes())
     }
 
-    /// Lets so many in within a second.
+    /// Whether a request is admitted: at most `limit` in a second.
     fn admits(&self, limit: u32) -> bool {
         let mut second = self
             .second
             .lock()
-            .unwrap_or_else(|withheld| withheld.into_inner());
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if second.0.elapsed() >= Duration::from_secs(1) {
             *second = (Instant::now(), 0);
         }

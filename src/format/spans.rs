@@ -34,7 +34,7 @@ struct Block {
 }
 
 #[cfg(any(feature = "toml", feature = "json"))]
-const BLOCK: usize = 128;
+const BLOCK: usize = 64;
 
 #[cfg(any(feature = "toml", feature = "json"))]
 impl<'a> Lines<'a> {

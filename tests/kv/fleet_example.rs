@@ -374,12 +374,12 @@ fn edits(fleet: &Fleet) {
     assert!(text.starts_with("# What the service mail"), "{text}");
 }
 
-/// What cannot be used is told with its place, and the old stays.
+/// A file that is invalid is logged with its line, and the old values stay.
 fn refusals(fleet: &Fleet) {
     let before = [CHECKOUT, SEARCH, MAIL].map(|service| fleet.answer(service));
     let published = fleet.published_by_now();
     fleet.write(SEARCH, "greeting = \"x\"\nlimit = = 2\n");
-    fleet.is_logged("loader", &["search.toml:2:", "the old stays"]);
+    fleet.is_logged("loader", &["search.toml:2:", "the old values stay"]);
     fleet.script(&["set", "mail", "limit", "0"]);
     fleet.is_logged("loader", &["`limit`: out of range", "mail.toml:3:9"]);
     fleet.script(&["set", "mail", "limit", "5000"]);
@@ -397,7 +397,7 @@ fn refusals(fleet: &Fleet) {
     assert!(answer.contains("\"seq\":"), "{answer}");
     let told = ["`limit`", "-1", "(nats fleet.checkout.toml:2:9)"];
     fleet.is_logged("checkout", &told);
-    fleet.is_logged("checkout", &["is well again"]);
+    fleet.is_logged("checkout", &["works again"]);
     fleet.has_published(published + 1);
 
     let now = [CHECKOUT, SEARCH, MAIL].map(|service| fleet.answer(service));

@@ -1,5 +1,5 @@
-//! A source that is told what to say, on the thread that tells it: so its parsing and committing
-//! are timed and counted with it.
+//! A source whose documents the benchmark sends. Parsing and committing run on the thread of the
+//! benchmark, so they are timed and counted with it.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,24 +8,27 @@ use liveprops::{Document, Error, Format, Origin, Properties, Source, SourceConte
 
 /// The source; clones are the same one.
 #[derive(Clone, Default)]
-pub(crate) struct Told(Arc<Mutex<Option<SourceContext>>>);
+pub(crate) struct ManualSource(Arc<Mutex<Option<SourceContext>>>);
 
-impl Told {
-    /// A source and the properties that it alone fills.
-    pub(crate) fn alone() -> (Self, Properties) {
-        let told = Self::default();
-        let props = Properties::builder().source(told.clone()).build().unwrap();
-        (told, props)
+impl ManualSource {
+    /// A source, and properties that have only this source.
+    pub(crate) fn with_properties() -> (Self, Properties) {
+        let source = Self::default();
+        let props = Properties::builder()
+            .source(source.clone())
+            .build()
+            .unwrap();
+        (source, props)
     }
 
-    /// Commits a document in place of the one before.
-    pub(crate) fn say(&self, document: Document) {
-        let updates = self.0.lock().unwrap().clone().unwrap();
-        updates.send(Update::full(document)).unwrap();
+    /// Commits a document, which replaces the one before.
+    pub(crate) fn send(&self, document: Document) {
+        let context = self.0.lock().unwrap().clone().unwrap();
+        context.send(Update::full(document)).unwrap();
     }
 }
 
-impl Source for Told {
+impl Source for ManualSource {
     fn origin(&self) -> Origin {
         Origin::new("file", "large.toml")
     }
@@ -44,7 +47,7 @@ impl Source for Told {
     }
 }
 
-/// What a `File` source makes of a text.
+/// Parses a text as a `File` source does.
 pub(crate) fn parsed(text: &str) -> Document {
     Format::toml()
         .parse(text.as_bytes(), &Origin::new("file", "large.toml"))
@@ -52,11 +55,11 @@ pub(crate) fn parsed(text: &str) -> Document {
 }
 
 /// The key whose value is `changed` in [`toml_text`].
-#[allow(dead_code)] // for the bench that changes it through a handle
+#[allow(dead_code)] // only one benchmark has a handle on it
 pub(crate) const CHANGED: &str = "section500.key50050";
 
-/// 100,000 keys, 100 in each section. No name comes twice: where a name lies in its section is
-/// drawn by each process, and the same draw for all sections would be luck.
+/// 100,000 keys, 100 in each section. No name occurs twice: the position of a name in its section
+/// depends on the hash seed of the process, and equal names would all get the same position.
 pub(crate) fn toml_text(changed: usize) -> String {
     let mut text = String::new();
     for i in 0..100_000 {
