@@ -70,7 +70,8 @@ impl BufferedPlaceholder {
             return Some(BufferedPlaceholder::Name(names));
         }
         let expected = fault.0.expected.as_deref()?;
-        if let (Some(BufferedPlaceholder::Name(names)), true) = (present, is_without_content(fault)) {
+        if let (Some(BufferedPlaceholder::Name(names)), true) = (present, is_without_content(fault))
+        {
             return Some(BufferedPlaceholder::Variant(names));
         }
         let mut words = expected.split(|c: char| !c.is_alphanumeric());
@@ -105,7 +106,9 @@ impl BufferedPlaceholder {
     pub(super) fn names(self) -> Vec<String> {
         match self {
             BufferedPlaceholder::Items(length) => (0..length).map(|at| at.to_string()).collect(),
-            BufferedPlaceholder::Variant(names) => names.iter().map(|name| (*name).to_owned()).collect(),
+            BufferedPlaceholder::Variant(names) => {
+                names.iter().map(|name| (*name).to_owned()).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -114,7 +117,9 @@ impl BufferedPlaceholder {
     pub(super) fn found(self, level: usize) -> Found {
         match self {
             BufferedPlaceholder::Simple(first) => simple(first, level).found(),
-            BufferedPlaceholder::Number => Found::Number(Placeholder::new(level).number().to_string()),
+            BufferedPlaceholder::Number => {
+                Found::Number(Placeholder::new(level).number().to_string())
+            }
             BufferedPlaceholder::Text => match Placeholder::new(level).text() {
                 Some(text) => Found::Text(text.to_owned()),
                 None => Placeholder::new(0).found(),
@@ -145,7 +150,9 @@ impl BufferedPlaceholder {
                 let content = Child::entry(name(names, level), Input::Absent);
                 visitor.visit_map(EntryAccess::new(de, vec![content], &last))
             }
-            BufferedPlaceholder::Table => visitor.visit_map(EntryAccess::new(de, Vec::new(), &last)),
+            BufferedPlaceholder::Table => {
+                visitor.visit_map(EntryAccess::new(de, Vec::new(), &last))
+            }
             BufferedPlaceholder::Items(length) => {
                 let items = (0..length).map(|at| Child::item(at, Input::Absent));
                 visitor.visit_seq(ItemAccess::new(de, items.collect()))
@@ -165,5 +172,8 @@ fn simple(first: usize, level: usize) -> Placeholder {
 }
 
 fn name(names: &'static [&'static str], level: usize) -> &'static str {
-    names.get(level % names.len().max(1)).copied().unwrap_or_default()
+    names
+        .get(level % names.len().max(1))
+        .copied()
+        .unwrap_or_default()
 }

@@ -90,7 +90,9 @@ impl Diagnosis {
     /// As what the placeholder of a buffered value is visited.
     pub(crate) fn buffered_placeholder(&self, path: &str) -> BufferedPlaceholder {
         let used = self.buffered_placeholders.get(path);
-        used.and_then(|used| used.last()).copied().unwrap_or_default()
+        used.and_then(|used| used.last())
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Whether a placeholder replaces the value at a path.
@@ -306,6 +308,9 @@ impl Diagnosis {
             return false;
         };
         let path = location.path.clone();
+        if path == root && !errors.is_empty() && self.replace_placeholder(&fault) {
+            return true;
+        }
         if path == root {
             let is_consequence = self.is_consequence(&fault, &path) && !errors.is_empty();
             self.may_omit_errors |= is_consequence && self.may_hide_others(&fault, &path);
@@ -373,13 +378,19 @@ impl Diagnosis {
             let visit = self.inference.value_at(path);
             fault.0.custom && visit.is_some_and(|visit| matches!(visit.found, Found::Text(_)))
         };
-        let present = self.buffered_placeholders.get(path).and_then(|used| used.last());
+        let present = self
+            .buffered_placeholders
+            .get(path)
+            .and_then(|used| used.last());
         let next = BufferedPlaceholder::accepted_by(fault, present.copied());
         let next = next.or_else(|| is_text().then_some(BufferedPlaceholder::Text));
         let Some(next) = next else {
             return false;
         };
-        let used = self.buffered_placeholders.entry(path.to_owned()).or_default();
+        let used = self
+            .buffered_placeholders
+            .entry(path.to_owned())
+            .or_default();
         if used.contains(&next) {
             return false;
         }
@@ -392,7 +403,10 @@ impl Diagnosis {
 
     /// Replaces the placeholder of a bad value by the next one; returns whether there is one.
     fn next_placeholder(&mut self, path: &str, fault: &Fault) -> bool {
-        let is_buffered = self.visited_placeholders.iter().any(|visited| visited == path);
+        let is_buffered = self
+            .visited_placeholders
+            .iter()
+            .any(|visited| visited == path);
         if is_buffered && self.choose_buffered(path, fault) {
             self.bad_values.insert(path.to_owned(), 0);
             return true;
@@ -415,7 +429,8 @@ impl Diagnosis {
             level.is_some_and(|level| {
                 let found = self.buffered_placeholder(path).found(level);
                 let rejection = fault.0.rejection.as_ref();
-                let is_it = rejection.is_none_or(|it| it.found == found || it.found == Found::Other);
+                let is_it =
+                    rejection.is_none_or(|it| it.found == found || it.found == Found::Other);
                 is_it && level + 1 < LEVELS
             })
         };
@@ -446,7 +461,8 @@ impl Diagnosis {
             return true;
         }
         self.may_omit_errors = true;
-        let Some(parent) = parent(path).filter(|parent| under(parent, root) && parent != root) else {
+        let Some(parent) = parent(path).filter(|parent| under(parent, root) && parent != root)
+        else {
             return false;
         };
         if self.bad_values.contains_key(&parent) {

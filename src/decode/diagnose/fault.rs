@@ -179,20 +179,23 @@ impl Fault {
 
     /// Whether two passes have failed with the same fault.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        let (one, other) = (&self.0, &other.0);
-        let found = |inner: &FaultData| inner.rejection.as_ref().map(|it| it.found.clone());
-        let path = |inner: &FaultData| {
-            inner
-                .location
-                .as_ref()
-                .map(|location| location.path.clone())
+        let path = |fault: &Self| {
+            let location = fault.0.location.as_ref();
+            location.map(|location| location.path.clone())
         };
-        one.detail == other.detail
-            && one.expected == other.expected
-            && found(one) == found(other)
-            && one.missing_field == other.missing_field
-            && one.unknown_field == other.unknown_field
-            && path(one) == path(other)
+        self.reason() == other.reason() && path(self) == path(other)
+    }
+
+    /// What distinguishes it from other faults, wherever they are.
+    pub(crate) fn reason(&self) -> impl PartialEq + use<> {
+        let inner = &self.0;
+        (
+            inner.detail.clone(),
+            inner.expected.clone(),
+            inner.rejection.as_ref().map(|it| it.found.clone()),
+            inner.missing_field,
+            inner.unknown_field.clone(),
+        )
     }
 
     /// Whether it is about a secret that serde had buffered.

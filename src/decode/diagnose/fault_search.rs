@@ -31,65 +31,10 @@ pub(crate) fn locate<T: DeserializeOwned>(
 ) {
     let pass = || run_discarding::<T>(request, diagnosis);
     let search = Search::new(diagnosis, &pass);
-    fault.0.is_consequence = search.is_of_invented_tag(fault);
-    if let (Some(field), [_, _, ..]) = (fault.0.duplicate, fault.0.read_names.as_slice()) {
-        if let Some((table, names)) = search.find_read_spellings(field, fault) {
-            set_rivals(&request, fault, table, names, Some(field));
-        }
-        return;
-    }
-    if let Some(field) = fault.0.missing_field {
-        if let Some(table) = search.find_table_without(field, fault) {
-            if let Some(location) = &mut fault.0.location {
-                location.path = below(&table, field);
-                location.origin = request.origin_of(&table);
-            }
-        }
-        return;
-    }
-    if let Some(field) = fault.0.unknown_field.clone() {
-        if let Some(visit) = search.find_unknown_field(&field, fault) {
-            if let Some(location) = search.describe(&visit) {
-                fault.move_to(location);
-            }
-        }
-        return;
-    }
-    let may_be_buffered = fault.may_be_buffered() || fault.0.duplicate.is_some();
-    let Some(outer) = fault.0.location.clone().filter(|_| may_be_buffered) else {
-        return;
-    };
-    if !search.inference().visits_below(&outer.path) {
-        return;
-    }
-    let duplicate = fault
-        .0
-        .duplicate
-        .or_else(|| rejection::last_duplicate_field().filter(|_| fault.0.custom));
-    let (mut masked, mut quotes) = (false, false);
-    let found = search.find_equal(fault).or_else(|| {
-        let found = search.find_by_leaving_out(fault, &outer.path);
-        masked = found.is_some() && fault.is_about_secret();
-        let is_container = found.as_ref().is_some_and(Visit::is_container);
-        quotes = (outer.masked || outer.may_quote) && is_container;
-        found
-    });
-    let found = found.or_else(|| search.find_only(fault, &outer.path));
-    let location = match &found {
-        Some(found) => search.describe(found),
-        None => search.describe_below(&outer.path, ""),
-    };
-    if let Some(mut location) = location {
-        // The outer location is masked for all that it holds, this one for a single value.
-        location.masked |= masked;
-        location.may_quote |= quotes;
-        fault.move_to(location);
-    }
-    let is_variants = fault.0.expected.as_deref() == Some(ONE_VARIANT);
-    let duplicate = duplicate.filter(|_| !is_variants);
-    if let Some((table, names)) = search.find_rivals(fault, &outer.path, duplicate) {
-        set_rivals(&request, fault, table, names, duplicate);
-    }
+    let reason = fault.reason();
+    search.locate(request, fault);
+    let is_same = |other: &Fault| other.reason() == reason;
+    fault.0.is_consequence = search.is_of_invented_tag(fault, &is_same);
 }
 
 /// Makes a fault that of rivals, with their origins.
@@ -169,6 +114,68 @@ pub(crate) fn rejected_alike<T: DeserializeOwned>(
 }
 
 impl Search<'_> {
+    /// Moves a fault about a buffered value to the location of that value.
+    fn locate(&self, request: Request<'_>, fault: &mut Fault) {
+        if let (Some(field), [_, _, ..]) = (fault.0.duplicate, fault.0.read_names.as_slice()) {
+            if let Some((table, names)) = self.find_read_spellings(field, fault) {
+                set_rivals(&request, fault, table, names, Some(field));
+            }
+            return;
+        }
+        if let Some(field) = fault.0.missing_field {
+            if let Some(table) = self.find_table_without(field, fault) {
+                if let Some(location) = &mut fault.0.location {
+                    location.path = below(&table, field);
+                    location.origin = request.origin_of(&table);
+                }
+            }
+            return;
+        }
+        if let Some(field) = fault.0.unknown_field.clone() {
+            if let Some(visit) = self.find_unknown_field(&field, fault) {
+                if let Some(location) = self.describe(&visit) {
+                    fault.move_to(location);
+                }
+            }
+            return;
+        }
+        let may_be_buffered = fault.may_be_buffered() || fault.0.duplicate.is_some();
+        let Some(outer) = fault.0.location.clone().filter(|_| may_be_buffered) else {
+            return;
+        };
+        if !self.inference().visits_below(&outer.path) {
+            return;
+        }
+        let duplicate = fault
+            .0
+            .duplicate
+            .or_else(|| rejection::last_duplicate_field().filter(|_| fault.0.custom));
+        let (mut masked, mut quotes) = (false, false);
+        let found = self.find_equal(fault).or_else(|| {
+            let found = self.find_by_leaving_out(fault, &outer.path);
+            masked = found.is_some() && fault.is_about_secret();
+            let is_container = found.as_ref().is_some_and(Visit::is_container);
+            quotes = (outer.masked || outer.may_quote) && is_container;
+            found
+        });
+        let found = found.or_else(|| self.find_only(fault, &outer.path));
+        let location = match &found {
+            Some(found) => self.describe(found),
+            None => self.describe_below(&outer.path, ""),
+        };
+        if let Some(mut location) = location {
+            // The outer location is masked for all that it holds, this one for a single value.
+            location.masked |= masked;
+            location.may_quote |= quotes;
+            fault.move_to(location);
+        }
+        let is_variants = fault.0.expected.as_deref() == Some(ONE_VARIANT);
+        let duplicate = duplicate.filter(|_| !is_variants);
+        if let Some((table, names)) = self.find_rivals(fault, &outer.path, duplicate) {
+            set_rivals(&request, fault, table, names, duplicate);
+        }
+    }
+
     /// The location of a visited value, by a further pass.
     fn describe(&self, visit: &Visit) -> Option<Location> {
         self.describe_below(&visit.path, &visit.id)
@@ -200,7 +207,7 @@ impl Search<'_> {
     }
 
     /// Whether a fault is due to the invented tag of an enum: the enum has none with another tag.
-    pub(super) fn is_of_invented_tag(&self, fault: &Fault) -> bool {
+    fn is_of_invented_tag(&self, fault: &Fault, is_same: &dyn Fn(&Fault) -> bool) -> bool {
         let Some(location) = &fault.0.location else {
             return false;
         };
@@ -211,7 +218,7 @@ impl Search<'_> {
             let (result, _) = self.run_pass();
             set(|level| level - 1);
             // A name of another variant is not enough for an enum without a tag.
-            !result.is_err_and(|other| other.is_like(fault) || is_without_content(&other))
+            !result.is_err_and(|other| is_same(&other) || is_without_content(&other))
         })
     }
 
@@ -227,7 +234,9 @@ impl Search<'_> {
         if all.is_empty() || is_here(&below(&table, field)) {
             return None;
         }
-        all.into_iter().take(MAX_RIVALS).find(|visit| is_here(&visit.path))
+        all.into_iter()
+            .take(MAX_RIVALS)
+            .find(|visit| is_here(&visit.path))
     }
 
     /// Finds the only value that a fault can be about.
@@ -418,10 +427,15 @@ impl Search<'_> {
                 return;
             };
             let alike = self.inference().alike(rejected, rejection);
-            let paths = alike.into_iter().chain([rejected.clone()]).map(|visit| visit.path);
+            let paths = alike
+                .into_iter()
+                .chain([rejected.clone()])
+                .map(|visit| visit.path);
             let paths: Vec<String> = paths.collect();
             let formed = self.inference().formed_sites();
-            self.diagnosis.borrow_mut().add_placeholders(&paths, rejection);
+            self.diagnosis
+                .borrow_mut()
+                .add_placeholders(&paths, rejection);
             if !self.probe(&list) {
                 self.inference().separate_items(&list, &formed);
             }

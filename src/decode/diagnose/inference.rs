@@ -329,7 +329,10 @@ impl Inference {
 
     /// The sites that have a form.
     pub(crate) fn formed_sites(&self) -> HashMap<String, Form> {
-        let formed = self.visits.iter().filter_map(|visit| Some((visit.id.clone(), visit.form?)));
+        let formed = self
+            .visits
+            .iter()
+            .filter_map(|visit| Some((visit.id.clone(), visit.form?)));
         formed.collect()
     }
 
@@ -338,7 +341,11 @@ impl Inference {
     pub(crate) fn separate_items(&mut self, list: &str, formed: &HashMap<String, Form>) {
         let each = format!("{list}{STEP}{EACH}");
         let assumptions = &mut self.assumptions;
-        let classes = assumptions.forms.keys().filter(|class| class.starts_with(&each));
+        assumptions.tried.clear();
+        let classes = assumptions
+            .forms
+            .keys()
+            .filter(|class| class.starts_with(&each));
         for class in classes.cloned().collect::<Vec<_>>() {
             assumptions.forms.remove(&class);
             for (id, form) in assumptions.evidence.remove(&class).unwrap_or_default() {

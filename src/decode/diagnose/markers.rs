@@ -25,7 +25,8 @@ impl Search<'_> {
     /// Finds the value that a fault is about. `all` are values that serde reports alike, in the order of their
     /// visits.
     pub(super) fn find_rejected(&self, fault: &Fault, all: &[Visit]) -> Option<Visit> {
-        let is_same = |(result, _): &Outcome| result.as_ref().is_err_and(|other| other.is_like(fault));
+        let is_same =
+            |(result, _): &Outcome| result.as_ref().is_err_and(|other| other.is_like(fault));
         self.find_marked(all, fault.0.rejection.as_ref(), &is_same)
     }
 
@@ -34,7 +35,8 @@ impl Search<'_> {
         let is_same = |(_, log): &Outcome| {
             let before = self.inference().rejections_before;
             let log = log.get(before..).unwrap_or_default();
-            log.iter().any(|it| it.found == rejection.found && it.expected == rejection.expected)
+            log.iter()
+                .any(|it| it.found == rejection.found && it.expected == rejection.expected)
         };
         self.find_marked(all, Some(rejection), &is_same)
     }
@@ -84,7 +86,10 @@ impl Search<'_> {
 
     /// Runs a pass with markers in the place of some values.
     fn run_marked(&self, all: &[&Visit]) -> Outcome {
-        let markers = all.iter().enumerate().map(|(at, visit)| (visit.id.clone(), at));
+        let markers = all
+            .iter()
+            .enumerate()
+            .map(|(at, visit)| (visit.id.clone(), at));
         self.inference().markers = markers.collect();
         let outcome = self.run_pass();
         self.inference().markers.clear();
@@ -95,10 +100,18 @@ impl Search<'_> {
 /// Whether the type accepts a value whose only marker it rejects: it expects another type than a rejection
 /// says.
 fn accepts(rejection: &Rejection, (result, log): &Outcome) -> bool {
-    let of_fault = result.as_ref().err().and_then(|fault| fault.0.rejection.as_ref());
+    let of_fault = result
+        .as_ref()
+        .err()
+        .and_then(|fault| fault.0.rejection.as_ref());
     let marker = marker(&rejection.found, 0);
-    let mut of_marker = log.iter().chain(of_fault).filter(|it| it.found == marker).peekable();
+    let mut of_marker = log
+        .iter()
+        .chain(of_fault)
+        .filter(|it| it.found == marker)
+        .peekable();
     let is_enum = [ONE_VARIANT, NAME_OR_TABLE].contains(&&*rejection.expected);
     of_marker.peek().is_some()
-        && !of_marker.any(|it| it.expected == rejection.expected || (is_enum && it.variants.is_some()))
+        && !of_marker
+            .any(|it| it.expected == rejection.expected || (is_enum && it.variants.is_some()))
 }

@@ -38,11 +38,6 @@ pub(crate) fn decode_in_passes<T: DeserializeOwned>(
     let search = Search::new(diagnosis, &pass);
     loop {
         let (result, log) = run(request, diagnosis);
-        if std::env::var("TRACE").is_ok() {
-            let inf = &diagnosis.borrow().inference;
-            println!("MAIN {:?} | visits {:?} | forms {:?}", result.as_ref().err().map(|f: &Fault| format!("{} exp {:?} at {:?}", f.0.detail, f.0.expected, f.0.location.as_ref().map(|l| &l.path))),
-                inf.visits.iter().filter(|v| !v.is_name).map(|v| format!("{}={:?}{}", v.path, v.found, v.form.map(|f| format!("~{f:?}")).unwrap_or_default())).collect::<Vec<_>>(), 0);
-        }
         if search.inference().take_found_tag() {
             continue;
         }
@@ -88,13 +83,6 @@ pub(crate) fn run_discarding<T: DeserializeOwned>(
     diagnosis: &RefCell<Diagnosis>,
 ) -> Outcome {
     let (result, log) = run::<T>(request, diagnosis);
-    if std::env::var("TRACE").is_ok() {
-        let inf = &diagnosis.borrow().inference;
-        let show = |f: &Fault| format!("{} exp {:?} at {:?}", f.0.detail, f.0.expected, f.0.location.as_ref().map(|l| &l.path));
-        println!("PASS {:?} | visits {:?} | omitted {:?} markers {:?} probing {:?}", result.as_ref().err().map(show),
-            inf.visits.iter().filter(|v| !v.is_name).map(|v| format!("{}={:?}{}", v.path, v.found, v.form.map(|f| format!("~{f:?}")).unwrap_or_default())).collect::<Vec<_>>(),
-            inf.omitted, inf.markers, inf.probing);
-    }
     (result.map(drop), log)
 }
 
@@ -309,7 +297,11 @@ impl<'a> Search<'a> {
         };
         let first = all.first()?;
         let is_alike = all.iter().all(|visit| visit.class == first.class)
-            && !self.inference().assumptions.forms.contains_key(&first.class);
+            && !self
+                .inference()
+                .assumptions
+                .forms
+                .contains_key(&first.class);
         if all.len() < 2 || is_alike {
             return None;
         }
