@@ -118,7 +118,11 @@ struct Inner {
     shareable: Option<Box<str>>,
     /// Names of one table that mean the same thing, of which one may be set.
     rivals: Vec<Box<str>>,
+    /// Whether these are spellings of one field.
+    are_spellings: bool,
     related: Vec<Error>,
+    /// The error that the detail quotes. It is no [`source`](StdError::source), which would be shown twice.
+    quoted: Option<Error>,
     /// Its `Drop` is user code.
     cause: Option<Discard<Arc<dyn StdError + Send + Sync>>>,
 }
@@ -137,7 +141,9 @@ impl Inner {
             partial: false,
             shareable: None,
             rivals: Vec::new(),
+            are_spellings: false,
             related: Vec::new(),
+            quoted: None,
             cause: None,
         }
     }
@@ -286,9 +292,19 @@ impl Error {
         self.iter().all(|error| error.0.unresolved)
     }
 
+    /// Names the error that the detail quotes.
+    pub(crate) fn with_quoted(self, error: Error) -> Self {
+        self.edit(|inner| inner.quoted = Some(error))
+    }
+
+    /// The error that the detail quotes.
+    pub(crate) fn quoted(&self) -> Option<&Self> {
+        self.0.quoted.as_ref()
+    }
+
     /// Notes names below the key that mean the same thing, of which one may be set.
-    pub(crate) fn with_rivals(self, names: Vec<Box<str>>) -> Self {
-        self.edit(|inner| inner.rivals = names)
+    pub(crate) fn with_rivals(self, names: Vec<Box<str>>, are_spellings: bool) -> Self {
+        self.edit(|inner| (inner.rivals, inner.are_spellings) = (names, are_spellings))
     }
 
     /// What is wrong, without key, place and values.
@@ -299,6 +315,11 @@ impl Error {
     /// Names below the key that mean the same thing, of which one may be set.
     pub(crate) fn rivals(&self) -> &[Box<str>] {
         &self.0.rivals
+    }
+
+    /// Whether the rivals are spellings of one field, and not variants of an enum.
+    pub(crate) fn has_spellings(&self) -> bool {
+        self.0.are_spellings
     }
 
     /// This without the key that it names.
@@ -344,6 +365,7 @@ impl Error {
         self.edit(|inner| {
             (inner.key, inner.expected, inner.found) = (key, expected, found);
             (inner.origin, inner.detail, inner.related) = (origin, detail, related);
+            inner.quoted = None;
             let shareable = inner.shareable.take();
             inner.shareable = shareable.filter(|text| map(text).is_none());
             if shows {

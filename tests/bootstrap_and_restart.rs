@@ -14,7 +14,7 @@ use support::{Random, reports};
 #[test]
 fn a_key_that_needs_a_restart_keeps_its_value_and_reports_the_pending_one() -> Result<(), Error> {
     let memory = Memory::from([("http.port", 80), ("qps", 1)]);
-    let (report, told) = reports();
+    let (report, inbox) = reports();
     let props = Properties::builder()
         .inline_callbacks()
         .restart_required("http.port")
@@ -39,11 +39,11 @@ fn a_key_that_needs_a_restart_keeps_its_value_and_reports_the_pending_one() -> R
         pending[0].origin.as_ref().unwrap().to_string(),
         "memory @ 1"
     );
-    assert_eq!(told.all(), pending, "told once");
-    // Back to what it was: nothing waits.
+    assert_eq!(inbox.all(), pending, "reported once");
+    // The old value again: nothing is pending.
     memory.set("http.port", 80)?;
     assert_eq!(props.health().pending_restart, []);
-    // Away, or written by the program: it waits as well.
+    // A removal and a write of the program stay pending as well.
     memory.remove("http.port")?;
     assert_eq!(port.get(), 80);
     assert_eq!(props.health().pending_restart[0].waiting, None);
@@ -53,7 +53,7 @@ fn a_key_that_needs_a_restart_keeps_its_value_and_reports_the_pending_one() -> R
         props.health().pending_restart[0].waiting.as_deref(),
         Some("82")
     );
-    assert_eq!(told.all().len(), 2);
+    assert_eq!(inbox.all().len(), 2);
     Ok(())
 }
 
@@ -96,7 +96,7 @@ fn a_key_that_needs_a_restart_may_be_a_table_a_reference_a_secret_or_absent() ->
         .map(|pending| pending.key.to_string())
         .collect();
     assert_eq!(keys, ["api.token", "db", "later"]);
-    // A whole document says the same as its single keys did.
+    // A complete document has the same effect as single keys.
     memory.replace([
         ("db.host", Value::from("a")),
         ("db.port", Value::from(1)),
@@ -109,7 +109,7 @@ fn a_key_that_needs_a_restart_may_be_a_table_a_reference_a_secret_or_absent() ->
 }
 
 #[test]
-fn a_bootstrap_key_is_not_redefined_by_anyone_and_whoever_tries_is_reported() -> Result<(), Error> {
+fn a_bootstrap_key_cannot_be_redefined_and_attempts_are_reported() -> Result<(), Error> {
     let remote = Memory::named("remote");
     let props = Properties::builder()
         .bootstrap(Memory::from([("store.url", "good"), ("store.user", "me")]))
@@ -189,7 +189,7 @@ fn frozen_keys_stay_and_all_others_follow_the_layers() -> Result<(), Error> {
         let change = |random: &mut Random| {
             let memory = &memories[random.below(3) as usize];
             let key = KEYS[random.below(8) as usize];
-            // What clashes is refused, here as there.
+            // Both reject a clash.
             let _ = match random.below(6) {
                 0 => memory.remove(key),
                 1 => memory.unset(key),
@@ -215,7 +215,7 @@ fn frozen_keys_stay_and_all_others_follow_the_layers() -> Result<(), Error> {
         let read = |tree: &liveprops::Snapshot, key: &str| tree.get_opt::<Value>(key).ok();
         for step in 0..40 {
             change(&mut random);
-            let (now, anew) = (props.snapshot(), build().build()?.snapshot());
+            let (now, rebuilt) = (props.snapshot(), build().build()?.snapshot());
             let keys = |tree: &liveprops::Snapshot, frozen: bool| -> Vec<String> {
                 let keys = tree.keys().into_iter().map(|key| key.to_string());
                 keys.filter(|key| is_frozen(key) == frozen).collect()
@@ -225,24 +225,24 @@ fn frozen_keys_stay_and_all_others_follow_the_layers() -> Result<(), Error> {
             for key in keys(&first, true) {
                 assert_eq!(read(&now, &key), read(&first, &key), "{at} {key}");
             }
-            // A value further up waits as well: it leaves no room for what is frozen below it.
+            // A value above a frozen key stays pending as well, since it would hide the frozen key.
             let waits_above = |key: &String| key == "t" && first.contains("t.v");
-            let mut others = keys(&anew, false);
+            let mut others = keys(&rebuilt, false);
             others.retain(|key| !waits_above(key));
             assert_eq!(keys(&now, false), others, "{at}");
             for key in others {
-                assert_eq!(read(&now, &key), read(&anew, &key), "{at} {key}");
+                assert_eq!(read(&now, &key), read(&rebuilt, &key), "{at} {key}");
             }
             let waits = props.health().pending_restart.into_iter();
             let waits: Vec<String> = waits.map(|pending| pending.key.to_string()).collect();
             for top in FROZEN {
-                let differs = read(&anew, top) != read(&first, top)
-                    || keys(&anew, true)
+                let differs = read(&rebuilt, top) != read(&first, top)
+                    || keys(&rebuilt, true)
                         .iter()
-                        .any(|key| under(key, top) && read(&anew, key) != read(&first, key))
+                        .any(|key| under(key, top) && read(&rebuilt, key) != read(&first, key))
                     || keys(&first, true)
                         .iter()
-                        .any(|key| under(key, top) && read(&anew, key) != read(&first, key));
+                        .any(|key| under(key, top) && read(&rebuilt, key) != read(&first, key));
                 assert!(
                     !differs || waits.contains(&top.to_owned()),
                     "{at} {top} {waits:?}"
@@ -332,7 +332,8 @@ fn references_and_cases_of_bootstrap_values_keep_what_they_are_at_the_start() ->
 }
 
 #[test]
-fn no_source_takes_the_rank_of_bootstrap_and_no_bootstrap_source_leaves_it() -> Result<(), Error> {
+fn no_source_can_get_the_rank_of_bootstrap_and_no_bootstrap_source_can_leave_it()
+-> Result<(), Error> {
     let boot = || Memory::from([("a", 1)]);
     let props = Properties::builder()
         .bootstrap(boot())
@@ -429,7 +430,7 @@ fn a_bootstrap_source_that_changes_later_gets_an_error() -> Result<(), Error> {
     let health = props.health();
     assert!(health.is_up(), "its values are in force: {health:?}");
     assert!(!health.rejected.is_empty(), "each attempt is reported");
-    // What was refused is taken back.
+    // A rejected change is undone.
     drop(props);
     let again = Properties::builder().bootstrap(boot).build()?;
     assert_eq!(again.get::<i64>("a")?, 1);
@@ -502,7 +503,7 @@ fn an_item_of_a_list_that_needs_a_restart_keeps_its_list() -> Result<(), Error> 
         memory.set("listen", listen(80, "a"))?;
         assert_eq!(props.health().pending_restart, []);
     }
-    // A list that comes later waits as well.
+    // A list that is added later stays pending as well.
     let memory = Memory::new();
     let late = Properties::builder()
         .restart_required("listen.0.port")

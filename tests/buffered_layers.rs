@@ -1,4 +1,4 @@
-//! Names that mean the same thing and come from several layers, where serde buffers them.
+//! Several names of one field in different layers, in types that serde buffers.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ fn layers(lower: &[(&str, &str)], higher: &[(&str, &str)]) -> Properties {
     builder.build().unwrap()
 }
 
-/// What all of the layers are read as, plain and in each type that serde buffers.
+/// Reads all layers as a plain type and as each type that serde buffers.
 fn everywhere<T: DeserializeOwned + Clone + 'static>(props: &Properties) -> [(&'static str, T); 4] {
     let Tagged::X(tagged) = props.get("").unwrap();
     let Untagged::X(untagged) = props.get("").unwrap();

@@ -726,11 +726,11 @@ fn a_start_in_one_container_leaves_the_file_that_another_container_writes() {
                 .start(&Store::of(&[("n", 1.into())]))
                 .unwrap();
             drop(props);
-            return child::say("started");
+            return child::report("started");
         }
         let (stream, props) = streaming(Path::new(dir));
         let (events, _guard) = diary(&props);
-        child::say("ready");
+        child::report("ready");
         let (closed, is_closed) = std::sync::mpsc::channel();
         thread::spawn(move || {
             let _ = std::io::stdin().read_line(&mut String::new());
@@ -760,7 +760,7 @@ fn a_start_in_one_container_leaves_the_file_that_another_container_writes() {
             continue;
         };
         let mut writer = writer.start();
-        writer.said.recv_timeout(SOON).unwrap();
+        writer.output.recv_timeout(SOON).unwrap();
         let mut seen = 0;
         let begun = Instant::now();
         // Starts meet files that are being written, again and again.
@@ -772,10 +772,10 @@ fn a_start_in_one_container_leaves_the_file_that_another_container_writes() {
             }
             seen += 1;
             let starter = child("starts").unwrap().start();
-            starter.said.recv_timeout(SOON).unwrap();
+            starter.output.recv_timeout(SOON).unwrap();
         }
         assert!(seen > 0, "no file was seen while it was written");
-        assert!(writer.ends_well(), "{wrapper:?}");
+        assert!(writer.exits_successfully(), "{wrapper:?}");
     }
 }
 
@@ -1048,7 +1048,7 @@ fn many_updates_are_few_writes_and_the_last_is_durable() {
 fn a_kill_at_any_moment_leaves_the_old_or_the_new() {
     if let Some(dir) = child::role() {
         let (stream, _props) = streaming(Path::new(&dir));
-        child::say("ready");
+        child::report("ready");
         for n in 1.. {
             stream.send(n);
         }
@@ -1067,7 +1067,7 @@ fn a_kill_at_any_moment_leaves_the_old_or_the_new() {
             0 => 45_000 + random.below(25_000),
             _ => random.below(300_000),
         };
-        child.said.recv_timeout(SOON).unwrap();
+        child.output.recv_timeout(SOON).unwrap();
         thread::sleep(Duration::from_micros(wait));
         child.signal("-KILL");
         drop(child);
@@ -1108,7 +1108,7 @@ fn two_processes_on_one_directory_never_mix() {
         let (dir, first) = role.rsplit_once(' ').unwrap();
         let (stream, _props) = streaming(Path::new(dir));
         let mut n: i64 = first.parse().unwrap();
-        child::say("ready");
+        child::report("ready");
         loop {
             n += 2;
             stream.send(n);
@@ -1121,7 +1121,7 @@ fn two_processes_on_one_directory_never_mix() {
         let child = Child::of("two_processes_on_one_directory_never_mix")
             .role(role)
             .start();
-        child.said.recv_timeout(SOON).unwrap();
+        child.output.recv_timeout(SOON).unwrap();
         child
     };
     let _writers = [child(0), child(1)];
@@ -1150,7 +1150,7 @@ fn only_the_user_may_read_whatever_the_umask() {
         let (stream, props) = streaming(&place);
         stream.send(1);
         drop(props);
-        child::say("kept");
+        child::report("kept");
         return;
     }
     let test = "only_the_user_may_read_whatever_the_umask";
@@ -1722,7 +1722,7 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
             let source = Parts(Arc::new(move |document| {
                 document.set("a", 1, Origin::new("part", "one"))?;
                 match broken.load(Ordering::SeqCst) {
-                    true => document.report(problem.clone()),
+                    true => document.report_unreadable(problem.clone()),
                     false => document.set("b.x", 2, Origin::new("part", "two").at(1, 5))?,
                 }
                 Ok(())
@@ -1755,8 +1755,8 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
             assert_eq!(props.get::<i64>("b.x").unwrap(), 2, "{way}");
             assert!(!props.health().is_up(), "{way}");
             assert!(
-                first_source(&props).cached.is_none(),
-                "{way}: the source has answered"
+                first_source(&props).cached.is_some(),
+                "{way}: a value comes from disk"
             );
         }
         let props = start();
@@ -1778,7 +1778,8 @@ fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_omits() {
         let source = Parts(Arc::new(move |document| {
             document.set("a", 1, Origin::new("part", "one"))?;
             match warns.load(Ordering::SeqCst) {
-                true => document.warn(Error::new(ErrorKind::Unavailable, "the token expires soon")),
+                true => document
+                    .report_problem(Error::new(ErrorKind::Unavailable, "the token expires soon")),
                 false => document.set("b", 2, Origin::new("part", "two"))?,
             }
             Ok(())
@@ -2059,3 +2060,7 @@ fn a_file_that_is_missing_at_a_start_keeps_its_cached_values() {
 #[cfg(feature = "toml")]
 #[path = "cached/partial.rs"]
 mod partial;
+
+#[cfg(feature = "toml")]
+#[path = "cached/from_disk.rs"]
+mod from_disk;

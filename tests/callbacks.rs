@@ -1,4 +1,4 @@
-//! When callbacks run, in which order, and what they may do.
+//! Callbacks: when they run, in which order, and what they may do.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -43,7 +43,8 @@ fn inline_key(value: u32) -> (Memory, Properties, DynamicProperty<u32>) {
 }
 
 #[test]
-fn registering_calls_nobody_and_a_change_has_old_new_origin_and_generation() -> Result<(), Error> {
+fn registering_calls_no_callback_and_a_change_has_old_new_origin_and_generation()
+-> Result<(), Error> {
     let (memory, props, n) = inline_key(1);
     let (report, inbox) = reports();
     let _sub = n.on_change(move |change| {
@@ -113,7 +114,8 @@ fn only_a_different_typed_value_is_a_change() -> Result<(), Error> {
 }
 
 #[test]
-fn a_value_that_goes_and_returns_is_two_changes_for_a_fast_subscriber() -> Result<(), Error> {
+fn a_value_that_is_removed_and_restored_is_two_changes_for_a_fast_subscriber() -> Result<(), Error>
+{
     let (memory, _props, n) = inline_key(1);
     let (report, inbox) = reports();
     let _sub = n.on_change(move |change| report((*change.old_value(), *change.new_value())));
@@ -124,8 +126,7 @@ fn a_value_that_goes_and_returns_is_two_changes_for_a_fast_subscriber() -> Resul
 }
 
 #[test]
-fn no_call_begins_after_the_guard_was_dropped_in_a_race_with_ten_thousand_commits()
--> Result<(), Error> {
+fn no_call_begins_after_its_guard_is_dropped_during_ten_thousand_commits() -> Result<(), Error> {
     let (memory, _props, n) = one_key(0);
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
@@ -150,7 +151,7 @@ fn no_call_begins_after_the_guard_was_dropped_in_a_race_with_ten_thousand_commit
                 if dropped.load(Ordering::SeqCst) {
                     late.fetch_add(1, Ordering::Relaxed);
                 }
-                // Long enough for the next change to wait for its turn when the guard goes.
+                // Long enough that the next change waits while the guard is dropped.
                 if round % 4 == 0 {
                     thread::sleep(Duration::from_micros(300));
                 }
@@ -329,7 +330,7 @@ fn every_call_is_legal_in_a_callback(inline: bool) {
                 let id = props.add_source(Memory::from([("added", 1)])).unwrap();
                 assert_eq!(props.get::<u32>("added").unwrap(), 1);
                 props.refresh_source(id).unwrap();
-                assert!(props.confirm(id).is_err(), "nothing is held");
+                assert!(props.confirm(id).is_err(), "nothing is withheld");
                 assert!(props.check(id, liveprops::Document::new()).is_ok());
                 props.remove_source(id).unwrap();
                 props.remove("set").unwrap();
@@ -359,7 +360,7 @@ fn every_call_is_legal_in_a_callback(inline: bool) {
         drop(props);
         memory.set("n", 1).unwrap();
         assert_eq!(inbox.next(), 1);
-        // It ended itself and the last clone: nothing is left to call.
+        // The callback dropped its own subscription and the last clone: no call follows.
         assert!(last.lock().unwrap().is_none());
         memory.set("n", 2).unwrap();
         assert_eq!(n.get(), 1, "the handle keeps its last value");
@@ -482,7 +483,7 @@ fn a_busy_callback_that_writes_other_keys_is_never_mistaken_for_a_loop() -> Resu
     }
 }
 
-/// Has another thread write invalid values, each while the callback corrects the one before.
+/// Starts a thread that writes invalid values, each while the callback corrects the previous one.
 fn a_callback_corrects_what_another_thread_writes(inline: bool) {
     const WRITES: i32 = 100;
     let mut builder = Properties::builder().default("a", 0);
@@ -559,7 +560,7 @@ fn a_pair_that_triggers_each_other_is_cut_off_after_writes_from_outside_too() ->
         props.set("a", i * 1_000)?;
     }
     assert!(eventually(DEADLINE, || loops.load(Ordering::SeqCst) > 0));
-    // Each write from outside begins a chain of at most 33 calls.
+    // Each write of another thread starts a chain of at most 33 calls.
     assert!(eventually(DEADLINE, || {
         let before = calls.load(Ordering::SeqCst);
         thread::sleep(Duration::from_millis(50));
@@ -588,9 +589,9 @@ fn a_slow_callback_delays_neither_commits_nor_others_and_sees_the_final_value_la
         .collect();
     for i in 1..=20 {
         memory.set("n", i)?;
-        let mut told = 0;
-        while told < 99 {
-            told += u32::from(fast.next() == i);
+        let mut reported = 0;
+        while reported < 99 {
+            reported += u32::from(fast.next() == i);
         }
     }
     drop(open);
@@ -631,7 +632,7 @@ fn several_stuck_callbacks_leave_room_for_the_others() -> Result<(), Error> {
 }
 
 #[test]
-fn in_a_hundred_thousand_commits_no_subscriber_goes_back_and_all_end_on_the_last()
+fn every_subscriber_sees_increasing_values_and_the_last_of_a_hundred_thousand_commits()
 -> Result<(), Error> {
     let memory = Memory::new();
     let props = Properties::builder().source(memory.clone()).build()?;
@@ -645,7 +646,7 @@ fn in_a_hundred_thousand_commits_no_subscriber_goes_back_and_all_end_on_the_last
             newest.push(Arc::clone(&state));
             subs.push(handle.on_change(move |change| {
                 let (value, generation) = (&state.0, &state.1);
-                // Values grow, generations grow, and the old value is what was seen last.
+                // Values and generations increase, and each old value is the last new one.
                 assert!(value.swap(*change.new_value(), Ordering::SeqCst) == *change.old_value());
                 assert!(*change.new_value() > *change.old_value());
                 assert!(
@@ -757,9 +758,9 @@ fn batches_come_in_order_and_lose_no_key_however_slow_the_subscriber_is() -> Res
     Ok(())
 }
 
-// What waits for a subscriber that is stuck is bounded by the keys, not by the commits.
+// The queue of a stuck subscriber is bounded by the keys, not by the commits.
 #[test]
-fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<(), Error> {
+fn ten_thousand_commits_need_no_memory_for_a_stuck_subscriber() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     let gate = Gate::closed();
     let open = gate.clone();
@@ -792,9 +793,9 @@ fn ten_thousand_commits_pile_up_no_memory_before_a_stuck_subscriber() -> Result<
     Ok(())
 }
 
-// Keys that come and go leave nothing behind.
+// Added and removed keys leave nothing behind.
 #[test]
-fn keys_that_come_and_go_pile_up_no_memory_before_a_stuck_subscriber() -> Result<(), Error> {
+fn keys_that_come_and_go_need_no_memory_for_a_stuck_subscriber() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     let (report, inbox) = reports();
     let (open, gate) = channel::<()>();
@@ -827,8 +828,8 @@ fn keys_that_come_and_go_pile_up_no_memory_before_a_stuck_subscriber() -> Result
 }
 
 #[test]
-fn all_that_changes_while_a_subscriber_is_slow_is_one_batch_with_the_oldest_and_newest_values()
--> Result<(), Error> {
+fn changes_during_a_slow_call_are_one_batch_with_the_oldest_and_newest_values() -> Result<(), Error>
+{
     let props = Properties::builder()
         .default("changes", 0)
         .default("comes_back", 0)
@@ -871,7 +872,7 @@ fn all_that_changes_while_a_subscriber_is_slow_is_one_batch_with_the_oldest_and_
 }
 
 #[test]
-fn a_batch_in_which_all_is_back_where_it_was_calls_nobody() -> Result<(), Error> {
+fn a_batch_without_net_changes_calls_no_callback() -> Result<(), Error> {
     let props = Properties::builder().default("n", 0).build()?;
     let (report, inbox) = reports();
     let (open, gate) = channel::<()>();
@@ -942,7 +943,7 @@ fn a_batch_leaves_out_values_that_only_move_to_another_layer() -> Result<(), Err
     Ok(())
 }
 
-// A thread has 10 seconds until it ends.
+// An idle thread ends after 10 seconds.
 #[test]
 #[cfg(target_os = "linux")]
 fn the_threads_of_idle_properties_end() {
@@ -967,10 +968,10 @@ fn the_threads_of_idle_properties_end() {
         memory.set("n", 2).unwrap();
         assert_eq!(inbox.next(), 2, "called again");
     }
-    child::say("all ended");
+    child::report("all ended");
 }
 
-// A reader that holds a replaced tree or value needs the watchdog for a moment only.
+// A reader of a replaced tree or value needs the watchdog only for a short time.
 #[test]
 #[cfg(target_os = "linux")]
 fn the_threads_of_properties_end_after_their_readers_are_done() {
@@ -988,7 +989,7 @@ fn the_threads_of_properties_end_after_their_readers_are_done() {
         })
         .collect();
     for round in 0..2 {
-        let held: Vec<_> = all
+        let handles: Vec<_> = all
             .iter()
             .map(|(memory, props, text)| {
                 let mut reader = text.reader();
@@ -1002,18 +1003,18 @@ fn the_threads_of_properties_end_after_their_readers_are_done() {
             eventually(DEADLINE, || watchdogs() == 20),
             "one retries for each"
         );
-        drop(held);
+        drop(handles);
         assert!(
             eventually(3 * DEADLINE, || watchdogs() == 0),
             "{} watchdogs are left in round {round}",
             watchdogs()
         );
     }
-    child::say("all ended");
+    child::report("all ended");
 }
 
-// Three trees of 2.6 MB and their changes: the one a callback works on, the one its next batch
-// begins from, and the one in force. A tree for each of 64 generations took 292 MB.
+// Three trees of 2.6 MB and their changes: the one of the running call, the first one of its next
+// batch, and the one in force. A tree per generation needed 292 MB for 64 generations.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_stuck_callback_retains_less_than_thirty_megabytes_of_a_small_tree() {
@@ -1039,14 +1040,14 @@ fn a_stuck_callback_retains_less_than_thirty_megabytes_of_a_small_tree() {
             let _ = gate.recv();
         })
         .unwrap();
-    // The allocator keeps what a commit needs for a moment.
+    // The allocator keeps some memory of each commit for a short time.
     (0..4).for_each(fill);
     inbox.next();
     let before = status("VmRSS") as usize * 1024;
     (4..24).for_each(fill);
     let grown = (status("VmRSS") as usize * 1024).saturating_sub(before);
     assert!(grown < MOST, "{grown} bytes");
-    child::say(format!("{grown} bytes are retained"));
+    child::report(format!("{grown} bytes are retained"));
     drop(open);
     assert_eq!(inbox.next(), 10_000);
 }
@@ -1071,7 +1072,7 @@ fn a_channel_of_changes_collapses_to_the_newest_and_times_out_by_name() -> Resul
     writer.join().unwrap()
 }
 
-/// An executor of one thread, made by hand.
+/// A minimal executor with one thread.
 fn block_on<F: Future>(future: F, limit: Duration) -> Option<F::Output> {
     struct Unpark(Thread);
     impl Wake for Unpark {
@@ -1131,7 +1132,7 @@ fn a_change_wakes_a_task_on_a_hand_made_executor() -> Result<(), Error> {
 }
 
 #[test]
-fn the_end_of_the_properties_ends_each_wait_for_a_change() -> Result<(), Error> {
+fn dropping_the_properties_ends_each_wait_for_a_change() -> Result<(), Error> {
     let (memory, props, n) = one_key(1);
     let (mut changes, mut last) = (n.changes(), n.changes());
     memory.set("n", 2)?;
@@ -1172,7 +1173,7 @@ fn the_end_of_the_properties_ends_each_wait_for_a_change() -> Result<(), Error> 
             (ErrorKind::Closed, Some("n"))
         );
     }
-    // A change that came before the end is received before it.
+    // A change before the end is received before the end.
     assert_eq!(last.recv_timeout(DEADLINE)?.value, 2);
     let error = last.recv_timeout(DEADLINE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
@@ -1203,8 +1204,8 @@ fn waiting_until_a_value_satisfies_ends_with_it_or_with_a_timeout() -> Result<()
     Ok(())
 }
 
-/// Calls `test` while as many callbacks are stuck as there may be threads, or, inline, while a
-/// thread that commits is stuck in one.
+/// Calls `test` while stuck callbacks block all threads, or, inline, while a committing thread is
+/// stuck in one.
 fn while_callbacks_are_stuck(inline: bool, test: impl FnOnce(&Properties, &Memory)) {
     let memory = Memory::from([("stuck", 0), ("n", 0)]);
     let mut builder = Properties::builder().source(memory.clone());
@@ -1234,7 +1235,7 @@ fn while_callbacks_are_stuck(inline: bool, test: impl FnOnce(&Properties, &Memor
     writer.join().unwrap();
 }
 
-/// Changes `n` and adds `late` a little later, on another thread.
+/// Changes `n` and then adds `late` on another thread.
 fn change_soon(memory: &Memory) -> thread::JoinHandle<()> {
     let memory = memory.clone();
     thread::spawn(move || {
@@ -1264,7 +1265,7 @@ fn a_waiter_for_a_change_needs_no_callback_thread() {
     }
 }
 
-// The commit that wakes it also calls an inline callback that is stuck.
+// The commit that wakes the waiter also calls a stuck inline callback.
 #[test]
 fn a_waiter_for_a_change_is_woken_before_its_inline_callbacks() -> Result<(), Error> {
     let (memory, props, n) = inline_key(0);
@@ -1346,7 +1347,7 @@ fn the_events_of_a_source_come_in_order() -> Result<(), Error> {
     memory.set("n", 4)?;
     drop(_n);
     props.remove_source(id)?;
-    let told: Vec<_> = inbox.all();
+    let events: Vec<_> = inbox.all();
     let expected = [
         ("initialized", Some(id)),
         ("updated", Some(id)),
@@ -1357,7 +1358,7 @@ fn the_events_of_a_source_come_in_order() -> Result<(), Error> {
         ("updated", Some(id)),
         ("removed", Some(id)),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(events, expected);
     Ok(())
 }
 
@@ -1373,10 +1374,9 @@ fn inline_callbacks_have_run_when_the_commit_returns_on_its_thread() -> Result<(
     Ok(())
 }
 
-// Two instances never know of each other (Archaius: static singletons).
+// Two instances are independent (Archaius: static singletons).
 #[test]
-fn an_inline_callback_of_one_instance_that_writes_to_another_runs_that_ones_callbacks()
--> Result<(), Error> {
+fn an_inline_callback_that_writes_to_another_instance_runs_its_callbacks() -> Result<(), Error> {
     let (first, _one, a) = inline_key(0);
     let (second, _two, b) = inline_key(0);
     let (report, inbox) = reports();
@@ -1388,7 +1388,7 @@ fn an_inline_callback_of_one_instance_that_writes_to_another_runs_that_ones_call
 }
 
 #[test]
-fn a_subscriber_registered_while_a_storm_rages_ends_on_the_final_value() -> Result<(), Error> {
+fn a_subscriber_registered_during_many_writes_ends_on_the_final_value() -> Result<(), Error> {
     let (memory, _props, n) = one_key(0);
     let done = Arc::new(AtomicBool::new(false));
     let writer = {
@@ -1418,7 +1418,7 @@ fn a_subscriber_registered_while_a_storm_rages_ends_on_the_final_value() -> Resu
     }
     done.store(true, Ordering::Relaxed);
     let last = writer.join().unwrap();
-    // Whoever registered after the last write has nothing to see.
+    // A callback registered after the last write gets no call.
     memory.set("n", last + 1)?;
     for (i, (_, newest, _sub)) in subs.iter().enumerate() {
         assert!(
@@ -1429,8 +1429,8 @@ fn a_subscriber_registered_while_a_storm_rages_ends_on_the_final_value() -> Resu
     Ok(())
 }
 
-/// Runs as many callbacks at once, spread over some properties, of which each closes the next one
-/// and waits for it. Returns what that came to, and how often they are called afterwards.
+/// Runs callbacks in parallel, spread over several properties. Each one closes the next one and
+/// waits for it. Returns the outcomes, and the number of calls afterwards.
 fn close_in_a_circle(
     callbacks: usize,
     spread: usize,
@@ -1512,7 +1512,7 @@ fn callbacks_that_close_each_other_in_a_circle_get_an_error_and_end() {
 }
 
 #[test]
-fn a_callback_waits_for_callbacks_that_wait_for_others_and_not_for_it() {
+fn a_callback_may_wait_for_callbacks_that_do_not_wait_for_it() {
     run_within(DEADLINE * 2, || {
         let props = Properties::builder().build().unwrap();
         let cells: [Arc<Mutex<Option<Subscription>>>; 3] = Default::default();
@@ -1587,8 +1587,8 @@ fn an_inline_callback_runs_on_the_thread_of_its_commit_while_others_run_theirs()
 fn inline_callbacks_of_one_instance_may_change_another() {
     let build = || Properties::builder().inline_callbacks().build().unwrap();
     let (one, two) = (build(), build());
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&reported);
     let b = two.property::<u32>("b").default(0).build().unwrap();
     let _two = b.on_change(move |change| log.lock().unwrap().push(*change.new_value()));
     let other = two.clone();
@@ -1597,5 +1597,5 @@ fn inline_callbacks_of_one_instance_may_change_another() {
         other.set("b", *change.new_value()).unwrap();
     });
     one.set("a", 5).unwrap();
-    assert_eq!(*told.lock().unwrap(), [5]);
+    assert_eq!(*reported.lock().unwrap(), [5]);
 }

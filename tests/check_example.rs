@@ -1,4 +1,4 @@
-//! The example `check`, as a gate before a deployment.
+//! Runs the example `check`, a gate before a deployment.
 #![cfg(feature = "toml")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use support::example::example;
 
-/// Runs the example in a directory: its exit code, and what it printed.
+/// Runs the example in a directory and returns its exit code and output.
 fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
     let example = example("check");
     let output = Command::new(example).args(args).current_dir(dir).output();
@@ -37,7 +37,7 @@ fn the_example_passes_good_files_and_fails_bad_ones_with_line_and_column() {
         check(&["base.toml", "prod.toml"]),
         (0, "3 keys, all valid\n".into(), String::new())
     );
-    for (file, place) in [
+    for (file, position) in [
         ("broken.toml", "broken.toml:2:"),
         ("wrong.toml", "wrong.toml:2:7"),
         ("zero.toml", "out of range, expected 1..=10000"),
@@ -49,7 +49,7 @@ fn the_example_passes_good_files_and_fails_bad_ones_with_line_and_column() {
     ] {
         let (code, out, err) = check(&["base.toml", file]);
         assert_eq!((code, out.as_str()), (1, ""), "{file}");
-        assert!(err.contains(place), "{file}: {err}");
+        assert!(err.contains(position), "{file}: {err}");
     }
     assert_eq!(run(dir.path(), &["explode"]).0, 2);
 }
@@ -61,9 +61,9 @@ fn one_run_of_the_example_reports_all_faults() {
     std::fs::write(dir.path().join("wrong.toml"), wrong).unwrap();
     let (code, out, err) = run(dir.path(), &["check", "wrong.toml"]);
     assert_eq!((code, out.as_str()), (1, ""));
-    let told: Vec<&str> = err.lines().collect();
+    let messages: Vec<&str> = err.lines().collect();
     assert_eq!(
-        told,
+        messages,
         [
             "`db.password`: required, but no layer defines it, expected string",
             "`ratelimit.qps`: out of range, expected 1..=10000, found integer 0 (file wrong.toml:5:7)",

@@ -1,5 +1,5 @@
-//! The suite that any source can be held against, from outside: it passes what keeps the contract
-//! and names what does not.
+//! The conformance suite of sources: it accepts correct sources and names each violation of the
+//! contract.
 #![cfg(feature = "toml")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ fn passes<S: Source>(make: impl Fn() -> S, editor: &dyn Editor) {
     assert_eq!(check(&make, editor), Ok(()));
 }
 
-/// Wants the suite to find this fault.
+/// Asserts that the suite detects this fault.
 #[track_caller]
 fn finds(outcome: Outcome, fault: &str) -> Vec<String> {
     let faults = outcome.expect_err("the suite must not pass this");
@@ -34,7 +34,7 @@ fn finds(outcome: Outcome, fault: &str) -> Vec<String> {
     faults
 }
 
-/// Rewrites one file, or one file a key, by renaming.
+/// Rewrites one file, or one file per key, by a rename.
 struct Disk {
     dir: tempfile::TempDir,
     keys: Mutex<Keys>,
@@ -105,7 +105,7 @@ impl Editor for InMemory {
     }
 }
 
-/// A store that can be listened to: the keys, and a number that grows with each write.
+/// A store that notifies listeners: the keys, and a revision that increases with each write.
 #[derive(Clone, Default)]
 struct Store(Arc<(Mutex<(Keys, u64)>, Condvar)>);
 
@@ -130,7 +130,7 @@ impl Store {
         Ok((document, state.1))
     }
 
-    /// Waits until the store is past a revision, and not for long.
+    /// Waits a short time until the store is past a revision.
     fn past(&self, revision: u64) -> bool {
         let wait = self
             .0
@@ -176,7 +176,7 @@ fn a_memory_keeps_the_contract() {
     passes(|| memory.clone(), &InMemory(memory.clone()));
 }
 
-/// The environment of a process, as it would be if it could be changed safely.
+/// A simulated environment that tests can change safely.
 struct Environment(Store);
 
 impl Environment {
@@ -208,27 +208,27 @@ fn an_environment_that_is_read_again_keeps_the_contract() {
     passes(|| Environment(store.clone()), &store);
 }
 
-/// What a source of this file does wrong.
+/// The fault of a source.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Wrong {
     Nothing,
     /// Sends only what changes after the watch has begun.
     SendsNothingFirst,
-    /// Begins to listen some time after it has sent everything.
+    /// Registers its listener some time after the first update.
     ListensLate,
-    /// Does not return when it is told to.
+    /// Does not return when it is stopped.
     IgnoresStop,
-    /// Keys come without a place.
+    /// Keys have no location.
     NoOrigin,
     /// The source itself has no name.
     NoName,
-    /// Never says that a key is gone.
+    /// Never reports a removal.
     KeepsRemoved,
-    /// Says something else each time.
+    /// Returns a different document at each load.
     Counts,
-    /// Sends as changed what is the same.
+    /// Sends unchanged values as changes.
     Jitters,
-    /// Returns an error when it is told to stop.
+    /// Returns an error when it is stopped.
     EndsBadly,
 }
 
@@ -239,7 +239,7 @@ impl Wrong {
     }
 }
 
-/// A source over a store, polled or streamed, right or wrong.
+/// A source of a store, polled or streamed, with or without a fault.
 struct Custom {
     store: Store,
     wrong: Wrong,
@@ -326,7 +326,7 @@ impl Source for Custom {
         match self.wrong {
             Wrong::IgnoresStop => thread::sleep(Duration::from_secs(60)),
             Wrong::EndsBadly => {
-                let why = "told to stop";
+                let why = "stopped";
                 return Err(Error::new(liveprops::ErrorKind::Unavailable, why));
             }
             _ => {}
@@ -340,7 +340,7 @@ fn run_broken(wrong: Wrong) -> Outcome {
     check(&|| Custom::of(&store, wrong), &store)
 }
 
-/// Those for whose faults the suite waits until its deadline; all at once, to wait only once.
+/// Faults that the suite detects at its deadline. They run concurrently, to wait only once.
 static SLOW: LazyLock<[(Wrong, Outcome); 3]> = LazyLock::new(|| {
     let slow = [
         Wrong::SendsNothingFirst,
@@ -363,7 +363,7 @@ fn wrong(wrong: Wrong, fault: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_polled_and_a_streamed_source_of_ones_own_keep_the_contract() {
+fn custom_polled_and_streamed_sources_keep_the_contract() {
     let store = Store::default();
     passes(|| Custom::of(&store, Wrong::Nothing), &store);
     let store = Store::default();
@@ -371,7 +371,7 @@ fn a_polled_and_a_streamed_source_of_ones_own_keep_the_contract() {
 }
 
 #[test]
-fn a_source_that_does_not_begin_with_everything_is_found() {
+fn a_watch_without_a_complete_first_update_is_detected() {
     let faults = wrong(
         Wrong::SendsNothingFirst,
         "a watch does not send what is there",
@@ -380,24 +380,24 @@ fn a_source_that_does_not_begin_with_everything_is_found() {
 }
 
 #[test]
-fn a_source_with_a_gap_between_load_and_watch_is_found() {
+fn a_source_with_a_gap_between_load_and_watch_is_detected() {
     wrong(Wrong::ListensLate, "a changed value does not arrive");
 }
 
 #[test]
-fn a_source_that_ignores_its_stop_is_found() {
+fn a_source_that_ignores_its_stop_is_detected() {
     let faults = wrong(Wrong::IgnoresStop, "does not return within 1 second");
     assert_eq!(faults.len(), 1, "{faults:?}");
 }
 
 #[test]
-fn a_source_that_fails_when_it_is_stopped_is_found() {
+fn a_source_that_fails_when_it_is_stopped_is_detected() {
     let faults = wrong(Wrong::EndsBadly, "the watch ends with an error");
     assert_eq!(faults.len(), 1, "{faults:?}");
 }
 
 #[test]
-fn a_source_without_origins_or_a_name_is_found() {
+fn a_source_without_origins_or_a_name_is_detected() {
     let faults = wrong(Wrong::NoOrigin, "`conformance.first` has no origin");
     assert_eq!(faults.len(), 1, "{faults:?}");
     let faults = wrong(Wrong::NoName, "no kind or no name");
@@ -405,12 +405,12 @@ fn a_source_without_origins_or_a_name_is_found() {
 }
 
 #[test]
-fn a_source_that_never_removes_is_found() {
+fn a_source_that_never_removes_a_key_is_detected() {
     wrong(Wrong::KeepsRemoved, "a removal does not arrive");
 }
 
 #[test]
-fn a_source_whose_loads_differ_is_found() {
+fn a_source_whose_loads_differ_is_detected() {
     wrong(
         Wrong::Counts,
         "two loads with no change between them differ",
@@ -418,7 +418,7 @@ fn a_source_whose_loads_differ_is_found() {
 }
 
 #[test]
-fn a_source_that_sends_what_is_the_same_as_a_change_is_found() {
+fn a_source_that_sends_unchanged_values_is_detected() {
     wrong(
         Wrong::Jitters,
         "content that did not change is sent as a change",
@@ -426,7 +426,7 @@ fn a_source_that_sends_what_is_the_same_as_a_change_is_found() {
 }
 
 #[test]
-fn a_source_that_polls_badly_is_found() {
+fn a_polled_source_with_unstable_content_is_detected() {
     let store = Store::default();
     let outcome = check(&|| Custom::polled(&store, Wrong::Counts), &store);
     finds(outcome, "content that did not change is sent as a change");

@@ -1,4 +1,4 @@
-//! Panics, mistakes and surprising requests of user code do no harm.
+//! Panics, mistakes and unexpected calls of user code do no harm.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -20,21 +20,12 @@ use liveprops::{
     SourceContext, Update, Value, Watching,
 };
 
-use support::eventually;
-
-/// The verdict of a validator that accepts values of which a condition is true.
-fn accept_if(condition: bool) -> Result<(), String> {
-    if condition {
-        Ok(())
-    } else {
-        Err("not acceptable".to_owned())
-    }
-}
+use support::{accept_if, eventually};
 
 const SOON: Duration = Duration::from_secs(5);
 
 #[test]
-fn asking_for_a_missing_key_of_many_costs_no_walk_over_all() {
+fn reading_a_missing_key_does_not_visit_all_keys() {
     let values: Memory = (0..200_000)
         .map(|i| (format!("section{}.key{i}", i % 2_000), i))
         .collect();
@@ -103,7 +94,7 @@ fn a_malformed_read_with_a_default_is_reported_once_and_not_to_its_reader() {
 }
 
 #[test]
-fn a_secret_stays_one_in_every_spelling_and_from_its_discovery_on() {
+fn a_discovered_secret_stays_masked_in_every_spelling() {
     let memory = Memory::from([
         ("vault.x", "hunter2"),
         ("license", "hunter2"),
@@ -123,7 +114,7 @@ fn a_secret_stays_one_in_every_spelling_and_from_its_discovery_on() {
     }
     assert!(
         shown("url").contains("hunter2"),
-        "nobody has said that it is a secret"
+        "it is not declared as a secret"
     );
     let _license = props.get::<Secret<String>>("license").unwrap();
     for key in ["license", "url"] {
@@ -152,7 +143,7 @@ impl<'de> serde::Deserialize<'de> for Grenade {
 }
 
 #[test]
-fn a_value_that_panics_when_dropped_tears_no_commit() {
+fn a_value_that_panics_when_dropped_leaves_commits_complete() {
     let memory = Memory::from([("a", 7)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -209,7 +200,7 @@ fn a_shared_value_may_use_another_shared_value() {
     assert!(eventually(SOON, || props.get_or("same", false)));
 }
 
-/// Shares a value that needs another value of its own type.
+/// A shared value that needs another shared value of the same type.
 struct Recursive(Sender<bool>);
 
 struct Chain(Option<Arc<Chain>>);
@@ -237,17 +228,17 @@ impl Source for Recursive {
 }
 
 #[test]
-fn the_maker_of_a_shared_value_may_ask_for_its_own_type() {
-    let (tell, told) = channel();
+fn the_constructor_of_a_shared_value_may_request_its_own_type() {
+    let (sender, changes) = channel();
     let props = Properties::builder()
-        .source(Recursive(tell))
+        .source(Recursive(sender))
         .build()
         .unwrap();
-    assert!(told.recv_timeout(SOON).expect("a lock is held for ever"));
+    assert!(changes.recv_timeout(SOON).expect("a lock is held for ever"));
     drop(props);
 }
 
-/// Panics in what it is asked about itself.
+/// A source whose descriptions panic.
 struct Rude {
     in_origin: bool,
     in_watching: bool,
@@ -294,7 +285,7 @@ fn the_override_layer_is_the_strongest_and_no_timeout_is_too_long() {
 }
 
 #[test]
-fn a_value_unequal_to_itself_is_no_endless_change() {
+fn a_value_unequal_to_itself_causes_no_endless_changes() {
     let memory = Memory::from([("a", f64::NAN)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -337,13 +328,13 @@ fn a_rule_over_the_tree_blames_the_keys_that_changed() {
 
 #[test]
 fn a_listener_given_to_the_builder_gets_the_event_of_the_first_load() {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, changes) = std::sync::mpsc::channel();
     let _props = Properties::builder()
-        .on_source_event(move |event| drop(tell.send(event.kind.clone())))
+        .on_source_event(move |event| drop(sender.send(event.kind.clone())))
         .source(Memory::from([("a", 1)]))
         .build()
         .unwrap();
-    let first = told.recv_timeout(SOON).unwrap();
+    let first = changes.recv_timeout(SOON).unwrap();
     assert!(matches!(first, SourceEventKind::Initialized), "{first:?}");
 }
 
@@ -405,9 +396,9 @@ fn a_default_of_a_handle_that_cannot_be_built_is_dropped_outside_the_commit_lock
 thread_local! {
     /// The properties that a [`Loud`] writes to while it is dropped on this thread.
     static WRITES_TO: RefCell<Option<Properties>> = const { RefCell::new(None) };
-    /// What became of those writes.
+    /// The outcomes of those writes.
     static WRITES: RefCell<Vec<Option<ErrorKind>>> = const { RefCell::new(Vec::new()) };
-    /// What a [`Loud`] does once while it is decoded on this thread.
+    /// An action that a [`Loud`] runs once while it is decoded on this thread.
     static WHILE_DECODED: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
     /// Whether a [`Loud`] panics after it has written.
     static PANICS: Cell<bool> = const { Cell::new(false) };
@@ -422,7 +413,7 @@ impl Loud {
         WRITES_TO.set(Some(props.clone()));
     }
 
-    /// What became of the writes, which must be at least one.
+    /// Returns the outcomes of the writes, at least one.
     fn writes() -> Vec<Option<ErrorKind>> {
         let writes = WRITES.take();
         assert!(!writes.is_empty(), "nothing was dropped");
@@ -464,7 +455,7 @@ impl<'de> serde::Deserialize<'de> for Loud {
     }
 }
 
-/// Panics while it is dropped, with a payload that does the same as often as it is nested.
+/// Panics when dropped, with a payload that does the same, up to the nesting depth.
 #[derive(Debug)]
 struct Bomb {
     nested: usize,
@@ -493,7 +484,7 @@ impl fmt::Display for Bomb {
 
 impl std::error::Error for Bomb {}
 
-/// A memory with `a = 7` and `b = 7`, and properties over it whose callbacks run inline.
+/// Creates a memory with `a = 7` and `b = 7`, and properties with inline callbacks.
 fn inline_pair() -> (Memory, Properties) {
     let memory = Memory::from([("a", 7), ("b", 7)]);
     let props = Properties::builder()
@@ -514,7 +505,7 @@ fn counter() -> (Arc<AtomicUsize>, impl Fn() + Send + Sync + Clone + 'static) {
 }
 
 #[test]
-fn a_commit_is_whole_although_the_last_handle_goes_while_it_decodes() {
+fn a_commit_is_complete_although_the_last_handle_is_dropped_while_it_decodes() {
     for panics in [false, true] {
         let (_memory, props) = inline_pair();
         let handle = props.property::<Loud>("a").build().unwrap();
@@ -554,7 +545,7 @@ impl<'de> serde::Deserialize<'de> for Small {
 }
 
 #[test]
-fn a_slot_whose_last_handle_goes_while_its_update_is_rejected_is_dropped_without_a_lock() {
+fn a_slot_whose_last_handle_is_dropped_during_a_rejection_is_dropped_without_a_lock() {
     let (memory, props) = inline_pair();
     let handle = props.property::<Loud>("a").build().unwrap();
     let small = props.property::<Small>("a").build().unwrap();
@@ -769,7 +760,7 @@ impl Drop for Explosive {
 }
 
 #[test]
-fn a_source_that_cannot_be_built_panics_nowhere_else() {
+fn a_panic_in_a_source_during_the_build_is_an_error() {
     for in_origin in [true, false] {
         let source = Explosive { in_origin };
         let error = Properties::builder().source(source).build().unwrap_err();
@@ -783,7 +774,7 @@ fn a_source_that_cannot_be_built_panics_nowhere_else() {
     }
 }
 
-/// Panics when it is woken, and writes what its task waits for while it is dropped.
+/// Panics when woken. When dropped, it writes the value that its task waits for.
 struct LoudWaker(Properties, Arc<AtomicUsize>);
 
 impl Wake for LoudWaker {
@@ -800,7 +791,7 @@ impl Drop for LoudWaker {
 }
 
 #[test]
-fn a_waker_that_panics_and_one_that_is_replaced_are_contained() {
+fn panics_of_wakers_and_of_replaced_wakers_are_contained() {
     use std::future::Future;
     let (done, is_done) = channel();
     let thread = std::thread::spawn(move || {
@@ -813,7 +804,7 @@ fn a_waker_that_panics_and_one_that_is_replaced_are_contained() {
         let drops = Arc::new(AtomicUsize::new(0));
         for round in 0..3 {
             for _ in 0..2 {
-                // Dropped here, but for the clone that the changes keep.
+                // Dropped here, except for the clone in the changes.
                 let waker = Waker::from(Arc::new(LoudWaker(props.clone(), Arc::clone(&drops))));
                 let mut changed = std::pin::pin!(changes.changed());
                 let _ = changed.as_mut().poll(&mut Context::from_waker(&waker));
@@ -832,7 +823,7 @@ fn a_waker_that_panics_and_one_that_is_replaced_are_contained() {
     thread.join().unwrap();
 }
 
-/// The cause of an error: asks for the health while it is dropped, then panics.
+/// The cause of an error. When dropped, it reads the health and panics.
 #[derive(Debug)]
 struct Nosy {
     props: Arc<Mutex<Option<Properties>>>,
@@ -858,7 +849,7 @@ impl Drop for Nosy {
     }
 }
 
-/// Reports errors with such causes, in every way there is.
+/// A source that reports errors with such causes by every method.
 struct Complainer {
     props: Arc<Mutex<Option<Properties>>>,
     dropped: Arc<AtomicUsize>,
@@ -881,7 +872,7 @@ impl Source for Complainer {
 
     fn load(&self) -> Result<Document, Error> {
         let mut document = Document::new();
-        document.report(self.error("a problem of the first load".to_owned()));
+        document.report_unreadable(self.error("a problem of the first load".to_owned()));
         Ok(document)
     }
 
@@ -894,8 +885,8 @@ impl Source for Complainer {
             updates.report_error(self.error(format!("failure {}", "x".repeat(round))));
             updates.set_degraded(Some(self.error(format!("degraded {}", "x".repeat(round)))));
             let mut document = Document::new();
-            document.report(self.error(format!("problem {round}")));
-            // Every other one is rejected.
+            document.report_unreadable(self.error(format!("problem {round}")));
+            // Every second one is rejected.
             let value = if round % 2 == 0 { "text" } else { "7" };
             document.set("n", value, self.origin())?;
             let _ = updates.send(Update::full(document));
@@ -930,7 +921,7 @@ fn the_cause_of_an_error_may_ask_for_the_health_and_panic_while_it_is_dropped() 
     assert!(dropped.load(Ordering::SeqCst) > 100);
     assert!(props.set("x", 1).is_ok());
     let _ = n.get();
-    // The causes must not keep the properties.
+    // The causes must not keep the properties alive.
     shared.lock().unwrap().take();
 }
 
@@ -951,7 +942,7 @@ impl Trap {
 }
 
 #[test]
-fn closures_that_panic_while_they_are_dropped_are_contained_each() {
+fn each_closure_that_panics_when_dropped_is_contained() {
     for inline in [true, false] {
         let dropped = Arc::new(AtomicUsize::new(0));
         let mut traps = 0;
@@ -1017,7 +1008,7 @@ mod the_end_of_a_thread {
     use super::*;
     use support::child::{self, Child};
 
-    /// Uses properties while the thread's variables are dropped.
+    /// A thread-local that uses properties when it is dropped.
     struct AtTheEnd(
         Properties,
         DynamicProperty<String>,
@@ -1090,7 +1081,7 @@ mod the_end_of_a_thread {
                 let view = props.clone();
                 let thread = std::thread::spawn(move || {
                     let at_the_end = AtTheEnd(view.clone(), handle.clone(), Some(last), done);
-                    // Variables are dropped in the order in which they were first used.
+                    // Thread-locals are dropped in the order of their first use.
                     let use_all = || {
                         view.set("a", "used").unwrap();
                         assert_eq!(handle.get(), "used");
@@ -1109,6 +1100,6 @@ mod the_end_of_a_thread {
                 assert_eq!(props.get::<String>("a").unwrap(), "and after it");
             }
         }
-        child::say("all orders work");
+        child::report("all orders work");
     }
 }

@@ -1,4 +1,4 @@
-//! An error about a value that no type can read has the key, the layer, the type and the remedy.
+//! An error about an unreadable value has the key, the layer, the type and the remedy.
 #![cfg(all(feature = "toml", feature = "yaml", feature = "dotenv"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -9,7 +9,7 @@ use liveprops::{Error, ErrorKind, Key, Properties, Value};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-/// Properties of one file below some variables of the environment.
+/// Creates properties with one file below some environment variables.
 fn props(name: &str, text: &str, variables: &[(&str, &str)]) -> (Properties, TempDir) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(name);
@@ -177,7 +177,7 @@ fn a_value_of_a_megabyte_is_explained_in_a_few_kilobytes() {
     }
 }
 
-/// What a text reads as a map, in one line, or its error.
+/// Reads a text as a map; returns one line with the result or the error.
 fn map_of(text: &str) -> Result<String, String> {
     let memory = liveprops::sources::Memory::from([("m", text)]);
     let props = Properties::builder().source(memory).build().unwrap();
@@ -226,7 +226,7 @@ fn text_of_entries_without_a_comma_is_rejected() {
 }
 
 #[test]
-fn a_value_may_hold_signs_that_begin_no_entry() {
+fn a_value_may_contain_characters_that_begin_no_entry() {
     for (text, value) in [
         ("k=http://h/?a=b&c=d", "http://h/?a=b&c=d"),
         ("k=base64==", "base64=="),
@@ -258,7 +258,7 @@ fn a_value_may_hold_signs_that_begin_no_entry() {
 
 #[test]
 fn text_in_braces_rejects_a_bare_dot_a_nul_and_a_signed_escape() {
-    for (text, says) in [
+    for (text, expected) in [
         ("{db.host = \"h\"}", "a name with a dot"),
         ("{\"a\":\"x\\u0000y\"}", "a NUL character"),
         ("{\"a\\u0000\":\"y\"}", "a NUL character"),
@@ -266,7 +266,7 @@ fn text_in_braces_rejects_a_bare_dot_a_nul_and_a_signed_escape() {
         ("{\"a\": 1", "a `{` that is not closed"),
     ] {
         let error = map_of(text).unwrap_err();
-        assert!(error.contains(says), "{text}: {error}");
+        assert!(error.contains(expected), "{text}: {error}");
     }
     let memory = liveprops::sources::Memory::from([("l", "[\"a\\u0000b\"]")]);
     let props = Properties::builder().source(memory).build().unwrap();

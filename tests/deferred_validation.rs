@@ -85,7 +85,7 @@ fn bootstrap_values_override_a_roll_back_of_an_earlier_run() -> Result<(), Error
 }
 
 #[test]
-fn a_change_that_waits_for_a_restart_must_suit_present_handles_and_rules() -> Result<(), Error> {
+fn a_change_that_waits_for_a_restart_must_satisfy_present_handles_and_rules() -> Result<(), Error> {
     let memory = Memory::from([("qps", "100"), ("url", "http://${host}"), ("host", "a")]);
     let rule = |view: &liveprops::Snapshot| match view.get::<String>("url").unwrap_or_default() {
         url if url.contains("bad") => Err(format!("{url} is bad")),
@@ -177,7 +177,7 @@ fn a_source_change_behind_a_roll_back_is_rejected_if_it_is_invalid_without_it() 
     assert_eq!(moved.unwrap_err().key().map(Key::as_str), Some("qps"));
     assert!(props.pinned().is_some());
     assert_eq!(props.get::<u32>("qps")?, 100);
-    // What is good may be moved and removed.
+    // A valid source may be moved and removed.
     props.move_source(needed_id, top)?;
     let other = props.add_source(Memory::from([("other", 1)]))?;
     props.remove_source(other)?;

@@ -14,14 +14,14 @@ fn read(path: impl AsRef<Path>) -> String {
 }
 
 #[test]
-fn the_readme_shows_the_axum_example_as_it_is() {
+fn the_readme_contains_the_axum_example_unchanged() {
     let example = read("examples/axum_service.rs");
     let code = &example[example.find("use axum").unwrap()..];
     assert!(read("README.md").contains(code));
 }
 
 #[test]
-fn every_link_of_a_document_to_a_file_leads_to_one() {
+fn every_link_of_a_document_leads_to_an_existing_file() {
     let documents = fs::read_dir(root()).unwrap();
     let documents = documents.map(|entry| entry.unwrap().path());
     let documents = documents.filter(|path| path.extension().is_some_and(|ext| ext == "md"));

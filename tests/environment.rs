@@ -13,13 +13,13 @@ use liveprops::sources::{Args, Env, Memory};
 use liveprops::{Error, ErrorKind, Key, Properties, Schema, Source, Value};
 use serde::Deserialize;
 
-/// Says to the copy of this program that a test starts what it is to do.
+/// The variable with the role of a copy of this program.
 const ROLE: &str = "LIVEPROPS_TEST_ROLE";
 
-/// What the copy puts before each line it reports.
+/// The prefix of each line that the copy reports.
 const LINE: &str = "@@ ";
 
-/// Runs `test` of this program once more, as a process with exactly these variables.
+/// Runs `test` of this program in another process with exactly these variables.
 fn child<K: AsRef<OsStr>, V: AsRef<OsStr>>(
     test: &str,
     vars: impl IntoIterator<Item = (K, V)>,
@@ -64,7 +64,7 @@ fn dump(props: &Properties) {
 }
 
 #[test]
-fn six_variables_of_which_two_are_no_utf8_become_a_tree_and_two_warnings() -> Result<(), Error> {
+fn two_of_six_variables_without_utf8_become_warnings() -> Result<(), Error> {
     if is_child() {
         dump(&Properties::builder().source(Env::prefix("APP_")).build()?);
         return Ok(());
@@ -78,10 +78,7 @@ fn six_variables_of_which_two_are_no_utf8_become_a_tree_and_two_warnings() -> Re
         (os(b"APP_BAD\xffNAME"), "x".into()),
         ("APP_BADVALUE".into(), os(b"sec\xffret")),
     ];
-    let lines = child(
-        "six_variables_of_which_two_are_no_utf8_become_a_tree_and_two_warnings",
-        vars,
-    );
+    let lines = child("two_of_six_variables_without_utf8_become_warnings", vars);
     assert_eq!(
         lines[..3],
         ["empty = ", "ratelimit.max_burst = 10", "title = grüße"]
@@ -104,7 +101,7 @@ fn six_variables_of_which_two_are_no_utf8_become_a_tree_and_two_warnings() -> Re
 }
 
 #[test]
-fn of_variables_that_collide_the_same_one_counts_in_every_process() -> Result<(), Error> {
+fn colliding_variables_have_the_same_winner_in_every_process() -> Result<(), Error> {
     if is_child() {
         dump(&Properties::builder().source(Env::prefix("APP_")).build()?);
         return Ok(());
@@ -118,7 +115,7 @@ fn of_variables_that_collide_the_same_one_counts_in_every_process() -> Result<()
         ("APP___X", "nothing"),
         ("APP_", "nothing"),
     ];
-    let test = "of_variables_that_collide_the_same_one_counts_in_every_process";
+    let test = "colliding_variables_have_the_same_winner_in_every_process";
     let first = child(test, vars);
     assert_eq!(first[..2], ["a.b = upper", "c = value"]);
     assert_eq!(
@@ -149,7 +146,7 @@ fn ten_thousand_variables_and_one_of_127_kib_are_read_quickly() -> Result<(), Er
         report(props.get::<u32>("section7.key_7777")?);
         return Ok(());
     }
-    // Linux takes 128 KiB for one string, the name and the end included.
+    // Linux limits a string to 128 KiB, including its name and its end.
     let big = "x".repeat(127 * 1024);
     let mut vars: Vec<(String, String)> = (0..10_000)
         .map(|i| (format!("APP_SECTION{}__KEY_{i}", i % 10), i.to_string()))
@@ -208,7 +205,7 @@ fn names_map_by_two_underscores_or_by_an_exact_name() -> Result<(), Error> {
         Some("env PGPASSWORD")
     );
     assert!(!error.to_string().contains("hunter2"));
-    // A value of digits stays text for who asks for text (figment 17, 42, 70).
+    // A value of digits reads as text if the program asks for text (figment 17, 42, 70).
     let env = Env::prefix("").vars([("PIN", "007"), ("BIG", "18446744073709551615")]);
     let props = Properties::builder().source(env).build()?;
     assert_eq!(
@@ -223,7 +220,7 @@ fn names_map_by_two_underscores_or_by_an_exact_name() -> Result<(), Error> {
 }
 
 #[test]
-fn a_name_that_maps_to_no_key_fails_for_itself_alone() -> Result<(), Error> {
+fn a_variable_that_maps_to_no_key_fails_alone() -> Result<(), Error> {
     let env = Env::prefix("A_")
         .vars([("A_OK", "1"), ("A_X", "2")])
         .name("A_X", "a..b");
@@ -328,7 +325,7 @@ fn arguments_and_variables_that_cannot_be_used_are_rejections() -> Result<(), Er
     Ok(())
 }
 
-/// The hints in the health of the only source of a kind.
+/// Returns the hints of the only source of a kind.
 fn hints(props: &Properties, kind: &str) -> Vec<String> {
     let health = props.health();
     assert!(health.is_up(), "hints change no status: {health:?}");
@@ -359,6 +356,123 @@ fn an_empty_variable_is_an_error_unless_empty_ones_are_ignored() -> Result<(), E
         .build()?;
     assert_eq!(props.get::<u16>("port")?, 80);
     assert_eq!(props.get_opt::<String>("title")?, None);
+    Ok(())
+}
+
+#[test]
+fn an_empty_part_of_a_variable_is_no_empty_variable() -> Result<(), Error> {
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Pair {
+        a: u32,
+        b: u32,
+    }
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Flat {
+        #[serde(flatten)]
+        pair: Pair,
+    }
+    let env = Env::prefix("APP_").vars([
+        ("APP_LIST", "1,,2"),
+        ("APP_JSON", "[1, \"\", 2]"),
+        ("APP_PAIR", "a=1,b="),
+        ("APP_MIXED", "1,,2"),
+        ("APP_JOINED", "1,,2"),
+    ]);
+    let over = Env::prefix("ONE_").vars([("ONE_MIXED__0", "5")]);
+    let props = Properties::builder()
+        .append("joined")
+        .source(liveprops::sources::Memory::from([("joined", vec![1, 2])]))
+        .source(env)
+        .source(over)
+        .build()?;
+    for (key, error) in [
+        ("list", props.get::<Vec<u32>>("list").unwrap_err()),
+        ("json", props.get::<Vec<u32>>("json").unwrap_err()),
+        ("mixed", props.get::<Vec<u32>>("mixed").unwrap_err()),
+        ("joined", props.get::<Vec<u32>>("joined").unwrap_err()),
+        ("pair", props.get::<Pair>("pair").unwrap_err()),
+    ] {
+        let shown = error.to_string();
+        assert!(shown.contains("empty text"), "{key}: {shown}");
+        assert!(
+            !shown.contains("the variable is set to nothing"),
+            "{key}: {shown}"
+        );
+        assert!(shown.contains("env APP_"), "{key}: {shown}");
+    }
+    let buffered = props.get::<Flat>("pair").unwrap_err().to_string();
+    assert!(
+        buffered.contains("`pair.b`") && !buffered.contains("the variable is set to nothing"),
+        "{buffered}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_empty_variable_of_an_item_has_the_remedy_of_an_empty_variable() -> Result<(), Error> {
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Host {
+        name: String,
+        port: u16,
+    }
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Flat {
+        #[serde(flatten)]
+        host: Host,
+    }
+    let memory = liveprops::sources::Memory::from([("below", vec![1, 2])]);
+    let host = |name: &str| {
+        let fields = [("name", Value::from(name)), ("port", 80.into())];
+        Value::from(std::collections::BTreeMap::from(fields))
+    };
+    memory.set("hosts", vec![host("a"), host("b")])?;
+    let env = Env::prefix("APP_").vars([
+        ("APP_L__0", ""),
+        ("APP_BELOW__1", ""),
+        ("APP_BELOW__2", "7"),
+        ("APP_HOSTS__1__PORT", ""),
+        ("APP_HOST__NAME", "a"),
+        ("APP_HOST__PORT", ""),
+        ("APP_JOINED__0", ""),
+        ("APP_JOINED__1", "7"),
+    ]);
+    let props = Properties::builder()
+        .append("joined")
+        .source(memory)
+        .source(env)
+        .build()?;
+    for (variable, error) in [
+        ("APP_L__0", props.get::<Vec<u32>>("l").unwrap_err()),
+        ("APP_BELOW__1", props.get::<Vec<u32>>("below").unwrap_err()),
+        ("APP_BELOW__1", props.get::<u32>("below.1").unwrap_err()),
+        (
+            "APP_JOINED__0",
+            props.get::<Vec<u32>>("joined").unwrap_err(),
+        ),
+        (
+            "APP_HOSTS__1__PORT",
+            props.get::<Vec<Host>>("hosts").unwrap_err(),
+        ),
+        (
+            "APP_HOSTS__1__PORT",
+            props.get::<Vec<Flat>>("hosts").unwrap_err(),
+        ),
+        ("APP_HOST__PORT", props.get::<Host>("host").unwrap_err()),
+        ("APP_HOST__PORT", props.get::<Flat>("host").unwrap_err()),
+    ] {
+        let shown = error.to_string();
+        for part in [
+            "empty text",
+            "Env::ignore_empty",
+            &format!("env {variable})"),
+        ] {
+            assert!(shown.contains(part), "{variable}: {shown}");
+        }
+    }
     Ok(())
 }
 
@@ -404,7 +518,7 @@ fn a_variable_that_is_spelled_nearly_like_a_missing_key_is_named() -> Result<(),
         "{error}"
     );
 
-    // A handle with a default has no error, so its source's health has a hint.
+    // A handle with a default has no error, so the health of its source has a hint.
     let qps = props.property::<u32>("ratelimit.qps").default(5).build()?;
     assert_eq!(qps.get(), 5);
     let of_qps = || {
@@ -415,7 +529,7 @@ fn a_variable_that_is_spelled_nearly_like_a_missing_key_is_named() -> Result<(),
     let found = of_qps();
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("`APP_RATELIMIT__QPS`"), "{}", found[0]);
-    // The handles that could not be built had keys too.
+    // Handles whose build failed had keys too.
     assert_eq!(hints(&props, "env").len(), 3);
     props.set("ratelimit.qps", 7)?;
     assert_eq!(of_qps(), Vec::<String>::new());
@@ -423,8 +537,7 @@ fn a_variable_that_is_spelled_nearly_like_a_missing_key_is_named() -> Result<(),
 }
 
 #[test]
-fn each_way_of_reading_names_the_variable_of_a_field_of_an_absent_or_partial_table()
--> Result<(), Error> {
+fn every_kind_of_read_names_the_variable_of_a_missing_field() -> Result<(), Error> {
     #[derive(Clone, Debug, Deserialize)]
     #[allow(dead_code)]
     struct Rl {
@@ -471,7 +584,7 @@ fn each_way_of_reading_names_the_variable_of_a_field_of_an_absent_or_partial_tab
         "{health:?}"
     );
 
-    // What any table can hold is compared by its beginning.
+    // A field of an absent table is found by the prefix of its name.
     let env = Env::prefix("APP_").vars([("APP_LIMITS_MAX_BURST", "1")]);
     let props = Properties::builder().source(env).build()?;
     let error = props.get::<Defaulted>("limits").unwrap_err().to_string();
@@ -552,8 +665,7 @@ fn a_value_after_a_space_is_a_hint_that_does_not_show_it() -> Result<(), Error> 
 }
 
 #[test]
-fn of_two_spellings_of_one_index_the_plain_one_counts_and_the_other_is_reported()
--> Result<(), Error> {
+fn the_plain_spelling_of_an_index_counts_and_another_one_is_reported() -> Result<(), Error> {
     let vars = [("APP_L__1", "a"), ("APP_L__01", "b")];
     let env = Env::prefix("APP_").vars(vars);
     let lower = Memory::from([("l", vec!["x", "y"])]);
@@ -568,7 +680,7 @@ fn of_two_spellings_of_one_index_the_plain_one_counts_and_the_other_is_reported(
 }
 
 #[test]
-fn a_dot_in_the_name_of_a_variable_parts_names() -> Result<(), Error> {
+fn a_dot_in_the_name_of_a_variable_separates_segments() -> Result<(), Error> {
     let env = Env::prefix("A_").vars([("A_LABELS__App.Name", "x")]);
     let props = Properties::builder().source(env).build()?;
     assert_eq!(props.get::<String>("labels.app.name")?, "x");

@@ -1,4 +1,4 @@
-//! Every kind of error and every shape of message that a user can get, beside `golden/errors.txt`.
+//! Compares every kind of error and every shape of message with `golden/errors.txt`.
 //!
 //! `GOLDEN=write cargo test --all-features --test error_messages` writes the file again. Read the
 //! difference: a message has the key, what is wrong, what was expected, what was found, the origin
@@ -38,12 +38,12 @@ use liveprops::{
 use serde::Deserialize;
 
 use support::wait_until;
-use support::web::{Web, nobody, serve_if_asked};
+use support::web::{Web, serve_as_child, unused_address};
 
 const SECOND: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_millis(50);
 
-/// The examples so far, and what of their texts differs from run to run.
+/// The examples so far, and the parts of their texts that differ between runs.
 #[derive(Default)]
 struct Catalog {
     text: String,
@@ -115,7 +115,7 @@ fn document(values: &[(&str, i64)]) -> Document {
     document
 }
 
-/// A source of a user.
+/// A custom source.
 struct Custom(
     fn(&SourceContext) -> Result<(), Error>,
     fn() -> Result<Document, Error>,
@@ -416,7 +416,7 @@ fn files(all: &mut Catalog) {
     );
     fs::write(at("locked.toml"), "a = 1\n").unwrap();
     fs::set_permissions(at("locked.toml"), fs::Permissions::from_mode(0o000)).unwrap();
-    // Root reads it all the same.
+    // Root can read it anyway.
     if fs::read(at("locked.toml")).is_err() {
         all.add(
             "a file without permission",
@@ -824,11 +824,11 @@ fn web(all: &mut Catalog) {
         "a missing file of a certificate",
         pair("absent.pem", "client.key"),
     );
-    let nobody = nobody();
-    all.hide(nobody.port(), "port of nobody");
+    let unused = unused_address();
+    all.hide(unused.port(), "port of nobody");
     all.add(
         "an address where nobody listens",
-        source(&format!("http://{nobody}/app.toml")).load(),
+        source(&format!("http://{unused}/app.toml")).load(),
     );
     all.add(
         "a host without an address",
@@ -870,9 +870,9 @@ fn web(all: &mut Catalog) {
 
 fn stores(all: &mut Catalog) {
     all.section("Key-value stores");
-    let nobody = nobody().port();
-    all.hide(nobody, "port of nobody");
-    let at = |scheme: &str| format!("{scheme}://127.0.0.1:{nobody}");
+    let unused = unused_address().port();
+    all.hide(unused, "port of nobody");
+    let at = |scheme: &str| format!("{scheme}://127.0.0.1:{unused}");
     let consul = || Consul::prefix("app");
     let etcd = || Etcd::prefix("app");
     let nats = || Nats::bucket("app");
@@ -885,7 +885,7 @@ fn stores(all: &mut Catalog) {
     all.add("NATS: nobody listens", nats().address(at("nats")).load());
     all.add(
         "ZooKeeper: nobody listens",
-        zookeeper().address(format!("127.0.0.1:{nobody}")).load(),
+        zookeeper().address(format!("127.0.0.1:{unused}")).load(),
     );
     for address in [
         "htp://me:hunter2@host",
@@ -1054,7 +1054,7 @@ fn kept(dir: &Path) -> std::path::PathBuf {
 
 #[test]
 fn the_server_of_these_tests() {
-    serve_if_asked();
+    serve_as_child();
 }
 
 #[test]

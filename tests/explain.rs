@@ -14,6 +14,8 @@ use liveprops::{
 };
 use serde::Deserialize;
 
+use support::winners;
+
 #[test]
 fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
     let file = Memory::named("file");
@@ -27,16 +29,16 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
     file.set("rate.qps", 100)?;
     let qps = props.property::<u32>("rate.qps").build()?;
     file.set("rate.qps", "many").ok();
-    let told = props.explain("rate.qps");
-    assert_eq!(told.key, "rate.qps");
-    assert_eq!(told.generation, props.generation());
-    assert_eq!(told.value.as_deref(), Some("\"300\""));
+    let explanation = props.explain("rate.qps");
+    assert_eq!(explanation.key, "rate.qps");
+    assert_eq!(explanation.generation, props.generation());
+    assert_eq!(explanation.value.as_deref(), Some("\"300\""));
     assert_eq!(
-        told.origin.as_ref().unwrap().to_string(),
+        explanation.origin.as_ref().unwrap().to_string(),
         "argument --rate.qps"
     );
-    assert!(told.broken.is_none());
-    let layers: Vec<_> = told
+    assert!(explanation.broken.is_none());
+    let layers: Vec<_> = explanation
         .layers
         .iter()
         .map(|l| {
@@ -75,7 +77,7 @@ fn a_key_in_four_layers_is_reported_exactly() -> Result<(), Error> {
             ("defaults", i32::MIN, value("1"), origin("default"), false),
         ]
     );
-    let text = told.to_string();
+    let text = explanation.to_string();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "rate.qps = \"300\"");
     assert_eq!(lines.len(), 6);
@@ -127,7 +129,7 @@ fn a_malformed_key_is_explained_by_its_error_alone() -> Result<(), Error> {
     Ok(())
 }
 
-// maelstrom 181: shadowed but invalid values go unnoticed. They are at least told.
+// maelstrom 181: shadowed invalid values go unnoticed. Here they are at least reported.
 #[test]
 fn a_rejected_value_is_explained_with_its_origin_and_reason() -> Result<(), Error> {
     let memory = Memory::named("m");
@@ -135,9 +137,9 @@ fn a_rejected_value_is_explained_with_its_origin_and_reason() -> Result<(), Erro
     let props = Properties::builder().source(memory.clone()).build()?;
     let _n = props.property::<u8>("n").build()?;
     memory.set("n", 256).unwrap_err();
-    let told = props.explain("n");
-    assert_eq!(told.rejected.len(), 1);
-    let error = &told.rejected[0];
+    let explanation = props.explain("n");
+    assert_eq!(explanation.rejected.len(), 1);
+    let error = &explanation.rejected[0];
     assert_eq!(
         (error.key().map(Key::as_str), error.expected()),
         (Some("n"), Some("u8 (0 to 255)"))
@@ -151,13 +153,16 @@ fn a_rejected_value_is_explained_with_its_origin_and_reason() -> Result<(), Erro
             .starts_with("memory m @"),
         "{error}"
     );
-    assert!(told.to_string().contains("rejected"), "{told}");
+    assert!(
+        explanation.to_string().contains("rejected"),
+        "{explanation}"
+    );
     Ok(())
 }
 
-const MARK: &str = "h0tp0tat0";
+const SECRET: &str = "h0tp0tat0";
 
-/// Collects every text the crate puts out.
+/// Collects every text that the crate outputs.
 #[derive(Clone, Default)]
 struct Outputs(Arc<Mutex<Vec<(String, String)>>>);
 
@@ -196,7 +201,10 @@ impl Outputs {
 
     fn check(&self) {
         let all = self.0.lock().unwrap();
-        let leaks: Vec<_> = all.iter().filter(|(_, text)| text.contains(MARK)).collect();
+        let leaks: Vec<_> = all
+            .iter()
+            .filter(|(_, text)| text.contains(SECRET))
+            .collect();
         assert!(!all.is_empty());
         let first = leaks
             .first()
@@ -210,19 +218,19 @@ impl Outputs {
     }
 }
 
-/// Where secrets are planted. None of these values may ever be put out.
+/// Creates a document with secrets. No output may contain one.
 fn planted() -> Vec<(&'static str, Value)> {
     let mut table = BTreeMap::new();
-    table.insert("password", format!("{MARK}-in-a-list"));
+    table.insert("password", format!("{SECRET}-in-a-list"));
     vec![
-        ("db.password", format!("{MARK}-1").into()),
-        ("named.licence", format!("{MARK}-2").into()),
-        ("typed.plain", format!("{MARK}-3").into()),
+        ("db.password", format!("{SECRET}-1").into()),
+        ("named.licence", format!("{SECRET}-2").into()),
+        ("typed.plain", format!("{SECRET}-3").into()),
         ("derived.url", "x://${db.password}@h".into()),
         ("derived.again", "${derived.url} ${typed.plain}".into()),
-        ("address", format!("redis://me:{MARK}@host/0").into()),
+        ("address", format!("redis://me:{SECRET}@host/0").into()),
         ("servers", Value::List(vec![Value::from(table)].into())),
-        ("urls", vec![format!("pg://u:{MARK}@h")].into()),
+        ("urls", vec![format!("pg://u:{SECRET}@h")].into()),
     ]
 }
 
@@ -287,9 +295,9 @@ fn a_planted_secret_is_in_no_output_of_a_full_run() -> Result<(), Error> {
     let ask = |when: &str| {
         for (key, _) in planted() {
             for key in [key, key.split('.').next().unwrap()] {
-                let told = props.explain(key);
-                out.text(&format!("explain {key} {when}"), &told);
-                out.debug(&format!("explain {key} {when}"), &told);
+                let explanation = props.explain(key);
+                out.text(&format!("explain {key} {when}"), &explanation);
+                out.debug(&format!("explain {key} {when}"), &explanation);
                 if let Err(error) = props.get::<u32>(key) {
                     out.error(&format!("get {key}"), &error);
                 }
@@ -319,9 +327,9 @@ fn a_planted_secret_is_in_no_output_of_a_full_run() -> Result<(), Error> {
             }
         }
         for key in ["", "servers.0", "servers.0.password", "urls.0"] {
-            let told = props.explain(key);
-            out.text(&format!("explain {key} {when}"), &told);
-            out.debug(&format!("explain {key} {when}"), &told);
+            let explained = props.explain(key);
+            out.text(&format!("explain {key} {when}"), &explained);
+            out.debug(&format!("explain {key} {when}"), &explained);
             if let Err(error) = props.get::<u32>(key) {
                 out.error(&format!("get {key}"), &error);
             }
@@ -334,20 +342,20 @@ fn a_planted_secret_is_in_no_output_of_a_full_run() -> Result<(), Error> {
     };
     ask("at first");
     for (i, (key, _)) in planted().into_iter().enumerate() {
-        // Values that live handles and validators refuse, and some that they do not.
+        // Values that live handles and validators reject, and some that they accept.
         let named = ["db.password", "named.licence", "typed.plain"].contains(&key);
         // Elsewhere the text itself must show that it is an address with a password.
         let changed = if named {
-            format!("{MARK}-{i}")
+            format!("{SECRET}-{i}")
         } else {
-            format!("a://b:{MARK}{i}@c")
+            format!("a://b:{SECRET}{i}@c")
         };
         memory.set(key, changed.clone()).ok();
         props.set(key, vec![changed]).ok();
         let conflict = props.transaction(|tx| {
             out.debug("transaction", tx);
-            tx.if_value(key, Some(format!("{MARK}-expected").into()))?;
-            tx.set(key, format!("x://{MARK}@never"))
+            tx.if_value(key, Some(format!("{SECRET}-expected").into()))?;
+            tx.set(key, format!("x://{SECRET}@never"))
         });
         if let Err(error) = conflict {
             out.error("conflict", &error);
@@ -358,28 +366,28 @@ fn a_planted_secret_is_in_no_output_of_a_full_run() -> Result<(), Error> {
     memory.replace(planted())?;
     ask("after a replacement");
 
-    // What a source handles.
+    // The values that a source handles.
     let origin = Origin::new("test", "here");
     let mut document = Document::new();
-    document.set("db.password", MARK, origin.clone())?;
+    document.set("db.password", SECRET, origin.clone())?;
     out.debug("document", &document);
     out.debug("update", &Update::full(document.clone()));
     out.debug(
         "delta",
-        &Update::delta().set("db.password", MARK, origin.clone())?,
+        &Update::delta().set("db.password", SECRET, origin.clone())?,
     );
-    let clash = document.set("db.password.x", MARK, origin).unwrap_err();
+    let clash = document.set("db.password.x", SECRET, origin).unwrap_err();
     out.error("clash", &clash);
-    out.debug("args", &Args::from([format!("--db.password={MARK}")]));
-    let env = Env::prefix("").vars([("DB__PASSWORD", MARK)]);
+    out.debug("args", &Args::from([format!("--db.password={SECRET}")]));
+    let env = Env::prefix("").vars([("DB__PASSWORD", SECRET)]);
     out.debug("env", &env);
-    out.debug("secret", &Secret::new(MARK));
-    out.text("secret", Secret::new(MARK));
+    out.debug("secret", &Secret::new(SECRET));
+    out.text("secret", Secret::new(SECRET));
     out.check();
     assert!(
         handles
             .iter()
-            .any(|handle| handle.get().unwrap_or_default().contains(MARK))
+            .any(|handle| handle.get().unwrap_or_default().contains(SECRET))
     );
     Ok(())
 }
@@ -399,7 +407,7 @@ fn a_panic_over_a_secret_does_not_carry_it_into_reports() -> Result<(), Error> {
             Ok(())
         })
         .build()?;
-    let error = memory.set("db.password", MARK).unwrap_err();
+    let error = memory.set("db.password", SECRET).unwrap_err();
     out.error("panic of a validator", &error);
     out.debug("health", &props.health());
     out.text("explain", props.explain("db.password"));
@@ -427,17 +435,12 @@ fn control_characters_of_keys_and_values_never_reach_a_message() -> Result<(), E
             "{text:?}"
         );
     }
-    let told = props.explain("b\nforged").to_string();
-    assert!(!told.contains("b\nforged"), "{told:?}");
+    let message = props.explain("b\nforged").to_string();
+    assert!(!message.contains("b\nforged"), "{message:?}");
     Ok(())
 }
 
-fn winners(explained: &liveprops::explain::Explanation) -> Vec<&str> {
-    let winners = explained.layers.iter().filter(|layer| layer.wins);
-    winners.map(|layer| &*layer.name).collect()
-}
-
-/// A source whose values all have one origin, as those of a file that is edited in place.
+/// A source whose values all have one origin, like a file that is edited in place.
 #[derive(Clone)]
 struct InPlace(Arc<Mutex<i64>>);
 
@@ -478,7 +481,7 @@ fn no_layer_wins_with_a_value_that_waits_for_a_restart() -> Result<(), Error> {
         "{explained}"
     );
     let again = props.property::<u16>("port").default(1).build()?;
-    assert_eq!(again.versioned().layer(), None, "no layer says 80");
+    assert_eq!(again.versioned().layer(), None, "no layer contains 80");
 
     props.set("later", 1)?;
     let explained = props.explain("later");
@@ -607,11 +610,15 @@ fn a_key_under_a_tombstone_is_explained_as_unset_by_it() -> Result<(), Error> {
         .source(high.clone())
         .build()?;
     for key in ["server.port", "server.tls.cert", "server"] {
-        let told = props.explain(key);
-        let origin = told.layers[1].origin.clone().unwrap();
-        assert_eq!(told.layers[1].value, LayerValue::Unset, "{told}");
-        assert_eq!(winners(&told), [told.layers[1].name.as_str()]);
-        match told.absent {
+        let explanation = props.explain(key);
+        let origin = explanation.layers[1].origin.clone().unwrap();
+        assert_eq!(
+            explanation.layers[1].value,
+            LayerValue::Unset,
+            "{explanation}"
+        );
+        assert_eq!(winners(&explanation), [explanation.layers[1].name.as_str()]);
+        match explanation.absent {
             Some(Absence::Unset {
                 ref key,
                 origin: ref by,
@@ -621,11 +628,13 @@ fn a_key_under_a_tombstone_is_explained_as_unset_by_it() -> Result<(), Error> {
             ref other => panic!("{other:?}"),
         }
         assert!(
-            told.to_string().contains(&format!("unset by {origin}")),
-            "{told}"
+            explanation
+                .to_string()
+                .contains(&format!("unset by {origin}")),
+            "{explanation}"
         );
     }
-    // What is stronger than the tombstone is no part of it, and what is absent anyhow is not either.
+    // Neither stronger values nor absent keys are affected by the tombstone.
     props.set("server.port", 1)?;
     assert!(props.explain("server.port").absent.is_none());
     assert!(matches!(
@@ -635,12 +644,12 @@ fn a_key_under_a_tombstone_is_explained_as_unset_by_it() -> Result<(), Error> {
     // A value above hides the key as well.
     high.set("server", "one")?;
     props.remove("server.port")?;
-    let told = props.explain("server.port");
+    let explained = props.explain("server.port");
     assert!(
-        matches!(&told.absent, Some(Absence::Hidden { key, .. }) if key.as_str() == "server"),
-        "{told}"
+        matches!(&explained.absent, Some(Absence::Hidden { key, .. }) if key.as_str() == "server"),
+        "{explained}"
     );
-    assert!(told.to_string().contains("`server`"), "{told}");
+    assert!(explained.to_string().contains("`server`"), "{explained}");
     assert!(props.explain("name").absent.is_none());
     Ok(())
 }
@@ -652,12 +661,12 @@ fn a_contextual_value_without_a_matching_case_is_explained() -> Result<(), Error
     let memory = Memory::new();
     memory.set("limit", liveprops::Value::List([case].into()))?;
     let props = Properties::builder().source(memory).build()?;
-    let told = props.explain("limit");
+    let explanation = props.explain("limit");
     assert!(
-        matches!(told.absent, Some(Absence::NoCase { .. })),
-        "{told:?}"
+        matches!(explanation.absent, Some(Absence::NoCase { .. })),
+        "{explanation:?}"
     );
-    assert!(told.to_string().contains("no case"), "{told}");
+    assert!(explanation.to_string().contains("no case"), "{explanation}");
     Ok(())
 }
 
@@ -726,9 +735,9 @@ fn text_like_a_reference_in_a_secret_is_shown_nowhere() -> Result<(), Error> {
         read(&props);
         let mut shown = Vec::new();
         for key in ["door.unlock", "door", "ref", "list", "list.1"] {
-            let told = props.explain(key);
-            shown.push(told.to_string());
-            shown.push(format!("{:?}", told.broken));
+            let explanation = props.explain(key);
+            shown.push(explanation.to_string());
+            shown.push(format!("{:?}", explanation.broken));
             shown.extend(
                 props
                     .get::<String>(key)
@@ -775,9 +784,9 @@ fn a_source_without_references_is_explained_as_it_wrote_its_values() -> Result<(
         ("t.0", "\"${a}\""),
         ("t.1", "\"$${a}\""),
     ] {
-        let told = props.explain(key);
-        assert_eq!(told.value.as_deref(), Some(written), "{key}");
-        let wins = told.layers.iter().find(|layer| layer.wins).unwrap();
+        let explanation = props.explain(key);
+        assert_eq!(explanation.value.as_deref(), Some(written), "{key}");
+        let wins = explanation.layers.iter().find(|layer| layer.wins).unwrap();
         assert_eq!(wins.value, LayerValue::Value(written.to_owned()), "{key}");
     }
     Ok(())

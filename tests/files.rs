@@ -1,5 +1,5 @@
-//! Files and directories as sources, from the outside: edits on the disk, handles, callbacks,
-//! health and explanations in the program.
+//! Files and directories as sources: edits on the disk, and their effect on handles, callbacks,
+//! health and explanations.
 #![cfg(all(unix, feature = "toml", feature = "watch"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -25,14 +25,17 @@ use liveprops::{DynamicProperty, ErrorKind, Key, Properties};
 
 #[cfg(target_os = "linux")]
 use support::child::{self, Child};
-use support::disk::{self, Desk, Diary, SOON, health, is_up, open, replace, soon, stale, swing};
+use support::disk::{
+    self, ConfigDir, EventLog, SOON, health, is_up, open, replace, replace_link, stale,
+    wait_for_event,
+};
 use support::time_until;
 
 fn number(props: &Properties, key: &str) -> Option<i64> {
     props.get_opt(key).unwrap()
 }
 
-/// The changes of a property, as they arrive.
+/// Returns a channel with the changes of a property.
 fn changes(of: &DynamicProperty<i64>) -> (Receiver<(i64, i64)>, Subscription) {
     let (send, receive) = channel();
     let guard = of.on_change(move |change| {
@@ -43,47 +46,47 @@ fn changes(of: &DynamicProperty<i64>) -> (Receiver<(i64, i64)>, Subscription) {
 
 #[test]
 fn an_edit_by_rename_reaches_handle_and_callback_once_with_its_origin() {
-    let desk = Desk::new("app.toml", "[http]\nretries = 3\n");
-    let props = desk.open();
+    let config_dir = ConfigDir::new("app.toml", "[http]\nretries = 3\n");
+    let props = config_dir.open();
     let retries = props.property::<u32>("http.retries").build().unwrap();
-    let (send, heard) = channel();
+    let (send, changes) = channel();
     let _guard = retries.on_change(move |change| {
-        let place = |origin: Option<&liveprops::Origin>| origin.unwrap().to_string();
+        let text = |origin: Option<&liveprops::Origin>| origin.unwrap().to_string();
         let seen = (
             *change.old_value(),
             *change.new_value(),
             change.generation(),
         );
-        let _ = send.send((seen, place(change.old_origin()), place(change.new_origin())));
+        let _ = send.send((seen, text(change.old_origin()), text(change.new_origin())));
     });
     let before = props.generation();
-    replace(&desk.path, "\n[http]\n  retries =  4\n");
-    let (seen, old, new) = heard.recv_timeout(SOON).unwrap();
+    replace(&config_dir.path, "\n[http]\n  retries =  4\n");
+    let (seen, old, new) = changes.recv_timeout(SOON).unwrap();
     assert_eq!(seen, (3, 4, before + 1));
-    assert_eq!(old, desk.place("2:11"));
-    assert_eq!(new, desk.place("3:14"));
+    assert_eq!(old, config_dir.origin("2:11"));
+    assert_eq!(new, config_dir.origin("3:14"));
     assert_eq!(retries.get(), 4, "the handle is not behind its callback");
-    // Whatever else the first edit caused would be in front of the second.
-    replace(&desk.path, "http.retries = 5\n");
-    let (seen, ..) = heard.recv_timeout(SOON).unwrap();
+    // Another change of the first edit would arrive before the second one.
+    replace(&config_dir.path, "http.retries = 5\n");
+    let (seen, ..) = changes.recv_timeout(SOON).unwrap();
     assert_eq!(seen, (4, 5, before + 2));
-    assert!(heard.try_recv().is_err(), "each edit is told once");
+    assert!(changes.try_recv().is_err(), "each edit is reported once");
 }
 
-/// How long a file that is written in place is left alone before it is read.
+/// The debounce time of a file that is written in place.
 const QUIET: Duration = Duration::from_millis(30);
 
 #[test]
 fn an_in_place_rewrite_is_never_half_applied() {
     const KEYS: usize = 800;
     const ROUNDS: usize = 300;
-    // Every beginning of it parses.
+    // Every prefix of the text parses.
     let body = |value: usize| -> String {
         let lines = (0..KEYS).map(|key| format!("k{key} = {value}\n"));
         format!("[t]\n{}", lines.collect::<String>())
     };
-    let desk = Desk::new("app.toml", body(0));
-    let props = desk.open();
+    let config_dir = ConfigDir::new("app.toml", body(0));
+    let props = config_dir.open();
     let table = props.bind::<BTreeMap<String, usize>>("t").build().unwrap();
     let (done, mixed) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut longest = Duration::ZERO;
@@ -117,7 +120,7 @@ fn an_in_place_rewrite_is_never_half_applied() {
                 parts => (parts, Duration::ZERO),
             };
             let mut begun = Instant::now();
-            let mut file = fs::File::create(&desk.path).unwrap();
+            let mut file = fs::File::create(&config_dir.path).unwrap();
             for part in text.as_bytes().chunks(text.len().div_ceil(parts)) {
                 thread::sleep(pause);
                 file.write_all(part).unwrap();
@@ -139,7 +142,7 @@ fn an_in_place_rewrite_is_never_half_applied() {
     if longest < QUIET {
         assert_eq!(mixed, 0, "half a file was seen");
     } else {
-        // A writer that stops half-way for that long cannot be told from one that is done.
+        // A writer that pauses for this long looks like one that has finished.
         println!("not checked: a writer stopped for {longest:?}; {mixed} halves were seen");
     }
 }
@@ -147,49 +150,49 @@ fn an_in_place_rewrite_is_never_half_applied() {
 #[test]
 fn identical_bytes_fire_nothing_and_make_no_generation() {
     let text = "a = 1\n";
-    let desk = Desk::new("app.toml", text);
-    let props = desk.open();
+    let config_dir = ConfigDir::new("app.toml", text);
+    let props = config_dir.open();
     let a = props.property::<i64>("a").build().unwrap();
-    let (heard, _guard) = changes(&a);
-    let diary = Diary::of(&props);
+    let (changes, _guard) = changes(&a);
+    let event_log = EventLog::of(&props);
     let before = props.generation();
     for _ in 0..5 {
-        replace(&desk.path, text);
-        fs::write(&desk.path, text).unwrap();
+        replace(&config_dir.path, text);
+        fs::write(&config_dir.path, text).unwrap();
         thread::sleep(QUIET * 2);
     }
-    replace(&desk.path, "a = 2\n");
-    assert_eq!(heard.recv_timeout(SOON).unwrap(), (1, 2));
+    replace(&config_dir.path, "a = 2\n");
+    assert_eq!(changes.recv_timeout(SOON).unwrap(), (1, 2));
     assert_eq!(props.generation(), before + 1);
-    soon("the update is told", || diary.updated() == 1);
-    assert!(heard.try_recv().is_err());
+    wait_for_event("the update is reported", || event_log.updated() == 1);
+    assert!(changes.try_recv().is_err());
     assert!(is_up(&props));
 }
 
 #[test]
-fn a_value_that_moved_to_another_line_is_no_change_and_shows_its_new_place() {
-    let desk = Desk::new("app.toml", "a = 1\nb = 1\n");
-    let props = desk.open();
+fn a_value_that_moves_to_another_line_is_no_change_and_has_a_new_origin() {
+    let config_dir = ConfigDir::new("app.toml", "a = 1\nb = 1\n");
+    let props = config_dir.open();
     let a = props.property::<i64>("a").build().unwrap();
-    let (heard, _guard) = changes(&a);
-    let (batches, told) = channel();
+    let (value_changes, _guard) = changes(&a);
+    let (batches, changes) = channel();
     let _under = props.on_change_under("", move |batch| {
         let _ = batches.send(batch.generation());
     });
     let before = props.generation();
-    let place = |props: &Properties| props.explain("a").origin.unwrap().to_string();
-    assert_eq!(place(&props), desk.place("1:5"));
-    replace(&desk.path, "# a comment\n\na = 1\nb = 1\n");
-    soon("explain shows the new line", || {
-        place(&props) == desk.place("3:5")
+    let explained_origin = |props: &Properties| props.explain("a").origin.unwrap().to_string();
+    assert_eq!(explained_origin(&props), config_dir.origin("1:5"));
+    replace(&config_dir.path, "# a comment\n\na = 1\nb = 1\n");
+    wait_for_event("explain shows the new line", || {
+        explained_origin(&props) == config_dir.origin("3:5")
     });
     let origin = || a.versioned().origin().map(ToString::to_string);
-    assert_eq!(origin(), Some(desk.place("3:5")));
+    assert_eq!(origin(), Some(config_dir.origin("3:5")));
     assert_eq!(props.generation(), before, "nothing changed");
-    replace(&desk.path, "# a comment\n\na = 2\nb = 1\n");
-    assert_eq!(heard.recv_timeout(SOON).unwrap(), (1, 2));
-    assert_eq!(told.recv_timeout(SOON).unwrap(), before + 1);
-    assert!(heard.try_recv().is_err() && told.try_recv().is_err());
+    replace(&config_dir.path, "# a comment\n\na = 2\nb = 1\n");
+    assert_eq!(value_changes.recv_timeout(SOON).unwrap(), (1, 2));
+    assert_eq!(changes.recv_timeout(SOON).unwrap(), before + 1);
+    assert!(value_changes.try_recv().is_err() && changes.try_recv().is_err());
 }
 
 #[test]
@@ -234,13 +237,13 @@ fn a_swap_of_a_mounted_config_map_is_one_generation_and_one_batch() {
         }
         for value in 1..=SWAPS {
             let name = version(value);
-            swing(&dir.path().join("..data"), &name);
+            replace_link(&dir.path().join("..data"), &name);
             fs::remove_dir_all(dir.path().join(format!("..v{}", value - 1))).unwrap();
-            let told = batches.recv_timeout(SOON);
+            let received = batches.recv_timeout(SOON);
             let want = (begin + value as u64, FILES as usize);
-            if told != Ok(want) {
+            if received != Ok(want) {
                 done.store(true, Ordering::Relaxed);
-                panic!("swap {value}: wanted {want:?}, heard {told:?}");
+                panic!("swap {value}: wanted {want:?}, received {received:?}");
             }
         }
         done.store(true, Ordering::Relaxed);
@@ -251,7 +254,7 @@ fn a_swap_of_a_mounted_config_map_is_one_generation_and_one_batch() {
 }
 
 #[test]
-fn a_release_directory_that_is_swung_is_followed() {
+fn a_replaced_link_to_a_release_directory_is_followed() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     for value in 0..=3 {
@@ -265,19 +268,19 @@ fn a_release_directory_that_is_swung_is_followed() {
     symlink("rel0", at("current")).unwrap();
     let props = open(File::new(at("current/etc/app.toml")));
     let a = props.property::<i64>("a").build().unwrap();
-    let (heard, _guard) = changes(&a);
+    let (changes, _guard) = changes(&a);
     for value in 1..=3 {
-        swing(&at("current"), &format!("rel{value}"));
-        assert_eq!(heard.recv_timeout(SOON), Ok((value - 1, value)));
+        replace_link(&at("current"), &format!("rel{value}"));
+        assert_eq!(changes.recv_timeout(SOON), Ok((value - 1, value)));
     }
     fs::remove_dir_all(at("rel2")).unwrap();
     replace(&at("rel3/etc/app.toml"), "a = 9\n");
-    assert_eq!(heard.recv_timeout(SOON), Ok((3, 9)));
+    assert_eq!(changes.recv_timeout(SOON), Ok((3, 9)));
     assert!(is_up(&props));
 }
 
 #[test]
-fn an_optional_file_that_appears_later_is_there_within_a_second() {
+fn an_optional_file_that_appears_later_is_loaded_within_a_second() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     for (round, parent) in ["", "deep", "three/levels/down"].into_iter().enumerate() {
@@ -289,13 +292,13 @@ fn an_optional_file_that_appears_later_is_there_within_a_second() {
             .build()
             .unwrap();
         let a = props.property::<i64>("a").build().unwrap();
-        let (heard, _guard) = changes(&a);
+        let (changes, _guard) = changes(&a);
         assert_eq!(a.get(), 0, "the lower layer counts while there is no file");
         assert!(props.health().is_up(), "nothing is wrong");
         fs::create_dir_all(&parent).unwrap();
         fs::write(&path, "a = 1\n").unwrap();
         let begun = Instant::now();
-        assert_eq!(heard.recv_timeout(SOON), Ok((0, 1)), "{}", path.display());
+        assert_eq!(changes.recv_timeout(SOON), Ok((0, 1)), "{}", path.display());
         let took = begun.elapsed();
         assert!(took < SOON, "{}: {took:?}", path.display());
     }
@@ -322,48 +325,48 @@ fn a_required_file_that_is_absent_is_an_error_that_names_it() {
 }
 
 #[test]
-fn fragments_come_change_and_go_while_later_names_win() {
+fn fragments_are_added_changed_and_removed_and_later_names_win() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    fs::write(at("10-a.toml"), "who = 10\na = 1\n").unwrap();
-    fs::write(at("20-b.toml"), "who = 20\nb = 1\n").unwrap();
-    fs::write(at("30-c.toml"), "who = 30\nc = 1\n").unwrap();
-    fs::write(at("40-broken.toml"), "who = 40\n[bro").unwrap();
-    fs::write(at(".50-hidden.toml"), "who = 50\n").unwrap();
-    fs::write(at("60-notes.txt"), "who = 60\n").unwrap();
+    fs::write(at("10-a.toml"), "tag = 10\na = 1\n").unwrap();
+    fs::write(at("20-b.toml"), "tag = 20\nb = 1\n").unwrap();
+    fs::write(at("30-c.toml"), "tag = 30\nc = 1\n").unwrap();
+    fs::write(at("40-broken.toml"), "tag = 40\n[bro").unwrap();
+    fs::write(at(".50-hidden.toml"), "tag = 50\n").unwrap();
+    fs::write(at("60-notes.txt"), "tag = 60\n").unwrap();
     let props = open(Dir::new(dir.path()));
-    assert_eq!(number(&props, "who"), Some(30));
-    let place = || props.explain("who").origin.unwrap().to_string();
-    assert!(place().ends_with("30-c.toml:1:7"), "{}", place());
-    let told = |part: &str| {
+    assert_eq!(number(&props, "tag"), Some(30));
+    let origin = || props.explain("tag").origin.unwrap().to_string();
+    assert!(origin().ends_with("30-c.toml:1:7"), "{}", origin());
+    let message = |part: &str| {
         let problems = health(&props).problems;
         problems
             .iter()
             .any(|problem| problem.to_string().contains(part))
     };
-    assert!(told("40-broken.toml:2"), "{:?}", health(&props));
+    assert!(message("40-broken.toml:2"), "{:?}", health(&props));
 
-    fs::write(at("35-new.toml"), "who = 35\n").unwrap();
-    soon("an added fragment wins", || {
-        number(&props, "who") == Some(35)
+    fs::write(at("35-new.toml"), "tag = 35\n").unwrap();
+    wait_for_event("an added fragment wins", || {
+        number(&props, "tag") == Some(35)
     });
     fs::rename(at("35-new.toml"), at("05-new.toml")).unwrap();
-    soon("renamed to the front it loses", || {
-        number(&props, "who") == Some(30)
+    wait_for_event("renamed to the front it loses", || {
+        number(&props, "tag") == Some(30)
     });
     fs::remove_file(at("30-c.toml")).unwrap();
-    soon("a deleted fragment takes its keys along", || {
-        number(&props, "who") == Some(20) && number(&props, "c").is_none()
+    wait_for_event("a deleted fragment removes its keys", || {
+        number(&props, "tag") == Some(20) && number(&props, "c").is_none()
     });
-    replace(&at("20-b.toml"), "who = [\n");
-    soon("a fragment that breaks is told of", || told("20-b.toml"));
-    assert_eq!(number(&props, "who"), Some(20), "and keeps its values");
-    replace(&at("40-broken.toml"), "who = 40\n");
-    soon("a repaired fragment counts", || {
-        number(&props, "who") == Some(40)
+    replace(&at("20-b.toml"), "tag = [\n");
+    wait_for_event("a broken fragment is reported", || message("20-b.toml"));
+    assert_eq!(number(&props, "tag"), Some(20), "and keeps its values");
+    replace(&at("40-broken.toml"), "tag = 40\n");
+    wait_for_event("a repaired fragment counts", || {
+        number(&props, "tag") == Some(40)
     });
     replace(&at("20-b.toml"), "b = 2\n");
-    soon("the other one as well", || number(&props, "b") == Some(2));
+    wait_for_event("the other one as well", || number(&props, "b") == Some(2));
     assert!(health(&props).problems.is_empty());
     assert_eq!(number(&props, "a"), Some(1));
 }
@@ -375,11 +378,11 @@ fn a_fragment_that_breaks_is_rejected_as_a_file_is_and_recovers() {
     fs::write(at("1.toml"), "a = 1\n").unwrap();
     fs::write(at("2.toml"), "b = 2\n").unwrap();
     let props = open(Dir::new(dir.path()).poll(Duration::from_millis(50)));
-    let diary = Diary::of(&props);
-    let rejected = || diary.count(|kind| matches!(kind, SourceEventKind::Rejected(_)));
+    let event_log = EventLog::of(&props);
+    let rejected = || event_log.count(|kind| matches!(kind, SourceEventKind::Rejected(_)));
     assert!(is_up(&props));
     replace(&at("2.toml"), "b = [\n");
-    soon("it is an event", || rejected() == 1);
+    wait_for_event("it is an event", || rejected() == 1);
     assert!(stale(&props).is_some_and(|why| why.contains("2.toml:1")));
     assert!(!props.health().is_up());
     let entry = &props.health().rejected[0];
@@ -388,16 +391,16 @@ fn a_fragment_that_breaks_is_rejected_as_a_file_is_and_recovers() {
     assert_eq!(number(&props, "b"), Some(2), "its values stay");
     let refreshed = props.refresh_now().unwrap_err().to_string();
     assert!(refreshed.contains("2.toml:1"), "{refreshed}");
-    // Others change meanwhile, which repeats nothing.
+    // Other files change in the meantime, which repeats no report.
     replace(&at("1.toml"), "a = 10\n");
-    soon("others change", || number(&props, "a") == Some(10));
+    wait_for_event("others change", || number(&props, "a") == Some(10));
     assert!(!is_up(&props));
     assert_eq!((rejected(), health(&props).refusals), (1, 1));
-    // What it held before counts as repaired, too.
+    // The previous content counts as repaired, too.
     replace(&at("2.toml"), "b = 2\n");
-    soon("it recovers", || is_up(&props));
-    soon("which is an event", || diary.recovered() == 1);
-    assert_eq!(diary.reconnected(), 0, "it has answered all the time");
+    wait_for_event("it recovers", || is_up(&props));
+    wait_for_event("which is an event", || event_log.recovered() == 1);
+    assert_eq!(event_log.reconnected(), 0, "it has answered all the time");
     assert!(props.health().is_up());
     props.refresh_now().unwrap();
 }
@@ -412,22 +415,22 @@ fn a_fragment_that_was_rejected_and_then_breaks_keeps_its_last_accepted_values()
         let props = open(Dir::new(dir.path()).poll(Duration::from_millis(50)));
         let x = props.property::<u32>("x").build().unwrap();
         replace(&at("10-a.toml"), "x = \"many\"\n");
-        soon("the text is rejected", || {
+        wait_for_event("the text is rejected", || {
             stale(&props).is_some_and(|why| why.contains("many"))
         });
         replace(&at("10-a.toml"), broken);
-        soon("the fragment is reported", || {
+        wait_for_event("the fragment is reported", || {
             stale(&props).is_some_and(|why| why.contains("10-a.toml") && !why.contains("many"))
         });
         replace(&at("20-b.toml"), "y = 2\n");
-        soon("another fragment changes", || {
+        wait_for_event("another fragment changes", || {
             number(&props, "y") == Some(2)
         });
         assert_eq!(x.get(), 1, "{broken:?}");
         let why = stale(&props).unwrap();
         assert!(why.contains("10-a.toml") && !why.contains("many"), "{why}");
         replace(&at("10-a.toml"), "x = 3\n");
-        soon("the fragment is repaired", || x.get() == 3 && is_up(&props));
+        wait_for_event("the fragment is repaired", || x.get() == 3 && is_up(&props));
     }
 }
 
@@ -439,19 +442,19 @@ fn a_fragment_that_was_never_accepted_has_no_values_after_it_breaks() {
     let props = open(Dir::new(dir.path()).poll(Duration::from_millis(50)));
     let x = props.property::<u32>("x").build().unwrap();
     replace(&at("20-b.toml"), "x = \"many\"\nz = 1\n");
-    soon("the text is rejected", || {
+    wait_for_event("the text is rejected", || {
         stale(&props).is_some_and(|why| why.contains("many"))
     });
     replace(&at("20-b.toml"), "z = = \n");
     replace(&at("10-a.toml"), "x = 2\n");
-    soon("another fragment changes", || x.get() == 2);
-    soon("the fragment is reported", || {
+    wait_for_event("another fragment changes", || x.get() == 2);
+    wait_for_event("the fragment is reported", || {
         stale(&props).is_some_and(|why| why.contains("20-b.toml:1"))
     });
     assert_eq!(number(&props, "z"), None);
-    // A fragment without values takes nothing away here.
+    // A fragment without values removes nothing here.
     replace(&at("20-b.toml"), "# Nothing.\n");
-    soon("nothing is wrong", || is_up(&props));
+    wait_for_event("nothing is wrong", || is_up(&props));
 }
 
 #[test]
@@ -465,16 +468,16 @@ fn a_fragment_that_breaks_after_a_confirmed_removal_does_not_bring_the_keys_back
     let props = open(source);
     // The watch has sent its first update.
     replace(&at("20-b.toml"), "y = 2\n");
-    soon("the watch goes on", || number(&props, "y") == Some(2));
+    wait_for_event("the watch goes on", || number(&props, "y") == Some(2));
     replace(&at("10-a.toml"), "a = 1\n");
-    soon("the removal is withheld", || {
+    wait_for_event("the removal is withheld", || {
         health(&props).withheld.is_some()
     });
     props.confirm(health(&props).source).unwrap();
     assert_eq!(number(&props, "b"), None);
     replace(&at("10-a.toml"), "a = =\n");
     replace(&at("20-b.toml"), "y = 3\n");
-    soon("another fragment changes", || {
+    wait_for_event("another fragment changes", || {
         number(&props, "y") == Some(3)
     });
     let values = ["a", "b", "c"].map(|key| number(&props, key));
@@ -500,22 +503,22 @@ fn a_file_of_a_cascade_that_was_rejected_and_then_breaks_keeps_its_last_accepted
             .any(|it| format!("{:?}", it.status).contains(text))
     };
     replace(&at("app-prod.toml"), "x = \"many\"\n");
-    soon("the text is rejected", || reports("many"));
+    wait_for_event("the text is rejected", || reports("many"));
     replace(&at("app-prod.toml"), "x = = \n");
-    soon("the file is reported", || {
+    wait_for_event("the file is reported", || {
         reports("app-prod.toml:1") && !reports("many")
     });
     replace(&at("app.toml"), "x = 1\ny = 2\n");
-    soon("the other file changes", || number(&props, "y") == Some(2));
+    wait_for_event("the other file changes", || number(&props, "y") == Some(2));
     assert_eq!(x.get(), 2);
     replace(&at("app-prod.toml"), "x = 3\n");
-    soon("the file is repaired", || {
+    wait_for_event("the file is repaired", || {
         x.get() == 3 && props.health().is_up()
     });
 }
 
 #[test]
-fn a_link_whose_target_is_gone_keeps_its_values_until_the_link_is_removed() {
+fn a_broken_link_keeps_its_values_until_the_link_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let (conf, at) = (dir.path().join("conf.d"), |name: &str| {
         dir.path().join(name)
@@ -528,19 +531,19 @@ fn a_link_whose_target_is_gone_keeps_its_values_until_the_link_is_removed() {
     assert_eq!(number(&props, "b"), Some(2));
     for round in 3..5 {
         fs::remove_file(at("real.toml")).unwrap();
-        soon("it is reported", || !is_up(&props));
+        wait_for_event("it is reported", || !is_up(&props));
         let why = stale(&props).unwrap();
         assert!(why.contains("2.toml") && why.contains("link"), "{why}");
         assert_eq!(number(&props, "b"), Some(round - 1));
         fs::write(at("real.toml"), format!("b = {round}\n")).unwrap();
-        soon("the target is back", || number(&props, "b") == Some(round));
-        soon("all is well", || is_up(&props));
+        wait_for_event("the target is back", || number(&props, "b") == Some(round));
+        wait_for_event("all is well", || is_up(&props));
     }
     fs::remove_file(at("real.toml")).unwrap();
-    soon("it is reported", || !is_up(&props));
+    wait_for_event("it is reported", || !is_up(&props));
     fs::remove_file(conf.join("2.toml")).unwrap();
-    soon("the name is gone", || number(&props, "b").is_none());
-    soon("all is well", || is_up(&props));
+    wait_for_event("the name is gone", || number(&props, "b").is_none());
+    wait_for_event("all is well", || is_up(&props));
 }
 
 #[test]
@@ -553,10 +556,10 @@ fn a_fragment_that_is_replaced_by_a_directory_keeps_its_values() {
     assert!(is_up(&props), "a subdirectory is no fragment");
     fs::remove_file(at("1.toml")).unwrap();
     fs::create_dir(at("1.toml")).unwrap();
-    soon("it is reported", || !is_up(&props));
+    wait_for_event("it is reported", || !is_up(&props));
     assert_eq!(number(&props, "a"), Some(1));
     fs::remove_dir(at("1.toml")).unwrap();
-    soon("the name is gone", || {
+    wait_for_event("the name is gone", || {
         number(&props, "a").is_none() && is_up(&props)
     });
 }
@@ -565,35 +568,35 @@ fn a_fragment_that_is_replaced_by_a_directory_keeps_its_values() {
 fn overlays_of_a_cascade_appear_and_vanish_and_the_base_shows_again() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    fs::write(at("app.toml"), "who = 1\nbase = 1\n").unwrap();
-    fs::write(at("app-prod-eu.toml"), "who = 3\neu = 1\n").unwrap();
+    fs::write(at("app.toml"), "tag = 1\nbase = 1\n").unwrap();
+    fs::write(at("app-prod-eu.toml"), "tag = 3\neu = 1\n").unwrap();
     let props = Properties::builder()
         .sources(File::cascade(at("app.toml"), ["prod", "eu"]).unwrap())
         .build()
         .unwrap();
-    let who = props.property::<i64>("who").build().unwrap();
-    let (heard, _guard) = changes(&who);
-    assert_eq!((who.get(), number(&props, "eu")), (3, Some(1)));
+    let tag = props.property::<i64>("tag").build().unwrap();
+    let (changes, _guard) = changes(&tag);
+    assert_eq!((tag.get(), number(&props, "eu")), (3, Some(1)));
 
-    fs::write(at("app-prod.toml"), "who = 2\nprod = 1\n").unwrap();
-    soon("the overlay in the middle is read", || {
+    fs::write(at("app-prod.toml"), "tag = 2\nprod = 1\n").unwrap();
+    wait_for_event("the overlay in the middle is read", || {
         number(&props, "prod") == Some(1)
     });
-    assert_eq!(who.get(), 3, "the stronger one still wins");
-    let said = |name: &str| {
-        let layers = props.explain("who").layers;
+    assert_eq!(tag.get(), 3, "the stronger one still wins");
+    let layer_of = |name: &str| {
+        let layers = props.explain("tag").layers;
         let layer = layers.into_iter().find(|layer| layer.name.ends_with(name));
         (layer.as_ref().unwrap().wins, layer.unwrap().value)
     };
-    assert!(matches!(said("app-prod.toml"), (false, LayerValue::Value(two)) if two == "2"));
+    assert!(matches!(layer_of("app-prod.toml"), (false, LayerValue::Value(two)) if two == "2"));
 
     fs::remove_file(at("app-prod-eu.toml")).unwrap();
-    assert_eq!(heard.recv_timeout(SOON * 2), Ok((3, 2)));
+    assert_eq!(changes.recv_timeout(SOON * 2), Ok((3, 2)));
     assert_eq!(number(&props, "eu"), None);
     fs::remove_file(at("app-prod.toml")).unwrap();
-    assert_eq!(heard.recv_timeout(SOON * 2), Ok((2, 1)));
-    fs::write(at("app-prod-eu.toml"), "who = 4\n").unwrap();
-    assert_eq!(heard.recv_timeout(SOON), Ok((1, 4)));
+    assert_eq!(changes.recv_timeout(SOON * 2), Ok((2, 1)));
+    fs::write(at("app-prod-eu.toml"), "tag = 4\n").unwrap();
+    assert_eq!(changes.recv_timeout(SOON), Ok((1, 4)));
     assert_eq!(number(&props, "base"), Some(1));
     assert!(props.health().is_up(), "{:?}", props.health());
 }
@@ -611,20 +614,20 @@ fn an_overlay_that_loses_its_last_value_keeps_its_values_in_every_format() {
         ("properties", "a=2\n", "! A comment.\n"),
         ("env", "A=2\n", "# A comment.\n"),
     ];
-    for (extension, full, cut) in cuts.into_iter().filter(|cut| disk::knows(cut.0)) {
-        let desk = Desk::new("base.toml", "a = 1\n");
+    for (extension, full, cut) in cuts.into_iter().filter(|cut| disk::is_supported(cut.0)) {
+        let config_dir = ConfigDir::new("base.toml", "a = 1\n");
         let name = format!("over.{extension}");
-        fs::write(desk.at(&name), full).unwrap();
-        let over = File::new(desk.at(&name))
+        fs::write(config_dir.at(&name), full).unwrap();
+        let over = File::new(config_dir.at(&name))
             .allow_missing()
             .drop_when_missing();
         let props = Properties::builder()
-            .source(File::new(&desk.path))
+            .source(File::new(&config_dir.path))
             .source(over)
             .build()
             .unwrap();
         assert_eq!(number(&props, "a"), Some(2));
-        fs::write(desk.at(&name), cut).unwrap();
+        fs::write(config_dir.at(&name), cut).unwrap();
         let reason = || {
             let sources = props.health().sources;
             let over = sources.iter().find(|it| it.name.contains(&name)).cloned();
@@ -634,21 +637,21 @@ fn an_overlay_that_loses_its_last_value_keeps_its_values_in_every_format() {
             }
         };
         let what = format!("{name} with {cut:?} is reported");
-        soon(&what, || reason().is_some());
+        wait_for_event(&what, || reason().is_some());
         let reason = reason().unwrap();
         assert!(reason.contains("became empty"), "{reason}");
         assert!(reason.contains("allow_empty"), "{reason}");
         assert_eq!(number(&props, "a"), Some(2), "{name}: {cut:?}");
-        fs::write(desk.at(&name), full.replace('2', "3")).unwrap();
-        soon(&name, || number(&props, "a") == Some(3));
+        fs::write(config_dir.at(&name), full.replace('2', "3")).unwrap();
+        wait_for_event(&name, || number(&props, "a") == Some(3));
         assert!(time_until(SOON, || props.health().is_up()).is_some());
-        // A file that is gone is no accident: its values go.
-        fs::remove_file(desk.at(&name)).unwrap();
-        soon(&name, || number(&props, "a") == Some(1));
+        // A deleted file is intended: its values are removed.
+        fs::remove_file(config_dir.at(&name)).unwrap();
+        wait_for_event(&name, || number(&props, "a") == Some(1));
     }
 }
 
-/// Mounts in a name space of their own, for each kind that is permitted here.
+/// Runs a test in a mount namespace, for each permitted kind of mount.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_directory_that_is_unmounted_and_mounted_again_is_watched_again() {
@@ -663,7 +666,7 @@ fn a_directory_that_is_unmounted_and_mounted_again_is_watched_again() {
             let run = |(name, mount)| scope.spawn(move || remount(name, mount));
             mounts.map(run).map(|mount| mount.join().unwrap())
         });
-        return child::say(format!(
+        return child::report(format!(
             "followed {}",
             followed.into_iter().flatten().count()
         ));
@@ -674,8 +677,8 @@ fn a_directory_that_is_unmounted_and_mounted_again_is_watched_again() {
     }
 }
 
-/// Unmounts and mounts a directory below a file that is followed; `None` where mounts of this kind
-/// are not permitted.
+/// Unmounts and mounts the directory of a followed file; `None` if mounts of this kind are not
+/// permitted.
 #[cfg(target_os = "linux")]
 fn remount<'a>(name: &'a str, mount: &str) -> Option<&'a str> {
     const POLL: Duration = Duration::from_secs(1);
@@ -695,10 +698,10 @@ fn remount<'a>(name: &'a str, mount: &str) -> Option<&'a str> {
     replace(&path, text(0));
     let props = open(File::new(&path).poll(POLL));
     assert_eq!(number(&props, "a"), Some(0));
-    // Somebody may be reading it right now.
+    // The source may be reading the file.
     let unmounted = time_until(SOON, || shell("umount at"));
     assert!(unmounted.is_some() && shell(mount), "{name}");
-    // Where nobody watches, one poll after the other finds these.
+    // Without a watch, polls find these changes.
     let (mut value, mut quick) = (0, 0);
     let followed = time_until(10 * POLL, || {
         value += 1;
@@ -715,66 +718,66 @@ fn remount<'a>(name: &'a str, mount: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn an_older_time_stamp_hides_nothing() {
-    let desk = Desk::new("app.toml", "a = 0\n");
-    let props = desk.open();
+fn a_change_with_an_older_time_stamp_is_detected() {
+    let config_dir = ConfigDir::new("app.toml", "a = 0\n");
+    let props = config_dir.open();
     let a = props.property::<i64>("a").build().unwrap();
-    let (heard, _guard) = changes(&a);
+    let (changes, _guard) = changes(&a);
     for value in 1..=3 {
-        let aside = desk.at(".restored");
+        let aside = config_dir.at(".restored");
         fs::write(&aside, format!("a = {value}\n")).unwrap();
         let days = Duration::from_secs(86_400 * value as u64);
         let file = fs::File::options().write(true).open(&aside).unwrap();
         file.set_modified(SystemTime::now() - days).unwrap();
-        fs::rename(&aside, &desk.path).unwrap();
-        assert_eq!(heard.recv_timeout(SOON), Ok((value - 1, value)));
+        fs::rename(&aside, &config_dir.path).unwrap();
+        assert_eq!(changes.recv_timeout(SOON), Ok((value - 1, value)));
     }
 }
 
 #[test]
 fn each_save_of_an_editor_is_one_change_and_never_a_missing_file() {
-    let desk = Desk::new("app.toml", "a = 0\n");
-    let props = desk.open();
+    let config_dir = ConfigDir::new("app.toml", "a = 0\n");
+    let props = config_dir.open();
     let a = props.property::<i64>("a").build().unwrap();
-    let (heard, _guard) = changes(&a);
-    let diary = Diary::of(&props);
+    let (changes, _guard) = changes(&a);
+    let event_log = EventLog::of(&props);
     let text = |value: i64| format!("a = {value}\n");
     for round in (0..9).step_by(3) {
-        // vim with a back-up: moves the file away, writes it anew, drops the back-up.
-        fs::write(desk.at(".app.toml.swp"), "swap").unwrap();
-        fs::write(desk.at("4913"), "").unwrap();
-        fs::remove_file(desk.at("4913")).unwrap();
-        fs::rename(&desk.path, desk.at("app.toml~")).unwrap();
-        fs::write(&desk.path, text(round + 1)).unwrap();
-        fs::remove_file(desk.at("app.toml~")).unwrap();
-        fs::remove_file(desk.at(".app.toml.swp")).unwrap();
-        assert_eq!(heard.recv_timeout(SOON), Ok((round, round + 1)));
+        // vim with a back-up: moves the file, writes a new one, deletes the back-up.
+        fs::write(config_dir.at(".app.toml.swp"), "swap").unwrap();
+        fs::write(config_dir.at("4913"), "").unwrap();
+        fs::remove_file(config_dir.at("4913")).unwrap();
+        fs::rename(&config_dir.path, config_dir.at("app.toml~")).unwrap();
+        fs::write(&config_dir.path, text(round + 1)).unwrap();
+        fs::remove_file(config_dir.at("app.toml~")).unwrap();
+        fs::remove_file(config_dir.at(".app.toml.swp")).unwrap();
+        assert_eq!(changes.recv_timeout(SOON), Ok((round, round + 1)));
         // sed -i: a new file renamed over.
         let edit = format!("s/= .*/= {}/", round + 2);
         let mut sed = Command::new("sed");
         assert!(
             sed.arg("-i")
                 .arg(edit)
-                .arg(&desk.path)
+                .arg(&config_dir.path)
                 .status()
                 .unwrap()
                 .success()
         );
-        assert_eq!(heard.recv_timeout(SOON), Ok((round + 1, round + 2)));
-        // nano, and a shell's redirection: in place.
-        fs::write(&desk.path, text(round + 3)).unwrap();
-        assert_eq!(heard.recv_timeout(SOON), Ok((round + 2, round + 3)));
+        assert_eq!(changes.recv_timeout(SOON), Ok((round + 1, round + 2)));
+        // nano and a shell redirection: write in place.
+        fs::write(&config_dir.path, text(round + 3)).unwrap();
+        assert_eq!(changes.recv_timeout(SOON), Ok((round + 2, round + 3)));
     }
-    soon("each edit is told", || diary.updated() == 9);
-    assert_eq!(diary.events().len(), 9, "{:?}", diary.events());
-    assert!(heard.try_recv().is_err());
+    wait_for_event("each edit is reported", || event_log.updated() == 9);
+    assert_eq!(event_log.events().len(), 9, "{:?}", event_log.events());
+    assert!(changes.try_recv().is_err());
 }
 
 #[test]
 fn without_file_events_changes_are_found_by_polling() {
-    let desk = Desk::new("app.toml", "a = 0\n");
+    let config_dir = ConfigDir::new("app.toml", "a = 0\n");
     let poll = Duration::from_millis(200);
-    let props = open(File::new(&desk.path).without_watch().poll(poll));
+    let props = open(File::new(&config_dir.path).without_watch().poll(poll));
     let conf = tempfile::tempdir().unwrap();
     fs::write(conf.path().join("1.toml"), "b = 0\n").unwrap();
     props
@@ -789,13 +792,13 @@ fn without_file_events_changes_are_found_by_polling() {
             .push((*change.old_value(), *change.new_value()))
     });
     for value in 1..=3 {
-        fs::write(&desk.path, format!("a = {value}\n")).unwrap();
+        fs::write(&config_dir.path, format!("a = {value}\n")).unwrap();
         replace(&conf.path().join("1.toml"), format!("b = {value}\n"));
         let both = || a.get() == value && number(&props, "b") == Some(value);
-        // Two poll periods, a while to settle, and what a busy machine takes.
+        // Two poll intervals, the debounce time, and a margin for a busy machine.
         assert!(time_until(poll * 2 + Duration::from_millis(800), both).is_some());
     }
-    soon("all are told", || {
+    wait_for_event("all changes are reported", || {
         *seen.lock().unwrap() == [(0, 1), (1, 2), (2, 3)]
     });
     let asked_for = props
@@ -811,19 +814,19 @@ fn stale_anywhere(props: &Properties) -> Option<String> {
 }
 
 #[test]
-fn a_file_that_goes_and_returns_keeps_its_values_meanwhile() {
-    let desk = Desk::new("app.toml", "a = 1\n");
-    let props = desk.open();
-    let diary = Diary::of(&props);
-    fs::remove_file(&desk.path).unwrap();
-    soon("health says that it is missing", || {
+fn a_file_that_is_removed_and_restored_keeps_its_values() {
+    let config_dir = ConfigDir::new("app.toml", "a = 1\n");
+    let props = config_dir.open();
+    let event_log = EventLog::of(&props);
+    fs::remove_file(&config_dir.path).unwrap();
+    wait_for_event("health reports that it is missing", || {
         stale(&props).is_some_and(|why| why.contains("app.toml"))
     });
     assert_eq!(number(&props, "a"), Some(1));
-    fs::write(&desk.path, "a = 1\n").unwrap();
-    soon("it is up again", || is_up(&props));
-    soon("and that is told", || diary.reconnected() == 1);
-    assert_eq!(diary.updated(), 0, "nothing changed");
+    fs::write(&config_dir.path, "a = 1\n").unwrap();
+    wait_for_event("it is up again", || is_up(&props));
+    wait_for_event("the recovery is reported", || event_log.reconnected() == 1);
+    assert_eq!(event_log.updated(), 0, "nothing changed");
 }
 
 #[test]
@@ -834,36 +837,36 @@ fn an_app_overrides_common_files_and_a_profile_overrides_both() {
     let names = ["common", "common-prod", "checkout", "checkout-prod"];
     let path = |name: &str| dir.path().join(format!("{name}.toml"));
     for name in names {
-        fs::write(path(name), format!("who = \"{name}\"\n")).unwrap();
+        fs::write(path(name), format!("tag = \"{name}\"\n")).unwrap();
     }
     let props = Properties::builder()
         .sources(File::of_scope(dir.path(), &scope, "toml").unwrap())
         .build()
         .unwrap();
-    let who = props
-        .property::<String>("who")
+    let tag = props
+        .property::<String>("tag")
         .default("nobody".into())
         .build()
         .unwrap();
     for name in names.into_iter().rev() {
-        soon(name, || who.get() == name);
+        wait_for_event(name, || tag.get() == name);
         fs::remove_file(path(name)).unwrap();
     }
-    soon("nobody is left", || who.get() == "nobody");
-    fs::write(path("common-prod"), "who = \"back\"\n").unwrap();
-    soon("it is back", || who.get() == "back");
+    wait_for_event("no overlay is left", || tag.get() == "nobody");
+    fs::write(path("common-prod"), "tag = \"back\"\n").unwrap();
+    wait_for_event("it is back", || tag.get() == "back");
     assert!(File::of_scope("", &Scope::app("../etc"), "toml").is_err());
     assert!(File::of_scope("", &Scope::app("a").profile("b/c"), "toml").is_err());
 }
 
 /// One file of this format.
 #[cfg(all(feature = "yaml", feature = "json"))]
-fn file_of(extension: &str, text: &str) -> (Desk, Properties) {
-    let desk = Desk::new("app.toml", "");
-    let path = desk.at(&format!("it.{extension}"));
+fn file_of(extension: &str, text: &str) -> (ConfigDir, Properties) {
+    let config_dir = ConfigDir::new("app.toml", "");
+    let path = config_dir.at(&format!("it.{extension}"));
     fs::write(&path, text).unwrap();
     let props = open(File::new(&path));
-    (desk, props)
+    (config_dir, props)
 }
 
 #[cfg(all(feature = "yaml", feature = "json"))]
@@ -954,7 +957,7 @@ fn a_number_is_the_same_number_however_it_is_spelled() {
         rest: BTreeMap<String, f64>,
     }
     let text = "hex: 0x1F\nfloat: 3.10\nwhole: 12e03\nflag: TRUE\nlist: [010, +5]\ntexts: [010, 1.50, True]\nx: 1.10\n";
-    let (desk, props) = file_of("yaml", text);
+    let (config_dir, props) = file_of("yaml", text);
     let all: All = props.get("").unwrap();
     let texts = ["010", "1.50", "True"].map(str::to_owned);
     let wanted = All {
@@ -971,9 +974,9 @@ fn a_number_is_the_same_number_however_it_is_spelled() {
     assert_eq!(error.found(), Some("float 12e03"));
     // Another spelling of the same number is a change of the text.
     let version = props.property::<String>("float").build().unwrap();
-    replace(&desk.at("it.yaml"), text.replace("3.10", "3.1"));
-    soon("the text changes", || version.get() == "3.1");
-    // A condition wants the number, or the number with its spelling.
+    replace(&config_dir.at("it.yaml"), text.replace("3.10", "3.1"));
+    wait_for_event("the text changes", || version.get() == "3.1");
+    // A condition compares the number, or the number and its spelling.
     let written = props.transaction(|tx| {
         tx.if_value("hex", Some(31.into()))?;
         tx.if_value(
@@ -1012,8 +1015,8 @@ fn a_toml_date_reads_as_rfc_3339() {
     for (at, (written, _)) in dates.iter().enumerate() {
         text.push_str(&format!("d{at} = {written}\n"));
     }
-    let desk = Desk::new("app.toml", &text);
-    let props = desk.open();
+    let config_dir = ConfigDir::new("app.toml", &text);
+    let props = config_dir.open();
     for (at, (written, wanted)) in dates.iter().enumerate() {
         let key = format!("d{at}");
         assert_eq!(&props.get::<String>(&key).unwrap(), wanted, "{written}");
@@ -1034,34 +1037,34 @@ fn an_invalid_item_is_reported_with_its_own_line() {
         port: u16,
     }
     let text = "\n\nports = [\n  80,\n\n\n  \"many\",\n]\n[[servers]]\nport = 1\n[[servers]]\nport = 70000\n[[servers]]\nhost = 1\n";
-    let desk = Desk::new("app.toml", text);
-    let props = desk.open();
+    let config_dir = ConfigDir::new("app.toml", text);
+    let props = config_dir.open();
     let error = props.get::<Vec<u16>>("ports").unwrap_err();
     assert_eq!(error.key().map(Key::as_str), Some("ports.1"));
     assert_eq!(
         error.origin().map(ToString::to_string).as_deref(),
-        Some(&*desk.place("7:3"))
+        Some(&*config_dir.origin("7:3"))
     );
     let error = props.get::<u16>("ports.1").unwrap_err();
     assert_eq!(
         error.origin().map(ToString::to_string).as_deref(),
-        Some(&*desk.place("7:3"))
+        Some(&*config_dir.origin("7:3"))
     );
     let error = props.get::<u16>("servers.1.port").unwrap_err();
     assert_eq!(
         error.origin().map(ToString::to_string).as_deref(),
-        Some(&*desk.place("12:8"))
+        Some(&*config_dir.origin("12:8"))
     );
     let error = props.get::<Vec<Server>>("servers").unwrap_err();
-    let places: Vec<_> = error
+    let origins: Vec<_> = error
         .iter()
         .map(|one| one.origin().unwrap().to_string())
         .collect();
-    assert_eq!(places[0], desk.place("12:8"), "{error}");
+    assert_eq!(origins[0], config_dir.origin("12:8"), "{error}");
     let all = props.get::<BTreeMap<String, Vec<u16>>>("").unwrap_err();
     assert!(
         all.iter()
-            .any(|one| one.origin().map(ToString::to_string) == Some(desk.place("7:3"))),
+            .any(|one| one.origin().map(ToString::to_string) == Some(config_dir.origin("7:3"))),
         "{all}"
     );
 }

@@ -1,10 +1,11 @@
 //! The cost of each operation grows no faster than its input.
 //!
-//! Each case takes the best of several times for one size and for four times that size. Linear work
-//! takes four times as long, and quadratic work sixteen times. Counted is the time of processors that
-//! this program used. Other programs can only make it longer, by what they do to caches. So a case
-//! that looks bad is timed again until its best times are good, or until it has had all attempts. `GROWTH_SCALE=8` multiplies all sizes; with `--nocapture` each case shows
-//! its times.
+//! Each case uses the best of several times for one size and for four times that size. Linear work
+//! needs four times as long, quadratic work sixteen times. The cases measure the processor time of
+//! this program. Other programs only increase it, by evicting caches. So a case that exceeds its
+//! limit is measured again, up to a number of attempts.
+//!
+//! `GROWTH_SCALE=8` multiplies all sizes. `--nocapture` shows the times of each case.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -25,9 +26,9 @@ use liveprops::{
 const FACTOR: usize = 4;
 /// More than four for the logarithms of maps, and for caches; far below the sixteen of a square.
 const LIMIT: f64 = 7.0;
-/// A case this good is not timed again.
+/// A case below this factor is not measured again.
 const GOOD: f64 = 5.5;
-/// How often a case that looks bad is timed again.
+/// How often a case above the limit is measured again.
 const ATTEMPTS: usize = 12;
 
 fn scale() -> usize {
@@ -35,13 +36,13 @@ fn scale() -> usize {
     scale.and_then(|scale| scale.parse().ok()).unwrap_or(1)
 }
 
-/// The bytes of the smaller one of two documents.
+/// The size of the smaller document.
 const PARSED: usize = 16 << 10;
 
 /// One test at a time: each uses a whole core.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Times what `prepare` returns, for `size` and for four times `size`.
+/// Measures the closure that `prepare` returns, for `size` and for four times `size`.
 #[track_caller]
 fn grows_linearly<R>(what: &str, size: usize, prepare: impl Fn(usize) -> R)
 where
@@ -102,7 +103,7 @@ fn set_all(props: &Properties, count: usize, value: i64) -> Result<(), Error> {
 }
 
 #[test]
-fn transactions_and_removals_grow_with_their_keys() {
+fn transactions_and_removals_are_linear_in_their_keys() {
     grows_linearly("set", 500, |n| {
         let props = props(n);
         move || set_all(&props, n, 2).unwrap()
@@ -162,7 +163,7 @@ fn transactions_and_removals_grow_with_their_keys() {
 }
 
 #[test]
-fn rejections_grow_with_what_is_rejected() {
+fn rejections_are_linear_in_the_rejected_keys() {
     let with_handles = |n: usize, memory: &Memory| {
         let props = Properties::builder()
             .source(memory.clone())
@@ -232,8 +233,8 @@ struct Buffered<T> {
     all: std::collections::HashMap<String, T>,
 }
 
-/// Properties whose `m` is bound as a `T`, and a call that replaces `m` by as many texts; if `bad`,
-/// every other one is no number.
+/// Creates properties with `m` bound as a `T`, and a call that replaces `m` by `n` texts. If `bad`
+/// is set, every second one is no number.
 fn replaces<T>(n: usize, bad: bool) -> impl FnOnce()
 where
     Buffered<T>: serde::de::DeserializeOwned + Send + Sync + 'static,
@@ -250,14 +251,14 @@ where
         let entries = (0..n).map(|at| (format!("m.k{at}"), text(at)));
         assert_eq!(memory.replace(entries).is_err(), bad);
         let count = bound.load().all.len();
-        // Of a few bad ones the others are accepted.
+        // A few bad values do not prevent the others.
         assert!(if bad { count < n } else { count == n }, "{count} of {n}");
         drop(props);
     }
 }
 
 #[test]
-fn bad_values_that_serde_buffers_cost_time_that_grows_with_their_number() {
+fn bad_values_that_serde_buffers_are_decoded_in_linear_time() {
     grows_linearly("a flattened map with bad values", 250, |n| {
         replaces::<u64>(n, true)
     });
@@ -267,9 +268,9 @@ fn bad_values_that_serde_buffers_cost_time_that_grows_with_their_number() {
 }
 
 #[test]
-fn an_update_with_bad_values_that_serde_buffers_costs_a_few_good_ones() {
-    /// The passes that look for bad values, and those of a second and a third decoding: for the error,
-    /// and for the places of secrets.
+fn an_update_with_bad_values_that_serde_buffers_costs_a_few_valid_ones() {
+    /// The passes that search for bad values, and those of a second and third decoding: for the
+    /// error and for the paths of secrets.
     const MOST: f64 = 60.0;
     let _alone = ALONE.lock().unwrap_or_else(|poison| poison.into_inner());
     let time = |run: Box<dyn FnOnce()>| {
@@ -292,7 +293,7 @@ fn an_update_with_bad_values_that_serde_buffers_costs_a_few_good_ones() {
     });
 }
 
-/// A source of which single keys are rejected.
+/// A source with single rejected keys.
 struct PerKey(usize, Arc<AtomicI64>);
 
 impl Source for PerKey {
@@ -318,7 +319,7 @@ impl Source for PerKey {
 }
 
 #[test]
-fn handles_grow_with_their_number() {
+fn handles_are_linear_in_their_number() {
     grows_linearly("handles on keys of their own", 500, |n| {
         let (props, keys) = (props(n), keys(n));
         move || {
@@ -408,7 +409,7 @@ fn handles_grow_with_their_number() {
 }
 
 #[test]
-fn subscriptions_grow_with_their_number() {
+fn subscriptions_are_linear_in_their_number() {
     grows_linearly("callbacks on one handle", 500, |n| {
         let props = Properties::builder()
             .source(memory(1, 1))
@@ -470,7 +471,7 @@ fn subscriptions_grow_with_their_number() {
 }
 
 #[test]
-fn layers_grow_with_their_number() {
+fn layers_are_linear_in_their_number() {
     grows_linearly("sources", 40, |n| {
         let sources: Vec<_> = (0..n).map(|_| memory(20, 1)).collect();
         move || {
@@ -517,7 +518,7 @@ fn layers_grow_with_their_number() {
 }
 
 #[test]
-fn the_look_for_secrets_in_a_text_grows_with_its_length() {
+fn searching_a_text_for_secrets_is_linear_in_its_length() {
     type Shape = fn(usize) -> String;
     let shapes: [(&str, Shape); 20] = [
         ("long words", |n| "configurable words ".repeat(n)),
@@ -570,7 +571,7 @@ fn the_look_for_secrets_in_a_text_grows_with_its_length() {
 }
 
 #[test]
-fn references_grow_with_their_number() {
+fn references_are_linear_in_their_number() {
     grows_linearly("a chain", 100, |n| {
         let memory = Memory::new();
         let link = |i: usize| match i {
@@ -668,7 +669,7 @@ fn reads(memory: Memory) -> impl FnOnce() {
 }
 
 #[test]
-fn references_in_one_value_grow_with_their_number_wherever_they_stand() {
+fn references_in_one_value_are_linear_in_their_number() {
     grows_linearly("fields of a table in a list", 200, |n| {
         let field = |key: String| (format!("f{key}"), Value::from(format!("${{{key}}}")));
         let table = fields(keys(n).into_iter().map(field));
@@ -684,7 +685,7 @@ fn references_in_one_value_grow_with_their_number_wherever_they_stand() {
         cases.push(case(fields([("one".to_owned(), 1.into())]), "yes"));
         reads(referred(n, Value::List(cases.into())))
     });
-    grows_linearly("defaults of keys that nobody defines", 200, |n| {
+    grows_linearly("defaults of undefined keys", 200, |n| {
         let text = |key: String| format!("${{no.{key}:${{{key}}}}}");
         let text: String = keys(n).into_iter().map(text).collect();
         reads(referred(n, text))
@@ -692,7 +693,7 @@ fn references_in_one_value_grow_with_their_number_wherever_they_stand() {
 }
 
 #[test]
-fn values_that_grow_too_large_cost_no_more_than_the_limit_of_all() {
+fn values_over_the_size_limit_cost_no_more_than_the_limit() {
     let too_large = |text: &'static str, n: usize| {
         let memory = Memory::new();
         let large = keys(n).into_iter().map(move |key| (key, text));
@@ -713,7 +714,7 @@ fn values_that_grow_too_large_cost_no_more_than_the_limit_of_all() {
 }
 
 #[test]
-fn reading_grows_with_what_is_read() {
+fn reading_is_linear_in_the_values_read() {
     grows_linearly("a list", 2_000, |n| {
         let props = Properties::builder().build().unwrap();
         props.set("list", Value::from(vec![1_i64; n])).unwrap();
@@ -791,7 +792,7 @@ fn reading_grows_with_what_is_read() {
 }
 
 #[test]
-fn sources_grow_with_their_input() {
+fn sources_are_linear_in_their_input() {
     grows_linearly("variables", 500, |n| {
         let variable = |i: usize| (format!("APP_T{}__KEY{i}", i % 7), "1");
         let variables: Vec<_> = (0..n).map(variable).collect();
@@ -826,7 +827,7 @@ fn sources_grow_with_their_input() {
 #[cfg(feature = "toml")]
 #[cfg(feature = "dotenv")]
 #[test]
-fn escaped_dollars_of_dotenv_grow_with_their_number() {
+fn escaped_dollars_of_dotenv_are_linear_in_their_number() {
     use liveprops::Format;
     grows_linearly("dollars that are escaped", 8_000, |n| {
         let text = format!("A=\"{}\"\nB={}{{x}}\n", "\\$".repeat(n), "\\$".repeat(n));
@@ -838,7 +839,7 @@ fn escaped_dollars_of_dotenv_grow_with_their_number() {
 }
 
 #[test]
-fn a_directory_grows_with_its_fragments() {
+fn a_directory_is_linear_in_its_fragments() {
     grows_linearly("fragments", 30, |n| {
         let dir = tempfile::tempdir().unwrap();
         for i in 0..n {
@@ -853,7 +854,7 @@ fn a_directory_grows_with_its_fragments() {
 }
 
 #[test]
-fn every_format_parses_any_document_in_time_that_grows_with_its_size() {
+fn every_format_parses_every_document_in_linear_time() {
     for shape in support::hostile::scalars()
         .into_iter()
         .chain(support::hostile::shapes())
@@ -869,7 +870,7 @@ fn every_format_parses_any_document_in_time_that_grows_with_its_size() {
 }
 
 #[test]
-fn schemas_grow_with_their_declarations() {
+fn schemas_are_linear_in_their_declarations() {
     let schema = |n: usize| {
         let declare = |schema: Schema, key: &String| {
             schema.declare(Schema::key::<i64>(key).range(..2).default(1))
@@ -964,7 +965,7 @@ fn schemas_grow_with_their_declarations() {
     });
 }
 
-/// The bound on what a million short-lived handles leave behind, in kB.
+/// The most kB that a million short-lived handles may leave behind.
 #[cfg(target_os = "linux")]
 const LEFT_BEHIND: u64 = 4 << 10;
 
@@ -1011,13 +1012,13 @@ fn a_million_short_lived_handles_leave_less_than_four_megabytes_behind() {
     (20_000..1_020_000).for_each(ask);
     let left = resident().saturating_sub(before);
     assert!(left < LEFT_BEHIND, "{left} kB are left behind");
-    child::say(format!("{left} kB are left behind"));
+    child::report(format!("{left} kB are left behind"));
 }
 
-/// A failing read may cost as much as so many good ones of the same size.
+/// The cost of a failed read, in successful ones of the same size.
 const FAILING: f64 = 25.0;
 
-/// Times a read that fails and a good read of a value of the same size.
+/// Measures a failed and a successful read of values of the same size.
 #[track_caller]
 fn fails_in_time<Bad, Good>(what: &str, bad: Value, good: Value, count: usize)
 where
@@ -1060,7 +1061,7 @@ where
 }
 
 #[test]
-fn a_failed_read_costs_a_few_good_ones() {
+fn a_failed_read_costs_a_few_successful_ones() {
     type Map = BTreeMap<String, u8>;
     let n = 32_000;
     let ones = || Value::from("1,".repeat(n));
@@ -1082,7 +1083,7 @@ fn a_failed_read_costs_a_few_good_ones() {
     fails_in_time::<Map, BTreeMap<String, String>>("pairs", pairs(), pairs(), 100);
     let (bad, good) = (Value::from(vec!["x"; n]), Value::from(vec!["::1"; n]));
     type Ips = Vec<std::net::IpAddr>;
-    fails_in_time::<Ips, Ips>("what a type refuses", bad, good, 1);
+    fails_in_time::<Ips, Ips>("values that a type rejects", bad, good, 1);
     fails_in_time::<Vec<std::num::NonZeroU8>, Vec<u8>>("zeros", list(), ones(), 1);
 }
 
@@ -1150,7 +1151,7 @@ mod buffered {
     }
 
     #[test]
-    fn values_that_serde_buffers_grow_with_their_entries() {
+    fn values_that_serde_buffers_are_linear_in_their_entries() {
         grows_linearly("a flattened map of texts", 200, |n| {
             let entries = (0..n).map(|i| (format!("t.key{i}"), Value::from((i % 300).to_string())));
             let props = tree(entries.chain([("t.id".into(), "1".into())]));
@@ -1190,7 +1191,7 @@ mod buffered {
     }
 
     #[test]
-    fn a_live_flattened_map_commits_in_time_that_grows_with_its_entries() {
+    fn a_live_flattened_map_commits_in_linear_time() {
         grows_linearly("commits of a flattened map", 100, |n| {
             let entries = (0..n).map(|i| (format!("t.key{i}"), Value::from(i.to_string())));
             let props = tree(entries.chain([("t.id".into(), "1".into())]));

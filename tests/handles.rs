@@ -1,4 +1,4 @@
-//! Live handles: what they read, what they share, and what they cost.
+//! Live handles: their values, shared state and cost.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -13,16 +13,7 @@ use liveprops::property::Subscription;
 use liveprops::sources::Memory;
 use liveprops::{DynamicProperty, Error, ErrorKind, Key, MAX_KEY_BYTES, Properties, Value};
 use serde::Deserialize;
-use support::{Inbox, eventually, reports};
-
-/// The verdict of a validator that accepts values of which a condition is true.
-fn accept_if(condition: bool) -> Result<(), String> {
-    if condition {
-        Ok(())
-    } else {
-        Err("not acceptable".to_owned())
-    }
-}
+use support::{Inbox, accept_if, eventually, reports};
 
 fn inline(memory: &Memory) -> Properties {
     Properties::builder()
@@ -32,7 +23,7 @@ fn inline(memory: &Memory) -> Properties {
         .unwrap()
 }
 
-fn news<T>(handle: &DynamicProperty<T>) -> (Subscription, Inbox<T>)
+fn record_values<T>(handle: &DynamicProperty<T>) -> (Subscription, Inbox<T>)
 where
     T: Clone + PartialEq + Send + Sync + 'static,
 {
@@ -49,8 +40,8 @@ fn a_handle_sees_a_key_that_is_created_after_it() -> Result<(), Error> {
     let props = inline(&memory);
     let with_default = props.property::<u32>("late").default(7).build()?;
     let optional = props.property::<Option<u32>>("late").build()?;
-    let (_a, defaults) = news(&with_default);
-    let (_b, options) = news(&optional);
+    let (_a, defaults) = record_values(&with_default);
+    let (_b, options) = record_values(&optional);
     assert_eq!((with_default.get(), optional.get()), (7, None));
     memory.set("late", "8")?;
     assert_eq!((with_default.get(), optional.get()), (8, Some(8)));
@@ -60,7 +51,7 @@ fn a_handle_sees_a_key_that_is_created_after_it() -> Result<(), Error> {
         (defaults.all(), options.all()),
         (vec![8, 7], vec![Some(8), None])
     );
-    // Coming to be with the very value of the default is no change for who sees only values.
+    // A new key with the value of the default is no change of the value.
     memory.set("late", 7)?;
     assert_eq!((defaults.all(), options.all()), (vec![], vec![Some(7)]));
     Ok(())
@@ -86,11 +77,15 @@ fn a_missing_key_without_default_is_an_error_and_a_required_one_cannot_be_remove
     assert_eq!((n.get(), props.get::<u32>("n")?), (1, 1));
     drop(n);
     memory.remove("n")?;
-    assert_eq!(props.get_opt::<u32>("n")?, None, "nobody needs it any more");
+    assert_eq!(
+        props.get_opt::<u32>("n")?,
+        None,
+        "no handle needs it any more"
+    );
     Ok(())
 }
 
-// Archaius 1 silently takes the default, Archaius 2 reads null, for a malformed value.
+// For a malformed value, Archaius 1 silently returns the default and Archaius 2 reads null.
 #[test]
 fn the_default_replaces_a_missing_value_and_no_empty_or_malformed_one() -> Result<(), Error> {
     let memory = Memory::from([("empty", ""), ("bad", "abc")]);
@@ -151,7 +146,7 @@ fn a_value_that_stops_parsing_keeps_the_last_good_one_until_it_recovers() -> Res
 
 // Archaius: a chained property ignores its fallback when only the fallback changes.
 #[test]
-fn a_chain_of_three_keys_follows_whichever_is_there_for_text_and_numbers() -> Result<(), Error> {
+fn a_chain_of_three_keys_follows_the_first_existing_one() -> Result<(), Error> {
     let memory = Memory::new();
     let props = inline(&memory);
     let chain = props
@@ -166,8 +161,8 @@ fn a_chain_of_three_keys_follows_whichever_is_there_for_text_and_numbers() -> Re
         .or_key("c")
         .default("-".into())
         .build()?;
-    let (_a, calls) = news(&chain);
-    let (_b, text_calls) = news(&texts);
+    let (_a, calls) = record_values(&chain);
+    let (_b, text_calls) = record_values(&texts);
     type Step = (&'static str, Option<u32>, u32, usize);
     let steps: [Step; 12] = [
         ("c", Some(3), 3, 1),
@@ -204,13 +199,12 @@ fn a_chain_of_three_keys_follows_whichever_is_there_for_text_and_numbers() -> Re
 }
 
 #[test]
-fn a_fallback_added_to_a_handle_does_the_same_and_a_malformed_link_is_no_absent_one()
--> Result<(), Error> {
+fn a_fallback_of_a_handle_replaces_absent_values_but_no_malformed_ones() -> Result<(), Error> {
     let memory = Memory::from([("b", 2)]);
     let props = inline(&memory);
     let plain = props.property::<Option<u32>>("a").build()?;
     let chained = plain.or_key("b")?;
-    let (_sub, calls) = news(&chained);
+    let (_sub, calls) = record_values(&chained);
     assert_eq!((plain.get(), chained.get()), (None, Some(2)));
     memory.set("b", 3)?;
     assert_eq!(calls.all(), [Some(3)]);
@@ -224,7 +218,7 @@ fn a_fallback_added_to_a_handle_does_the_same_and_a_malformed_link_is_no_absent_
 }
 
 #[test]
-fn a_value_is_converted_and_mapped_once_a_change_and_never_by_a_read() -> Result<(), Error> {
+fn a_value_is_converted_and_mapped_once_per_change_and_never_by_a_read() -> Result<(), Error> {
     static DECODED: AtomicUsize = AtomicUsize::new(0);
     #[derive(Clone, PartialEq)]
     struct Counted(u32);
@@ -244,7 +238,7 @@ fn a_value_is_converted_and_mapped_once_a_change_and_never_by_a_read() -> Result
         n.0 * 2
     });
     let twice = double.map(|d| d * 2);
-    let (_sub, calls) = news(&double);
+    let (_sub, calls) = record_values(&double);
     let counts = || {
         (
             DECODED.load(Ordering::Relaxed),
@@ -343,7 +337,7 @@ fn half_a_million_handles_made_and_dropped_over_a_thousand_keys_leave_the_memory
         info.bytes_current
     );
 
-    // Subscriptions on one handle that lives on, and on the whole tree.
+    // Subscriptions on one long-lived handle and on the whole tree.
     let kept = props.property::<u32>("app.key0").build()?;
     let subscribe = |count: usize| {
         for _ in 0..count {
@@ -369,7 +363,7 @@ fn half_a_million_handles_made_and_dropped_over_a_thousand_keys_leave_the_memory
     Ok(())
 }
 
-// A reader frees nothing that a writer could: it may be about to answer a request.
+// A reader frees nothing that a writer can free: it may be serving a request.
 #[test]
 fn a_reader_that_drops_the_last_snapshot_of_a_generation_frees_no_tree() -> Result<(), Error> {
     const KEYS: usize = 1_000;
@@ -393,7 +387,7 @@ fn a_handle_follows_a_key_of_any_length() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     for length in (1..=100).chain([MAX_KEY_BYTES / 2, MAX_KEY_BYTES]) {
         let plain = "k".repeat(length);
-        // Of several segments, the last one short.
+        // Keys of several segments, the last one short.
         let deep = format!("{}.z", "s".repeat(length.saturating_sub(2).max(1)));
         for key in [&plain, &deep] {
             let handle = props.property::<u32>(key).default(0).build()?;
@@ -410,7 +404,7 @@ fn a_handle_follows_a_key_of_any_length() -> Result<(), Error> {
 fn an_update_costs_the_same_after_a_hundred_thousand_handles_came_and_went() -> Result<(), Error> {
     let memory = Memory::from([("n", 0)]);
     let props = inline(&memory);
-    // Where nobody ever held a handle, no list of changes is made.
+    // Properties without handles create no list of changes.
     let _other = props.property::<Option<u32>>("other").build()?;
     let update = |from: u32| {
         let info = allocation_counter::measure(|| {
@@ -441,7 +435,7 @@ fn an_update_costs_the_same_after_a_hundred_thousand_handles_came_and_went() -> 
 fn ten_thousand_handles_on_one_key_all_follow_it() -> Result<(), Error> {
     let memory = Memory::from([("n", 0)]);
     let props = Properties::builder().source(memory.clone()).build()?;
-    // Validators keep the slots apart: ten thousand values to convert.
+    // Validators prevent sharing of slots, so ten thousand values are converted.
     let own: Vec<_> = (0..10_000)
         .map(|_| {
             props
@@ -461,14 +455,14 @@ fn ten_thousand_handles_on_one_key_all_follow_it() -> Result<(), Error> {
 
 // Archaius: static singletons (46, 149, 562).
 #[test]
-fn two_properties_in_one_process_never_know_of_each_other() -> Result<(), Error> {
+fn two_properties_in_one_process_are_independent() -> Result<(), Error> {
     let (one, two) = (Memory::from([("n", 1)]), Memory::from([("n", 2)]));
     let (first, second) = (inline(&one), inline(&two));
     let (a, b) = (
         first.property::<u32>("n").build()?,
         second.property::<u32>("n").build()?,
     );
-    let (_sub, calls) = news(&b);
+    let (_sub, calls) = record_values(&b);
     first.set("n", 10)?;
     assert_eq!((a.get(), b.get()), (10, 2));
     assert!(calls.all().is_empty());
@@ -491,7 +485,7 @@ fn one_memory_can_serve_two_properties() -> Result<(), Error> {
 }
 
 #[test]
-fn the_metadata_always_belongs_to_the_value_under_a_writer_storm() -> Result<(), Error> {
+fn the_metadata_always_belongs_to_the_value_during_many_writes() -> Result<(), Error> {
     let (low, high) = (Memory::named("low"), Memory::named("high"));
     low.set("n", 0u64)?;
     let props = Properties::builder()
@@ -550,8 +544,8 @@ fn the_metadata_always_belongs_to_the_value_under_a_writer_storm() -> Result<(),
 }
 
 #[test]
-fn a_value_that_only_moves_to_another_layer_has_a_new_origin_and_calls_nobody() -> Result<(), Error>
-{
+fn a_value_that_only_moves_to_another_layer_has_a_new_origin_and_calls_no_callback()
+-> Result<(), Error> {
     let (low, high) = (Memory::named("low"), Memory::named("high"));
     low.set("n", 1)?;
     let props = Properties::builder()
@@ -559,7 +553,7 @@ fn a_value_that_only_moves_to_another_layer_has_a_new_origin_and_calls_nobody() 
         .sources([low, high.clone()])
         .build()?;
     let n = props.property::<u32>("n").build()?;
-    let (_sub, calls) = news(&n);
+    let (_sub, calls) = record_values(&n);
     let before = n.versioned();
     props.set("unrelated", 1)?;
     high.set("n", 1)?;
@@ -597,7 +591,7 @@ impl Row {
 
 // Archaius 1: a poll is applied key by key, so readers see half of it.
 #[test]
-fn every_kind_of_read_sees_a_struct_as_one() -> Result<(), Error> {
+fn every_kind_of_read_returns_a_consistent_struct() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     let write =
         |i: u32| props.transaction(|tx| (0..8).try_for_each(|k| tx.set(&format!("row.k{k}"), i)));
@@ -710,7 +704,7 @@ fn an_absent_subtree_binds_through_the_defaults_of_its_fields() -> Result<(), Er
     let memory = Memory::new();
     let props = inline(&memory);
     let limit = props.bind::<Limit>("limit").build()?;
-    let (_sub, calls) = news(&limit);
+    let (_sub, calls) = record_values(&limit);
     assert_eq!(limit.get(), Limit::default());
     memory.set("limit.qps", 5)?;
     assert_eq!(limit.get().qps, 5);
@@ -759,7 +753,7 @@ fn a_million_reads_allocate_nothing() -> Result<(), Error> {
     Ok(())
 }
 
-// A name is split and looked up segment by segment, and a small tree is laid out otherwise.
+// Names are looked up segment by segment, and a small tree has another layout.
 #[test]
 fn reads_by_name_in_a_large_tree_allocate_nothing() -> Result<(), Error> {
     let name = |i: u32| match i % 2 {
@@ -790,7 +784,7 @@ fn reads_by_name_in_a_large_tree_allocate_nothing() -> Result<(), Error> {
 }
 
 #[test]
-fn reading_goes_on_after_the_properties_are_gone() -> Result<(), Error> {
+fn reading_continues_after_the_properties_are_dropped() -> Result<(), Error> {
     let memory = Memory::from([("n", 1)]);
     let props = inline(&memory);
     let n = props.property::<u32>("n").build()?;
@@ -872,7 +866,7 @@ fn a_validator_of_a_handle_vetoes_on_set_on_add_and_at_build() -> Result<(), Err
 
 // Lost updates leave an Archaius handle stale in 1 of 300 rounds.
 #[test]
-fn handles_built_while_a_storm_rages_are_never_stale() -> Result<(), Error> {
+fn handles_built_during_many_writes_are_never_stale() -> Result<(), Error> {
     let memory = Memory::from([("n", 0)]);
     let props = Properties::builder().source(memory.clone()).build()?;
     let done = Arc::new(AtomicBool::new(false));
@@ -908,7 +902,7 @@ fn an_item_of_a_list_and_a_table_inside_one_can_be_followed() -> Result<(), Erro
     let memory = Memory::from([("hosts", vec!["a", "b"])]);
     let props = inline(&memory);
     let second = props.property::<Option<String>>("hosts.1").build()?;
-    let (_sub, calls) = news(&second);
+    let (_sub, calls) = record_values(&second);
     memory.set("hosts", vec!["a", "c"])?;
     memory.set("hosts", vec!["z", "c"])?;
     memory.set("hosts", vec!["z"])?;
@@ -961,7 +955,7 @@ fn an_awaited_value_is_read_by_handle_and_by_name() {
     );
 }
 #[test]
-fn handles_on_other_terms_share_nothing_and_outlive_the_dead() {
+fn handles_with_different_settings_share_nothing_and_outlive_dropped_ones() {
     let memory = Memory::from([("n", 1)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -991,7 +985,7 @@ fn handles_on_other_terms_share_nothing_and_outlive_the_dead() {
             }
         }
     }
-    // required handles (c, e) live: removal refused
+    // handles (c, e) of required keys are live: removal rejected
     memory.remove("n").unwrap_err();
     kept.iter().for_each(|(a, ..)| assert!(a.get() >= 10));
     let kept: Vec<_> = kept
@@ -1046,13 +1040,13 @@ fn a_fallback_of_a_handle_of_a_view_is_named_below_the_view() -> Result<(), Erro
     Ok(())
 }
 
-/// A value that costs much to drop, and says which thread had to.
+/// A value with an expensive drop that records the dropping thread.
 #[derive(Debug)]
 struct Costly {
     value: u32,
 }
 
-/// The values that were dropped, each with the thread that dropped it.
+/// The dropped values, each with the dropping thread.
 static COSTLY_DROPS: Mutex<Vec<(u32, ThreadId)>> = Mutex::new(Vec::new());
 
 impl<'de> Deserialize<'de> for Costly {
@@ -1075,7 +1069,7 @@ fn dropped(value: u32) -> Option<ThreadId> {
 }
 
 #[test]
-fn a_reader_never_drops_the_value_before_and_it_goes_soon_without_another_commit()
+fn a_previous_value_is_never_dropped_by_a_reader_but_soon_without_another_commit()
 -> Result<(), Error> {
     let memory = Memory::from([("costly", 1_001)]);
     let props = Properties::builder().source(memory.clone()).build()?;
@@ -1110,7 +1104,7 @@ fn a_reader_never_drops_the_value_before_and_it_goes_soon_without_another_commit
     for value in 1_001..=1_004 {
         assert!(
             eventually(Duration::from_secs(5), || dropped(value).is_some()),
-            "{value} is kept for nobody"
+            "{value} is kept without a reader"
         );
     }
     to_reader.send(()).unwrap();
@@ -1141,7 +1135,7 @@ fn idle_readers_keep_one_value_each_however_often_it_changes() -> Result<(), Err
     drop(kept);
     assert!(
         eventually(Duration::from_secs(10), || drops() == 9_999),
-        "{} of {kept_values} are kept for nobody",
+        "{} of {kept_values} are kept without a reader",
         9_999 - drops()
     );
     Ok(())

@@ -719,7 +719,7 @@ fn a_part_that_stays_rejected_is_no_event_after_an_update_that_is_rejected_as_a_
             let mut document = Document::new();
             document.set("n", self.0.load(Ordering::SeqCst), self.origin())?;
             let broken = Error::new(ErrorKind::Malformed, "cannot be read");
-            document.report(broken.with_key("part".parse::<Key>()?));
+            document.report_unreadable(broken.with_key("part".parse::<Key>()?));
             Ok(document)
         }
     }

@@ -1,4 +1,4 @@
-//! Misspelled names in a source that change no value lead to a hint, or to an error with the remedy.
+//! Misspelled names without an effect cause a hint, or an error with the remedy.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ struct Camel {
     max_body: u32,
 }
 
-/// The hints in the health of the only source of a kind.
+/// Returns the hints of the only source of a kind.
 fn hints(props: &Properties, kind: &str) -> Vec<String> {
     let health = props.health();
     assert!(health.is_up(), "hints change no status: {health:?}");
@@ -76,7 +76,7 @@ fn a_variable_that_overrides_no_key_of_another_layer_is_named() -> Result<(), Er
 }
 
 #[test]
-fn a_variable_that_sets_what_is_meant_has_no_hint() -> Result<(), Error> {
+fn a_variable_with_an_effect_has_no_hint() -> Result<(), Error> {
     let kebab = || Memory::from([("h.host-name", "a")]);
     // Both are set.
     let env = Env::prefix("APP_").name("HOST", "h.host-name");
@@ -319,7 +319,7 @@ fn a_clash_counts_once_for_each_generation() -> Result<(), Error> {
         rejected.iter().map(|rejected| rejected.count).collect()
     };
     assert_eq!(counts(), [1]);
-    // None of these changes what is in force.
+    // Hints do not affect values.
     props.get::<u32>("h").unwrap_err();
     props.refresh_now()?;
     lower.set("h.b", 2)?;

@@ -127,7 +127,7 @@ fn a_roll_back_that_lacks_a_required_key_is_rejected() -> Result<(), Error> {
 }
 
 #[test]
-fn a_dry_run_of_a_candidate_agrees_with_its_publication() -> Result<(), Error> {
+fn a_dry_run_predicts_the_outcome_of_publication() -> Result<(), Error> {
     let memory = Memory::from([("n", 1)]);
     let props = Properties::builder()
         .source(memory.clone())
@@ -139,7 +139,7 @@ fn a_dry_run_of_a_candidate_agrees_with_its_publication() -> Result<(), Error> {
     let _handle = props.property::<i64>("n").default(0).build()?;
     let id = props.health().sources[0].source;
     let mut rng = Random(7);
-    let (mut taken, mut rejected) = (0, 0);
+    let (mut accepted, mut rejected) = (0, 0);
     for _ in 0..1_000 {
         let mut values = vec![];
         for key in ["n", "m", "o.p"] {
@@ -167,17 +167,17 @@ fn a_dry_run_of_a_candidate_agrees_with_its_publication() -> Result<(), Error> {
                 assert_eq!(checked.changes.len(), now.changes_since(&before).len());
             }
             (Err(checked), Err(error)) => assert_eq!(checked.kind(), error.kind()),
-            (Err(checked), Ok(())) => panic!("checking said: {checked}"),
+            (Err(checked), Ok(())) => panic!("the dry run failed: {checked}"),
         }
-        taken += usize::from(outcome.is_ok());
+        accepted += usize::from(outcome.is_ok());
         rejected += usize::from(outcome.is_err());
     }
-    assert!(taken > 100 && rejected > 100, "{taken} {rejected}");
+    assert!(accepted > 100 && rejected > 100, "{accepted} {rejected}");
     Ok(())
 }
 
 #[test]
-fn an_empty_start_is_a_generation_that_is_kept_as_any_other() -> Result<(), Error> {
+fn an_empty_start_is_kept_as_a_generation() -> Result<(), Error> {
     let memory = Memory::new();
     let props = history(&memory);
     let listed = |props: &Properties| -> Result<Vec<u64>, Error> {
@@ -190,7 +190,7 @@ fn an_empty_start_is_a_generation_that_is_kept_as_any_other() -> Result<(), Erro
     assert_eq!(listed(&props)?, [0, 1, 2]);
     props.rollback_to(0)?;
     assert_eq!(props.get_opt::<u32>("a")?, None);
-    // What was before the first values is no generation.
+    // The empty tree before the first values is no generation.
     let full = history(&Memory::from([("a", 1)]));
     full.set("a", 2)?;
     assert_eq!(listed(&full)?, [1, 2]);

@@ -1,4 +1,4 @@
-//! Documents on a web server that misbehaves in every way.
+//! Documents on a web server with all kinds of faults.
 #![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -24,11 +24,10 @@ use liveprops::{
 };
 use support::child::{self, Child};
 use support::proc::peak_mib;
-use support::web::{Web, nobody, serve_if_asked};
-use support::{first_source, wait_until};
+use support::web::{Web, serve_as_child, unused_address};
+use support::{DEADLINE, first_source, wait_until};
 
 const POLL: Duration = Duration::from_millis(100);
-const SOON: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_millis(1500);
@@ -37,7 +36,7 @@ const GOOD: &str = "qps = 100\nname = \"checkout\"\n";
 /// No test: the process that all others talk to.
 #[test]
 fn the_server_of_these_tests() {
-    serve_if_asked();
+    serve_as_child();
 }
 
 fn web() -> Web {
@@ -65,12 +64,12 @@ fn number(props: &Properties, key: &str) -> i64 {
     props.get(key).unwrap()
 }
 
-/// Wants a failure that says this.
+/// Asserts that a load fails with this kind and a message that contains `expected`.
 #[track_caller]
-fn rejected(loaded: Result<Document, Error>, kind: ErrorKind, says: &str) -> Error {
-    let error = loaded.expect_err(says);
+fn rejected(loaded: Result<Document, Error>, kind: ErrorKind, expected: &str) -> Error {
+    let error = loaded.expect_err(expected);
     let text = error.to_string();
-    assert!(text.contains(says), "wanted `{says}`, got `{text}`");
+    assert!(text.contains(expected), "wanted `{expected}`, got `{text}`");
     assert_eq!(error.kind(), kind, "{text}");
     error
 }
@@ -103,24 +102,24 @@ fn an_unchanged_document_is_not_sent_again_and_makes_no_generation() {
             .build()
             .unwrap();
         let before = props.health().generation;
-        wait_until(SOON, "five polls", || web.log(&name).len() > 5);
+        wait_until(DEADLINE, "five polls", || web.log(&name).len() > 5);
         assert_eq!(props.health().generation, before);
         assert_eq!(trouble(&props).map(|it| it.to_string()), None);
         let log = web.log(&name);
         let bare = log.iter().filter(|line| !line.contains(condition)).count();
         assert_eq!(bare, 1, "only the first asks without condition: {log:?}");
 
-        // Dates may go back: a server says what is, not what is newer.
+        // Dates may decrease: a server reports its current document, not a newer one.
         for (changes, year) in [(1, "2016"), (2, "2014")] {
             let was = first_source(&props).revision.unwrap();
             let mode = mode.replace("2015", year);
             let qps = 100 + changes;
             web.set(&name, &mode, GOOD.replace("100", &qps.to_string()));
-            wait_until(SOON, "the new value", || number(&props, "qps") == qps);
+            wait_until(DEADLINE, "the new value", || number(&props, "qps") == qps);
             assert_eq!(props.health().generation, before + changes as u64);
             // Health follows the value.
             let revision = || first_source(&props).revision.unwrap();
-            wait_until(SOON, "the new revision", || revision() != was);
+            wait_until(DEADLINE, "the new revision", || revision() != was);
         }
     }
 }
@@ -135,7 +134,7 @@ fn the_same_bytes_under_another_etag_make_no_generation() {
         .unwrap();
     let before = props.health().generation;
     web.set("app.toml", "status 200 etag: W/\"2\"", GOOD);
-    wait_until(SOON, "the new mark", || {
+    wait_until(DEADLINE, "the new ETag", || {
         first_source(&props).revision.as_deref() == Some("W/\"2\"")
             || web.log("app.toml").iter().any(|it| it.contains("W/\"2\""))
     });
@@ -150,10 +149,10 @@ fn a_wrong_304_is_corrected_by_the_next_unconditional_poll() {
         .source(source(web.url("http", "app.toml")).unconditional_every(4))
         .build()
         .unwrap();
-    wait_until(SOON, "some polls", || web.log("app.toml").len() >= 3);
+    wait_until(DEADLINE, "some polls", || web.log("app.toml").len() >= 3);
     let polls = web.log("app.toml").len();
     web.set("app.toml", "liar", GOOD.replace("100", "200"));
-    wait_until(SOON, "the truth", || number(&props, "qps") == 200);
+    wait_until(DEADLINE, "the truth", || number(&props, "qps") == 200);
     let polls = web.log("app.toml").len() - polls;
     assert!(polls <= 5, "found after {polls} polls");
     let free = web.log("app.toml");
@@ -216,15 +215,15 @@ fn only_a_complete_200_removes_a_value() {
         ),
         ("hang", b"", "timed out"),
     ];
-    for (mode, body, says) in faults {
+    for (mode, body, expected) in faults {
         web.set("app.toml", mode, body);
-        wait_until(SOON, says, || {
-            trouble(&props).is_some_and(|it| it.to_string().contains(says))
+        wait_until(DEADLINE, expected, || {
+            trouble(&props).is_some_and(|it| it.to_string().contains(expected))
         });
         let reason = trouble(&props).unwrap().to_string();
         assert!(reason.contains(&web.url("http", "app.toml")), "{reason}");
         web.set("app.toml", "ok", GOOD);
-        wait_until(SOON, "up again", || trouble(&props).is_none());
+        wait_until(DEADLINE, "up again", || trouble(&props).is_none());
     }
     assert_eq!(props.health().generation, before);
     stop.store(true, Ordering::Relaxed);
@@ -235,7 +234,7 @@ fn only_a_complete_200_removes_a_value() {
 }
 
 #[test]
-fn a_retry_after_is_obeyed_unless_a_refresh_comes_first() {
+fn a_retry_after_header_is_obeyed_unless_the_program_refreshes() {
     let web = web();
     web.set("app.toml", "ok", GOOD);
     let props = Properties::builder()
@@ -243,15 +242,15 @@ fn a_retry_after_is_obeyed_unless_a_refresh_comes_first() {
         .build()
         .unwrap();
     // How long after a request that was answered so the next one came.
-    let gap = |mode: &str, says: &str| {
+    let gap = |mode: &str, expected: &str| {
         web.set("app.toml", mode, "");
-        wait_until(SOON, mode, || trouble(&props).is_some());
+        wait_until(DEADLINE, mode, || trouble(&props).is_some());
         let reason = trouble(&props).unwrap().to_string();
-        assert!(reason.contains(says), "{mode}: {reason}");
+        assert!(reason.contains(expected), "{mode}: {reason}");
         // The only one so far where it is kept.
         let failed = web.arrivals("app.toml").len() - 1;
         web.set("app.toml", "ok", GOOD);
-        wait_until(SOON, "up again", || trouble(&props).is_none());
+        wait_until(DEADLINE, "up again", || trouble(&props).is_none());
         let arrivals = web.arrivals("app.toml");
         arrivals[failed + 1] - arrivals[failed]
     };
@@ -279,7 +278,7 @@ fn a_retry_after_is_obeyed_unless_a_refresh_comes_first() {
     }
 
     web.set("app.toml", "status 503 retry-after: 30", "");
-    wait_until(SOON, "the outage", || trouble(&props).is_some());
+    wait_until(DEADLINE, "the outage", || trouble(&props).is_some());
     web.set("app.toml", "ok", GOOD.replace("100", "200"));
     props.refresh_now().unwrap();
     assert_eq!(number(&props, "qps"), 200);
@@ -297,7 +296,7 @@ fn every_slow_step_times_out() {
         "drip",
         wire("content-length: 7\r\n", "qps = 7"),
     );
-    // A queue that is full: the system answers no further connection.
+    // The queue is full: the system accepts no further connection.
     let full = web.url("full", "app.toml");
     let at = full.split('/').nth(2).unwrap().parse().unwrap();
     let mut waiting = Vec::new();
@@ -305,7 +304,7 @@ fn every_slow_step_times_out() {
         waiting.push(stream);
         assert!(waiting.len() < 100, "the queue is never full");
     }
-    // The raw door never answers a handshake.
+    // The raw listener never answers a handshake.
     let tls = web.url("raw", "app.toml").replace("http:", "https:");
 
     let slow = |url: &str| source(url).timeout(timeout);
@@ -326,7 +325,7 @@ fn every_slow_step_times_out() {
     }
     let body = web.url("http", "body.toml");
     cases.push((timeout, slow(&body)));
-    // All addresses together have one time.
+    // All addresses share one time limit.
     cases.push((timeout, slow(&body).and(web.url("http", "hang.toml"))));
     thread::scope(|scope| {
         for (most, http) in &cases {
@@ -334,7 +333,7 @@ fn every_slow_step_times_out() {
         }
     });
 
-    // A whole process that is frozen.
+    // A stopped process.
     web.set("app.toml", "ok", GOOD);
     web.signal("-STOP");
     gives_up_within(&slow(&web.url("http", "app.toml")), timeout);
@@ -382,7 +381,7 @@ fn a_name_that_gets_another_address_is_followed_at_the_next_poll() {
     let web = web();
     web.set("app.toml", "ok", GOOD);
     let hosts = web.file("hosts");
-    // Nobody listens there.
+    // The address has no listener.
     fs::write(&hosts, "127.0.0.9 config.example.com\n").unwrap();
     let url = web.url("http", "app.toml");
     let url = url.replace("127.0.0.1", "config.example.com");
@@ -402,13 +401,17 @@ fn follow_a_name(url: &str, hosts: &str) {
     assert_eq!(number(&props, "qps"), 1);
     for _ in 0..3 {
         fs::write(hosts, "127.0.0.1 config.example.com\n").unwrap();
-        wait_until(SOON, "the server is found", || trouble(&props).is_none());
+        wait_until(DEADLINE, "the server is found", || {
+            trouble(&props).is_none()
+        });
         assert_eq!(number(&props, "qps"), 100);
         fs::write(hosts, "127.0.0.9 config.example.com\n").unwrap();
-        wait_until(SOON, "nobody is there", || trouble(&props).is_some());
+        wait_until(DEADLINE, "the server is unreachable", || {
+            trouble(&props).is_some()
+        });
         assert_eq!(number(&props, "qps"), 100);
     }
-    child::say("followed the name");
+    child::report("followed the name");
 }
 
 fn ask_a_silent_resolver() {
@@ -420,7 +423,7 @@ fn ask_a_silent_resolver() {
         .set_read_timeout(Some(Duration::from_secs(1)))
         .unwrap();
     let asked = resolver.recv(&mut [0; 512]).unwrap();
-    child::say(format!("{asked} bytes were asked"));
+    child::report(format!("{asked} bytes of requests"));
 }
 
 #[test]
@@ -431,7 +434,7 @@ fn the_proxy_of_the_environment_is_used_by_default() {
         let document = Http::new(url).load().unwrap();
         assert_eq!(qps(&document), Some(&7.into()));
         assert!(source(url).load().is_err(), "there is no such host");
-        return child::say("read through the proxy");
+        return child::report("read through the proxy");
     }
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     let variable = format!("HTTP_PROXY=http://{}", proxy.local_addr().unwrap());
@@ -473,7 +476,7 @@ fn the_proxy_of_the_environment_is_used_by_default() {
 fn an_error_names_the_proxy_and_its_variable() {
     let test = "an_error_names_the_proxy_and_its_variable";
     if let Some(server) = child::role() {
-        // The proxy is dead: each address that is no exception fails, and says why.
+        // The proxy does not answer: each address without an exception fails with that reason.
         let error = Http::new("http://nobody.invalid/app.toml")
             .load()
             .unwrap_err();
@@ -483,7 +486,7 @@ fn an_error_names_the_proxy_and_its_variable() {
         assert!(!error.to_string().contains("hunter2"), "{error}");
         let there = Http::new(&server).load().unwrap();
         assert_eq!(qps(&there), Some(&7.into()), "its network is an exception");
-        return child::say(error);
+        return child::report(error);
     }
     let web = web();
     web.set(
@@ -582,16 +585,16 @@ fn a_body_counts_only_if_its_framing_proves_that_it_is_complete() {
         web.set("app.toml", "close", text);
         source(web.url("raw", "app.toml")).load()
     };
-    // Each begins as the document does and ends at a line's end: half a document, if it is one.
+    // Each response is a prefix of the document that ends at a line break.
     let body = "qps = 7\n";
     let chunk = "8\r\nqps = 7\n\r\n";
     let chunks = format!("{chunk}0\r\n\r\n");
     let remedy = "Content-Length or chunks";
-    for (version, head, body, says) in [
+    for (version, head, body, expected) in [
         ("1.0", "", body, remedy),
         ("1.1", "", body, remedy),
         ("1.1", "connection: keep-alive\r\n", body, remedy),
-        // What is no `chunked` in whole is none.
+        // Only the exact name `chunked` counts.
         ("1.0", "transfer-encoding: chunked\r\n", body, "HTTP/1.0"),
         ("1.0", "transfer-encoding: chunked\r\n", &chunks, "HTTP/1.0"),
         (
@@ -710,11 +713,14 @@ fn a_body_counts_only_if_its_framing_proves_that_it_is_complete() {
         let response = format!("HTTP/{version} 200 OK\r\n{head}\r\n{body}");
         let error = raw(&response).expect_err(head);
         let text = error.to_string();
-        assert!(text.contains(says), "{head}: wanted `{says}`, got `{text}`");
+        assert!(
+            text.contains(expected),
+            "{head}: wanted `{expected}`, got `{text}`"
+        );
         assert!(text.contains("app.toml"), "{head}: {text}");
     }
     for (version, head, body) in [
-        // As the server of Python's `http.server` does.
+        // Like `http.server` of Python.
         ("1.0", "content-length: 8\r\n", body),
         ("1.1", "content-length: 8\r\ncontent-length: 8\r\n", body),
         ("1.1", "transfer-encoding: Chunked \r\n", &*chunks),
@@ -723,7 +729,7 @@ fn a_body_counts_only_if_its_framing_proves_that_it_is_complete() {
             "transfer-encoding: chunked\r\n",
             "8;x=y\r\nqps = 7\n\r\n0\r\nX-Sum: 1\r\n\r\n",
         ),
-        // What follows the end is no part of it.
+        // Bytes after the end are no part of the body.
         ("1.1", "content-length: 8\r\n", "qps = 7\nname = \"x\"\n"),
         (
             "1.1",
@@ -760,7 +766,7 @@ fn a_gzip_body_counts_only_as_a_whole() {
         assert!(load(mode, &with(b"qps = 8\n")).is_err());
         assert!(load(mode, &with(&packed[..packed.len() / 2])).is_err());
         let mut wrong = packed.clone();
-        // The checksum of what is unpacked.
+        // The checksum of the unpacked bytes.
         wrong[packed.len() - 8] ^= 1;
         assert!(load(mode, &wrong).is_err());
         assert_eq!(qps(&load(mode, &packed).unwrap()), Some(&100.into()));
@@ -819,12 +825,12 @@ fn measure(url: &str) {
     let (before, begun) = (peak_mib(), Instant::now());
     let error = rejected(http.load(), ErrorKind::TooLarge, "longer than");
     let (took, grown) = (begun.elapsed(), peak_mib() - before);
-    child::say(format!("{took:?} and {grown} MiB: {error}"));
-    assert!(took < SOON, "{took:?}");
+    child::report(format!("{took:?} and {grown} MiB: {error}"));
+    assert!(took < DEADLINE, "{took:?}");
     assert!(grown <= MOST_MEMORY, "{grown} MiB");
 }
 
-/// How much memory may be taken for what is refused, in MiB: twice what a document may hold.
+/// The memory bound of rejected documents in MiB: twice the size limit of a document.
 const MOST_MEMORY: usize = 2 * MAX_DOCUMENT_BYTES / (1 << 20);
 
 #[test]
@@ -835,7 +841,7 @@ fn memory_is_bounded_where_a_response_has_no_end() {
         let before = peak_mib();
         let error = http.load().expect_err("it has no end");
         let grown = peak_mib() - before;
-        child::say(format!("{grown} MiB: {error}"));
+        child::report(format!("{grown} MiB: {error}"));
         return assert!(grown <= MOST_MEMORY, "{grown} MiB");
     }
     let web = web();
@@ -848,7 +854,7 @@ fn memory_is_bounded_where_a_response_has_no_end() {
         ]
         .concat()
     };
-    // A member of gzip with a name, and one with a comment, neither of which ends.
+    // Gzip members with an endless name and with an endless comment.
     let (name, comment) = (
         *b"\x1f\x8b\x08\x08\0\0\0\0\0\xff",
         *b"\x1f\x8b\x08\x10\0\0\0\0\0\xff",
@@ -961,7 +967,7 @@ fn redirects_stay_within_their_origin_and_are_limited() {
     web.set("down.toml", &format!("status 302 location: {plain}"), "");
     let http = source(web.url("tls", "down.toml")).ca(web.file("ca.pem"));
     rejected(http.load(), ErrorKind::Unavailable, "from https to http");
-    assert_eq!(web.log("end.toml").len(), 1, "nobody else was asked");
+    assert_eq!(web.log("end.toml").len(), 1, "no other server was asked");
 }
 
 #[test]
@@ -970,17 +976,17 @@ fn only_an_authenticated_server_is_accepted() {
     web.set("app.toml", "ok", GOOD);
     let at = |door: &str| source(web.url(door, "app.toml"));
     let down = ErrorKind::Unavailable;
-    rejected(at("tls").load(), down, "TLS failed");
+    rejected(at("tls").load(), down, "authority with `ca`");
     rejected(
         at("tls").ca(web.file("stranger.pem")).load(),
         down,
-        "TLS failed",
+        "authority with `ca`",
     );
     assert_eq!(
         qps(&at("tls").ca(web.file("ca.pem")).load().unwrap()),
         Some(&100.into())
     );
-    rejected(at("expired").ca(web.file("ca.pem")).load(), down, "expired");
+    rejected(at("expired").ca(web.file("ca.pem")).load(), down, "renew");
     rejected(
         at("wrong").ca(web.file("ca.pem")).load(),
         down,
@@ -988,7 +994,7 @@ fn only_an_authenticated_server_is_accepted() {
     );
 
     let mutual = || at("mutual").ca(web.file("ca.pem"));
-    assert!(mutual().load().is_err(), "no certificate was shown");
+    rejected(mutual().load(), down, "with `client_certificate`");
     let (chain, key) = (web.file("client.pem"), web.file("client.key"));
     let shown = mutual().client_certificate(&chain, &key);
     assert_eq!(qps(&shown.load().unwrap()), Some(&100.into()));
@@ -1021,11 +1027,13 @@ fn certificates_are_read_again_for_each_poll() {
         .unwrap();
     assert_eq!(number(&props, "qps"), 1);
     fs::copy(web.file("ca.pem"), &ca).unwrap();
-    wait_until(SOON, "the right authority", || number(&props, "qps") == 100);
+    wait_until(DEADLINE, "the right authority", || {
+        number(&props, "qps") == 100
+    });
 }
 
 #[test]
-fn a_server_that_is_killed_and_returns_is_used_again() {
+fn a_killed_server_is_used_again_after_its_restart() {
     let mut web = web();
     web.set("app.toml", "ok", GOOD);
     let props = Properties::builder()
@@ -1034,12 +1042,12 @@ fn a_server_that_is_killed_and_returns_is_used_again() {
         .unwrap();
     for round in 0..3 {
         web.kill();
-        wait_until(SOON, "the outage", || trouble(&props).is_some());
+        wait_until(DEADLINE, "the outage", || trouble(&props).is_some());
         assert_eq!(trouble(&props).unwrap().kind(), ErrorKind::Unavailable);
         assert_eq!(number(&props, "qps"), 100 + round);
         web.set("app.toml", "ok", format!("qps = {}", 101 + round));
         web.restart();
-        let took = wait_until(SOON, "the new value", || {
+        let took = wait_until(DEADLINE, "the new value", || {
             number(&props, "qps") == 101 + round
         });
         println!("picked up after {took:?}");
@@ -1050,7 +1058,7 @@ fn a_server_that_is_killed_and_returns_is_used_again() {
 #[test]
 fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
     let web = web();
-    // It says that it keeps the connection.
+    // The answer promises to keep the connection.
     let answer = |qps: u32| {
         let body = format!("qps = {qps}\n");
         wire(
@@ -1075,7 +1083,7 @@ fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
         .unwrap();
     for qps in 1..=10 {
         web.set("app.toml", "close", answer(qps));
-        wait_until(SOON, "the new value", || {
+        wait_until(DEADLINE, "the new value", || {
             number(&props, "qps") == i64::from(qps)
         });
     }
@@ -1084,7 +1092,7 @@ fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
 
 #[test]
 fn an_address_without_a_server_fails_the_start() {
-    let http = source(format!("http://me:hunter2@{}/app.toml", nobody()));
+    let http = source(format!("http://me:hunter2@{}/app.toml", unused_address()));
     let error = Properties::builder()
         .source(http)
         .load_timeout(Duration::from_millis(500))
@@ -1114,9 +1122,9 @@ fn a_missing_optional_document_is_reported_as_missing() {
     assert!(matches!(first_source(&props).status, Status::Down { .. }));
     assert!(trouble(&props).unwrap().to_string().contains("404"));
     web.set("app.toml", "ok", GOOD);
-    wait_until(SOON, "it is found", || number(&props, "qps") == 100);
+    wait_until(DEADLINE, "it is found", || number(&props, "qps") == 100);
     web.set("app.toml", "status 404", "");
-    wait_until(SOON, "it is gone", || trouble(&props).is_some());
+    wait_until(DEADLINE, "it is gone", || trouble(&props).is_some());
     assert_eq!(number(&props, "qps"), 100);
 }
 
@@ -1150,17 +1158,17 @@ fn several_addresses_are_one_union_where_later_ones_win() {
     };
     assert_eq!(all(), ["200", "b", "1", "me"]);
     let before = props.health().generation;
-    wait_until(SOON, "five polls", || web.log("over.toml").len() > 5);
+    wait_until(DEADLINE, "five polls", || web.log("over.toml").len() > 5);
     assert_eq!(props.health().generation, before);
 
     web.set("base.toml", "ok", "qps = 1\n");
     web.set("over.toml", "status 500", "");
-    wait_until(SOON, "a failure", || trouble(&props).is_some());
+    wait_until(DEADLINE, "a failure", || trouble(&props).is_some());
     assert!(trouble(&props).unwrap().to_string().contains("over.toml"));
     assert_eq!(all(), ["200", "b", "1", "me"], "one fails all");
     fs::write(&local, "[db]\nuser = \"you\"\nport = 2\n").unwrap();
     web.set("over.toml", "ok", "[db]\nhost = \"c\"\n");
-    wait_until(SOON, "all of it", || text("db.user") == "you");
+    wait_until(DEADLINE, "all of it", || text("db.user") == "you");
     assert_eq!(all(), ["1", "c", "2", "you"]);
 }
 
@@ -1175,7 +1183,7 @@ fn the_origin_of_a_value_has_address_line_and_column() {
     let origin = document.origin("qps").unwrap();
     assert_eq!(origin.kind(), "url");
     assert_eq!(origin.to_string(), format!("url {shown}:1:7"));
-    // User and password are sent as they should be: base64 of `me:hunter2`.
+    // The request contains the base64 of `me:hunter2`.
     let log = web.log("app.toml");
     assert!(
         log[0].contains("authorization=Basic bWU6aHVudGVyMg=="),
@@ -1232,7 +1240,7 @@ fn text_that_could_smuggle_a_header_or_a_secret_is_rejected_without_a_request() 
     let url = web.url("http", "app.toml");
     let at = || source(&url);
     let other = web.url("raw", "app.toml");
-    for (http, says) in [
+    for (http, expected) in [
         (at().header("X-Team", "a\r\nX-Admin: yes"), "`X-Team`"),
         (at().header("X-Team", "a\nb"), "`X-Team`"),
         (at().header("X-Team", "a\0b"), "`X-Team`"),
@@ -1259,13 +1267,13 @@ fn text_that_could_smuggle_a_header_or_a_secret_is_rejected_without_a_request() 
         ),
         (Http::union(Vec::<String>::new()), "no address"),
     ] {
-        rejected(http.load(), ErrorKind::InvalidConfig, says);
+        rejected(http.load(), ErrorKind::InvalidConfig, expected);
     }
     assert_eq!(web.log("app.toml"), Vec::<String>::new());
 }
 
 #[test]
-fn the_format_is_the_given_one_or_the_responses_or_the_paths() {
+fn the_format_comes_from_the_builder_the_response_or_the_path() {
     let web = web();
     web.set(
         "plain",
@@ -1302,12 +1310,14 @@ fn a_document_that_lacks_most_keys_is_withheld() {
         .build()
         .unwrap();
     web.set("app.toml", "ok", "");
-    wait_until(SOON, "the update is withheld", || {
+    wait_until(DEADLINE, "the update is withheld", || {
         first_source(&props).withheld.is_some()
     });
     assert_eq!(number(&props, "k19"), 19);
     web.set("app.toml", "ok", many.replace("k0 = 0", "k0 = 100"));
-    wait_until(SOON, "the keys are back", || number(&props, "k0") == 100);
+    wait_until(DEADLINE, "the keys are back", || {
+        number(&props, "k0") == 100
+    });
     assert!(first_source(&props).withheld.is_none());
 }
 
@@ -1354,7 +1364,8 @@ fn a_file_address_that_is_being_written_is_never_half_in_force() {
     fs::write(&path, whole).unwrap();
     let http = source(format!("file://{}", path.display()));
     let done = AtomicBool::new(false);
-    // A busy machine makes a pause longer than the debounce time, which proves a file complete.
+    // A busy machine may extend a pause beyond the debounce time, after which a file counts as
+    // complete.
     let paused = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -1439,39 +1450,41 @@ fn a_polled_address_keeps_the_contract() {
 }
 
 #[test]
-fn a_document_is_had_from_another_server_when_one_fails() {
+fn a_document_is_loaded_from_another_server_if_one_fails() {
     let (mut first, second) = (web(), web());
-    let say = |web: &Web, qps: u32| web.set("app.toml", "ok", format!("qps = {qps}\n"));
-    say(&first, 1);
-    say(&second, 1);
+    let set_qps = |web: &Web, qps: u32| web.set("app.toml", "ok", format!("qps = {qps}\n"));
+    set_qps(&first, 1);
+    set_qps(&second, 1);
     let http = source(first.url("http", "app.toml"))
         .or(second.url("http", "app.toml"))
         .bearer("word".to_owned());
     let props = Properties::builder().source(http).build().unwrap();
     let generation = props.generation();
     first.kill();
-    // The marks of one server mean nothing to the other.
-    wait_until(SOON, "the second is asked", || {
+    // An ETag of one server is unknown to the other one.
+    wait_until(DEADLINE, "the second is asked", || {
         !second.log("app.toml").is_empty()
     });
     let log = second.log("app.toml");
     assert!(!log[0].contains("match=\""), "{log:?}");
     assert!(log[0].contains("authorization=Bearer word"), "{log:?}");
     assert!(props.health().is_up(), "{:?}", props.health());
-    assert_eq!(props.generation(), generation, "it says the same");
-    say(&second, 2);
-    wait_until(SOON, "the change is seen", || number(&props, "qps") == 2);
+    assert_eq!(props.generation(), generation, "the value is the same");
+    set_qps(&second, 2);
+    wait_until(DEADLINE, "the change is seen", || {
+        number(&props, "qps") == 2
+    });
 
-    // Where all fail, each is told.
+    // If all servers fail, each failure is reported.
     drop(second);
-    wait_until(SOON, "it is told", || trouble(&props).is_some());
-    let told = trouble(&props).unwrap();
-    assert_eq!(told.iter().count(), 2, "{told}");
+    wait_until(DEADLINE, "health reports it", || trouble(&props).is_some());
+    let errors = trouble(&props).unwrap();
+    assert_eq!(errors.iter().count(), 2, "{errors}");
     assert_eq!(number(&props, "qps"), 2);
 }
 
 #[test]
-fn a_server_that_hangs_leaves_time_for_the_next() {
+fn a_hanging_server_leaves_time_for_the_next_one() {
     let (first, second) = (web(), web());
     for (web, how) in [(&first, "hang"), (&second, "ok")] {
         web.set("app.toml", how, GOOD);

@@ -1,4 +1,4 @@
-//! A tree that was updated step by step equals one that is built from scratch.
+//! A tree updated step by step equals one built from scratch.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -96,7 +96,7 @@ fn odd_keys_read_as_the_model_predicts() {
             handles.push((key, h));
         }
         for _ in 0..400 {
-            // A text written anyhow.
+            // A text in an arbitrary spelling.
             let mut text = String::new();
             for i in 0..rng.index(4) {
                 if i > 0 || rng.index(12) == 0 {
@@ -189,7 +189,7 @@ fn value(rng: &mut Random, keys: &[String]) -> Value {
     }
 }
 
-fn told(props: &Properties, keys: &[String]) -> Vec<String> {
+fn explanations(props: &Properties, keys: &[String]) -> Vec<String> {
     let snap = props.snapshot();
     let mut all: Vec<String> = snap.keys().iter().map(|k| k.to_string()).collect();
     for key in keys
@@ -297,30 +297,30 @@ fn change_at_random(seed: u64) {
                 let _ = memories[m].set(key, v);
             }
         }
-        let anew = build(&live, &ranks).expect("what is left is acceptable");
+        let rebuilt = build(&live, &ranks).expect("what is left is acceptable");
         assert_eq!(
-            told(&props, &keys),
-            told(&anew, &keys),
+            explanations(&props, &keys),
+            explanations(&rebuilt, &keys),
             "seed {seed} step {step}"
         );
         if let Ok(h) = &h {
             assert_eq!(
                 h.get(),
-                anew.get_opt::<Value>("t.u").unwrap_or_else(|_| h.get()),
+                rebuilt.get_opt::<Value>("t.u").unwrap_or_else(|_| h.get()),
                 "seed {seed} step {step}"
             );
         }
-        // With an unresolved reference the handle keeps the value that it had, and its origin.
-        let list = anew.get_opt::<Value>("t.l");
+        // With an unresolved reference the handle keeps its value and origin.
+        let list = rebuilt.get_opt::<Value>("t.l");
         if let (Ok(h), Ok(list)) = (&hl, list) {
             assert_eq!(h.get(), list, "seed {seed} step {step}");
             assert_eq!(
                 h.versioned().origin().map(|o| o.to_string()),
-                anew.explain("t.l").origin.map(|o| o.to_string()),
+                rebuilt.explain("t.l").origin.map(|o| o.to_string()),
                 "seed {seed} step {step}"
             );
             if let Some(layer) = h.versioned().layer() {
-                let ex = anew.explain("t.l");
+                let ex = rebuilt.explain("t.l");
                 assert_eq!(
                     layer,
                     ex.layers.iter().find(|l| l.wins).unwrap().name,

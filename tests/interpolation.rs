@@ -1,4 +1,4 @@
-//! `${references}` in values: what they become, who is notified, and what is rejected.
+//! `${references}` in values: resolution, notification and rejection.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -94,7 +94,7 @@ fn a_value_that_is_one_reference_has_the_type_of_its_target() -> Result<(), Erro
 
 // Archaius 198: an interpolated value does not follow its reference.
 #[test]
-fn a_dependent_fires_once_for_a_change_of_what_it_refers_to_and_unrelated_ones_never()
+fn a_dependent_key_changes_once_per_change_of_its_reference_and_never_otherwise()
 -> Result<(), Error> {
     let (memory, props) = with([
         ("host", "a"),
@@ -136,7 +136,7 @@ fn a_dependent_fires_once_for_a_change_of_what_it_refers_to_and_unrelated_ones_n
     calls(&[("lazy", "now")]);
     memory.remove("later")?;
     calls(&[("lazy", "none yet")]);
-    // The default of a reference that is not taken is no dependency that fires.
+    // An unused default of a reference is no dependency.
     memory.set("unrelated", "x")?;
     calls(&[]);
     drop(subs);
@@ -161,7 +161,7 @@ fn references_are_resolved_against_the_merged_tree_not_their_own_layer() -> Resu
 }
 
 #[test]
-fn a_cycle_is_an_error_of_its_keys_alone_and_names_all_of_them() -> Result<(), Error> {
+fn a_cycle_is_an_error_of_its_keys_only_and_names_all_of_them() -> Result<(), Error> {
     let (memory, props) = with([("fine", "1"), ("user", "${a}"), ("a", "${b}"), ("b", "x")]);
     assert_eq!(props.get::<String>("user")?, "x");
     memory.set("b", "${c:1}")?;
@@ -187,7 +187,7 @@ fn a_cycle_is_an_error_of_its_keys_alone_and_names_all_of_them() -> Result<(), E
         (error.kind(), error.key().map(Key::as_str)),
         (ErrorKind::Reference, Some("user"))
     );
-    assert_eq!(props.get::<u32>("fine")?, 1, "nobody else suffers");
+    assert_eq!(props.get::<u32>("fine")?, 1, "no other key is affected");
     assert_eq!(props.get_or("a", "default".to_owned()), "default");
     props.remove("c")?;
     assert_eq!(props.get::<String>("user")?, "1", "and it heals");
@@ -222,7 +222,7 @@ fn keys_with_dots_and_colons_are_referred_to_by_quoted_segments() -> Result<(), 
     Ok(())
 }
 
-// What a reference reads must not depend on the order in which things came to be.
+// The value of a reference must not depend on the order of changes.
 #[test]
 fn a_reference_follows_a_key_that_becomes_a_table_and_goes() -> Result<(), Error> {
     let (memory, props) = with([("x", "${a:none}")]);
@@ -245,7 +245,7 @@ fn a_reference_follows_a_key_that_becomes_a_table_and_goes() -> Result<(), Error
 
 /// The tree built at once must read as the tree built step by step, references and all.
 #[test]
-fn resolving_step_by_step_agrees_with_resolving_at_once() -> Result<(), Error> {
+fn references_do_not_depend_on_the_order_of_changes() -> Result<(), Error> {
     let keys = ["a", "a.x", "b", "c.y", "c.z", "d"];
     let texts = [
         "1",
@@ -265,7 +265,7 @@ fn resolving_step_by_step_agrees_with_resolving_at_once() -> Result<(), Error> {
             let key = keys[random.below(keys.len() as u64) as usize];
             match random.below(4) {
                 0 => memory.remove(key)?,
-                // A value and a table at once is refused, which is fine.
+                // A key that is both a value and a table is rejected, as expected.
                 _ => drop(memory.set(key, texts[random.below(texts.len() as u64) as usize])),
             }
             let fresh = Properties::builder().source(memory.clone()).build()?;
@@ -372,7 +372,7 @@ fn a_chain_of_ten_thousand_references_is_an_error_and_no_overflow() -> Result<()
         "a message for a person: {}",
         error.to_string().len()
     );
-    // The same chain the other way round, and closed into one cycle.
+    // The same chain in reverse, closed to a cycle.
     let cycle = Memory::new();
     cycle.replace(
         (0..10_000).map(|i| (format!("k{i:05}"), format!("${{k{:05}}}", (i + 1) % 10_000))),
@@ -385,7 +385,7 @@ fn a_chain_of_ten_thousand_references_is_an_error_and_no_overflow() -> Result<()
 }
 
 #[test]
-fn references_nested_in_each_other_without_end_are_an_error() -> Result<(), Error> {
+fn endlessly_nested_references_are_an_error() -> Result<(), Error> {
     let (memory, props) = with([]);
     let deep = format!("{}x{}", "${a:".repeat(5_000), "}".repeat(5_000));
     memory.set("x", deep)?;
@@ -419,8 +419,11 @@ fn values_derived_from_a_secret_are_masked() -> Result<(), Error> {
     let _sub = props.on_change_under("", move |batch| report(format!("{batch:?}")))?;
     assert_eq!(props.get::<String>("again")?, "<pg://me:hunter2@h>");
     for key in ["db.password", "url", "again", "db", ""] {
-        let told = props.explain(key);
-        assert!(!format!("{told} {told:?}").contains("hunter2"), "{told}");
+        let explanation = props.explain(key);
+        assert!(
+            !format!("{explanation} {explanation:?}").contains("hunter2"),
+            "{explanation}"
+        );
         let error = props.get::<u32>(key).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     }
@@ -447,7 +450,7 @@ fn a_reference_to_a_rejected_target_keeps_the_last_good_value() -> Result<(), Er
         (5, 5),
         "rejected as one"
     );
-    // Of several keys only the one that led to the trouble is left out.
+    // Only the key that caused the error is left out.
     assert!(
         memory
             .replace([("limit", "${base}"), ("base", "bad"), ("good", "1")])
@@ -459,7 +462,7 @@ fn a_reference_to_a_rejected_target_keeps_the_last_good_value() -> Result<(), Er
 
 #[cfg(feature = "toml")]
 #[test]
-fn of_a_list_of_cases_the_first_that_holds_is_the_value() -> Result<(), Error> {
+fn the_first_matching_case_of_a_list_is_the_value() -> Result<(), Error> {
     let text = br#"
         env = "test"
         unrelated = 1
@@ -576,9 +579,9 @@ fn an_unresolved_reference_is_an_error_of_the_keys_that_refer_to_it_and_of_no_ot
         );
         assert!(error.to_string().contains("`host`"), "{error}");
         assert!(error.origin().is_some(), "{error}");
-        let told = props.explain(key);
-        assert_eq!(told.value, None);
-        assert_eq!(told.broken.unwrap().kind(), ErrorKind::Reference);
+        let explanation = props.explain(key);
+        assert_eq!(explanation.value, None);
+        assert_eq!(explanation.broken.unwrap().kind(), ErrorKind::Reference);
         assert!(props.get_opt::<Value>(key).is_err(), "it is not absent");
         assert!(props.snapshot().contains(key));
     }
@@ -631,7 +634,7 @@ fn a_live_handle_keeps_its_last_good_value_while_its_reference_is_unresolved() -
         assert!(stale.reason.origin().is_some());
     }
     assert!(matches!(props.status(), Status::Stale { .. }));
-    // Another commit that has nothing to do with it changes nothing of that.
+    // An unrelated commit does not affect this.
     memory.set("port", "2")?;
     assert_eq!(props.health().stale_properties.len(), 3);
     drop(fallback);
@@ -703,7 +706,7 @@ fn a_bound_struct_keeps_its_last_good_value_as_a_whole_while_a_reference_is_unre
     assert_eq!(stale.len(), 1);
     assert_eq!(stale[0].key.as_str(), "server");
     assert_eq!(stale[0].reason.key().map(Key::as_str), Some("server.url"));
-    // What is wrong besides is rejected as ever.
+    // Other errors are rejected as usual.
     let error = memory.set("server.limit", "many").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
     memory.set("host", "b")?;
@@ -755,7 +758,7 @@ fn a_handle_cannot_be_built_on_an_unresolved_reference_even_with_a_default() -> 
             (ErrorKind::Reference, Some("url"))
         );
     }
-    // Reading with a default answers with it, and reports the value.
+    // A read with a default returns the default and reports the value.
     assert_eq!(props.get_or("url", "default".to_owned()), "default");
     assert_eq!(
         props.health().rejected[0].error.kind(),
@@ -934,11 +937,11 @@ fn single_raw_values_contain_no_references_whether_they_are_secret_or_not() -> R
     for key in ["password", "name", "plain", "arg.secret"] {
         assert_eq!(props.get::<String>(key)?, text, "{key}");
     }
-    let told = props.explain("name").layers.into_iter();
-    let says: Vec<LayerValue> = told.map(|layer| layer.value).collect();
+    let layers = props.explain("name").layers.into_iter();
+    let values: Vec<LayerValue> = layers.map(|layer| layer.value).collect();
     assert!(
-        says.contains(&LayerValue::Value(format!("{text:?}"))),
-        "as it was written: {says:?}"
+        values.contains(&LayerValue::Value(format!("{text:?}"))),
+        "unchanged: {values:?}"
     );
     Ok(())
 }
@@ -1001,7 +1004,7 @@ fn a_source_declares_whether_its_values_contain_references() -> Result<(), Error
     assert_eq!(read(Box::new(args.clone()))?, "<${a}>");
     assert_eq!(read(Box::new(args.with_references()))?, "<1>");
 
-    // Whatever way the values come: at the start, as a document, or one by one.
+    // The result is the same for values at the start, of a document and of single changes.
     let memory = Memory::from([("b", "<${a}>")]);
     let source = memory.clone().with(|policy| policy.without_references());
     let props = Properties::builder().source(source).build()?;
@@ -1079,7 +1082,7 @@ fn quotes_of_a_dotenv_file_without_references_escape_nothing() -> Result<(), Err
     Ok(())
 }
 
-/// A contextual value whose cases hold for a value of `env`.
+/// Creates a contextual value with cases for values of `env`.
 fn cases<const N: usize>(cases: [(&str, Value); N]) -> Value {
     let case = |(wanted, value): (&str, Value)| {
         let wanted = Value::Table([("env", Value::from(wanted))].into());
@@ -1186,11 +1189,11 @@ fn below_a_contextual_value_without_a_matching_case_the_weaker_layers_apply() ->
     let sees = |value: u32, layer: usize, changes: usize| {
         assert_eq!(limit.get(), value);
         assert_eq!(props.get::<u32>("limit").unwrap(), value);
-        let told = props.explain("limit");
-        let winners: Vec<usize> = (0..told.layers.len())
-            .filter(|at| told.layers[*at].wins)
+        let explanation = props.explain("limit");
+        let winners: Vec<usize> = (0..explanation.layers.len())
+            .filter(|at| explanation.layers[*at].wins)
             .collect();
-        assert_eq!(winners, [layer], "{told}");
+        assert_eq!(winners, [layer], "{explanation}");
         assert_eq!(inbox.all().len(), changes);
     };
     // The override layer is the strongest of five.
@@ -1263,7 +1266,7 @@ fn a_table_shows_below_a_contextual_value_without_a_matching_case() -> Result<()
 
 /// The tree built at once must read as the tree built step by step, contextual values and all.
 #[test]
-fn contextual_values_step_by_step_agree_with_those_at_once() -> Result<(), Error> {
+fn contextual_values_do_not_depend_on_the_order_of_changes() -> Result<(), Error> {
     let keys = ["a", "a.x", "b", "env", "c"];
     let mut random = support::Random(0x5eed);
     for round in 0..60 {
@@ -1287,7 +1290,7 @@ fn contextual_values_step_by_step_agree_with_those_at_once() -> Result<(), Error
             match random.below(5) {
                 0 => layer.remove(key)?,
                 1 => layer.unset(key).unwrap_or_default(),
-                // A value and a table at once is refused, which is fine.
+                // A key that is both a value and a table is rejected, as expected.
                 _ => drop(layer.set(key, value)),
             }
             let fresh = build()?;
@@ -1296,16 +1299,16 @@ fn contextual_values_step_by_step_agree_with_those_at_once() -> Result<(), Error
                 Err(error) => Err(error.kind()),
             };
             for key in keys {
-                let (now, anew) = (read(&props, key), read(&fresh, key));
+                let (now, rebuilt) = (read(&props, key), read(&fresh, key));
                 assert_eq!(
                     now,
-                    anew,
+                    rebuilt,
                     "{key}, round {round}, step {step}: {:?}",
                     props.explain(key)
                 );
             }
             let mut changes = props.snapshot().changes_since(&fresh.snapshot());
-            // The words for a circle begin at any of its keys.
+            // The error of a cycle begins at any of its keys.
             changes.retain(|change| change.old_value().is_some() || change.new_value().is_some());
             assert!(
                 changes.is_empty(),
@@ -1336,9 +1339,12 @@ fn the_missing_key_of_a_reference_in_a_secret_is_named_and_the_secret_is_not() -
         let error = props.get::<String>(key).unwrap_err();
         assert!(error.to_string().contains(missing), "{error}");
         assert!(!error.to_string().contains("hunter2"), "{error}");
-        let told = props.explain(key);
-        assert!(told.to_string().contains(missing), "{told}");
-        assert!(!told.to_string().contains("hunter2"), "{told}");
+        let explanation = props.explain(key);
+        assert!(explanation.to_string().contains(missing), "{explanation}");
+        assert!(
+            !explanation.to_string().contains("hunter2"),
+            "{explanation}"
+        );
         let broken = props.health().broken_references;
         let broken = broken
             .iter()
@@ -1512,14 +1518,14 @@ fn an_error_about_a_list_of_malformed_cases_names_the_fault() -> Result<(), Erro
         let text = error.to_string();
         assert_eq!(error.kind(), ErrorKind::Mismatch, "{text}");
         assert!(text.contains(fault) && text.contains("case 1"), "{text}");
-        // A list is what it is for who wants one.
+        // A program that reads a list gets the list.
         assert!(props.get::<Vec<Value>>("t").is_ok());
     }
     Ok(())
 }
 
 #[test]
-fn a_key_that_a_secret_refers_to_as_a_whole_is_secret() -> Result<(), Error> {
+fn a_secret_that_is_a_reference_makes_the_referenced_key_secret() -> Result<(), Error> {
     let (_memory, props) = with([
         ("w", "zebra"),
         ("between", "${w}"),
@@ -1529,8 +1535,8 @@ fn a_key_that_a_secret_refers_to_as_a_whole_is_secret() -> Result<(), Error> {
     ]);
     props.get::<liveprops::Secret<String>>("v")?;
     for key in ["v", "between", "w"] {
-        let told = props.explain(key).to_string();
-        assert!(!told.contains("zebra"), "{told}");
+        let message = props.explain(key).to_string();
+        assert!(!message.contains("zebra"), "{message}");
     }
     let before = props.snapshot();
     props.set("other", "tiger")?;
@@ -1580,6 +1586,30 @@ fn a_handle_on_an_item_follows_although_another_item_of_the_list_is_broken() -> 
         props.set("l.1", value.clone())?;
         assert_eq!(props.get::<Value>("l.1")?, value);
         assert_eq!(item.get(), value);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_error_of_a_broken_target_shows_its_cause_once() -> Result<(), Error> {
+    let (memory, props) = with([]);
+    memory.set("url", "http://${host}")?;
+    memory.set("through", "see ${url}")?;
+    memory.set("further", "${through}")?;
+    memory.set("list", vec!["${through}"])?;
+    for key in ["through", "further", "list"] {
+        let error = props.get::<Value>(key).unwrap_err();
+        let mut shown = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(inner) = cause {
+            shown += &inner.to_string();
+            cause = inner.source();
+        }
+        assert_eq!(
+            shown.matches("refers to `host`").count(),
+            1,
+            "{key}: {shown}"
+        );
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Lists that several layers make up and that contain an unreadable item.
+//! Lists that are joined from several layers and contain an unreadable item.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use liveprops::sources::Memory;
 use liveprops::{Error, ErrorKind, Properties, Value};
 
-/// How a key reads by name, and through a handle that has a default.
+/// Reads a key by name and through a handle with a default.
 fn readings(props: &Properties, key: &str) -> [Result<String, ErrorKind>; 2] {
     let handle = props.property::<String>(key).default("default".to_owned());
     [

@@ -20,16 +20,16 @@ const MODULES: [&str; 11] = [
     "properties",
 ];
 
-/// What backends see besides themselves.
+/// The modules that backends may import.
 const BACKENDS_SEE: [&str; 5] = ["sync", "error", "value", "format", "source"];
 
-/// The types of `value` that the error names.
+/// The types of `value` that `error` may import.
 const ERROR_SEES: [&str; 2] = ["key", "origin"];
 
-/// What several backends share, below `sources`: not a backend.
+/// Modules below `sources` that several backends share.
 const SHARED_BY_BACKENDS: [&str; 2] = ["fs/watch", "shared"];
 
-/// Client crates and the only place that may name each.
+/// Client crates and the only module that may name each one.
 const CLIENTS: [(&str, &[&str]); 18] = [
     ("arc_swap", &["sync/"]),
     ("loom", &["sync/"]),
@@ -84,7 +84,7 @@ const CLIENTS: [(&str, &[&str]); 18] = [
 struct Import {
     file: String,
     line: usize,
-    /// The path below `crate::`.
+    /// The imported path below `crate::`.
     path: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// All lines of code of the crate, comments left out, as (file, line number, text).
+/// Returns all lines of the crate without comments: file, line number and text.
 fn code() -> Vec<(String, usize, String)> {
     let mut files = Vec::new();
     sources(&root(), &mut files);
@@ -115,7 +115,7 @@ fn code() -> Vec<(String, usize, String)> {
             .expect("below src")
             .to_string_lossy()
             .replace('\\', "/");
-        // What tests import is their own affair.
+        // Tests may import every module.
         if name.ends_with("tests.rs") || name.contains("/tests/") || name.ends_with("models.rs") {
             continue;
         }
@@ -171,7 +171,7 @@ fn no_module_imports_a_later_one() {
             ));
             continue;
         };
-        let place = |name: &str| MODULES.iter().position(|module| *module == name);
+        let index = |name: &str| MODULES.iter().position(|module| *module == name);
         let fine = match own {
             "lib" => true,
             "error" if other == "value" => {
@@ -179,7 +179,7 @@ fn no_module_imports_a_later_one() {
                 module.is_some_and(|module| ERROR_SEES.contains(&module.as_str()))
             }
             "sources" => other == "sources" || BACKENDS_SEE.contains(&other.as_str()),
-            own => match (place(own), place(other)) {
+            own => match (index(own), index(other)) {
                 (Some(own), Some(other)) => other <= own,
                 _ => false,
             },
@@ -191,7 +191,7 @@ fn no_module_imports_a_later_one() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The backend, or the shared module, that a path below `sources` leads to: files and directories are two
+/// Returns the backend or shared module of a path below `sources`. Files and directories are two
 /// backends in one folder.
 fn backend(path: &[&str]) -> String {
     match path {
@@ -228,7 +228,7 @@ fn no_backend_imports_another() {
 }
 
 #[test]
-fn a_client_crate_is_named_by_one_backend_only() {
+fn a_client_crate_is_used_by_one_backend_only() {
     let mut wrong = Vec::new();
     for (file, line, text) in code() {
         for (client, homes) in CLIENTS {

@@ -1,12 +1,12 @@
-//! Sources of users, and the shutdown of properties.
+//! Custom sources, and the shutdown of properties.
 //!
-//! Threads are counted, so the tests of this file take turns.
+//! The tests count threads, so they run one after the other.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,12 @@ use liveprops::{
     Document, Error, ErrorKind, Key, Origin, Properties, Source, SourceContext, Update, Watching,
 };
 use support::proc::{open_files, threads_named};
-use support::{DEADLINE, Gate, eventually, reports, run_within};
-
-static TURN: Mutex<()> = Mutex::new(());
-
-fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+use support::{DEADLINE, Gate, eventually, reports, run_exclusively, run_within};
 
 type Load = Box<dyn Fn(u32) -> Result<Document, Error> + Send + Sync>;
 type Watch = Box<dyn Fn(u32, &SourceContext) -> Result<(), Error> + Send + Sync>;
 
-/// A source from outside the crate; each call is told how many came before it.
+/// A custom source; each call gets the number of earlier calls.
 struct Custom {
     load: Load,
     watch: Watch,
@@ -91,12 +85,12 @@ fn document(values: &[(&str, u32)]) -> Result<Document, Error> {
     Ok(document)
 }
 
-const SOON: Watching = Watching::Poll(Duration::from_millis(1));
+const FAST_POLL: Watching = Watching::Poll(Duration::from_millis(1));
 
 #[test]
 fn a_polled_source_is_followed_and_a_deleted_key_goes() -> Result<(), Error> {
-    let _turn = turn();
-    let source = Custom::new(SOON).load(|i| {
+    let _exclusive = run_exclusively();
+    let source = Custom::new(FAST_POLL).load(|i| {
         if i < 50 {
             document(&[("n", i), ("early", 1)])
         } else {
@@ -119,7 +113,7 @@ fn a_polled_source_is_followed_and_a_deleted_key_goes() -> Result<(), Error> {
 
 #[test]
 fn a_streaming_source_sends_deltas_and_documents() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let source = Custom::new(Watching::Stream).watch(|_, updates| {
         let here = || Origin::new("custom", "stream");
         updates.send(Update::full(document(&[("n", 1), ("gone", 1)])?))?;
@@ -155,10 +149,10 @@ fn a_streaming_source_sends_deltas_and_documents() -> Result<(), Error> {
     Ok(())
 }
 
-// What a memory is told while another source still loads must be in force, in order.
+// Values set in a memory while another source loads must be in force, in their order.
 #[test]
-fn what_is_pushed_while_the_builder_still_loads_is_not_lost_or_reordered() -> Result<(), Error> {
-    let _turn = turn();
+fn values_pushed_during_the_build_are_neither_lost_nor_reordered() -> Result<(), Error> {
+    let _exclusive = run_exclusively();
     let memory = Memory::from([("a", 1)]);
     let pushed = memory.clone();
     let slow = Custom::new(Watching::Never).load(move |_| {
@@ -189,14 +183,14 @@ fn what_is_pushed_while_the_builder_still_loads_is_not_lost_or_reordered() -> Re
 // ever.
 #[test]
 fn a_source_that_hangs_in_load_fails_the_build_at_the_deadline_by_name() {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let release = Gate::closed();
     let open = release.clone();
-    let hung = Custom::new(SOON).load(move |_| {
+    let hung = Custom::new(FAST_POLL).load(move |_| {
         open.pass();
         document(&[])
     });
-    let fails = Custom::new(SOON).load(|_| {
+    let fails = Custom::new(FAST_POLL).load(|_| {
         Err(Error::new(
             ErrorKind::Unavailable,
             "the fridge does not answer",
@@ -231,8 +225,8 @@ fn a_source_that_hangs_in_load_fails_the_build_at_the_deadline_by_name() {
 
 #[test]
 fn a_source_that_panics_in_its_first_load_fails_the_build() {
-    let _turn = turn();
-    let source = Custom::new(SOON).load(|_| panic!("no fridge"));
+    let _exclusive = run_exclusively();
+    let source = Custom::new(FAST_POLL).load(|_| panic!("no fridge"));
     let error = Properties::builder().source(source).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Panicked);
     assert!(error.to_string().contains("no fridge"), "{error}");
@@ -240,14 +234,13 @@ fn a_source_that_panics_in_its_first_load_fails_the_build() {
 }
 
 #[test]
-fn a_source_that_fails_and_panics_later_keeps_its_values_is_reported_and_comes_back()
--> Result<(), Error> {
-    let _turn = turn();
-    let source = Custom::new(SOON).load(|i| match i {
+fn a_source_that_fails_and_panics_later_keeps_its_values_and_recovers() -> Result<(), Error> {
+    let _exclusive = run_exclusively();
+    let source = Custom::new(FAST_POLL).load(|i| match i {
         0 => document(&[("n", 1)]),
         1 => Err(Error::new(ErrorKind::Unavailable, "away")),
         2 => panic!("burnt"),
-        3 => document(&[("n", 300)]), // refused by the handle below
+        3 => document(&[("n", 300)]), // rejected by the handle below
         _ => document(&[("n", 2)]),
     });
     let props = Properties::builder().source(source).build()?;
@@ -265,19 +258,19 @@ fn a_source_that_fails_and_panics_later_keeps_its_values_is_reported_and_comes_b
     });
     assert_eq!(n.wait_until(|n| *n == 2, DEADLINE)?, 2);
     assert!(eventually(DEADLINE, || props.health().is_up()));
-    let told: Vec<String> =
+    let messages: Vec<String> =
         std::iter::from_fn(|| inbox.within(Duration::from_millis(50))).collect();
-    let at = |what: &str| told.iter().position(|event| event.contains(what));
-    assert!(at("burnt").is_some(), "{told:?}");
-    assert!(at("rejected Some(\"n\")") > at("burnt"), "{told:?}");
-    assert!(at("reconnected") > at("rejected"), "{told:?}");
+    let at = |what: &str| messages.iter().position(|event| event.contains(what));
+    assert!(at("burnt").is_some(), "{messages:?}");
+    assert!(at("rejected Some(\"n\")") > at("burnt"), "{messages:?}");
+    assert!(at("reconnected") > at("rejected"), "{messages:?}");
     assert_eq!(props.health().sources[0].refusals, 1);
     Ok(())
 }
 
 #[test]
 fn a_watch_that_panics_or_ends_is_restarted() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let source = Custom::new(Watching::Stream).watch(|i, updates| match i {
         0 => panic!("the wire broke"),
         1 => Err(Error::new(ErrorKind::Unavailable, "rejected")),
@@ -306,14 +299,14 @@ fn a_watch_that_panics_or_ends_is_restarted() -> Result<(), Error> {
         "{:?}",
         began.elapsed()
     );
-    // The books are written after the value is visible.
+    // Health is updated after the value is visible.
     assert!(eventually(DEADLINE, || props.health().is_up()));
     Ok(())
 }
 
 #[test]
 fn dropping_the_last_clone_ends_every_thread_even_with_a_source_that_hangs() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let release = Gate::closed();
     let open = release.clone();
     let hung = Custom::new(Watching::Stream).watch(move |_, _| {
@@ -354,9 +347,9 @@ fn dropping_the_last_clone_ends_every_thread_even_with_a_source_that_hangs() -> 
 }
 
 #[test]
-fn a_callback_and_a_source_that_hang_together_keep_the_drop_no_longer_than_one() -> Result<(), Error>
-{
-    let _turn = turn();
+fn a_hanging_callback_and_a_hanging_source_delay_the_drop_no_longer_than_one_of_them()
+-> Result<(), Error> {
+    let _exclusive = run_exclusively();
     let release = Gate::closed();
     let open = release.clone();
     let gate = release.clone();
@@ -392,10 +385,10 @@ fn a_callback_and_a_source_that_hang_together_keep_the_drop_no_longer_than_one()
 
 #[test]
 fn a_removed_source_ends_its_thread() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let props = Properties::builder().build()?;
-    let id = props.add_source(Custom::new(SOON))?;
-    // A thread has its name a moment after it was started.
+    let id = props.add_source(Custom::new(FAST_POLL))?;
+    // A thread gets its name shortly after its start.
     let both = || threads_named("liveprops") == 2;
     assert!(eventually(DEADLINE, both), "its own, and the monitor");
     props.remove_source(id)?;
@@ -406,11 +399,11 @@ fn a_removed_source_ends_its_thread() -> Result<(), Error> {
 
 #[test]
 fn a_source_that_fails_to_load_is_not_added_and_leaves_no_thread() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let props = Properties::builder().build()?;
     for _ in 0..20 {
-        let source =
-            Custom::new(SOON).load(|_| Err(Error::new(ErrorKind::Unavailable, "nobody home")));
+        let source = Custom::new(FAST_POLL)
+            .load(|_| Err(Error::new(ErrorKind::Unavailable, "not reachable")));
         let error = props.add_source(source).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
@@ -421,11 +414,11 @@ fn a_source_that_fails_to_load_is_not_added_and_leaves_no_thread() -> Result<(),
 
 #[test]
 fn the_last_clone_may_be_dropped_on_a_thread_of_the_crate() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let memory = Memory::from([("n", 1)]);
     let props = Properties::builder()
         .source(memory.clone())
-        .source(Custom::new(SOON))
+        .source(Custom::new(FAST_POLL))
         .build()?;
     let slot = Arc::new(Mutex::new(Some(props.clone())));
     let (report, inbox) = reports();
@@ -446,8 +439,8 @@ fn the_last_clone_may_be_dropped_on_a_thread_of_the_crate() -> Result<(), Error>
 }
 
 #[test]
-fn a_runtime_of_the_users_may_build_read_await_and_drop() -> Result<(), Error> {
-    let _turn = turn();
+fn properties_can_be_built_read_awaited_and_dropped_in_an_async_runtime() -> Result<(), Error> {
+    let _exclusive = run_exclusively();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
@@ -455,7 +448,7 @@ fn a_runtime_of_the_users_may_build_read_await_and_drop() -> Result<(), Error> {
         let memory = Memory::from([("n", 1)]);
         let props = Properties::builder()
             .source(memory.clone())
-            .source(Custom::new(SOON).load(|_| document(&[])))
+            .source(Custom::new(FAST_POLL).load(|_| document(&[])))
             .build()?;
         let n = props.property::<u32>("n").build()?;
         let changed = n.changed();
@@ -471,7 +464,7 @@ fn a_runtime_of_the_users_may_build_read_await_and_drop() -> Result<(), Error> {
 
 #[test]
 fn a_thousand_instances_leave_no_thread_and_no_file_behind() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let before = (threads_named("liveprops"), open_files());
     for i in 0..1_000u32 {
         let memory = Memory::from([("n", 0)]);
@@ -490,7 +483,7 @@ fn a_thousand_instances_leave_no_thread_and_no_file_behind() -> Result<(), Error
         drop((props, sub));
     }
     assert!(
-        // What another test has left hanging may end meanwhile.
+        // Hanging threads of other tests may end in the meantime.
         eventually(DEADLINE, || threads_named("liveprops") <= before.0
             && open_files() <= before.1),
         "{:?}",
@@ -501,7 +494,7 @@ fn a_thousand_instances_leave_no_thread_and_no_file_behind() -> Result<(), Error
 
 #[test]
 fn sources_share_one_value_of_a_type_within_their_properties_and_not_beyond() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let seen: Arc<Mutex<Vec<usize>>> = Arc::default();
     let source = || {
         let seen = Arc::clone(&seen);
@@ -529,8 +522,8 @@ fn sources_share_one_value_of_a_type_within_their_properties_and_not_beyond() ->
 }
 
 #[test]
-fn a_wake_hook_runs_once_when_the_source_is_to_stop() -> Result<(), Error> {
-    let _turn = turn();
+fn a_wake_hook_runs_once_when_the_source_is_stopped() -> Result<(), Error> {
+    let _exclusive = run_exclusively();
     let (report, inbox) = reports();
     let source = Custom::new(Watching::Stream).watch(move |_, updates| {
         let (wake, woken) = std::sync::mpsc::channel();
@@ -552,10 +545,10 @@ fn a_wake_hook_runs_once_when_the_source_is_to_stop() -> Result<(), Error> {
     Ok(())
 }
 
-// After a suspension one catch-up, no burst of missed ticks.
+// A suspension is followed by one poll, not by a burst of missed ones.
 #[test]
-fn a_poll_that_took_long_is_not_made_up_for_by_a_burst() -> Result<(), Error> {
-    let _turn = turn();
+fn a_slow_poll_is_not_followed_by_a_burst_of_polls() -> Result<(), Error> {
+    let _exclusive = run_exclusively();
     let times: Arc<Mutex<Vec<Instant>>> = Arc::default();
     let seen = Arc::clone(&times);
     let source = Custom::new(Watching::Poll(Duration::from_millis(20))).load(move |i| {
@@ -576,7 +569,7 @@ fn a_poll_that_took_long_is_not_made_up_for_by_a_burst() -> Result<(), Error> {
     Ok(())
 }
 
-/// A source that is dropped, and told to stop, by code of its own.
+/// A source with its own code for drop and stop.
 struct Parting<D: Fn() + Send + Sync + 'static> {
     watching: Watching,
     dropped: D,
@@ -617,20 +610,20 @@ impl<D: Fn() + Send + Sync + 'static> Source for Parting<D> {
 }
 
 #[test]
-fn a_source_whose_drop_or_hook_hangs_keeps_nobody_waiting() -> Result<(), Error> {
+fn a_source_whose_drop_or_hook_hangs_blocks_no_other_thread() -> Result<(), Error> {
     static RELEASE: AtomicBool = AtomicBool::new(false);
     fn hangs() {
         while !RELEASE.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(5));
         }
     }
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let quick = |what: &str, run: &mut dyn FnMut()| {
         let began = Instant::now();
         run();
         assert!(began.elapsed() < Duration::from_secs(5), "{what}");
     };
-    for watching in [Watching::Never, Watching::Push, SOON, Watching::Stream] {
+    for watching in [Watching::Never, Watching::Push, FAST_POLL, Watching::Stream] {
         let source = || Parting {
             watching,
             dropped: hangs,
@@ -657,16 +650,16 @@ fn a_source_whose_drop_or_hook_hangs_keeps_nobody_waiting() -> Result<(), Error>
 }
 
 #[test]
-fn a_source_that_panics_when_it_is_dropped_keeps_nothing_from_ending() -> Result<(), Error> {
-    let _turn = turn();
-    for watching in [Watching::Never, Watching::Push, SOON] {
+fn a_source_that_panics_when_dropped_does_not_prevent_shutdown() -> Result<(), Error> {
+    let _exclusive = run_exclusively();
+    for watching in [Watching::Never, Watching::Push, FAST_POLL] {
         let source = || Parting {
             watching,
             dropped: || panic!("not without a noise"),
             stopped: None,
         };
         let props = Properties::builder()
-            .source(Custom::new(SOON))
+            .source(Custom::new(FAST_POLL))
             .source(source())
             .build()?;
         let id = props.add_source(source())?;
@@ -679,8 +672,8 @@ fn a_source_that_panics_when_it_is_dropped_keeps_nothing_from_ending() -> Result
 }
 
 #[test]
-fn a_watch_is_woken_when_it_is_to_end() -> Result<(), Error> {
-    let _turn = turn();
+fn a_watch_is_woken_when_it_is_stopped() -> Result<(), Error> {
+    let _exclusive = run_exclusively();
     let (report, begun) = reports();
     let report = Mutex::new(report);
     let source = Custom::new(Watching::Stream).watch(move |_, updates| {
@@ -688,7 +681,7 @@ fn a_watch_is_woken_when_it_is_to_end() -> Result<(), Error> {
         let kept = wake.clone();
         updates.on_stop(move || wake.send(()).unwrap_or_default());
         report.lock().unwrap()(());
-        // It looks at nothing else, and a hook that is dropped wakes nobody.
+        // The watch checks nothing else, and a dropped hook wakes no thread.
         let _ = woken.recv();
         drop(kept);
         Ok(())
@@ -702,10 +695,10 @@ fn a_watch_is_woken_when_it_is_to_end() -> Result<(), Error> {
 }
 
 #[test]
-fn a_source_that_hangs_is_noticed_also_after_all_others_were_removed() -> Result<(), Error> {
-    let _turn = turn();
+fn a_hanging_source_is_detected_after_all_others_are_removed() -> Result<(), Error> {
+    let _exclusive = run_exclusively();
     let props = Properties::builder().build()?;
-    let id = props.add_source(Custom::new(SOON))?;
+    let id = props.add_source(Custom::new(FAST_POLL))?;
     props.remove_source(id)?;
     assert!(eventually(DEADLINE, || threads_named("liveprops") == 0));
     let release = Gate::closed();
@@ -740,8 +733,8 @@ fn a_source_that_hangs_is_noticed_also_after_all_others_were_removed() -> Result
 }
 
 #[test]
-fn a_thread_that_ends_for_no_reason_of_the_sources_is_replaced() -> Result<(), Error> {
-    /// Panics where it is dropped, which is where the engine is done with it.
+fn a_thread_that_ends_without_a_fault_of_its_source_is_replaced() -> Result<(), Error> {
+    /// A source that panics when the engine drops it.
     #[derive(Debug)]
     struct Cause;
     impl Drop for Cause {
@@ -757,8 +750,8 @@ fn a_thread_that_ends_for_no_reason_of_the_sources_is_replaced() -> Result<(), E
         }
     }
     impl std::error::Error for Cause {}
-    let _turn = turn();
-    let source = Custom::new(SOON).load(|i| match i {
+    let _exclusive = run_exclusively();
+    let source = Custom::new(FAST_POLL).load(|i| match i {
         1 => Err(Error::new(ErrorKind::Unavailable, "away").with_cause(Cause)),
         _ => document(&[("n", i)]),
     });
@@ -768,7 +761,7 @@ fn a_thread_that_ends_for_no_reason_of_the_sources_is_replaced() -> Result<(), E
     Ok(())
 }
 
-/// A source whose value is counted up, on request.
+/// A source that increments its value on request.
 struct Counter {
     key: &'static str,
     value: Arc<AtomicU32>,
@@ -800,7 +793,7 @@ impl Source for Counter {
 
 #[test]
 fn an_inline_callback_cannot_wait_for_the_source_on_whose_thread_it_runs() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     for watching in [Watching::Poll(Duration::from_millis(5)), Watching::Stream] {
         let value = Arc::new(AtomicU32::new(0));
         let counter = Counter {
@@ -851,7 +844,7 @@ fn an_inline_callback_cannot_wait_for_the_source_on_whose_thread_it_runs() -> Re
 
 #[test]
 fn two_inline_callbacks_cannot_wait_for_the_sources_of_each_other() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let values: [Arc<AtomicU32>; 2] = Default::default();
     let keys = ["a", "b"];
     let mut builder = Properties::builder().inline_callbacks();
@@ -901,7 +894,7 @@ fn two_inline_callbacks_cannot_wait_for_the_sources_of_each_other() -> Result<()
 #[test]
 fn inline_callbacks_may_wait_for_the_sources_of_each_other_one_after_the_other() -> Result<(), Error>
 {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let values: [Arc<AtomicU32>; 2] = Default::default();
     let mut builder = Properties::builder().inline_callbacks();
     for (key, value) in ["a", "b"].into_iter().zip(&values) {
@@ -930,8 +923,8 @@ fn inline_callbacks_may_wait_for_the_sources_of_each_other_one_after_the_other()
     }
     for round in 1..=3 {
         for value in &values {
-            // The thread of the other source may commit the change along with its own update, and then
-            // runs the callback: there the wait is refused.
+            // The thread of the other source may commit the change along with its own update and
+            // run the callback. The wait fails there.
             let works = (0..20).any(|_| {
                 value.fetch_add(1, Ordering::SeqCst);
                 let outcome = inbox.next();
@@ -945,9 +938,9 @@ fn inline_callbacks_may_wait_for_the_sources_of_each_other_one_after_the_other()
 }
 
 #[test]
-fn an_inline_callback_on_the_thread_of_a_source_may_add_and_remove_sources_and_end_it_all()
+fn an_inline_callback_on_the_thread_of_a_source_may_change_sources_and_drop_the_properties()
 -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let value = Arc::new(AtomicU32::new(0));
     let counter = Counter {
         key: "n",
@@ -990,7 +983,7 @@ fn an_inline_callback_on_the_thread_of_a_source_may_add_and_remove_sources_and_e
 
 #[test]
 fn properties_whose_sources_push_need_no_thread_until_a_callback_is_due() -> Result<(), Error> {
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     assert!(
         eventually(DEADLINE, || threads_named("liveprops") == 0),
         "those of other tests end"

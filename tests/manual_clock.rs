@@ -1,4 +1,4 @@
-//! A test moves the time of polls, retries and staleness by hand.
+//! A test controls the clock of polls, retries and staleness.
 #![cfg(feature = "test-util")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -15,7 +15,7 @@ use support::{DEADLINE, eventually};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A polled source whose value is a number, or which is down if that is negative.
+/// A polled source with a number as its value. A negative number makes the source fail.
 #[derive(Clone, Default)]
 struct Store(Arc<AtomicI64>);
 
@@ -40,7 +40,7 @@ impl Source for Store {
 }
 
 #[test]
-fn an_hour_of_polls_failures_and_recovery_passes_at_once() -> Result<(), Error> {
+fn a_manual_clock_passes_an_hour_of_polls_and_failures_at_once() -> Result<(), Error> {
     let begun = Instant::now();
     let (clock, store) = (ManualClock::new(), Store::default());
     let props = Properties::builder()

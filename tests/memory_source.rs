@@ -1,4 +1,4 @@
-//! A memory source: what it gives to later properties, and how a rejected change is undone.
+//! Memory sources: values of later properties, and undoing of rejected changes.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -135,7 +135,7 @@ fn a_shared_memory_agrees_with_its_properties_after_rejections() {
         .build()
         .unwrap();
     let need = strict.property::<i64>("a.x").build().unwrap();
-    // whole table away, refused by one
+    // whole table away, rejected by one
     memory.remove("a").unwrap_err();
     assert_eq!(need.get(), 1);
     assert_eq!(
@@ -238,7 +238,7 @@ fn a_rejected_removal_of_a_tombstone_removes_no_other_key() {
     let x = props.property::<u32>("a.x").default(7).build().unwrap();
     assert!(high.replace([("b", 1)]).is_err());
     assert_eq!(x.get(), 7, "the tombstone stays");
-    assert_eq!(props.get::<u32>("b").unwrap(), 1, "the rest is taken");
+    assert_eq!(props.get::<u32>("b").unwrap(), 1, "the rest is accepted");
 }
 
 #[test]

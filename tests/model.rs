@@ -1,6 +1,6 @@
 //! Random steps on real properties and on a naive model, compared after every step.
 //!
-//! `PROPTEST_CASES=20000 cargo test --release --test model` runs them long.
+//! `PROPTEST_CASES=20000 cargo test --release --test model` runs more steps.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "model/handles.rs"]
@@ -11,6 +11,7 @@ mod naive;
 mod pins;
 #[path = "model/steps.rs"]
 mod steps;
+mod support;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -28,11 +29,11 @@ use handles::{Handle, Oracle, UNRESOLVED};
 use naive::{Node, Raw, Read, Seen, Tree, View};
 use steps::{Asked, Condition, KEYS, Step, Write};
 
-/// Read besides the keys that are written.
+/// Keys that tests read but never write.
 const ALSO_READ: &[&str] = &["b.x.z.y", "a.1", "nothing", "a.x.0", "b.y", "b.z"];
 
-/// Only makes the steps; the model lives beside the real thing, since what a partly refused
-/// replacement leaves is for the properties to say.
+/// Generates the steps. The model is part of the tested system, since only the properties decide
+/// the result of a partly rejected replacement.
 struct Steps;
 
 impl ReferenceStateMachine for Steps {
@@ -54,14 +55,14 @@ impl ReferenceStateMachine for Steps {
 
 struct Src {
     memory: Memory,
-    /// What the memory itself holds.
+    /// The content of the memory.
     holds: Tree,
-    /// What its layer holds, while it has one.
-    layer: Option<Placed>,
+    /// The layer of the source, if it is added.
+    layer: Option<RankedLayer>,
 }
 
 #[derive(Clone)]
-struct Placed {
+struct RankedLayer {
     id: SourceId,
     rank: i32,
     tree: Tree,
@@ -88,23 +89,27 @@ struct World {
     unders: Vec<Under>,
 }
 
-/// How a step is to end.
+/// The expected outcome of a step.
 enum Expected {
     Done,
-    /// Nothing changes, for this reason.
+    /// The step fails with this kind of error.
     Fails(ErrorKind),
-    /// Nothing changes, for whatever reason.
+    /// The step fails with any error.
     Rejected,
 }
 
-fn tree_is_refused(view: &View) -> bool {
+fn tree_is_rejected(view: &View) -> bool {
     view.read("b") == Read::Value(Value::from(3))
 }
 
-fn layers<'a>(overrides: &'a Tree, placed: &'a [Placed], defaults: &'a Tree) -> Vec<&'a Tree> {
-    let mut placed: Vec<&Placed> = placed.iter().collect();
-    placed.sort_by_key(|placed| Reverse((placed.rank, placed.id)));
-    let middle = placed.into_iter().map(|placed| &placed.tree);
+fn trees_in_order<'a>(
+    overrides: &'a Tree,
+    layers: &'a [RankedLayer],
+    defaults: &'a Tree,
+) -> Vec<&'a Tree> {
+    let mut layers: Vec<&RankedLayer> = layers.iter().collect();
+    layers.sort_by_key(|layer| Reverse((layer.rank, layer.id)));
+    let middle = layers.into_iter().map(|layer| &layer.tree);
     [overrides]
         .into_iter()
         .chain(middle)
@@ -143,8 +148,8 @@ impl World {
             beginning
                 .iter()
                 .zip(sources)
-                .fold(builder, |builder, (place, source)| {
-                    with(builder, (place, source))
+                .fold(builder, |builder, (index, source)| {
+                    with(builder, (index, source))
                 })
                 .build()
         };
@@ -153,7 +158,7 @@ impl World {
             let trees = in_order(beginning, &sources);
             let mut trees: Vec<&Tree> = trees.into_iter().map(|i| &sources[i].holds).collect();
             trees.push(&defaults);
-            assert!(tree_is_refused(&View::of(&trees)), "{built:?}");
+            assert!(tree_is_rejected(&View::of(&trees)), "{built:?}");
             for source in &mut sources {
                 source.memory.replace([("a", 1); 0]).unwrap();
                 source.holds.clear();
@@ -161,12 +166,12 @@ impl World {
             built = build(&sources);
         }
         let props = built.unwrap();
-        // The ids of sources from the builder are only shown by explanations.
+        // Only explanations show the ids of sources from the builder.
         let explained = props.explain("a");
         for (i, source) in sources.iter_mut().enumerate() {
             let name = format!("memory m{i}");
             let layer = explained.layers.iter().find(|l| l.name == name).unwrap();
-            source.layer = Some(Placed {
+            source.layer = Some(RankedLayer {
                 id: layer.source,
                 rank: layer.rank,
                 tree: source.holds.clone(),
@@ -182,7 +187,7 @@ impl World {
             handles: Vec::new(),
             unders: Vec::new(),
         };
-        world.view = world.view_with(&world.placed(), &world.overrides);
+        world.view = world.view_with(&world.layers(), &world.overrides);
         world.generation = world.props.generation();
         let something = !world.view.leaves.is_empty();
         assert_eq!(
@@ -193,32 +198,32 @@ impl World {
         world
     }
 
-    fn placed(&self) -> Vec<Placed> {
+    fn layers(&self) -> Vec<RankedLayer> {
         self.sources
             .iter()
             .filter_map(|source| source.layer.clone())
             .collect()
     }
 
-    fn view_with(&self, placed: &[Placed], overrides: &Tree) -> View {
-        View::of(&layers(overrides, placed, &self.defaults))
+    fn view_with(&self, layers: &[RankedLayer], overrides: &Tree) -> View {
+        View::of(&trees_in_order(overrides, layers, &self.defaults))
     }
 
     fn acceptable(&self, view: &View, oracle: &Oracle) -> bool {
-        let mut drawn = self.handles.iter().map(|handle| (handle.draw)(oracle));
-        !tree_is_refused(view) && drawn.all(|drawn| drawn.is_ok() || drawn == Err(UNRESOLVED))
+        let mut expected = self.handles.iter().map(|handle| (handle.expected)(oracle));
+        !tree_is_rejected(view) && expected.all(|value| value.is_ok() || value == Err(UNRESOLVED))
     }
 
-    /// Whether the source's layer may become this tree.
+    /// Returns whether this tree is acceptable as the layer of the source.
     fn accepts_layer(&self, at: usize, tree: &Tree) -> bool {
-        let mut placed = self.placed();
+        let mut layers = self.layers();
         let id = self.sources[at].layer.as_ref().unwrap().id;
-        placed.iter_mut().find(|p| p.id == id).unwrap().tree = tree.clone();
-        self.accepts(&placed, &self.overrides)
+        layers.iter_mut().find(|p| p.id == id).unwrap().tree = tree.clone();
+        self.accepts(&layers, &self.overrides)
     }
 
-    fn accepts(&self, placed: &[Placed], overrides: &Tree) -> bool {
-        let view = self.view_with(placed, overrides);
+    fn accepts(&self, layers: &[RankedLayer], overrides: &Tree) -> bool {
+        let view = self.view_with(layers, overrides);
         self.acceptable(&view, &Oracle::new(&view))
     }
 
@@ -301,49 +306,49 @@ impl World {
             agree(outcome, Expected::Done);
         } else {
             agree(outcome, Expected::Rejected);
-            tree = self.left_by_refusal(&layer, &tree);
+            tree = self.left_by_rejection(&layer, &tree);
             assert!(
                 self.accepts_layer(at, &tree),
                 "what is left is not acceptable"
             );
         }
-        // What was refused is taken back in the source as well.
+        // A rejected change is undone in the source as well.
         self.sources[at].holds = tree.clone();
-        self.sources[at].layer = Some(Placed { tree, ..layer });
+        self.sources[at].layer = Some(RankedLayer { tree, ..layer });
     }
 
-    /// What a partly refused replacement has left of a layer: each key of it old or new.
-    fn left_by_refusal(&self, layer: &Placed, new_tree: &Tree) -> Tree {
+    /// Returns the layer after a partly rejected replacement: each key is old or new.
+    fn left_by_rejection(&self, layer: &RankedLayer, new_tree: &Tree) -> Tree {
         let (was, now) = (flat(&layer.tree), flat(new_tree));
         let mut left = Tree::new();
         let mut both: Vec<&String> = was.keys().chain(now.keys()).collect();
         both.sort();
         both.dedup();
         let plain = |tree: &View| !tree.merged.values().any(node_refers);
-        let mut placed = self.placed();
-        placed.iter_mut().find(|p| p.id == layer.id).unwrap().tree = new_tree.clone();
-        let candidate = self.view_with(&placed, &self.overrides);
-        let simple = plain(&self.view) && plain(&candidate) && !tree_is_refused(&candidate);
+        let mut layers = self.layers();
+        layers.iter_mut().find(|p| p.id == layer.id).unwrap().tree = new_tree.clone();
+        let candidate = self.view_with(&layers, &self.overrides);
+        let simple = plain(&self.view) && plain(&candidate) && !tree_is_rejected(&candidate);
         for key in both {
             let path = naive::path(key);
             if (1..path.len())
                 .any(|end| matches!(naive::find(&left, &path[..end]), Some(Node::Leaf(_))))
             {
-                // The key reaches into a list that was left here.
+                // The key is inside a remaining list.
                 continue;
             }
             let explained = self.props.explain(key);
             let view = explained.layers.iter().find(|l| l.source == layer.id);
-            let says = &view.unwrap().value;
+            let value = &view.unwrap().value;
             let (old, new) = (was.get(key), now.get(key));
-            // No tombstone stands above in what is left, so it is the one of the key.
-            let is_own_tombstone = *says == LayerValue::Unset && new.is_none();
-            let took = if says_is(says, new) && !is_own_tombstone {
+            // No other tombstone is above the key, so this is its own one.
+            let is_own_tombstone = *value == LayerValue::Unset && new.is_none();
+            let took = if shows(value, new) && !is_own_tombstone {
                 new
             } else {
                 assert!(
-                    says_is(says, old),
-                    "{key}: {says:?} is neither {old:?} nor {new:?}"
+                    shows(value, old),
+                    "{key}: {value:?} is neither {old:?} nor {new:?}"
                 );
                 let mut handles = self.handles.iter();
                 assert!(
@@ -365,12 +370,12 @@ impl World {
     }
 
     fn notes(&self, overrides: &Tree) -> naive::Notes {
-        let placed = self.placed();
-        let layers = layers(overrides, &placed, &self.defaults);
-        naive::merge_noting(&layers, &naive::Joins::default()).1
+        let layers = self.layers();
+        let trees = trees_in_order(overrides, &layers, &self.defaults);
+        naive::merge_noting(&trees, &naive::Joins::default()).1
     }
 
-    /// Whether the program would write an item that does not count.
+    /// Returns whether the program would write an ignored item.
     fn ignores(&self, overrides: &Tree, ops: &[Write]) -> bool {
         let concerns = |item: &Key, Write(key, _): &Write| {
             let written: Key = KEYS[*key].parse().unwrap();
@@ -432,7 +437,7 @@ impl World {
             Expected::Fails(ErrorKind::Conflict)
         } else if clash || self.ignores(&tree, ops) {
             Expected::Fails(ErrorKind::InvalidKey)
-        } else if self.accepts(&self.placed(), &tree) {
+        } else if self.accepts(&self.layers(), &tree) {
             Expected::Done
         } else {
             Expected::Rejected
@@ -471,10 +476,10 @@ impl World {
             Ok(id) => *id,
             Err(_) => self.newest(),
         };
-        let added = Placed { id, rank, tree };
-        let mut placed = self.placed();
-        placed.push(added.clone());
-        let expected = match self.accepts(&placed, &self.overrides) {
+        let added = RankedLayer { id, rank, tree };
+        let mut layers = self.layers();
+        layers.push(added.clone());
+        let expected = match self.accepts(&layers, &self.overrides) {
             true => Expected::Done,
             false => Expected::Rejected,
         };
@@ -483,7 +488,7 @@ impl World {
         }
     }
 
-    /// An id younger than those of all sources, for the model's order alone.
+    /// Returns an id above those of all sources, for the order of the model.
     fn newest(&self) -> SourceId {
         let probe = self.props.add_source(Memory::new()).unwrap();
         self.props.remove_source(probe).unwrap();
@@ -494,12 +499,12 @@ impl World {
         let Some(gone) = self.sources[at].layer.clone() else {
             return;
         };
-        let placed: Vec<Placed> = self
-            .placed()
+        let layers: Vec<RankedLayer> = self
+            .layers()
             .into_iter()
             .filter(|p| p.id != gone.id)
             .collect();
-        let expected = match self.accepts(&placed, &self.overrides) {
+        let expected = match self.accepts(&layers, &self.overrides) {
             true => Expected::Done,
             false => Expected::Rejected,
         };
@@ -512,15 +517,15 @@ impl World {
         let Some(moved) = self.sources[at].layer.clone() else {
             return;
         };
-        let mut placed = self.placed();
-        placed.iter_mut().find(|p| p.id == moved.id).unwrap().rank = rank;
-        let expected = match self.accepts(&placed, &self.overrides) {
+        let mut layers = self.layers();
+        layers.iter_mut().find(|p| p.id == moved.id).unwrap().rank = rank;
+        let expected = match self.accepts(&layers, &self.overrides) {
             true => Expected::Done,
             false => Expected::Rejected,
         };
         let outcome = self.props.move_source(moved.id, Layer::new("moved", rank));
         if agree(outcome, expected) {
-            self.sources[at].layer = Some(Placed { rank, ..moved });
+            self.sources[at].layer = Some(RankedLayer { rank, ..moved });
         }
     }
 
@@ -568,9 +573,9 @@ impl World {
         }
     }
 
-    /// Brings the model up to date and holds the real thing against it.
+    /// Updates the model and compares it with the properties.
     fn compare(&mut self) {
-        let next = self.view_with(&self.placed(), &self.overrides);
+        let next = self.view_with(&self.layers(), &self.overrides);
         let old = std::mem::replace(&mut self.view, next);
         let view = &self.view;
         let oracle = Oracle::new(view);
@@ -607,7 +612,8 @@ impl World {
             let batches = std::mem::take(&mut *under.seen.lock().unwrap());
             let expected = changes(&old, view, &under.prefix);
             if grown == 0 || expected.is_empty() {
-                // A reason that reads differently is a change as well, of nothing to nothing.
+                // Another reason is a change as well, although the value is absent before and
+                // after.
                 for (_, changes) in &batches {
                     assert!(
                         changes
@@ -615,15 +621,15 @@ impl World {
                             .all(|(key, old, new)| still_broken(view.leaves.get(key))
                                 && old.is_none()
                                 && new.is_none()),
-                        "told of nothing: {changes:?}"
+                        "reported without a change: {changes:?}"
                     );
                 }
                 continue;
             }
-            let [(told, changes)] = batches.as_slice() else {
+            let [(batch_generation, changes)] = batches.as_slice() else {
                 panic!("{} batches for one generation", batches.len());
             };
-            assert_eq!(*told, generation);
+            assert_eq!(*batch_generation, generation);
             let changes: Vec<&Change> = changes
                 .iter()
                 .filter(|(key, ..)| {
@@ -634,13 +640,13 @@ impl World {
         }
     }
 
-    /// The health of each source has exactly the items that do not count.
+    /// The health of each source lists exactly its ignored items.
     fn compare_ignored_items(&self) {
-        let mut placed = self.placed();
-        placed.sort_by_key(|placed| Reverse((placed.rank, placed.id)));
+        let mut layers = self.layers();
+        layers.sort_by_key(|layer| Reverse((layer.rank, layer.id)));
         let ignored = self.notes(&self.overrides).ignored;
         let health = self.props.health();
-        for (at, layer) in placed.iter().enumerate() {
+        for (at, layer) in layers.iter().enumerate() {
             let wanted: Vec<&str> = ignored
                 .iter()
                 .filter(|(_, layer)| *layer == at + 1)
@@ -683,8 +689,8 @@ impl World {
                 Some(Seen::Broken(_))
             ) || inside_broken
         });
-        let trees = layers(&self.overrides, &[], &self.defaults);
-        let mut trees: Vec<(&str, &Tree)> = vec![("overrides", trees[0]), ("defaults", trees[1])];
+        let mut trees: Vec<(&str, &Tree)> =
+            vec![("overrides", &self.overrides), ("defaults", &self.defaults)];
         let names: Vec<String> = (0..self.sources.len())
             .map(|i| format!("memory m{i}"))
             .collect();
@@ -702,14 +708,14 @@ impl World {
             let (_, tree) = trees.iter().find(|(name, _)| *name == layer.name).unwrap();
             match naive::find(tree, &path) {
                 Some(Node::Table(_)) => assert!(matches!(layer.value, LayerValue::Table(_))),
-                Some(leaf) => assert!(says_is(&layer.value, Some(leaf)), "{key}: {layer:?}"),
-                // Perhaps inside a list.
+                Some(leaf) => assert!(shows(&layer.value, Some(leaf)), "{key}: {layer:?}"),
+                // The key may be inside a list.
                 None if !is_unset_above(tree, &path) => assert_ne!(layer.value, LayerValue::Unset),
                 None => assert_eq!(layer.value, LayerValue::Unset),
             }
         }
-        // The winner is the strongest layer that holds a value, if a value is what shows: a table over
-        // it has ignored items alone.
+        // The winner is the strongest layer with a value, if the merged node is a value: a table
+        // above it has only ignored items.
         if let (Some(Node::Leaf(_)), Some(wanted)) = (
             naive::find(&view.merged, &path),
             explained
@@ -757,7 +763,7 @@ fn find_table(view: &View, key: &str) -> bool {
     )
 }
 
-/// Whether a tombstone stands above a path.
+/// Returns whether a tombstone is above a path.
 fn is_unset_above(tree: &Tree, path: &[String]) -> bool {
     let unset = |end| {
         matches!(
@@ -795,7 +801,7 @@ fn write_memory(memory: &Memory, holds: &mut Tree, key: &str, raw: Option<&Raw>)
     }
 }
 
-/// Whether a step was done, which must be as expected.
+/// Asserts that a step has the expected outcome; returns whether it succeeded.
 fn agree<T: std::fmt::Debug>(outcome: Result<T, liveprops::Error>, expected: Expected) -> bool {
     match (outcome, expected) {
         (Ok(_), Expected::Done) => true,
@@ -829,18 +835,18 @@ fn flat(tree: &Tree) -> BTreeMap<String, Node> {
     all
 }
 
-fn says_is(says: &LayerValue, node: Option<&Node>) -> bool {
+fn shows(value: &LayerValue, node: Option<&Node>) -> bool {
     match node {
-        // Longer keys may make it a table, and a tombstone may stand above.
+        // Longer keys may turn the node into a table, and a tombstone may be above it.
         None => matches!(
-            says,
+            value,
             LayerValue::Nothing | LayerValue::Unset | LayerValue::Table(1..)
         ),
         Some(Node::Table(below)) => {
-            matches!(says, LayerValue::Table(n) if (*n == 0) == below.is_empty())
+            matches!(value, LayerValue::Table(n) if (*n == 0) == below.is_empty())
         }
-        Some(Node::Leaf(Raw::Unset)) => *says == LayerValue::Unset,
-        Some(Node::Leaf(raw)) => *says == LayerValue::Value(raw.value().to_string()),
+        Some(Node::Leaf(Raw::Unset)) => *value == LayerValue::Unset,
+        Some(Node::Leaf(raw)) => *value == LayerValue::Value(raw.value().to_string()),
     }
 }
 
@@ -858,7 +864,7 @@ fn changes(old: &View, new: &View, prefix: &Key) -> Vec<Change> {
             (Some(Seen::Broken(_)), Some(Seen::Broken(_))) => false,
             (old, new) => old != new,
         })
-        // A table that was or becomes empty is a table all the same: its keys have changed.
+        // An empty table is still a table: its keys have changed.
         .filter(|key| !(find_table(old, key) && find_table(new, key)))
         .map(|key| {
             let (old, new) = (value(old.leaves.get(key)), value(new.leaves.get(key)));
@@ -898,7 +904,7 @@ prop_state_machine! {
     fn the_properties_agree_with_the_model(sequential 30..50 => Real);
 }
 
-/// Only makes the steps.
+/// Generates the steps.
 struct PinSteps;
 
 impl ReferenceStateMachine for PinSteps {
@@ -936,7 +942,7 @@ impl StateMachineTest for Pinned {
     }
 }
 
-/// Each case starts programs and writes files, so there are fewer of them unless more are asked for.
+/// Each case starts programs and writes files, so the default number of cases is smaller.
 fn cases_with_restarts() -> u32 {
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => ProptestConfig::default().cases,

@@ -1,6 +1,6 @@
-//! The stated Rust version is true: no dependency of the crate, with any feature, asks for a newer
-//! one. What the crate itself uses is checked by clippy's `incompatible_msrv`, and by `tests/msrv.sh` with
-//! that very version.
+//! No dependency of the crate, with any feature, needs a newer Rust version than the stated one.
+//! The `incompatible_msrv` lint of clippy checks the crate itself. `tests/msrv.sh` builds it with
+//! the stated version.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -65,7 +65,7 @@ fn none_is_newer(features: &str) {
             newer.push(id.clone());
         }
         for dependency in list(&nodes[&id]["deps"]) {
-            // Not those of tests, and not loom, which only a model ever builds.
+            // Without dependencies of tests, and without loom, which only models use.
             let kinds = list(&dependency["dep_kinds"]);
             let used = kinds.iter().any(|kind| {
                 kind["kind"].as_str() != Some("dev") && !text(&kind["target"]).contains("loom")

@@ -1,4 +1,4 @@
-//! A number is the number that is written, in every format: nothing is rounded without an error.
+//! A number is exactly the written one in every format: rounding is an error.
 #![cfg(feature = "toml")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ fn properties(format: &Format, text: &str) -> Properties {
     Properties::builder().source(source).build().unwrap()
 }
 
-/// The number in each format that has numbers.
+/// Returns the number in each format with numbers.
 fn typed(number: &str) -> Vec<(&'static str, Properties)> {
     let mut all = vec![(
         "toml",
@@ -45,7 +45,7 @@ fn typed(number: &str) -> Vec<(&'static str, Properties)> {
     all
 }
 
-/// The number in each format that has text alone.
+/// Returns the number in each format with text only.
 fn texts(number: &str) -> Vec<(&'static str, Properties)> {
     let env = Env::prefix("APP_").vars([("APP_V", number)]);
     let mut all = vec![("env", Properties::builder().source(env).build().unwrap())];
@@ -101,7 +101,7 @@ fn an_integer_with_a_fraction_or_an_exponent_is_exact_in_every_format() {
 }
 
 #[test]
-fn a_fraction_that_no_float_holds_is_still_a_fraction() {
+fn a_fraction_that_no_float_represents_is_still_a_fraction() {
     for number in ["0.99999999999999999999", "1.00000000000000000001", "1e-400"] {
         for (format, props) in typed(number).into_iter().chain(texts(number)) {
             let error = props.get::<u8>("v").unwrap_err().to_string();
@@ -117,7 +117,7 @@ fn a_fraction_that_no_float_holds_is_still_a_fraction() {
 }
 
 #[test]
-fn a_float_that_vanishes_is_an_error_in_every_format() {
+fn a_float_that_underflows_to_zero_is_an_error_in_every_format() {
     for (format, props) in typed("1e-400").into_iter().chain(texts("1e-400")) {
         for error in [
             props.get::<f64>("v").unwrap_err(),

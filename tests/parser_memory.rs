@@ -1,6 +1,6 @@
-//! The bytes of heap that a parser holds at most, whatever the document is.
+//! The heap of a parser is bounded for every document.
 //!
-//! An allocator counts them over all threads, so each measurement has a process of its own.
+//! The allocator counts all threads, so each measurement runs in its own process.
 #![cfg(unix)]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use liveprops::sources::Memory;
 use liveprops::{ErrorKind, Origin, Properties, Value};
 use peak_alloc::PeakAlloc;
-use support::child::{Child, role, say};
+use support::child::{Child, report, role};
 use support::hostile::{self, Shape};
 
 #[global_allocator]
@@ -19,7 +19,7 @@ static HEAP: PeakAlloc = PeakAlloc;
 
 const MIB: usize = 1 << 20;
 
-/// The bytes that a call takes at most, beside those that are there before it.
+/// Returns the peak heap of a call, without the bytes allocated before it.
 fn peak_of<R>(call: impl FnOnce() -> R) -> (usize, R) {
     let before = HEAP.current_usage();
     HEAP.reset_peak_usage();
@@ -27,7 +27,7 @@ fn peak_of<R>(call: impl FnOnce() -> R) -> (usize, R) {
     (HEAP.peak_usage() - before, result)
 }
 
-/// Parses a document of so many bytes.
+/// Parses a document of `bytes` bytes.
 fn parse(shape: &Shape, bytes: usize) -> (usize, Option<ErrorKind>) {
     let text = (shape.text)(bytes);
     let origin = Origin::new("test", "");
@@ -35,19 +35,19 @@ fn parse(shape: &Shape, bytes: usize) -> (usize, Option<ErrorKind>) {
     (peak, parsed.err().map(|error| error.kind()))
 }
 
-/// What `Format` states: times the memory that the scalar keys take that fit into as many bytes.
+/// The bound in the documentation of `Format`, as a multiple of the heap for scalar keys of the
+/// same length.
 const HOSTILE: usize = 4;
 
-/// What `Format` states for short documents.
+/// The bound of short documents in the documentation of `Format`.
 const SHORT: usize = 192 * MIB;
 
-/// The lengths of the documents: for less than what the limits allow, and for enough of it in each
-/// format.
+/// The lengths of the documents: below the limits, and above them in each format.
 const HOSTILE_BYTES: [usize; 2] = [MIB / 4, 3 * MIB / 2];
 
 #[test]
-fn no_document_takes_more_than_four_times_what_scalar_keys_of_its_length_take() {
-    let test = "no_document_takes_more_than_four_times_what_scalar_keys_of_its_length_take";
+fn no_document_needs_more_than_four_times_the_memory_of_scalar_keys() {
+    let test = "no_document_needs_more_than_four_times_the_memory_of_scalar_keys";
     let Some(format) = role() else {
         for scalars in hostile::scalars() {
             Child::of(test).role(scalars.format.name()).succeeds();
@@ -56,7 +56,7 @@ fn no_document_takes_more_than_four_times_what_scalar_keys_of_its_length_take() 
     };
     let of_format = |shape: &Shape| shape.format.name() == format;
     let scalars = hostile::scalars().into_iter().find(of_format).unwrap();
-    let mut report = format!("{format}:");
+    let mut line = format!("{format}:");
     for bytes in HOSTILE_BYTES {
         let (usual, _) = parse(&scalars, bytes);
         let bound = SHORT.max(HOSTILE * usual);
@@ -72,13 +72,12 @@ fn no_document_takes_more_than_four_times_what_scalar_keys_of_its_length_take() 
         }
         let times = usual as f64 / bytes as f64;
         let (worst, name) = worst;
-        report +=
-            &format!(" {bytes} bytes take {worst} at most ({name}), scalars {times:.0} each;");
+        line += &format!(" {bytes} bytes need {worst} at most ({name}), scalars {times:.0} each;");
     }
-    say(report);
+    report(line);
 }
 
-/// What `Format` states of the tokens that the parser of YAML reads ahead.
+/// The bound of tokens that the YAML parser reads ahead, in the documentation of `Format`.
 #[cfg(feature = "yaml")]
 const AHEAD: usize = 48 * MIB;
 
@@ -91,7 +90,7 @@ fn memory_is_bounded_for_possible_keys_in_yaml() {
     }
     let (mut worst, mut ahead) = ((0, String::new()), 0);
     for shape in hostile::possible_keys() {
-        // A value of a store is a mebibyte long at most; less is enough for the limit.
+        // A value of a store has at most one mebibyte; less is enough for the limit.
         let bytes = if shape.name == "in a list" {
             MIB
         } else {
@@ -107,7 +106,7 @@ fn memory_is_bounded_for_possible_keys_in_yaml() {
         }
     }
     let (worst, shape) = worst;
-    say(format!(
+    report(format!(
         "{ahead} at most is read ahead; {worst} at most: {shape}"
     ));
 }
@@ -116,7 +115,7 @@ fn memory_is_bounded_for_possible_keys_in_yaml() {
 #[test]
 fn a_list_too_long_for_a_yaml_key_is_rejected_with_its_line() {
     let long = "1,".repeat(200_000);
-    for (text, place) in [
+    for (text, origin) in [
         (format!("a: 1\nb: # [\n  - [0]\n  - [{long}]\n"), "f:4:5"),
         (format!("a: [0, [{long}]]\n"), "f:1:8"),
         (format!("# {{\n---\n{{a: 1, b: [{long}]}}\n"), "f:3:1"),
@@ -126,7 +125,7 @@ fn a_list_too_long_for_a_yaml_key_is_rejected_with_its_line() {
         assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
         assert_eq!(
             error.origin().map(ToString::to_string).as_deref(),
-            Some(place),
+            Some(origin),
             "{error}"
         );
     }
@@ -150,35 +149,35 @@ fn a_long_document_of_json_can_be_read_as_yaml() {
     let document = parsed.unwrap();
     assert_eq!(document.len(), 200_001);
     assert_eq!(document.get("k99999"), Some(&99_999.into()));
-    let place = |key: &str| {
+    let origin = |key: &str| {
         let mut all = document.iter();
         let (_, _, at) = all.find(|(it, _, _)| it.as_str() == key).unwrap();
         at.to_string()
     };
-    assert_eq!(place("list"), "f:2:12");
-    assert_eq!(place("all.k0"), "f:3:9");
+    assert_eq!(origin("list"), "f:2:12");
+    assert_eq!(origin("all.k0"), "f:3:9");
 }
 
 #[cfg(all(feature = "http", feature = "yaml"))]
 #[test]
 fn the_server_of_these_tests() {
-    support::web::serve_if_asked();
+    support::web::serve_as_child();
 }
 
 #[cfg(all(feature = "http", feature = "yaml"))]
 #[test]
-fn a_document_of_a_web_server_takes_no_more_memory_than_its_format_states() {
+fn a_document_of_a_web_server_needs_no_more_memory_than_its_format_documents() {
     use liveprops::Source;
     use liveprops::sources::Http;
 
-    let test = "a_document_of_a_web_server_takes_no_more_memory_than_its_format_states";
+    let test = "a_document_of_a_web_server_needs_no_more_memory_than_its_format_documents";
     if let Some(url) = role() {
         let http = Http::new(url).without_proxy();
         let (peak, loaded) = peak_of(|| http.load());
         let error = loaded.unwrap_err();
-        say(format!("{peak} at most: {error}"));
+        report(format!("{peak} at most: {error}"));
         assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
-        // The document itself, and what the client has of it.
+        // The document itself and the buffers of the client.
         return assert!(peak <= AHEAD + 20 * MIB, "{peak}");
     }
     let web = support::web::Web::start("the_server_of_these_tests");
@@ -190,10 +189,10 @@ fn a_document_of_a_web_server_takes_no_more_memory_than_its_format_states() {
     }
 }
 
-/// The length of the texts: the shortest items are too many.
+/// The length of the texts; with the shortest items they exceed the limit.
 const TEXT_BYTES: usize = 9 * MIB / 4;
 
-/// What such a text takes at most where it is read as a list or a table.
+/// Returns the peak heap of reading such a text as a list or a table.
 const SPELLED: usize = 128 * MIB;
 
 #[test]
@@ -226,5 +225,5 @@ fn memory_is_bounded_for_a_text_that_spells_lists_and_tables() {
     }
     let (worst, piece) = worst;
     assert!(worst <= SPELLED, "{worst} for {piece}");
-    say(format!("{worst} at most, for {piece}"));
+    report(format!("{worst} at most, for {piece}"));
 }

@@ -1,4 +1,4 @@
-//! A bad value withholds only its own key, and every withheld key is reported.
+//! A bad value rejects only its own key, and every rejected key is reported.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ fn defaults() -> Memory {
     defaults
 }
 
-/// A store that keeps what it holds whether it is taken or not.
+/// A store whose values do not depend on whether the engine accepts them.
 #[derive(Clone, Default)]
 struct Store(Arc<Mutex<Stored>>);
 
@@ -63,7 +63,7 @@ struct Stored {
 }
 
 impl Store {
-    fn hold<'a>(&self, values: impl IntoIterator<Item = (&'a str, Value)>) {
+    fn set<'a>(&self, values: impl IntoIterator<Item = (&'a str, Value)>) {
         let mut stored = self.0.lock().unwrap();
         let values = values.into_iter();
         stored
@@ -153,7 +153,7 @@ impl Fixture {
 }
 
 #[test]
-fn a_bad_key_under_a_bound_root_withholds_no_other_key_of_its_update() {
+fn a_bad_key_under_a_bound_root_rejects_no_other_key() {
     for (key, value) in [
         ("http.prt", "5"),
         ("http.port", "abc"),
@@ -161,39 +161,53 @@ fn a_bad_key_under_a_bound_root_withholds_no_other_key_of_its_update() {
         ("storage.kind", "gcs"),
         ("storage.kind", "s3"),
     ] {
-        let it = fixture();
-        it.store.hold([
+        let fixture = fixture();
+        fixture.store.set([
             (key, v(value)),
             ("ratelimit.qps", v(5)),
             ("note", v("two")),
             ("http.host", v("h")),
         ]);
-        let app = it.app.get();
-        assert_eq!((it.qps.get(), &*app.note), (5, "two"), "{key} = {value}");
+        let app = fixture.app.get();
+        assert_eq!(
+            (fixture.qps.get(), &*app.note),
+            (5, "two"),
+            "{key} = {value}"
+        );
         assert_eq!((app.http.port, &*app.http.host), (80, "h"), "{key}");
-        let explained = it.props.explain(key);
+        let explained = fixture.props.explain(key);
         assert!(!explained.rejected.is_empty(), "{key}: {explained}");
-        assert!(it.props.explain("note").rejected.is_empty(), "{key}");
+        assert!(fixture.props.explain("note").rejected.is_empty(), "{key}");
 
-        // A later update finds the bad key still there.
-        it.store.hold([("note", v("three"))]);
-        it.store.hold([("ratelimit.qps", v(6))]);
-        assert_eq!((it.qps.get(), &*it.app.get().note), (6, "three"), "{key}");
-        it.store.remove(key);
-        assert!(it.props.health().is_up(), "{key}: {:?}", it.props.health());
+        // The store's later updates still contain the bad key.
+        fixture.store.set([("note", v("three"))]);
+        fixture.store.set([("ratelimit.qps", v(6))]);
+        assert_eq!(
+            (fixture.qps.get(), &*fixture.app.get().note),
+            (6, "three"),
+            "{key}"
+        );
+        fixture.store.remove(key);
+        assert!(
+            fixture.props.health().is_up(),
+            "{key}: {:?}",
+            fixture.props.health()
+        );
     }
 }
 
 #[test]
-fn keys_that_an_update_withholds_together_are_all_reported() {
+fn keys_that_are_rejected_together_are_all_reported() {
     #[derive(Clone, Debug, Deserialize, PartialEq)]
     struct Range {
         low: u32,
         high: u32,
     }
-    let it = fixture();
-    it.store.hold([("range.low", v(1)), ("range.high", v(2))]);
-    let range = it
+    let fixture = fixture();
+    fixture
+        .store
+        .set([("range.low", v(1)), ("range.high", v(2))]);
+    let range = fixture
         .props
         .property::<Range>("range")
         .validate(|range| match range.low <= range.high {
@@ -202,30 +216,28 @@ fn keys_that_an_update_withholds_together_are_all_reported() {
         })
         .build()
         .unwrap();
-    it.store.hold([
+    fixture.store.set([
         ("range.low", v(9)),
         ("range.high", v(3)),
         ("note", v("two")),
     ]);
     assert_eq!(range.get(), Range { low: 1, high: 2 });
-    assert_eq!(it.app.get().note, "two");
+    assert_eq!(fixture.app.get().note, "two");
     for key in ["range.low", "range.high"] {
-        let explained = it.props.explain(key);
+        let explained = fixture.props.explain(key);
         assert!(!explained.rejected.is_empty(), "{key}: {explained}");
     }
-    let rejected = it.rejected();
+    let rejected = fixture.rejected();
     for key in ["range.low", "range.high"] {
         assert!(
-            rejected
-                .iter()
-                .any(|rejected| rejected == key || rejected == "range"),
+            rejected.iter().any(|name| name == key || name == "range"),
             "{rejected:?}"
         );
     }
 }
 
 #[test]
-fn keys_that_a_rule_of_the_whole_tree_withholds_are_reported_key_by_key() {
+fn a_failed_validator_of_the_tree_is_reported_for_each_rejected_key() {
     let store = Memory::named("store");
     let props = Properties::builder()
         .source(store.clone())
@@ -248,13 +260,13 @@ fn keys_that_a_rule_of_the_whole_tree_withholds_are_reported_key_by_key() {
 }
 
 #[test]
-fn thousands_of_bad_keys_withhold_no_other_key() {
-    let it = fixture();
+fn thousands_of_bad_keys_reject_no_other_key() {
+    let fixture = fixture();
     let names: Vec<String> = (0..2_000).map(|i| format!("limits.k{i}")).collect();
     let bad = names.iter().map(|name| (&**name, v("x")));
     let good = [("ratelimit.qps", v(5)), ("note", v("two"))];
-    it.store.hold(bad.chain(good));
-    assert_eq!((it.qps.get(), it.app.get().limits.len()), (5, 0));
+    fixture.store.set(bad.chain(good));
+    assert_eq!((fixture.qps.get(), fixture.app.get().limits.len()), (5, 0));
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -264,7 +276,7 @@ struct Numbers {
 }
 
 #[test]
-fn many_bad_keys_of_one_struct_withhold_no_good_key_of_another_one() {
+fn bad_keys_of_one_struct_reject_no_good_key_of_another_struct() {
     #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
     #[serde(default)]
     struct Many {
@@ -286,44 +298,40 @@ fn many_bad_keys_of_one_struct_withhold_no_good_key_of_another_one() {
     let other = props.bind::<Outer>("other").build().unwrap();
     let bad = ["many.a", "many.b", "many.c", "many.d", "many.e"].map(|key| (key, v("x")));
     let of_other = [("other.inner.a", v("x")), ("other.inner.b", v(2))];
-    store.hold(bad.into_iter().chain(of_other));
+    store.set(bad.into_iter().chain(of_other));
     assert_eq!(other.get().inner.b, 2);
 }
 
 #[test]
-fn one_bad_secret_of_a_thousand_in_one_map_withholds_no_other_one() {
+fn one_bad_secret_in_a_map_of_a_thousand_rejects_no_other_secret() {
     let store = Store::default();
     let props = Properties::builder().source(store.clone()).build().unwrap();
     let numbers = props.bind::<Numbers>("m").build().unwrap();
-    let names: Vec<String> = (0..1_000).map(|at| format!("m.k{at}")).collect();
-    let value = |at: usize| if at == 700 { v("x") } else { v(at.to_string()) };
+    let names: Vec<String> = (0..1_000).map(|i| format!("m.k{i}")).collect();
+    let value = |i: usize| if i == 700 { v("x") } else { v(i.to_string()) };
     let entries = names.iter().enumerate();
-    store.hold(entries.map(|(at, name)| (&**name, value(at))));
+    store.set(entries.map(|(i, name)| (&**name, value(i))));
     assert_eq!(numbers.get().all.len(), 999);
     let explained = props.explain("m.k700");
     assert!(!explained.rejected.is_empty(), "{explained}");
 }
 
 #[test]
-fn of_hundreds_of_keys_that_are_withheld_with_others_the_last_report_counts_the_rest() {
+fn the_last_report_counts_hundreds_of_rejected_keys_that_no_report_names() {
     let store = Store::default();
     let props = Properties::builder().source(store.clone()).build().unwrap();
     let numbers = props.bind::<Numbers>("m").build().unwrap();
-    let names: Vec<String> = (0..400).map(|at| format!("m.k{at}")).collect();
-    let value = |at: usize| {
-        if at % 2 == 0 {
-            v("x")
-        } else {
-            v(at.to_string())
-        }
+    let names: Vec<String> = (0..400).map(|i| format!("m.k{i}")).collect();
+    let value = |i: usize| {
+        if i % 2 == 0 { v("x") } else { v(i.to_string()) }
     };
     let entries = names.iter().enumerate();
-    store.hold(entries.map(|(at, name)| (&**name, value(at))));
+    store.set(entries.map(|(i, name)| (&**name, value(i))));
     assert_eq!(numbers.get().all.len(), 0);
     let rejected = props.health().rejected;
     let text = rejected.last().unwrap().error.to_string();
-    assert!(text.contains("more keys are withheld with it"), "{text}");
-    // The bad ones that were found are reported too.
+    assert!(text.contains("more keys are rejected with it"), "{text}");
+    // The bad keys that were found are reported too.
     let explained = props.explain("m.k0");
     assert!(!explained.rejected.is_empty(), "{explained}");
 }

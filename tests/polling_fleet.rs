@@ -1,14 +1,14 @@
-//! Many clients that poll one server, and many consecutive instances of one client.
+//! Many clients of one server, and many consecutive instances of one client.
 //!
-//! The machine is shared by all of this, so the tests of this file take turns.
+//! Each test loads the whole machine, so they run one after the other.
 #![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
 
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,44 +16,36 @@ use liveprops::sources::Http;
 use liveprops::{DynamicProperty, Properties, Source};
 use support::child::{self, Child};
 use support::proc::{open_files, threads};
-use support::web::{Web, serve_if_asked};
-use support::{eventually, wait_until};
+use support::web::{Web, serve_as_child};
+use support::{DEADLINE, eventually, run_exclusively, wait_until};
 
 const CLIENTS: usize = 200;
 const POLL: Duration = Duration::from_secs(1);
-/// How long anything that must happen may take.
-const SOON: Duration = Duration::from_secs(10);
-/// The piece of time that requests are counted in.
+/// The interval in which requests are counted.
 const WINDOW: Duration = Duration::from_millis(250);
-/// How far the busiest piece may be above the mean.
+/// The largest ratio of the busiest interval to the mean.
 const MOST: f64 = 3.0;
-/// A machine where a single request takes that long tells nothing.
+/// The machine is too slow for the test if a single request lasts longer.
 const BUSY: Duration = Duration::from_millis(100);
-/// Between two requests of a bystander.
+/// The pause between two requests of a bystander.
 const PAUSE: Duration = Duration::from_millis(20);
 
-static TURN: Mutex<()> = Mutex::new(());
-
-fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// No test: the process that all others talk to.
+/// Not a test: the server process of all others.
 #[test]
 fn the_server_of_these_tests() {
-    serve_if_asked();
+    serve_as_child();
 }
 
 fn web() -> Web {
     Web::start("the_server_of_these_tests")
 }
 
-/// The clock that the server notes arrivals by.
+/// Returns the time on the clock of the log of the server.
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
 }
 
-/// Clients of one document, each with everything of its own, and their server.
+/// Clients of one document that share nothing, and their server.
 struct Fleet {
     web: Web,
     value: i64,
@@ -62,7 +54,8 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Starts all of them while the server stands still, so that it answers all at one moment.
+    /// Starts all clients while the server is stopped, so that it answers all of them at the same
+    /// time.
     fn start() -> Self {
         let web = web();
         web.set("app.toml", "ok", "qps = 0");
@@ -70,7 +63,7 @@ impl Fleet {
         let clients = (0..CLIENTS)
             .map(|_| {
                 let http = Http::new(web.url("http", "app.toml")).without_proxy();
-                let http = http.poll(POLL).timeout(SOON).response_timeout(SOON);
+                let http = http.poll(POLL).timeout(DEADLINE).response_timeout(DEADLINE);
                 let props = Properties::builder()
                     .max_propagation(Duration::MAX)
                     .source(http.with(|policy| policy.optional_after(Duration::ZERO)))
@@ -87,12 +80,12 @@ impl Fleet {
             clients,
         };
         fleet.web.signal("-CONT");
-        wait_until(SOON, "all have the first value", || fleet.agrees());
+        wait_until(DEADLINE, "all have the first value", || fleet.agrees());
         fleet.bystander.waited();
         fleet
     }
 
-    /// Whether all clients see the newest value and are well.
+    /// Returns whether all clients are up and have the newest value.
     fn agrees(&self) -> bool {
         let mut clients = self.clients.iter();
         clients.all(|(props, qps)| qps.get() == self.value && props.health().is_up())
@@ -104,10 +97,10 @@ impl Fleet {
         arrivals
     }
 
-    /// Wants the requests of some intervals from a moment on to be spread.
+    /// Asserts that the requests of some intervals are spread.
     fn spread_since(&self, moment: Duration, what: &str) -> Result<(), String> {
         let until = moment + 4 * POLL;
-        wait_until(SOON, "some intervals", || now() > until);
+        wait_until(DEADLINE, "some intervals", || now() > until);
         let waited = self.bystander.waited();
         let mut arrivals = self.arrivals_since(moment);
         arrivals.retain(|at| *at <= until);
@@ -122,14 +115,14 @@ impl Fleet {
         assert!(mean > polls / 3.0, "{what}: all ask: {mean} of {polls}");
         match peak as f64 <= MOST * mean {
             true => Ok(()),
-            // What waits comes in one burst, and says nothing of the clients.
+            // Waiting requests arrive in one burst, which the clients do not cause.
             false if waited > BUSY => Err(format!("a bystander waited for {waited:?}")),
             false => panic!("{what}: a peak of {peak} over a mean of {mean}"),
         }
     }
 
-    /// Kills the server for a while, at a moment when all wait for it and so fail together, and wants
-    /// all clients back, spread, with a new value.
+    /// Kills the server for a while when all clients wait for it and so fail at the same time.
+    /// Asserts that all clients recover with a new value and spread requests.
     fn outage(&mut self, length: Duration) -> Result<(), String> {
         self.freeze();
         self.web.kill();
@@ -137,7 +130,7 @@ impl Fleet {
         let text = format!("qps = {}", self.value);
         self.web.set("app.toml", "ok", text);
         let over = Instant::now() + length;
-        wait_until(SOON, "all notice", || {
+        wait_until(DEADLINE, "all notice", || {
             let mut clients = self.clients.iter();
             clients.all(|(props, _)| !props.health().is_up())
         });
@@ -149,26 +142,26 @@ impl Fleet {
         self.web.restart();
         let back = now();
         self.bystander.waited();
-        wait_until(SOON, "all have the new value", || self.agrees());
+        wait_until(DEADLINE, "all have the new value", || self.agrees());
         println!("after {length:?} all agree within {:?}", now() - back);
         self.spread_since(back, "after an outage")
     }
 
-    /// Has the server stand still until all clients wait for it.
+    /// Stops the server until all clients wait for it.
     fn freeze(&self) {
         self.web.signal("-STOP");
-        // Nothing tells from outside that all have asked.
+        // The server cannot detect that all clients have sent a request.
         thread::sleep(POLL * 3 / 2);
     }
 
-    /// Has the server stand still for longer than an interval, so that all wait for it, and wants
-    /// them spread again once all are answered.
+    /// Stops the server for longer than an interval, so that all clients wait for it. Asserts that
+    /// their requests are spread again after its answers.
     fn pause(&mut self) -> Result<(), String> {
         self.freeze();
         let back = now();
         self.web.signal("-CONT");
         let mut all = Vec::new();
-        wait_until(SOON, "all are answered", || {
+        wait_until(DEADLINE, "all are answered", || {
             all = self.arrivals_since(back);
             all.len() >= CLIENTS
         });
@@ -177,7 +170,7 @@ impl Fleet {
     }
 }
 
-/// How many arrive within the busiest window.
+/// Returns the number of arrivals in the busiest interval.
 fn peak(arrivals: &[Duration]) -> usize {
     let within = |from: Duration| {
         let window = from..from + WINDOW;
@@ -186,7 +179,7 @@ fn peak(arrivals: &[Duration]) -> usize {
     arrivals.iter().copied().map(within).max().unwrap_or(0)
 }
 
-/// A bystander that asks the server all the time: how long it waits says how busy the machine is.
+/// A client that sends requests continuously. Its latency shows the load of the machine.
 struct Bystander {
     longest: Arc<AtomicU64>,
     end: Arc<AtomicBool>,
@@ -200,7 +193,7 @@ impl Bystander {
         };
         web.set("bystander.toml", "ok", "");
         let http = Http::new(web.url("http", "bystander.toml")).without_proxy();
-        let http = http.timeout(SOON).response_timeout(SOON);
+        let http = http.timeout(DEADLINE).response_timeout(DEADLINE);
         let (longest, end) = (Arc::clone(&all.longest), Arc::clone(&all.end));
         thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
@@ -214,7 +207,7 @@ impl Bystander {
         all
     }
 
-    /// The longest time it waited since it was asked last.
+    /// Returns the longest latency since the last call.
     fn waited(&self) -> Duration {
         Duration::from_millis(self.longest.swap(0, Ordering::Relaxed))
     }
@@ -226,7 +219,7 @@ impl Drop for Bystander {
     }
 }
 
-/// Tries again where the machine, and not the fleet, made a burst.
+/// Repeats a test if the machine, not the fleet, caused a burst.
 #[track_caller]
 fn wants(mut attempt: impl FnMut() -> Result<(), String>) {
     for _ in 0..5 {
@@ -235,33 +228,33 @@ fn wants(mut attempt: impl FnMut() -> Result<(), String>) {
             Err(why) => println!("once more: {why}"),
         }
     }
-    panic!("the machine is too busy to tell");
+    panic!("the machine is too busy for this test");
 }
 
 #[test]
-fn a_fleet_that_starts_at_one_moment_polls_spread_over_its_interval() {
-    let _turn = turn();
+fn a_fleet_that_starts_at_the_same_time_spreads_its_polls() {
+    let _exclusive = run_exclusively();
     wants(|| Fleet::start().spread_since(now(), "after the start"));
 }
 
 #[test]
-fn a_fleet_comes_back_spread_and_agrees_on_the_new_value_after_an_outage() {
-    let _turn = turn();
+fn a_fleet_recovers_with_spread_requests_and_the_new_value_after_an_outage() {
+    let _exclusive = run_exclusively();
     let mut fleet = Fleet::start();
     wants(|| fleet.outage(Duration::from_secs(4)));
 }
 
 #[test]
-#[ignore = "takes a minute"]
-fn a_fleet_comes_back_spread_and_agrees_on_the_new_value_after_a_long_outage() {
-    let _turn = turn();
+#[ignore = "needs a minute"]
+fn a_fleet_recovers_with_spread_requests_and_the_new_value_after_a_long_outage() {
+    let _exclusive = run_exclusively();
     let mut fleet = Fleet::start();
     wants(|| fleet.outage(Duration::from_secs(30)));
 }
 
 #[test]
-fn a_fleet_that_a_pause_of_the_server_brought_into_step_leaves_it() {
-    let _turn = turn();
+fn a_fleet_synchronized_by_a_pause_of_the_server_spreads_again() {
+    let _exclusive = run_exclusively();
     let mut fleet = Fleet::start();
     wants(|| fleet.pause());
 }
@@ -269,11 +262,11 @@ fn a_fleet_that_a_pause_of_the_server_brought_into_step_leaves_it() {
 #[test]
 fn two_hundred_instances_with_an_address_and_a_cache_leave_no_thread_and_no_file_open() {
     let test = "two_hundred_instances_with_an_address_and_a_cache_leave_no_thread_and_no_file_open";
-    // In a process of its own, where nobody else comes and goes.
+    // In another process, where no other test opens threads and files.
     if let Some(url) = child::role() {
         return two_hundred_lives(&url);
     }
-    let _turn = turn();
+    let _exclusive = run_exclusively();
     let web = web();
     web.set("app.toml", "ok", "qps = 7");
     web.set("hang.toml", "hang", "");
@@ -290,47 +283,49 @@ fn two_hundred_lives(url: &str) {
             http.poll(Duration::from_millis(10))
                 .timeout(Duration::from_millis(500))
         };
-        let mut builder = Properties::builder()
-            .state_dir(state.path())
-            .source(http(url).timeout(SOON / 2).with(|policy| policy.cached()));
+        let mut builder = Properties::builder().state_dir(state.path()).source(
+            http(url)
+                .timeout(DEADLINE / 2)
+                .with(|policy| policy.cached()),
+        );
         if i % 50 == 1 {
-            // Dropped while it is being asked.
+            // Dropped during a request.
             let hangs = http(&url.replace("app", "hang"));
             let hangs = hangs.with(|policy| policy.cached().optional_after(Duration::ZERO));
             builder = builder.source(hangs);
         }
         let props = builder.build().unwrap();
         let qps = props.property::<i64>("qps").build().unwrap();
-        let told = qps.on_change(|_| {});
+        let subscription = qps.on_change(|_| {});
         assert_eq!(qps.get(), 7);
         if i % 4 == 0 {
             props.refresh_now().unwrap();
         }
         match i % 3 {
-            0 => drop((props, told, qps)),
-            1 => drop((told, qps, props)),
+            0 => drop((props, subscription, qps)),
+            1 => drop((subscription, qps, props)),
             // A handle may live longer.
             _ => {
-                drop((props, told));
+                drop((props, subscription));
                 assert_eq!(qps.get(), 7);
             }
         }
     };
-    let settled = |before: (usize, usize)| {
-        eventually(SOON, || open() == before);
+    let open_after_drop = |before: (usize, usize)| {
+        eventually(DEADLINE, || open() == before);
         open()
     };
-    // Whatever is made once for all.
+    // Creates everything that exists once per process.
     let before = open();
     life(1);
-    let before = settled(before);
+    let before = open_after_drop(before);
     let begun = Instant::now();
     for i in 0..200 {
         life(i);
     }
     let took = begun.elapsed();
-    assert_eq!(settled(before), before, "(threads, files)");
+    assert_eq!(open_after_drop(before), before, "(threads, files)");
     let kept = fs::read_dir(state.path()).unwrap().count();
     assert!((1..=3).contains(&kept), "{kept} files are kept");
-    child::say(format!("{before:?} threads and files after {took:?}"));
+    child::report(format!("{before:?} threads and files after {took:?}"));
 }

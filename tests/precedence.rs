@@ -12,7 +12,7 @@ use support::{Inbox, reports};
 
 type Seen = Option<String>;
 
-/// A handle's changes as a list of new values.
+/// Records the new values of a handle.
 fn watch(props: &Properties, key: &str) -> (liveprops::property::Subscription, Inbox<Seen>) {
     let handle = props.property::<Seen>(key).build().unwrap();
     let (report, inbox) = reports();
@@ -44,7 +44,7 @@ fn a_key_always_has_the_value_of_the_strongest_layer_that_defines_it() -> Result
         assert_eq!(inbox.all(), calls, "calls at step {step}");
     };
 
-    expect(None, &[], "0: nobody defines it");
+    expect(None, &[], "0: no layer defines it");
     container.set("prop1", "container")?;
     expect(text("container"), &[text("container")], "1: container set");
     file.set("prop1", "file")?;
@@ -81,7 +81,8 @@ fn a_key_always_has_the_value_of_the_strongest_layer_that_defines_it() -> Result
 }
 
 #[test]
-fn a_hundred_changes_of_a_shadowed_key_call_nobody_and_make_no_generation() -> Result<(), Error> {
+fn a_hundred_changes_of_a_shadowed_key_call_no_callback_and_make_no_generation() -> Result<(), Error>
+{
     let (low, high) = (Memory::new(), Memory::from([("k", "high")]));
     let props = Properties::builder()
         .inline_callbacks()
@@ -123,7 +124,7 @@ fn the_higher_rank_wins_and_within_a_rank_the_later_source() -> Result<(), Error
     Ok(())
 }
 
-// Archaius 2 drops the whole layer with one named source of it; Archaius 1 tells nobody.
+// Archaius 2 drops the whole layer along with one of its sources; Archaius 1 notifies no callback.
 #[test]
 fn removing_a_source_removes_only_its_own_keys_and_notifies_their_handles() -> Result<(), Error> {
     let props = Properties::builder().inline_callbacks().build()?;
@@ -206,7 +207,7 @@ fn a_required_key_keeps_its_source_from_being_removed_until_another_has_it() -> 
     Ok(())
 }
 
-// The layer of the program's own writes is no source: nothing may take it away.
+// The override layer is no source and cannot be removed.
 #[test]
 fn the_override_layer_cannot_be_removed_or_moved() -> Result<(), Error> {
     let props = Properties::builder().build()?;
@@ -232,9 +233,10 @@ fn a_tombstone_hides_the_key_and_clearing_it_shows_the_key_again() -> Result<(),
     high.unset("k")?;
     assert_eq!(props.get_opt::<String>("k")?, None, "absent, not empty");
     assert_eq!(inbox.all(), [None]);
-    let told = props.explain("k");
+    let explanation = props.explain("k");
     assert!(
-        told.layers
+        explanation
+            .layers
             .iter()
             .any(|layer| layer.value == LayerValue::Unset && layer.wins)
     );
@@ -263,9 +265,9 @@ fn a_tombstone_hides_a_whole_table_and_the_program_can_set_one_too() -> Result<(
     Ok(())
 }
 
-// config-rs 78 asks for it: values above a tombstone are seen, those below are not.
+// config-rs 78: values above a tombstone are visible, those below are hidden.
 #[test]
-fn a_layer_above_a_tombstone_is_seen() -> Result<(), Error> {
+fn a_layer_above_a_tombstone_is_visible() -> Result<(), Error> {
     let (low, mid, high) = (Memory::new(), Memory::new(), Memory::new());
     let props = Properties::builder()
         .sources([low.clone(), mid.clone(), high.clone()])
@@ -301,7 +303,7 @@ fn tables_merge_key_by_key_and_lists_replace() -> Result<(), Error> {
     assert_eq!(props.get::<u32>("db.pool.min")?, 1);
     assert_eq!(props.get::<u32>("db.pool.max")?, 9);
     assert_eq!(props.get::<Vec<String>>("db.tags")?, ["c"]);
-    // The inputs are as they were.
+    // The inputs are unchanged.
     let alone = Properties::builder().source(low).build()?;
     assert_eq!(alone.get::<String>("db.host")?, "low");
     assert_eq!(alone.get::<Vec<String>>("db.tags")?, ["a", "b"]);
@@ -407,7 +409,7 @@ fn a_scoped_view_reads_writes_and_calls_back_as_the_full_keys_do() -> Result<(),
         r#"under ["app.db.host"]"#,
     ];
     assert_eq!(calls, expected);
-    // A sibling whose name begins the same is no part of the view.
+    // A sibling with the same prefix in its name is no part of the view.
     memory.set("app2.db.host", "x")?;
     assert_eq!(inbox.all(), Vec::<String>::new());
 
@@ -458,7 +460,8 @@ fn relaxed_names_find_one_key_and_fail_for_two() -> Result<(), Error> {
     Ok(())
 }
 
-// config-rs 26, 340: keys keep their case. A misspelt one is told the nearest (config-rs 14).
+// config-rs 26, 340: keys keep their case. The error of a misspelt one names the nearest key
+// (config-rs 14).
 #[test]
 fn keys_are_case_sensitive_and_the_error_of_a_missing_one_suggests_a_neighbour() -> Result<(), Error>
 {
@@ -471,7 +474,8 @@ fn keys_are_case_sensitive_and_the_error_of_a_missing_one_suggests_a_neighbour()
     Ok(())
 }
 
-/// Merging against a plain model: for each leaf the first layer from the top that says something.
+/// Compares merging with a plain model: each leaf has the value of the strongest layer that defines
+/// it.
 #[test]
 fn merging_agrees_with_a_plain_model_for_random_layers() -> Result<(), Error> {
     let mut random = support::Random(0x5eed_1234);
@@ -535,7 +539,7 @@ fn a_default_is_the_weakest_part_of_a_joined_list_and_a_tombstone_ends_the_joini
 }
 
 #[test]
-fn many_layers_are_merged_as_few_are() -> Result<(), Error> {
+fn many_layers_are_merged_like_few() -> Result<(), Error> {
     const LAYERS: usize = 40;
     let value = |layer: usize| i64::try_from(layer).unwrap();
     let sources: Vec<Memory> = (0..LAYERS)
@@ -566,7 +570,7 @@ fn many_layers_are_merged_as_few_are() -> Result<(), Error> {
     Ok(())
 }
 
-/// The keys that a source's health reports.
+/// Returns the keys in the health of a source.
 fn problems(props: &Properties, source: &str) -> Vec<(String, String)> {
     let health = props.health();
     let source = health
@@ -837,7 +841,8 @@ fn a_field_of_an_item_of_a_list_of_tables_is_overridden_by_itself() -> Result<()
         names(&props)?,
         all.map(|(name, port)| (name.to_owned(), port))
     );
-    // Shrunk live, `L__1` is the next item and lacks its port; `L__2` reaches too far no more.
+    // After the list has shrunk, `L__1` is the next item and lacks its port; `L__2` is past the
+    // end.
     file.set(
         "l",
         Value::List([server("a", 1), server("b", 2), server("e", 5)].into()),
@@ -859,7 +864,7 @@ enum Storage {
 }
 
 #[test]
-fn of_two_variants_of_an_enum_the_one_of_the_stronger_layer_counts() -> Result<(), Error> {
+fn the_variant_of_the_stronger_layer_counts() -> Result<(), Error> {
     #[derive(Debug, serde::Deserialize)]
     struct App {
         storage: Storage,
@@ -886,7 +891,7 @@ fn of_two_variants_of_an_enum_the_one_of_the_stronger_layer_counts() -> Result<(
     high.set("storage", "memory")?;
     assert_eq!(storage.get(), Storage::Memory);
 
-    // In one layer nothing tells which is meant.
+    // Within one layer it is ambiguous which one is meant.
     low.set("both.s3.bucket", "b")?;
     low.set("both.file.path", "/x")?;
     let error = props.get::<Storage>("both").unwrap_err();
@@ -906,7 +911,7 @@ fn of_two_variants_of_an_enum_the_one_of_the_stronger_layer_counts() -> Result<(
 }
 
 #[test]
-fn of_a_field_and_its_alias_the_one_of_the_stronger_layer_counts() -> Result<(), Error> {
+fn a_field_or_alias_of_the_stronger_layer_counts() -> Result<(), Error> {
     #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Look {
         #[serde(alias = "colour")]
@@ -949,7 +954,7 @@ fn an_item_past_the_end_of_an_empty_text_leaves_the_text_in_force() -> Result<()
     let memory = Memory::named("low");
     let props = Properties::builder().source(memory.clone()).build()?;
     memory.set("a.0", "")?;
-    // It counts while there is an item 0, and is ignored as soon as there is none again.
+    // It counts while item 0 exists, and is ignored as soon as item 0 is removed.
     memory.set("a.0", "x")?;
     props.set("a.0.1", "y")?;
     assert_eq!(props.get::<Vec<String>>("a.0")?, ["x", "y"]);
@@ -1000,7 +1005,7 @@ fn an_error_about_an_item_names_where_that_item_was_written() -> Result<(), Erro
         assert!(error.contains(&origin), "{key}: {error}");
         assert!(!error.contains("joined"), "{key}: {error}");
     }
-    // The whole list is read, and an item of it is at fault.
+    // The program reads the whole list, and one item is wrong.
     props.set("l.0", 1)?;
     let error = props.get::<Vec<u32>>("l").unwrap_err().to_string();
     assert!(error.contains(&format!("{file}:3:3")), "{error}");
@@ -1061,7 +1066,7 @@ fn adding_a_source_from_inside_a_validator_fails_at_once() {
 }
 
 #[test]
-fn a_tombstone_under_a_table_that_shows_is_not_the_winner() {
+fn a_tombstone_below_a_visible_table_is_not_the_winner() {
     let (low, high) = (Memory::named("low"), Memory::named("high"));
     let props = Properties::builder()
         .source(low.clone())

@@ -1,4 +1,4 @@
-//! Whole processes: without file events, stopped for a while, started and ended often.
+//! Processes without file events, stopped processes, and many short ones.
 #![cfg(all(target_os = "linux", feature = "toml", feature = "watch"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use liveprops::health::SourceEventKind;
 use liveprops::sources::{Dir, Env, File};
 
 use support::child::{self, Child};
-use support::disk::{Desk, Diary, is_up, replace, soon};
+use support::disk::{ConfigDir, EventLog, is_up, replace, wait_for_event};
 use support::proc::{status, threads};
 use support::time_until;
 
@@ -27,22 +27,21 @@ const INSTANCES: &str = "/proc/sys/user/max_inotify_instances";
 const WATCHES: &str = "/proc/sys/user/max_inotify_watches";
 
 #[test]
-fn without_inotify_instances_files_are_polled_and_health_shows_it_as_long_as_that_lasts() {
-    let test =
-        "without_inotify_instances_files_are_polled_and_health_shows_it_as_long_as_that_lasts";
-    run_dry(test, INSTANCES);
+fn without_inotify_instances_files_are_polled_and_health_reports_it() {
+    let test = "without_inotify_instances_files_are_polled_and_health_reports_it";
+    run_with_zero_limit(test, INSTANCES);
 }
 
 #[test]
-fn without_inotify_watches_files_are_polled_and_health_shows_it_as_long_as_that_lasts() {
-    let test = "without_inotify_watches_files_are_polled_and_health_shows_it_as_long_as_that_lasts";
-    run_dry(test, WATCHES);
+fn without_inotify_watches_files_are_polled_and_health_reports_it() {
+    let test = "without_inotify_watches_files_are_polled_and_health_reports_it";
+    run_with_zero_limit(test, WATCHES);
 }
 
-/// Runs a test again where a limit is 0, which nobody outside notices.
-fn run_dry(test: &str, limit: &str) {
+/// Runs a test in a user namespace in which a limit is 0.
+fn run_with_zero_limit(test: &str, limit: &str) {
     if child::role().is_some() {
-        return live_without_events(limit);
+        return follow_without_events(limit);
     }
     let dry = format!("echo 0 > {limit}; exec \"$@\"");
     match Child::of(test).under(&["unshare", "-Ur", "sh", "-ec", &dry, "sh"]) {
@@ -51,12 +50,12 @@ fn run_dry(test: &str, limit: &str) {
     }
 }
 
-fn live_without_events(limit: &str) {
+fn follow_without_events(limit: &str) {
     let props = Properties::builder().build().unwrap();
-    let diary = Diary::of(&props);
-    let desk = Desk::new("app.toml", "a = 0\n");
-    let conf = Desk::new("1.toml", "b = 0\n");
-    let file = File::new(&desk.path).poll(POLL);
+    let event_log = EventLog::of(&props);
+    let config_dir = ConfigDir::new("app.toml", "a = 0\n");
+    let conf = ConfigDir::new("1.toml", "b = 0\n");
+    let file = File::new(&config_dir.path).poll(POLL);
     props.add_source(file).unwrap();
     let dir = Dir::new(conf.dir.path()).poll(POLL);
     props.add_source(dir).unwrap();
@@ -65,34 +64,38 @@ fn live_without_events(limit: &str) {
         let shown = sources.iter().filter_map(|source| source.degraded.as_ref());
         shown.map(ToString::to_string).collect::<Vec<_>>()
     };
-    let said = || {
+    let are_degraded = || {
         let all = degraded();
         all.len() == 2 && all.iter().all(|it| it.contains("events are not available"))
     };
-    soon("both say that there are no events", said);
+    wait_for_event("both sources report missing events", are_degraded);
     for value in 1..=3 {
-        replace(&desk.path, format!("a = {value}\n"));
+        replace(&config_dir.path, format!("a = {value}\n"));
         fs::write(&conf.path, format!("b = {value}\n")).unwrap();
         let seen = |key: &str| props.get::<i64>(key).unwrap() == value;
         let slack = Duration::from_millis(800);
         assert!(time_until(POLL * 2 + slack, || seen("a") && seen("b")).is_some());
-        assert!(said(), "an answer does not hide it: {:?}", degraded());
+        assert!(
+            are_degraded(),
+            "an answer does not hide it: {:?}",
+            degraded()
+        );
     }
     assert!(props.health().is_up(), "it is no failure");
-    let told = || diary.count(|kind| matches!(kind, SourceEventKind::Degraded(_)));
-    soon("each tells it once", || told() == 2);
+    let reports = || event_log.count(|kind| matches!(kind, SourceEventKind::Degraded(_)));
+    wait_for_event("each source reports it once", || reports() == 2);
 
     fs::write(limit, "100").unwrap();
-    soon("with events again it is taken back", || {
+    wait_for_event("the report ends once events work again", || {
         degraded().is_empty()
     });
-    assert_eq!(told(), 2);
-    child::say("checked without file events");
+    assert_eq!(reports(), 2);
+    child::report("checked without file events");
 }
 
 #[test]
-fn a_directory_that_is_mounted_over_is_found_by_the_poll() {
-    let test = "a_directory_that_is_mounted_over_is_found_by_the_poll";
+fn a_directory_that_is_mounted_over_is_detected_by_the_poll() {
+    let test = "a_directory_that_is_mounted_over_is_detected_by_the_poll";
     if child::role().is_none() {
         match Child::of(test).under(&["unshare", "-Urm"]) {
             None => println!("skipped: unshare is not permitted"),
@@ -100,8 +103,8 @@ fn a_directory_that_is_mounted_over_is_found_by_the_poll() {
         }
         return;
     }
-    let desk = Desk::new("app.toml", "a = 1\n");
-    let props = support::disk::open(File::new(&desk.path).poll(POLL));
+    let config_dir = ConfigDir::new("app.toml", "a = 1\n");
+    let props = support::disk::open(File::new(&config_dir.path).poll(POLL));
     let a = props.property::<i64>("a").build().unwrap();
     let mount = |words: &[&str]| {
         let done = std::process::Command::new(words[0])
@@ -109,13 +112,13 @@ fn a_directory_that_is_mounted_over_is_found_by_the_poll() {
             .status();
         assert!(done.unwrap().success(), "{words:?}");
     };
-    let dir = desk.dir.path().to_str().unwrap();
+    let dir = config_dir.dir.path().to_str().unwrap();
     let slack = Duration::from_millis(800);
-    // Nothing happens in the directory itself: no event tells of it.
+    // The directory itself does not change, so there is no event.
     mount(&["mount", "-t", "tmpfs", "tmpfs", dir]);
     assert!(time_until(POLL * 2 + slack, || !is_up(&props)).is_some());
     assert_eq!(a.get(), 1, "what is gone keeps its value");
-    fs::write(&desk.path, "a = 2\n").unwrap();
+    fs::write(&config_dir.path, "a = 2\n").unwrap();
     assert!(time_until(POLL * 2 + slack, || a.get() == 2).is_some());
     mount(&["umount", "-l", dir]);
     assert!(time_until(POLL * 2 + slack, || a.get() == 1).is_some());
@@ -125,7 +128,7 @@ fn a_directory_that_is_mounted_over_is_found_by_the_poll() {
     fs::write(other.path().join("app.toml"), "a = 3\n").unwrap();
     assert!(time_until(POLL * 2 + slack, || a.get() == 3).is_some());
     mount(&["umount", "-l", other.path().to_str().unwrap()]);
-    child::say("checked under mounts");
+    child::report("checked under mounts");
 }
 
 #[test]
@@ -134,50 +137,53 @@ fn a_process_that_was_stopped_catches_up_once() {
     if let Some(path) = child::role() {
         return follow(&path);
     }
-    let desk = Desk::new("app.toml", "a = 0\n");
-    let mut child = Child::of(test).role(desk.path.display()).start();
+    let config_dir = ConfigDir::new("app.toml", "a = 0\n");
+    let mut child = Child::of(test).role(config_dir.path.display()).start();
     let patience = Duration::from_secs(10);
-    assert_eq!(child.said.recv_timeout(patience).unwrap(), "ready");
-    replace(&desk.path, "a = 1\n");
-    assert_eq!(child.said.recv_timeout(patience).unwrap(), "0 -> 1");
+    assert_eq!(child.output.recv_timeout(patience).unwrap(), "ready");
+    replace(&config_dir.path, "a = 1\n");
+    assert_eq!(child.output.recv_timeout(patience).unwrap(), "0 -> 1");
     child.signal("-STOP");
-    soon("it is stopped", || child.state() == Some('T'));
+    wait_for_event("it is stopped", || child.state() == Some('T'));
     for value in 2..=50 {
-        replace(&desk.path, format!("a = {value}\n"));
+        replace(&config_dir.path, format!("a = {value}\n"));
         thread::sleep(Duration::from_millis(40));
     }
-    assert_eq!(child.said.try_recv().ok(), None, "it was stopped");
+    assert_eq!(child.output.try_recv().ok(), None, "it was stopped");
     child.signal("-CONT");
-    assert_eq!(child.said.recv_timeout(patience).unwrap(), "1 -> 50");
-    replace(&desk.path, "a = 51\n");
-    assert_eq!(child.said.recv_timeout(patience).unwrap(), "50 -> 51");
-    assert!(child.ends_well());
-    assert!(child.said.try_recv().is_err(), "nothing is told twice");
+    assert_eq!(child.output.recv_timeout(patience).unwrap(), "1 -> 50");
+    replace(&config_dir.path, "a = 51\n");
+    assert_eq!(child.output.recv_timeout(patience).unwrap(), "50 -> 51");
+    assert!(child.exits_successfully());
+    assert!(
+        child.output.try_recv().is_err(),
+        "nothing is reported twice"
+    );
 }
 
-/// Tells of the changes of a file until the input ends.
+/// Reports the changes of a file until the input ends.
 fn follow(path: &str) {
     let props = support::disk::open(File::new(path));
     let a = props.property::<i64>("a").build().unwrap();
     let _guard = a.on_change(|change| {
-        child::say(format!("{} -> {}", change.old_value(), change.new_value()))
+        child::report(format!("{} -> {}", change.old_value(), change.new_value()))
     });
-    child::say("ready");
+    child::report("ready");
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     assert!(is_up(&props));
 }
 
 #[test]
-fn two_hundred_short_processes_end_well() {
+fn two_hundred_short_processes_exit_successfully() {
     const LIVES: usize = 200;
-    let test = "two_hundred_short_processes_end_well";
+    let test = "two_hundred_short_processes_exit_successfully";
     if let Some(life) = child::role() {
-        return live(life.parse().unwrap());
+        return run_short_process(life.parse().unwrap());
     }
     let dir = tempfile::tempdir().unwrap();
     let (next, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
-        // Something to compete with.
+        // Competing work.
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 std::hint::spin_loop();
@@ -193,7 +199,7 @@ fn two_hundred_short_processes_end_well() {
                             return bad;
                         }
                         let mut child = Child::of(test).role(life).temporary(dir.path()).start();
-                        if !child.ends_well() || child.said.recv().is_err() {
+                        if !child.exits_successfully() || child.output.recv().is_err() {
                             bad.push(life);
                         }
                     }
@@ -207,28 +213,28 @@ fn two_hundred_short_processes_end_well() {
     });
 }
 
-/// A short life: everything is started, something is going on, and it ends.
-fn live(life: usize) {
-    child::say("a life");
-    let desk = Desk::new("app.toml", "a = 0\n");
+/// A short process: starts everything, works and ends.
+fn run_short_process(life: usize) {
+    child::report("a life");
+    let config_dir = ConfigDir::new("app.toml", "a = 0\n");
     let props = Properties::builder()
-        .source(File::new(&desk.path))
-        .source(Dir::new(desk.dir.path()))
-        .source(File::new(desk.at("no/such.toml")).allow_missing())
+        .source(File::new(&config_dir.path))
+        .source(Dir::new(config_dir.dir.path()))
+        .source(File::new(config_dir.at("no/such.toml")).allow_missing())
         .source(Env::prefix("LIVEPROPS_"))
         .build()
         .unwrap();
     let a = props.property::<i64>("a").build().unwrap();
     let guard = a.on_change(|change| assert!(*change.new_value() > 0));
-    fs::write(&desk.path, "a = 1\n").unwrap();
+    fs::write(&config_dir.path, "a = 1\n").unwrap();
     match life % 5 {
         // Ends with everything still running.
         0 => std::process::exit(0),
         // The callback outlives the properties.
         1 => drop(props),
-        // Nobody waits for anything.
+        // No thread waits.
         2 => guard.detach(),
-        // Ends from another thread while this one goes on.
+        // Ends from another thread while this one continues.
         3 => {
             thread::spawn(|| std::process::exit(0));
             let begun = std::time::Instant::now();
@@ -237,13 +243,13 @@ fn live(life: usize) {
             }
             panic!("still alive");
         }
-        _ => soon("the change is seen", || a.get() == 1),
+        _ => wait_for_event("the change is seen", || a.get() == 1),
     }
 }
 
-/// Sets a limit of this process by a program of the system; `unlimited` lifts it.
+/// Sets a limit of this process with `prlimit`; `unlimited` removes it.
 fn limit(what: &str, most: impl std::fmt::Display) {
-    // The soft limit alone, which can be lifted again.
+    // Only the soft limit, which can be raised again.
     let limit = format!("--{what}={most}:");
     let pid = std::process::id().to_string();
     let set = std::process::Command::new("prlimit")
@@ -253,20 +259,19 @@ fn limit(what: &str, most: impl std::fmt::Display) {
 }
 
 #[test]
-fn where_no_thread_can_be_started_the_build_fails_and_leaves_none_and_a_later_one_succeeds() {
-    let test =
-        "where_no_thread_can_be_started_the_build_fails_and_leaves_none_and_a_later_one_succeeds";
+fn a_build_without_threads_fails_without_leaks_and_a_later_one_succeeds() {
+    let test = "a_build_without_threads_fails_without_leaks_and_a_later_one_succeeds";
     if child::role().is_none() {
         return Child::of(test).succeeds();
     }
-    let desk = Desk::new("app.toml", "a = 1\n");
+    let config_dir = ConfigDir::new("app.toml", "a = 1\n");
     let before = threads();
     let kib = status("VmSize");
-    // Room for this and that, and not for the stack of a thread.
+    // Enough memory for small allocations, but not for the stack of a thread.
     limit("as", (kib + 1024) * 1024);
     for _ in 0..20 {
         let error = Properties::builder()
-            .source(File::new(&desk.path))
+            .source(File::new(&config_dir.path))
             .build()
             .unwrap_err();
         assert!(
@@ -277,31 +282,30 @@ fn where_no_thread_can_be_started_the_build_fails_and_leaves_none_and_a_later_on
     limit("as", "unlimited");
     assert_eq!(threads(), before);
     let props = Properties::builder()
-        .source(File::new(&desk.path))
+        .source(File::new(&config_dir.path))
         .build()
         .unwrap();
-    replace(&desk.path, "a = 2\n");
-    soon("the change is seen", || props.get_or("a", 0) == 2);
-    child::say("rejected, and then built");
+    replace(&config_dir.path, "a = 2\n");
+    wait_for_event("the change is seen", || props.get_or("a", 0) == 2);
+    child::report("rejected, and then built");
 }
 
 #[test]
-fn a_process_out_of_file_handles_keeps_its_values_and_goes_on_when_there_are_some_again() {
-    let test =
-        "a_process_out_of_file_handles_keeps_its_values_and_goes_on_when_there_are_some_again";
+fn a_process_out_of_file_handles_keeps_its_values_and_recovers() {
+    let test = "a_process_out_of_file_handles_keeps_its_values_and_recovers";
     if child::role().is_none() {
         return Child::of(test).succeeds();
     }
-    let desk = Desk::new("app.toml", "a = 1\n");
+    let config_dir = ConfigDir::new("app.toml", "a = 1\n");
     let props = Properties::builder()
-        .source(File::new(&desk.path).poll(POLL))
+        .source(File::new(&config_dir.path).poll(POLL))
         .build()
         .unwrap();
     let a = props.property::<u32>("a").build().unwrap();
-    soon("it is watched", || is_up(&props));
-    replace(&desk.path, "a = 2\n");
-    soon("the change is seen", || a.get() == 2);
-    // Who lifts the limit again has to be there before it is set: it would inherit it.
+    wait_for_event("it is watched", || is_up(&props));
+    replace(&config_dir.path, "a = 2\n");
+    wait_for_event("the change is seen", || a.get() == 2);
+    // The process that raises the limit again starts first: otherwise it would inherit the limit.
     let lift = format!(
         "read x; exec prlimit --pid {} --nofile=256:",
         std::process::id()
@@ -311,28 +315,28 @@ fn a_process_out_of_file_handles_keeps_its_values_and_goes_on_when_there_are_som
         .stdin(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // None left: those that are open stay open.
+    // No handle is left; open ones stay open.
     limit("nofile", 3);
-    fs::rename(&desk.path, desk.path.with_extension("away")).unwrap();
-    soon("health shows that it cannot be read", || !is_up(&props));
+    fs::rename(&config_dir.path, config_dir.path.with_extension("away")).unwrap();
+    wait_for_event("health shows that it cannot be read", || !is_up(&props));
     assert_eq!(a.get(), 2);
     assert!(props.get::<u32>("a").is_ok());
-    // Its input ends, and it goes on.
+    // The end of its input makes it continue.
     drop(lifter.stdin.take());
     assert!(lifter.wait().unwrap().success());
-    fs::write(&desk.path, "a = 3\n").unwrap();
-    soon("the change is seen", || a.get() == 3);
-    soon("all is well again", || is_up(&props));
-    child::say("kept its values");
+    fs::write(&config_dir.path, "a = 3\n").unwrap();
+    wait_for_event("the change is seen", || a.get() == 3);
+    wait_for_event("all is well again", || is_up(&props));
+    child::report("kept its values");
 }
 
 #[test]
-fn a_fork_reads_on_and_waits_for_nothing() {
-    let test = "a_fork_reads_on_and_waits_for_nothing";
+fn a_fork_continues_to_read_without_waiting() {
+    let test = "a_fork_continues_to_read_without_waiting";
     if child::role().is_some() {
         return fork_while_everything_is_busy();
     }
-    wants_of_forks(test, |line| line == "the fork ends");
+    run_with_forks(test, |line| line == "the fork ends");
 }
 
 #[test]
@@ -342,15 +346,14 @@ fn a_fork_reads_secrets_and_masks_them_while_other_threads_hold_every_lock() {
         return fork_while_others_read_secrets();
     }
     let mut ended = 0;
-    wants_of_forks(test, |line| {
+    run_with_forks(test, |line| {
         ended += usize::from(line.starts_with("fork"));
         ended == FORKS
     });
 }
 
-/// Runs a test in a process of its own where asking for the parent's id forks, until a line that it
-/// prints ends the test.
-fn wants_of_forks(test: &str, mut is_last: impl FnMut(&str) -> bool) {
+/// Runs a test in another process in which `getppid` forks. A printed line ends the test.
+fn run_with_forks(test: &str, mut is_last: impl FnMut(&str) -> bool) {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fork.c");
     let shim = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}.so"));
     let mut cc = std::process::Command::new("cc");
@@ -363,17 +366,17 @@ fn wants_of_forks(test: &str, mut is_last: impl FnMut(&str) -> bool) {
     let patience = Duration::from_secs(20);
     let mut lines = Vec::new();
     while lines.last().is_none_or(|last: &String| !is_last(last)) {
-        match child.said.recv_timeout(patience) {
+        match child.output.recv_timeout(patience) {
             Ok(line) => lines.push(line),
             Err(_) => panic!("a fork hangs after: {lines:#?}"),
         }
     }
-    assert!(child.ends_well(), "{lines:#?}");
+    assert!(child.exits_successfully(), "{lines:#?}");
 }
 
 const FORKS: usize = 60;
 
-/// Forks again and again while other threads take the locks that a read of a secret takes.
+/// Forks repeatedly while other threads acquire the locks of reading a secret.
 fn fork_while_others_read_secrets() {
     use liveprops::sources::Memory;
     use liveprops::{ErrorKind, Secret};
@@ -383,7 +386,7 @@ fn fork_while_others_read_secrets() {
         word: Secret<String>,
     }
 
-    // As many as the parent reads before the last fork, and 20 for each fork.
+    // The reads of the parent before the last fork, and 20 per fork.
     const KEYS: usize = 8000;
     let of_parent = (0..KEYS).map(|at| format!("p.k{at}"));
     let keys = of_parent.chain((0..FORKS * 20).map(|at| format!("c.k{at}.word")));
@@ -417,7 +420,7 @@ fn fork_while_others_read_secrets() {
         writer.set("n", round as i64).unwrap();
     }));
     for fork in 0..FORKS {
-        // Other locks are held at each fork.
+        // Each fork happens while other locks are held.
         thread::sleep(Duration::from_millis(fork as u64 % 7));
         if std::os::unix::process::parent_id() != 0 {
             continue;
@@ -450,7 +453,7 @@ fn fork_while_others_read_secrets() {
             let kind = outcome.map_err(|error| error.kind());
             assert!(matches!(kind, Ok(()) | Err(ErrorKind::Closed)), "{kind:?}");
         }
-        child::say(format!("fork {fork} ends"));
+        child::report(format!("fork {fork} ends"));
         std::process::exit(0);
     }
     // The forks end by themselves, or the test ends all of them.
@@ -459,24 +462,24 @@ fn fork_while_others_read_secrets() {
 }
 
 #[test]
-fn a_fork_builds_properties_of_its_own_whatever_the_threads_of_its_parent_wait_for() {
-    let test = "a_fork_builds_properties_of_its_own_whatever_the_threads_of_its_parent_wait_for";
+fn a_fork_builds_its_own_properties_while_threads_of_its_parent_wait() {
+    let test = "a_fork_builds_its_own_properties_while_threads_of_its_parent_wait";
     const BUILDERS: usize = 8;
     if child::role().is_some() {
         return fork_and_build(BUILDERS);
     }
     let mut built = 0;
-    wants_of_forks(test, |line| {
+    run_with_forks(test, |line| {
         built += usize::from(line == "built");
         built == BUILDERS
     });
 }
 
-/// Forks while many threads wait, and follows a file in each fork.
+/// Forks while many threads wait. Each fork follows a file.
 fn fork_and_build(forks: usize) {
-    let desk = Desk::new("app.toml", "a = 1\n");
+    let config_dir = ConfigDir::new("app.toml", "a = 1\n");
     let open = || {
-        let file = File::new(&desk.path).without_watch().poll(POLL);
+        let file = File::new(&config_dir.path).without_watch().poll(POLL);
         Properties::builder().source(file).build().unwrap()
     };
     let parents: Vec<Properties> = (0..40).map(|_| open()).collect();
@@ -495,26 +498,26 @@ fn fork_and_build(forks: usize) {
         while reported.recv_timeout(Duration::from_secs(10)).unwrap() != 49 {}
         subscription.close_and_wait().unwrap();
         drop(props);
-        child::say("built");
+        child::report("built");
         std::process::exit(0);
     }
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     drop(parents);
 }
 
-/// Forks in the middle of a commit and of a callback, while another thread has the lock of each.
+/// Forks during a commit and a callback, while another thread holds the locks of both.
 fn fork_while_everything_is_busy() {
     use liveprops::sources::Memory;
     use liveprops::{ErrorKind, Value};
     use std::sync::Arc;
     use std::sync::mpsc::channel;
 
-    let desk = Desk::new("app.toml", "a = 1\n");
+    let config_dir = ConfigDir::new("app.toml", "a = 1\n");
     let memory = Memory::from([("n", 1)]);
     let (committing, is_committing) = channel();
     let props = Properties::builder()
         .source(memory.clone())
-        .source(File::new(&desk.path).poll(POLL))
+        .source(File::new(&config_dir.path).poll(POLL))
         .validate(move |tree| {
             if tree.get::<i64>("n").is_ok_and(|n| n == 3) {
                 let _ = committing.send(());
@@ -547,7 +550,7 @@ fn fork_while_everything_is_busy() {
     }
     let closed = |what: &str, kind: Option<ErrorKind>| {
         assert_eq!(kind, Some(ErrorKind::Closed), "{what}");
-        child::say(what);
+        child::report(what);
     };
     let kind = |error: liveprops::Error| error.kind();
     let long = Duration::from_secs(3600);
@@ -555,10 +558,10 @@ fn fork_while_everything_is_busy() {
     assert_eq!(props.snapshot().get::<i64>("a").unwrap(), 1);
     assert_eq!(props.explain("n").layers.len(), 3);
     assert!(props.get_or("n", Vec::<bool>::new()).is_empty());
-    child::say("it reads");
+    child::report("it reads");
     assert!(!props.health().is_up());
     assert!(!matches!(props.status(), liveprops::health::Status::Up));
-    child::say("health is not up");
+    child::report("health is not up");
     closed("refresh_now", props.refresh_now().err().map(kind));
     closed("set", props.set("x", 1).err().map(kind));
     closed("remove", props.remove("x").err().map(kind));
@@ -605,7 +608,7 @@ fn fork_while_everything_is_busy() {
     drop(props.on_source_event(|_| ()));
     n.on_change(|_| ()).detach();
     assert_eq!(n.map(|n| n + 1).get(), 3);
-    child::say("subscribing waits for nothing");
+    child::report("subscribing waits for nothing");
     let waker = std::task::Waker::noop();
     let mut context = std::task::Context::from_waker(waker);
     let polled = std::pin::pin!(changes.changed()).poll(&mut context);
@@ -616,11 +619,11 @@ fn fork_while_everything_is_busy() {
     stuck.close_and_wait().unwrap();
     idle.close_and_wait().unwrap();
     drop(under);
-    child::say("subscriptions end");
+    child::report("subscriptions end");
     let clone = props.clone();
     drop(props);
     drop(clone);
-    child::say("dropping waits for nothing");
+    child::report("dropping waits for nothing");
     assert_eq!(n.get(), 2);
     let own = Properties::builder()
         .source(Memory::from([("n", 7)]))
@@ -631,6 +634,6 @@ fn fork_while_everything_is_busy() {
     assert!(own.health().is_up());
     drop(own);
     drop(Arc::new(n));
-    child::say("the fork ends");
+    child::report("the fork ends");
     std::process::exit(0);
 }

@@ -1,6 +1,6 @@
-//! The bytes of heap that a program holds while a large file is reloaded, now and at most.
+//! The heap of a program while a large file is reloaded: current and peak.
 //!
-//! An allocator counts them over all threads, so each measurement has a process of its own.
+//! The allocator counts all threads, so each measurement runs in its own process.
 #![cfg(all(unix, feature = "toml", feature = "watch"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -12,23 +12,23 @@ use std::time::Duration;
 
 use liveprops::{Properties, sources::File};
 use peak_alloc::PeakAlloc;
-use support::child::{Child, role, say};
+use support::child::{Child, report, role};
 use support::disk::{is_up, open};
 use support::time_until;
 
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-/// How long anything may take that must happen; debug builds compare whole trees at each commit.
+/// The longest wait for an expected event; debug builds compare whole trees at each commit.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How often a file is reloaded at most.
+/// The largest number of reloads.
 const RELOADS: usize = 4;
 
-/// The old tree, the new one and the text, in live bytes. `BENCHMARKS.md` states it.
+/// The bound stated in `BENCHMARKS.md`: the old tree, the new one and the text, in live bytes.
 const PEAK: f64 = 2.25;
 
-/// A large file in force, and the bytes that it takes.
+/// A large file in force, and its heap.
 struct Large {
     _dir: tempfile::TempDir,
     path: PathBuf,
@@ -54,7 +54,7 @@ impl Large {
     fn load() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("large.toml");
-        // Written beforehand: the texts of the test are no part of what is measured.
+        // Written before the measurement, which excludes the texts of the test.
         for n in 0..=RELOADS {
             fs::write(path.with_extension(n.to_string()), text(n)).unwrap();
         }
@@ -69,7 +69,7 @@ impl Large {
             live: 0,
         };
         assert!(time_until(DEADLINE, || is_up(&large.props)).is_some());
-        // The text of the file is freed a moment later.
+        // The text of the file is freed shortly after.
         let is_stable = |live: &mut usize| {
             let before = std::mem::replace(live, HEAP.current_usage());
             std::thread::sleep(Duration::from_millis(50));
@@ -93,9 +93,9 @@ impl Large {
 }
 
 #[test]
-fn an_idle_program_holds_one_tree_after_a_reload() {
+fn an_idle_program_keeps_one_tree_after_a_reload() {
     if role().is_none() {
-        return Child::of("an_idle_program_holds_one_tree_after_a_reload").succeeds();
+        return Child::of("an_idle_program_keeps_one_tree_after_a_reload").succeeds();
     }
     let large = Large::load();
     for n in 1..=2 {
@@ -103,14 +103,14 @@ fn an_idle_program_holds_one_tree_after_a_reload() {
         let freed = time_until(DEADLINE, || large.now() < large.live * 11 / 10);
         assert!(freed.is_some(), "{} where {} live", large.now(), large.live);
     }
-    // What a reader holds is freed soon after the reader lets go, without another commit.
+    // A value is freed soon after its reader releases it, without another commit.
     let reader = large.props.snapshot();
     large.reload(3);
     assert_eq!(reader.get::<usize>("n").unwrap(), 2);
     drop(reader);
     let freed = time_until(DEADLINE, || large.now() < large.live * 11 / 10);
     assert!(freed.is_some(), "{} where {} live", large.now(), large.live);
-    say(format!("{} where {} live", large.now(), large.live));
+    report(format!("{} where {} live", large.now(), large.live));
 }
 
 #[test]
@@ -126,10 +126,10 @@ fn a_file_that_is_reloaded_without_a_pause_stays_under_the_stated_peak() {
     }
     let peak = HEAP.peak_usage() - large.before;
     let ratio = peak as f64 / large.live as f64;
-    say(format!(
+    report(format!(
         "{peak} at most where {} live: {ratio:.2}",
         large.live
     ));
-    // Whole numbers of tables and pieces do not add up to the same for each text.
+    // The size of a text varies with the number of its tables.
     assert!(ratio <= PEAK * 1.05, "{ratio:.2}, and {PEAK} is stated");
 }

@@ -22,11 +22,11 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn is_held(props: &Properties) -> bool {
+fn is_withheld(props: &Properties) -> bool {
     first_source(props).withheld.is_some()
 }
 
-/// The same value under as many keys.
+/// Returns a document with the same value under `keys` keys.
 fn document(value: i64, keys: usize) -> Document {
     let mut document = Document::new();
     for i in 0..keys {
@@ -36,10 +36,10 @@ fn document(value: i64, keys: usize) -> Document {
     document
 }
 
-/// What a store holds: a value and the number of its keys; or it is down.
+/// A store with a value and a number of keys, or without an answer.
 #[derive(Clone)]
 struct Store {
-    says: Arc<Mutex<Option<(i64, usize)>>>,
+    answer: Arc<Mutex<Option<(i64, usize)>>>,
     loads: Arc<AtomicUsize>,
     every: Duration,
 }
@@ -47,21 +47,21 @@ struct Store {
 impl Store {
     fn of(value: i64, keys: usize) -> Self {
         Self {
-            says: Arc::new(Mutex::new(Some((value, keys)))),
+            answer: Arc::new(Mutex::new(Some((value, keys)))),
             loads: Arc::default(),
             every: ms(20),
         }
     }
 
-    fn says(&self, value: i64, keys: usize) {
-        *self.says.lock().unwrap() = Some((value, keys));
+    fn set(&self, value: i64, keys: usize) {
+        *self.answer.lock().unwrap() = Some((value, keys));
     }
 
-    fn is_down(&self) {
-        *self.says.lock().unwrap() = None;
+    fn set_down(&self) {
+        *self.answer.lock().unwrap() = None;
     }
 
-    /// Waits until it was asked so many times more.
+    /// Waits for a number of further loads.
     fn asked(&self, times: usize) {
         let before = self.loads.load(Ordering::SeqCst);
         let asked = || self.loads.load(Ordering::SeqCst) >= before + times;
@@ -76,7 +76,7 @@ impl Source for Store {
 
     fn load(&self) -> Result<Document, Error> {
         self.loads.fetch_add(1, Ordering::SeqCst);
-        match *self.says.lock().unwrap() {
+        match *self.answer.lock().unwrap() {
             Some((value, keys)) => Ok(document(value, keys)),
             None => Err(Error::new(ErrorKind::Unavailable, "the store is down")),
         }
@@ -87,7 +87,7 @@ impl Source for Store {
     }
 }
 
-/// A source that is told what to send.
+/// A source that sends updates on request.
 #[derive(Clone, Default)]
 struct Pushed(Arc<Mutex<Option<SourceContext>>>);
 
@@ -116,7 +116,7 @@ impl Source for Pushed {
     }
 }
 
-/// Files that are cut, and restored.
+/// Truncated and restored files.
 #[cfg(feature = "toml")]
 mod files {
     use liveprops::sources::{Dir, File};
@@ -129,7 +129,7 @@ mod files {
         std::fs::rename(dir.join("new"), dir.join("app.toml")).unwrap();
     }
 
-    /// A guarded source over a file that was cut while it was followed.
+    /// A guarded source of a file that is truncated while it is followed.
     fn cut(
         guard: RemovalGuard,
         source: impl FnOnce(&Path) -> Box<dyn Source>,
@@ -141,7 +141,7 @@ mod files {
         replace(dir.path(), 20);
         assert!(eventually(DEADLINE, || props.get::<i64>("k19").is_ok()));
         replace(dir.path(), 1);
-        assert!(eventually(DEADLINE, || is_held(&props)));
+        assert!(eventually(DEADLINE, || is_withheld(&props)));
         (dir, props)
     }
 
@@ -154,13 +154,13 @@ mod files {
     }
 
     #[test]
-    fn a_file_that_is_cut_and_restored_loses_nothing_later_on() {
+    fn a_file_that_is_truncated_and_restored_loses_no_later_change() {
         for source in [file, files] {
             let (dir, props) = cut(RemovalGuard::new().accept_after(ms(2_000)), source);
             replace(dir.path(), 20);
-            assert!(eventually(DEADLINE, || !is_held(&props)));
+            assert!(eventually(DEADLINE, || !is_withheld(&props)));
             assert!(props.health().is_up());
-            // There is nothing left that could be confirmed, now or when the time is over.
+            // No update is withheld that could be confirmed, now or after the time limit.
             assert!(props.confirm(first_source(&props).source).is_err());
             assert!(!eventually(ms(2_500), || props.get::<i64>("k7").is_err()));
             assert!(props.health().is_up());
@@ -168,7 +168,7 @@ mod files {
     }
 
     #[test]
-    fn a_file_whose_cut_was_confirmed_can_be_restored() {
+    fn a_file_whose_truncation_was_confirmed_can_be_restored() {
         for source in [file, files] {
             let (dir, props) = cut(RemovalGuard::new(), source);
             props.confirm(first_source(&props).source).unwrap();
@@ -180,7 +180,7 @@ mod files {
     }
 
     #[test]
-    fn a_file_that_is_gone_is_dropped_once_that_is_confirmed_and_comes_back() {
+    fn a_deleted_file_is_removed_once_confirmed_and_can_return() {
         let dir = tempfile::tempdir().unwrap();
         replace(dir.path(), 20);
         let source = File::new(dir.path().join("app.toml"))
@@ -189,7 +189,7 @@ mod files {
             .with(|policy| policy.guarded(RemovalGuard::new()));
         let props = Properties::builder().source(source).build().unwrap();
         std::fs::remove_file(dir.path().join("app.toml")).unwrap();
-        assert!(eventually(DEADLINE, || is_held(&props)));
+        assert!(eventually(DEADLINE, || is_withheld(&props)));
         assert!(!props.health().is_up());
         props.confirm(first_source(&props).source).unwrap();
         assert!(props.get::<i64>("k7").is_err());
@@ -217,7 +217,7 @@ fn a_heartbeat_discards_no_withheld_or_rejected_update() {
         assert!(matches!(first_source(&props).status, Status::Stale { .. }));
         assert!(!props.health().is_up());
     }
-    assert!(!is_held(&props), "it says something else by now");
+    assert!(!is_withheld(&props), "its content has changed");
     updates.send(Update::full(document(1, 20))).unwrap();
     assert!(props.health().is_up());
 }
@@ -230,7 +230,7 @@ fn a_memory_whose_removal_is_withheld_has_the_values_of_the_properties() -> Resu
     let props = Properties::builder().source(source).build()?;
     let error = memory.replace(Vec::<(&str, i64)>::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Withheld);
-    assert!(!is_held(&props));
+    assert!(!is_withheld(&props));
     assert!(!eventually(ms(600), || props.get::<i64>("a").is_err()));
     memory.remove("a")?;
     assert_eq!(memory.remove("b").unwrap_err().kind(), ErrorKind::Withheld);
@@ -247,13 +247,13 @@ fn a_mass_removal_is_not_accepted_from_a_store_that_fails_after_it() {
     let guard = RemovalGuard::new().accept_after(ms(300));
     let source = store.clone().with(|policy| policy.guarded(guard));
     let props = Properties::builder().source(source).build().unwrap();
-    store.says(1, 0);
-    assert!(eventually(DEADLINE, || is_held(&props)));
-    store.is_down();
+    store.set(1, 0);
+    assert!(eventually(DEADLINE, || is_withheld(&props)));
+    store.set_down();
     assert!(!eventually(ms(1_000), || props.get::<i64>("k7").is_err()));
     assert!(!props.health().is_up());
-    // It says so again, and the time begins anew.
-    store.says(1, 0);
+    // The source repeats the removal, and the time starts again.
+    store.set(1, 0);
     assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_err()));
     assert!(eventually(DEADLINE, || props.health().is_up()));
 }
@@ -264,7 +264,7 @@ fn a_mass_removal_is_withheld_until_the_source_repeats_it() -> Result<(), Error>
     let guard = RemovalGuard::new().accept_after(ms(200));
     let source = store.clone().with(|policy| policy.manual().guarded(guard));
     let props = Properties::builder().source(source).build()?;
-    store.says(1, 0);
+    store.set(1, 0);
     props.refresh_now().unwrap_err();
     assert!(!eventually(ms(600), || props.get::<i64>("k7").is_err()));
     props.refresh_now()?;
@@ -274,7 +274,7 @@ fn a_mass_removal_is_withheld_until_the_source_repeats_it() -> Result<(), Error>
 
 #[test]
 fn a_poll_without_changes_discards_a_withheld_update() -> Result<(), Error> {
-    /// Says what is gone since the revision it is asked from; there is one revision of each state.
+    /// Sends the removals since the requested revision. Each state has one revision.
     struct Log(Arc<AtomicBool>, Arc<Mutex<Vec<Option<String>>>>);
     impl Log {
         fn revision(wiped: bool) -> &'static str {
@@ -317,12 +317,12 @@ fn a_poll_without_changes_discards_a_withheld_update() -> Result<(), Error> {
     let id = first_source(&props).source;
     wiped.store(true, Ordering::SeqCst);
     props.refresh_now().unwrap_err();
-    // Restored: nothing has changed since what is in force.
+    // Restored: nothing has changed since the update in force.
     wiped.store(false, Ordering::SeqCst);
     props.refresh_now()?;
-    assert!(!is_held(&props));
+    assert!(!is_withheld(&props));
     assert!(props.confirm(id).is_err());
-    // What is confirmed has no revision, so all is asked for.
+    // A confirmed update has no revision, so the source loads everything.
     wiped.store(true, Ordering::SeqCst);
     props.refresh_now().unwrap_err();
     props.confirm(id)?;
@@ -360,7 +360,7 @@ fn an_accepted_removal_that_is_rejected_for_another_reason_is_retried() -> Resul
             .iter()
             .any(|it| it.error.to_string().contains("k7 is needed"))
     };
-    assert!(eventually(DEADLINE, rejected), "health says why not");
+    assert!(eventually(DEADLINE, rejected), "health reports the reason");
     assert_eq!(props.get::<i64>("k7")?, 1);
     need.set("need", 0)?;
     assert!(eventually(DEADLINE, || props.get::<i64>("k7").is_err()));
@@ -376,9 +376,9 @@ fn a_wipe_of_recent_keys_is_withheld() -> Result<(), Error> {
         .with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder().source(source).build()?;
     props.refresh_now()?;
-    store.says(1, 1_000);
+    store.set(1, 1_000);
     props.refresh_now()?;
-    store.says(1, 8);
+    store.set(1, 8);
     let error = props.refresh_now().unwrap_err();
     assert!(error.to_string().contains("992 of 1000"), "{error}");
     assert_eq!(props.snapshot().keys().len(), 1_000);
@@ -393,10 +393,10 @@ fn a_dry_run_reports_what_publication_would_do() -> Result<(), Error> {
         .with(|policy| policy.manual().guarded(RemovalGuard::new()));
     let props = Properties::builder().source(source).build()?;
     let id = first_source(&props).source;
-    // Within one window: the second is too much only together with the first.
+    // Within one window: the second removal exceeds the limit only together with the first.
     for (keys, passes) in [(12, true), (8, false), (11, true)] {
         assert_eq!(props.check(id, document(1, keys)).is_ok(), passes, "{keys}");
-        store.says(1, keys);
+        store.set(1, keys);
         assert_eq!(props.refresh_now().is_ok(), passes, "{keys}");
     }
     Ok(())
@@ -415,12 +415,12 @@ fn a_withdrawn_removal_cannot_be_confirmed() -> Result<(), Error> {
             _ => Ok(()),
         })
         .build()?;
-    store.says(1, 0);
+    store.set(1, 0);
     props.refresh_now().unwrap_err();
-    store.says(9, 20);
+    store.set(9, 20);
     let error = props.refresh_now().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Rejected);
-    assert!(!is_held(&props));
+    assert!(!is_withheld(&props));
     assert!(props.confirm(first_source(&props).source).is_err());
     assert_eq!(props.get::<i64>("k7")?, 1);
     Ok(())
@@ -456,14 +456,14 @@ fn a_store_wiped_while_the_program_was_down_is_withheld_at_the_start() -> Result
         panic!("not stale");
     };
     assert_eq!(reason.kind(), ErrorKind::Withheld);
-    // Said again it is held on, and it can be meant.
+    // A repeated removal stays withheld and can be confirmed.
     store.asked(1);
     assert_eq!(props.get::<i64>("k7")?, 1);
     props.confirm(source.source)?;
     assert_eq!(props.get_opt::<i64>("k7")?, None);
     assert!(eventually(DEADLINE, || props.health().is_up()));
     drop(props);
-    // As much as there was is no surprise.
+    // The previous number of keys is accepted.
     kept(dir.path(), 100);
     let props = start(&Store::of(2, 90))?;
     assert_eq!(props.get::<i64>("k7")?, 2);
@@ -488,20 +488,20 @@ fn invalid_cached_values_withhold_nothing() -> Result<(), Error> {
     assert_eq!(props.get::<i64>("k0")?, 2);
     assert_eq!(props.snapshot().keys().len(), 3);
     assert!(props.health().is_up());
-    assert!(first_source(&props).cached.is_none() && !is_held(&props));
+    assert!(first_source(&props).cached.is_none() && !is_withheld(&props));
     Ok(())
 }
 
 #[test]
 fn a_source_that_pushes_is_guarded_like_any_other() {
-    let (told, stale) = support::reports();
+    let (report, stale) = support::reports();
     let store = Pushed::default();
     let guard = RemovalGuard::new().accept_after(ms(200));
     let max_stale = ms(300);
     let props = Properties::builder()
         .on_source_event(move |event| {
             if matches!(event.kind, liveprops::health::SourceEventKind::Stale(_)) {
-                told(());
+                report(());
             }
         })
         .source(store.clone().with(|policy| policy.guarded(guard)))
@@ -519,10 +519,10 @@ fn a_source_that_pushes_is_guarded_like_any_other() {
         .source(store.clone().with(|policy| policy.max_stale(max_stale)))
         .build()
         .unwrap();
-    let (told, grown_old) = support::reports();
+    let (report, grown_old) = support::reports();
     let _events = props.on_source_event(move |event| {
         if matches!(event.kind, liveprops::health::SourceEventKind::Stale(_)) {
-            told(());
+            report(());
         }
     });
     store
@@ -561,19 +561,19 @@ fn the_removal_error_counts_earlier_removals_and_names_the_window() -> Result<()
     updates.send(Update::full(document(1, 12)))?;
     let error = updates.send(Update::full(document(1, 8))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Withheld);
-    let told = error.to_string();
+    let message = error.to_string();
     for part in ["4 of 12 keys", "12 of the 20", "10 seconds"] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(message.contains(part), "{part}: {message}");
     }
     let withheld = first_source(&props).withheld.unwrap();
     assert_eq!((withheld.gone, withheld.of), (12, 20));
-    // All at once needs no explanation.
+    // Replacing everything at once is no removal.
     updates.send(Update::full(document(1, 12)))?;
-    let told = updates
+    let message = updates
         .send(Update::full(Document::new()))
         .unwrap_err()
         .to_string();
-    assert!(told.contains("12 of 12 keys"), "{told}");
+    assert!(message.contains("12 of 12 keys"), "{message}");
     Ok(())
 }
 
@@ -601,7 +601,7 @@ fn replacing_a_large_table_by_a_smaller_one_counts_as_removal() -> Result<(), Er
         ErrorKind::Withheld
     );
     assert!(props.get_opt::<u32>("t.k19")?.is_some(), "it stays");
-    // So it is for a source that sends changes, whose other keys change all the same.
+    // The same for a source of deltas, whose other keys still change.
     let origin = Origin::new("pushed", "test");
     let wipe = Update::delta().set("s", fields(20), origin.clone())?;
     pushed.updates().send(wipe)?;

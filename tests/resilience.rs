@@ -1,4 +1,4 @@
-//! Values stay good whatever happens to their source.
+//! Values stay valid during all faults of their source.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;
@@ -18,12 +18,9 @@ use liveprops::{
 };
 use store::Values;
 use support::proc::{open_files, threads};
-use support::{Gate, eventually, first_source};
+use support::{DEADLINE, Gate, eventually, first_source};
 
-/// How long anything may take that has to happen.
-const SOON: Duration = Duration::from_secs(10);
-
-/// What a store holds and does, for all sources of it.
+/// The state of a store, shared by all its sources.
 mod store {
     use super::*;
     use std::sync::Mutex;
@@ -51,7 +48,7 @@ mod store {
     }
 }
 
-/// A store that can be down, slow, or hang, and the source over it.
+/// A source of a store that can be down, slow or hanging.
 #[derive(Clone)]
 struct Store {
     values: Values,
@@ -114,7 +111,7 @@ impl Source for Store {
 }
 
 #[test]
-fn a_hanging_source_is_abandoned_and_retried_and_disturbs_no_other() -> Result<(), Error> {
+fn a_hanging_source_is_abandoned_and_retried_without_affecting_others() -> Result<(), Error> {
     let store = Store::new();
     let memory = Memory::from([("m", 0)]);
     let props = Properties::builder()
@@ -122,19 +119,19 @@ fn a_hanging_source_is_abandoned_and_retried_and_disturbs_no_other() -> Result<(
         .source(store.clone())
         .build()?;
     store.gate.close();
-    assert!(eventually(SOON, || {
+    assert!(eventually(DEADLINE, || {
         matches!(&first_source(&props).status, Status::Stale { reason, .. } if reason.kind() == ErrorKind::Timeout)
     }));
-    // Others go on meanwhile, and its own values stay.
+    // Other sources continue, and its own values stay.
     for n in 1..100 {
         memory.set("m", n)?;
         assert_eq!((props.get::<i64>("m")?, props.get::<i64>("n")?), (n, 1));
     }
-    assert!(eventually(SOON, || store.loads() >= 4));
+    assert!(eventually(DEADLINE, || store.loads() >= 4));
     store.values.set("n", 2);
     store.gate.open();
-    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
-    assert!(eventually(SOON, || props.health().is_up()));
+    assert!(eventually(DEADLINE, || props.get::<i64>("n").unwrap() == 2));
+    assert!(eventually(DEADLINE, || props.health().is_up()));
     Ok(())
 }
 
@@ -146,7 +143,7 @@ fn an_answer_after_its_deadline_changes_nothing() -> Result<(), Error> {
             self.0.origin()
         }
         fn load(&self) -> Result<Document, Error> {
-            // What it says is what was there before it was stopped.
+            // Returns the data from before it was stopped.
             let document = self.0.values.document();
             self.0.loads.fetch_add(1, Ordering::SeqCst);
             self.0.gate.pass();
@@ -163,10 +160,10 @@ fn an_answer_after_its_deadline_changes_nothing() -> Result<(), Error> {
     let props = Properties::builder().source(Late(store.clone())).build()?;
     store.gate.close();
     let before = store.loads();
-    assert!(eventually(SOON, || store.loads() >= before + 2));
+    assert!(eventually(DEADLINE, || store.loads() >= before + 2));
     store.values.set("n", 2);
     store.gate.open();
-    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    assert!(eventually(DEADLINE, || props.get::<i64>("n").unwrap() == 2));
     let end = Instant::now() + Duration::from_millis(300);
     while Instant::now() < end {
         assert_eq!(props.get::<i64>("n")?, 2, "an old answer came back");
@@ -176,7 +173,7 @@ fn an_answer_after_its_deadline_changes_nothing() -> Result<(), Error> {
 
 #[test]
 fn a_silent_watch_is_restarted() -> Result<(), Error> {
-    /// Its watch says something only when it begins.
+    /// Its watch sends an update only when it begins.
     struct Mute(Store);
     impl Source for Mute {
         fn origin(&self) -> Origin {
@@ -200,9 +197,9 @@ fn a_silent_watch_is_restarted() -> Result<(), Error> {
     }
     let store = Store::new();
     let props = Properties::builder().source(Mute(store.clone())).build()?;
-    assert!(eventually(SOON, || store.loads() == 1));
+    assert!(eventually(DEADLINE, || store.loads() == 1));
     store.values.set("n", 2);
-    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    assert!(eventually(DEADLINE, || props.get::<i64>("n").unwrap() == 2));
     assert!(store.loads() >= 2);
     Ok(())
 }
@@ -220,7 +217,7 @@ fn a_refresh_waits_for_the_present_state_of_the_source() -> Result<(), Error> {
     }
     let loads = store.loads();
     thread::sleep(Duration::from_millis(100));
-    assert_eq!(store.loads(), loads, "nobody asked");
+    assert_eq!(store.loads(), loads, "no load was requested");
 
     store.is_down(true);
     let error = props.refresh_now().unwrap_err();
@@ -245,7 +242,7 @@ fn refreshes_during_a_poll_share_the_next_poll() -> Result<(), Error> {
         thread::spawn(move || props.refresh_now())
     };
     let first = ask();
-    assert!(eventually(SOON, || store.loads() == 2));
+    assert!(eventually(DEADLINE, || store.loads() == 2));
     store.values.set("n", 7);
     let more: Vec<_> = (0..10).map(|_| ask()).collect();
     thread::sleep(Duration::from_millis(100));
@@ -325,7 +322,7 @@ fn an_optional_source_that_was_down_is_used_once_it_is_up() -> Result<(), Error>
     assert!(matches!(first_source(&props).status, Status::Down { .. }));
     assert!(!props.health().is_up());
     store.is_down(false);
-    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 1));
+    assert!(eventually(DEADLINE, || props.get::<i64>("n").unwrap() == 1));
     assert!(props.health().is_up());
     Ok(())
 }
@@ -349,9 +346,9 @@ fn a_hanging_optional_source_delays_the_start_by_its_timeout_only() -> Result<()
         "{took:?}"
     );
     assert_eq!(props.get_opt::<i64>("n")?, None);
-    // What it then says is not asked for twice.
+    // The update that then arrives is not requested twice.
     store.gate.open();
-    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(1)));
+    assert!(eventually(DEADLINE, || props.get_opt::<i64>("n").unwrap() == Some(1)));
     Ok(())
 }
 
@@ -365,7 +362,11 @@ fn a_start_waits_for_a_required_source_until_its_deadline() -> Result<(), Error>
         late.is_down(false);
     });
     let props = Properties::builder()
-        .source(store.clone().with(|policy| policy.required_within(SOON)))
+        .source(
+            store
+                .clone()
+                .with(|policy| policy.required_within(DEADLINE)),
+        )
         .build()?;
     assert_eq!(props.get::<i64>("n")?, 1);
     waker.join().unwrap();
@@ -382,7 +383,7 @@ fn a_start_waits_for_a_required_source_until_its_deadline() -> Result<(), Error>
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(began.elapsed() >= Duration::from_millis(300));
-    // Without a time of its own, the first failure is the answer.
+    // Without a start timeout, the first failure ends the start.
     let began = Instant::now();
     assert!(Properties::builder().source(store.clone()).build().is_err());
     assert!(began.elapsed() < Duration::from_secs(5));
@@ -390,7 +391,7 @@ fn a_start_waits_for_a_required_source_until_its_deadline() -> Result<(), Error>
 }
 
 #[test]
-fn a_start_that_waits_goes_on_when_the_source_is_there() -> Result<(), Error> {
+fn a_waiting_start_continues_once_the_source_is_available() -> Result<(), Error> {
     let store = Store::new();
     store.is_down(true);
     let late = store.clone();
@@ -425,9 +426,9 @@ fn a_mass_removal_is_withheld_until_it_is_confirmed() -> Result<(), Error> {
     assert_eq!(props.get::<i64>("k7")?, 7);
     let withheld = first_source(&props).withheld.unwrap();
     assert_eq!((withheld.gone, withheld.of), (101, 101));
-    // Saying it again does not make it true.
+    // A repeated removal is not accepted either.
     assert!(props.refresh_now().is_err());
-    // Half of it back is no mass deletion.
+    // A removal of half of the keys is no mass removal.
     for i in 0..60 {
         kept.set(&format!("k{i}"), i + 1);
     }
@@ -454,17 +455,19 @@ fn a_repeated_mass_removal_is_accepted_if_accept_after_is_set() -> Result<(), Er
         .source(store.clone().with(|policy| policy.guarded(guard)))
         .build()?;
     store.values.clear();
-    assert!(eventually(SOON, || first_source(&props).withheld.is_some()));
+    assert!(eventually(DEADLINE, || first_source(&props)
+        .withheld
+        .is_some()));
     assert_eq!(props.get::<i64>("n")?, 1);
-    assert!(eventually(SOON, || props
+    assert!(eventually(DEADLINE, || props
         .get_opt::<i64>("n")
         .unwrap()
         .is_none()));
-    assert!(eventually(SOON, || props.health().is_up()));
+    assert!(eventually(DEADLINE, || props.health().is_up()));
     Ok(())
 }
 
-/// A store whose changes come key by key, as a watched prefix does.
+/// A store that sends changes key by key, like a watched prefix.
 #[derive(Clone, Default)]
 struct Watched(Arc<std::sync::Mutex<Option<SourceContext>>>);
 
@@ -523,7 +526,7 @@ fn a_prefix_that_is_wiped_key_by_key_is_withheld() -> Result<(), Error> {
     assert_eq!(withheld, 10, "up to half of them may go");
     assert_eq!(props.get_opt::<i64>("k9")?, None);
     assert_eq!(props.get::<i64>("k10")?, 10);
-    // What is set meanwhile is in force.
+    // Values set in the meantime are in force.
     let set = Update::delta().set("new", 1, store.origin())?;
     let applied = store.send(set)?;
     assert_eq!(applied.rejected[0].kind(), ErrorKind::Withheld);
@@ -553,7 +556,7 @@ fn a_withheld_removal_that_is_undone_leaves_nothing_behind() -> Result<(), Error
     }
     assert_eq!(store.send(wipe).unwrap_err().kind(), ErrorKind::Withheld);
     assert_eq!(props.get::<i64>("k3")?, 3);
-    // The store is filled again, with less than before: that is what it says.
+    // The store gets keys again, but fewer than before, and sends them.
     store.send(Update::delta().set("k3", 33, store.origin())?)?;
     assert_eq!(props.get::<i64>("k3")?, 33);
     assert_eq!(props.get_opt::<i64>("k4")?, None);
@@ -564,7 +567,7 @@ fn a_withheld_removal_that_is_undone_leaves_nothing_behind() -> Result<(), Error
 
 #[test]
 fn a_rejected_update_is_requested_again_from_the_last_accepted_revision() -> Result<(), Error> {
-    /// Numbered changes of one key; says those after the number it is asked from.
+    /// Sends numbered changes of one key, starting after the requested number.
     struct Log {
         changes: Arc<std::sync::Mutex<Vec<i64>>>,
         asked: Arc<std::sync::Mutex<Vec<Option<String>>>>,
@@ -635,8 +638,8 @@ fn health_has_the_revision_in_force_its_time_and_its_lag() -> Result<(), Error> 
     let store = Store::new();
     let props = Properties::builder().source(store.clone()).build()?;
     store.values.set("n", 2);
-    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
-    assert!(eventually(SOON, || first_source(&props).commits == 2));
+    assert!(eventually(DEADLINE, || props.get::<i64>("n").unwrap() == 2));
+    assert!(eventually(DEADLINE, || first_source(&props).commits == 2));
     let source = first_source(&props);
     assert_eq!(source.generation, props.generation());
     assert!(
@@ -647,7 +650,7 @@ fn health_has_the_revision_in_force_its_time_and_its_lag() -> Result<(), Error> 
     assert!(source.age.unwrap() < Duration::from_secs(5));
     assert!(source.required);
     store.is_down(true);
-    assert!(eventually(SOON, || !props.health().is_up()));
+    assert!(eventually(DEADLINE, || !props.health().is_up()));
     let before = first_source(&props).age.unwrap();
     thread::sleep(Duration::from_millis(50));
     assert!(first_source(&props).age.unwrap() >= before + Duration::from_millis(50));
@@ -673,7 +676,7 @@ fn rejections_are_listed_with_source_reason_time_and_count() -> Result<(), Error
     assert_eq!(last.source, Some(first_source(&props).source));
     assert!(last.error.to_string().contains("too many"));
     assert_eq!(last.error.key().map(Key::as_str), Some("n"));
-    assert!(last.time.elapsed().unwrap() < SOON);
+    assert!(last.time.elapsed().unwrap() < DEADLINE);
     assert_eq!(last.generation, props.generation());
     assert!(last.count >= 1);
     Ok(())
@@ -696,16 +699,16 @@ fn a_thousand_starts_and_ends_leave_no_thread_and_no_file_open() -> Result<(), E
     for _ in 0..1_000 {
         round()?;
     }
-    // Other tests of this process come and go.
-    assert!(eventually(SOON, || threads() <= threads_before + 16
+    // Other tests of this process open and close files.
+    assert!(eventually(DEADLINE, || threads() <= threads_before + 16
         && open_files() <= files_before + 16));
     Ok(())
 }
 
 #[test]
-fn a_store_that_fails_and_returns_is_reported_in_exactly_these_steps() -> Result<(), Error> {
+fn a_store_that_fails_and_recovers_is_reported_in_exactly_these_steps() -> Result<(), Error> {
     let store = Store::new();
-    let (report, told) = support::reports();
+    let (report, inbox) = support::reports();
     let props = Properties::builder()
         .inline_callbacks()
         .on_source_event(move |event| {
@@ -719,24 +722,24 @@ fn a_store_that_fails_and_returns_is_reported_in_exactly_these_steps() -> Result
         )
         .build()?;
     store.values.set("n", 2);
-    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
+    assert!(eventually(DEADLINE, || props.get::<i64>("n").unwrap() == 2));
     store.is_down(true);
-    assert!(eventually(SOON, || matches!(
+    assert!(eventually(DEADLINE, || matches!(
         props.status(),
         Status::Stale { .. }
     )));
-    let stale_told = Instant::now() + SOON;
+    let stale_told = Instant::now() + DEADLINE;
     let mut steps = Vec::new();
     while !steps.contains(&"Stale".to_owned()) && Instant::now() < stale_told {
-        steps.extend(told.within(Duration::from_millis(50)));
+        steps.extend(inbox.within(Duration::from_millis(50)));
     }
     store.values.set("n", 3);
     store.is_down(false);
-    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 3));
-    assert!(eventually(SOON, || props.health().is_up()));
-    // Nothing changes any more, and nothing is told.
+    assert!(eventually(DEADLINE, || props.get::<i64>("n").unwrap() == 3));
+    assert!(eventually(DEADLINE, || props.health().is_up()));
+    // Nothing changes any more, and nothing is reported.
     thread::sleep(Duration::from_millis(200));
-    steps.extend(told.all());
+    steps.extend(inbox.all());
     assert_eq!(
         steps,
         [
@@ -751,7 +754,7 @@ fn a_store_that_fails_and_returns_is_reported_in_exactly_these_steps() -> Result
     Ok(())
 }
 
-/// A store whose watch does what it is told, by the number of the watch from 0.
+/// A store with a closure as its watch. The closure gets the number of the watch, starting at 0.
 struct Streamed<F> {
     silence: Option<Duration>,
     watch: F,
@@ -796,13 +799,13 @@ impl<F: Fn(usize, &SourceContext) -> Result<(), Error> + Send + Sync + 'static> 
     }
 }
 
-fn says(n: i64) -> Update {
+fn update_of(n: i64) -> Update {
     let origin = Origin::new("streamed", "test");
     Update::delta().set("n", n, origin).unwrap()
 }
 
-/// Says that it lives until it is to return.
-fn lives(updates: &SourceContext) -> Result<(), Error> {
+/// Sends heartbeats until it has to stop.
+fn send_heartbeats(updates: &SourceContext) -> Result<(), Error> {
     while !updates.wait(Duration::from_millis(10)) {
         updates.heartbeat();
     }
@@ -810,25 +813,25 @@ fn lives(updates: &SourceContext) -> Result<(), Error> {
 }
 
 #[test]
-fn a_watch_that_does_not_answer_a_refresh_counts_as_one_that_hangs() -> Result<(), Error> {
+fn a_watch_that_does_not_answer_a_refresh_is_restarted() -> Result<(), Error> {
     let gate = Gate::default();
     gate.close();
     let closed = gate.clone();
     let stuck = Streamed::new(None, move |number, updates| {
         if number == 0 {
-            updates.send(says(1))?;
+            updates.send(update_of(1))?;
             closed.pass();
         }
-        updates.send(says(2))?;
-        lives(updates)
+        updates.send(update_of(2))?;
+        send_heartbeats(updates)
     });
     let props = Properties::builder().source(stuck).build()?;
-    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(1)));
+    assert!(eventually(DEADLINE, || props.get_opt::<i64>("n").unwrap() == Some(1)));
     let error = props.refresh_now().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains("another thread"), "{error}");
-    assert!(eventually(SOON, || props.get::<i64>("n").unwrap() == 2));
-    assert!(eventually(SOON, || props.health().is_up()));
+    assert!(eventually(DEADLINE, || props.get::<i64>("n").unwrap() == 2));
+    assert!(eventually(DEADLINE, || props.health().is_up()));
     gate.open();
     props.refresh_now()
 }
@@ -842,21 +845,21 @@ fn an_abandoned_watch_is_woken_and_its_reports_are_ignored() -> Result<(), Error
     let waits = gate.clone();
     let streamed = Streamed::new(Some(Duration::from_millis(200)), move |number, updates| {
         if number > 0 {
-            updates.send(says(2))?;
-            return lives(updates);
+            updates.send(update_of(2))?;
+            return send_heartbeats(updates);
         }
-        updates.send(says(1))?;
+        updates.send(update_of(1))?;
         let hook = waits.clone();
         updates.on_stop(move || hook.open());
         waits.pass();
-        let outcome = updates.send(says(99)).map_err(|error| error.kind());
+        let outcome = updates.send(update_of(99)).map_err(|error| error.kind());
         report.lock().unwrap()(outcome.map(|applied| applied.changed));
         Ok(())
     });
     let props = Properties::builder().source(streamed).build()?;
     assert_eq!(outcomes.next(), Err(ErrorKind::Closed));
-    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(2)));
-    assert!(eventually(SOON, || props.health().is_up()));
+    assert!(eventually(DEADLINE, || props.get_opt::<i64>("n").unwrap() == Some(2)));
+    assert!(eventually(DEADLINE, || props.health().is_up()));
     assert_eq!(props.get::<i64>("n")?, 2);
     Ok(())
 }
@@ -876,28 +879,28 @@ fn queued_updates_of_an_abandoned_watch_do_not_count_for_the_next() -> Result<()
     let streamed = Streamed::new(Some(Duration::from_millis(500)), move |number, updates| {
         match number {
             0 => {
-                let waiting = updates.queue(says(1));
+                let waiting = updates.queue(update_of(1));
                 gates.0.pass();
                 report.lock().unwrap()(waiting.commit().is_ok());
                 return Ok(());
             }
-            1 => updates.send(says(2)).map(drop)?,
+            1 => updates.send(update_of(2)).map(drop)?,
             _ => {
                 begun.lock().unwrap()(());
                 gates.1.pass();
-                updates.send(says(3))?;
+                updates.send(update_of(3))?;
             }
         }
-        lives(updates)
+        send_heartbeats(updates)
     });
     let props = Properties::builder().source(streamed).build()?;
-    assert!(eventually(SOON, || props.get_opt::<i64>("n").unwrap() == Some(2)));
+    assert!(eventually(DEADLINE, || props.get_opt::<i64>("n").unwrap() == Some(2)));
     let asks = props.clone();
     let refresh = thread::spawn(move || asks.refresh_now().map(|()| asks.get::<i64>("n")));
     queued.next();
     left.open();
     outcomes.next();
-    // Were its round over, it would return now.
+    // If its round had ended, it would return now.
     let early = eventually(Duration::from_millis(50), || refresh.is_finished());
     next.open();
     assert!(!early);
@@ -942,7 +945,7 @@ fn a_slow_callback_or_validator_hides_no_other_hanging_source() -> Result<(), Er
         let (first, second, wiped) = (Store::new(), Store::new(), Store::new());
         wiped.values.set("wiped", 1);
         let (calls, checks) = (callback.clone(), validator.clone());
-        let (report, told) = support::reports();
+        let (report, inbox) = support::reports();
         let ready = Arc::new(AtomicBool::new(false));
         let checking = Arc::clone(&ready);
         let guard = RemovalGuard::new().accept_after(Duration::from_millis(200));
@@ -973,14 +976,14 @@ fn a_slow_callback_or_validator_hides_no_other_hanging_source() -> Result<(), Er
             true => first.gate.close(),
             false => wiped.values.clear(),
         }
-        told.next();
+        inbox.next();
         second.gate.close();
         let stale = |at: usize| {
             matches!(&props.health().sources[at].status,
             Status::Stale { reason, .. } if reason.kind() == ErrorKind::Timeout)
         };
-        // The strongest is the first of them.
-        assert!(eventually(SOON, || stale(1)));
+        // The strongest source comes first.
+        assert!(eventually(DEADLINE, || stale(1)));
         for gate in [gate, &first.gate, &second.gate] {
             gate.open();
         }
@@ -1019,7 +1022,7 @@ fn a_validator_may_not_wait_for_sources() -> Result<(), Error> {
 }
 
 #[test]
-fn times_too_long_for_the_clock_are_for_ever() -> Result<(), Error> {
+fn times_too_long_for_the_clock_mean_forever() -> Result<(), Error> {
     let mut store = Store::new();
     store.timeout = Duration::MAX;
     let props = Properties::builder()
@@ -1027,7 +1030,7 @@ fn times_too_long_for_the_clock_are_for_ever() -> Result<(), Error> {
         .source(store.clone().with(|policy| policy.manual()))
         .source(Streamed::new(Some(Duration::MAX), |_, updates| {
             updates.heartbeat();
-            lives(updates)
+            send_heartbeats(updates)
         }))
         .max_propagation(Duration::MAX)
         .build()?;
@@ -1044,7 +1047,7 @@ fn a_start_that_must_fail_does_not_wait_for_a_source_that_is_down() {
     missing.is_down(true);
     for (key, last) in [("bad..key", None), ("good", Some(missing))] {
         let waits = waited.clone().with(|policy| policy.wait_forever());
-        let error = support::run_within(SOON, move || {
+        let error = support::run_within(DEADLINE, move || {
             let builder = Properties::builder().default(key, 1).source(waits);
             match last {
                 None => builder.build(),
@@ -1057,7 +1060,7 @@ fn a_start_that_must_fail_does_not_wait_for_a_source_that_is_down() {
 }
 
 #[test]
-fn a_slow_callback_makes_no_present_key_missing() -> Result<(), Error> {
+fn a_slow_callback_hides_no_existing_key() -> Result<(), Error> {
     let gate = Gate::default();
     let withheld = gate.clone();
     let props = Properties::builder().inline_callbacks().build()?;

@@ -1,4 +1,4 @@
-//! The example `resilient`: its server dies and returns, and so does the program.
+//! Runs the example `resilient`: its server fails and recovers, and so does the program.
 #![cfg(all(target_os = "linux", feature = "http", feature = "toml"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -37,7 +37,7 @@ fn the_example_shows_each_step_in_order_and_ends_by_itself() {
         "every step went as expected",
     ] {
         let at = rest.find(line);
-        let at = at.unwrap_or_else(|| panic!("`{line}` is missing, or not in its place"));
+        let at = at.unwrap_or_else(|| panic!("`{line}` is missing, or in the wrong order"));
         rest = &rest[at + line.len()..];
     }
 }

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 
 use liveprops::sources::Memory;
 use liveprops::{Builder, Error, ErrorKind, Layer, Properties, Secret, Value};
-use support::eventually;
-
-const SOON: std::time::Duration = std::time::Duration::from_secs(10);
+use support::{DEADLINE, eventually};
 
 const GOOD: [(&str, &str); 4] = [
     ("qps", "100"),
@@ -25,9 +23,9 @@ const BAD: [(&str, &str); 4] = [
     ("app.line", "none"),
 ];
 
-struct Place(tempfile::TempDir);
+struct StateDir(tempfile::TempDir);
 
-impl Place {
+impl StateDir {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -71,13 +69,13 @@ fn holds(file: &Path, text: &str) -> bool {
 }
 
 #[test]
-fn a_restart_begins_with_what_was_rolled_back_to_and_secrets_of_now() -> Result<(), Error> {
-    let place = Place::new();
-    let good = place.rolled_back();
-    assert!(!holds(&place.file(), "hunter"), "a secret is on disk");
+fn a_restart_begins_with_the_rolled_back_values_and_current_secrets() -> Result<(), Error> {
+    let dir = StateDir::new();
+    let good = dir.rolled_back();
+    assert!(!holds(&dir.file(), "hunter"), "a secret is on disk");
 
     let memory = Memory::from(BAD);
-    let props = place.start(&memory);
+    let props = dir.start(&memory);
     let qps = props.property::<u32>("qps").build()?;
     let burst = props.property::<u32>("burst").build()?;
     assert_eq!((qps.get(), burst.get()), (100, 100));
@@ -88,10 +86,10 @@ fn a_restart_begins_with_what_was_rolled_back_to_and_secrets_of_now() -> Result<
     let pinned = props.pinned().unwrap();
     assert_eq!((pinned.generation, pinned.by_earlier_run), (good, true));
     let explained = props.explain("qps").to_string();
-    let says = format!("rolled back to generation {good} of an earlier run");
-    assert!(explained.contains(&says), "{explained}");
+    let expected = format!("rolled back to generation {good} of an earlier run");
+    assert!(explained.contains(&expected), "{explained}");
 
-    // What the layers say waits; a secret that is changed is followed.
+    // Values of the layers stay pending; a changed secret is followed.
     let others = [("burst", "9"), ("app.line", "none")];
     let new = [("qps", "2"), ("new", "3"), ("db.password", "hunter3")];
     memory.replace(new.into_iter().chain(others))?;
@@ -101,16 +99,16 @@ fn a_restart_begins_with_what_was_rolled_back_to_and_secrets_of_now() -> Result<
     assert_eq!(**line.load(), *"app:hunter3@db");
     drop(props);
 
-    // Once more, and then it ends.
+    // Once more, and then the roll-back ends.
     let memory = Memory::from(BAD);
-    let props = place.start(&memory);
+    let props = dir.start(&memory);
     assert_eq!(props.get::<u32>("qps")?, 100);
     props.unpin()?;
     assert_eq!(props.get::<u32>("qps")?, 1);
     assert_eq!(props.get::<String>("app.line")?, "none");
-    assert!(!place.file().exists());
+    assert!(!dir.file().exists());
     drop(props);
-    let props = place.start(&Memory::from(BAD));
+    let props = dir.start(&Memory::from(BAD));
     assert_eq!(props.get::<u32>("qps")?, 1);
     assert_eq!(props.pinned(), None);
     Ok(())
@@ -118,9 +116,9 @@ fn a_restart_begins_with_what_was_rolled_back_to_and_secrets_of_now() -> Result<
 
 #[test]
 fn a_damaged_roll_back_file_is_rejected_and_reported() -> Result<(), Error> {
-    let place = Place::new();
-    place.rolled_back();
-    let whole = fs::read(place.file()).unwrap();
+    let dir = StateDir::new();
+    dir.rolled_back();
+    let whole = fs::read(dir.file()).unwrap();
     let cuts = (0..whole.len()).step_by(37).map(|at| whole[..at].to_vec());
     let flips = (0..whole.len()).step_by(11).map(|at| {
         let mut bytes = whole.clone();
@@ -128,80 +126,83 @@ fn a_damaged_roll_back_file_is_rejected_and_reported() -> Result<(), Error> {
         bytes
     });
     for bytes in cuts.chain(flips) {
-        fs::write(place.file(), &bytes).unwrap();
-        let props = place.start(&Memory::from(BAD));
+        fs::write(dir.file(), &bytes).unwrap();
+        let props = dir.start(&Memory::from(BAD));
         assert_eq!(props.get::<u32>("qps")?, 1);
         assert_eq!(props.pinned(), None);
         let rejected = props.health().rejected;
-        let told = rejected.iter().map(|rejected| rejected.error.to_string());
-        let told: Vec<String> = told.collect();
-        assert!(told.iter().any(|t| t.contains("roll-back")), "{told:?}");
+        let message = rejected.iter().map(|rejected| rejected.error.to_string());
+        let message: Vec<String> = message.collect();
+        assert!(
+            message.iter().any(|t| t.contains("roll-back")),
+            "{message:?}"
+        );
     }
     Ok(())
 }
 
 #[test]
-fn a_stored_roll_back_that_is_invalid_now_leaves_the_layers_in_force() -> Result<(), Error> {
-    let place = Place::new();
-    place.rolled_back();
+fn a_stored_roll_back_that_has_become_invalid_leaves_the_layers_in_force() -> Result<(), Error> {
+    let dir = StateDir::new();
+    dir.rolled_back();
     let strict = |memory: &Memory, most: u32| {
         let rule = move |view: &liveprops::Snapshot| match view.get("qps").unwrap_or(0u32) {
             qps if qps > most => Err(format!("{qps} is more than {most}")),
             _ => Ok(()),
         };
-        place.builder(memory).validate(rule).build()
+        dir.builder(memory).validate(rule).build()
     };
     let memory = Memory::from(BAD);
     let props = strict(&memory, 50)?;
     assert_eq!(props.get::<u32>("qps")?, 1);
     assert_eq!(props.pinned(), None);
     let rejected = props.health().rejected;
-    let told = rejected[0].error.to_string();
+    let message = rejected[0].error.to_string();
     assert!(
-        told.contains("roll-back") && told.contains("100 is more than 50"),
-        "{told}"
+        message.contains("roll-back") && message.contains("100 is more than 50"),
+        "{message}"
     );
     drop(props);
-    // It was not forgotten: what refuses it may have been wrong.
+    // The roll-back is kept: the rule that rejects it may be wrong.
     assert_eq!(strict(&memory, 1000)?.get::<u32>("qps")?, 100);
 
     let error = strict(&memory, 0).unwrap_err();
-    let told: Vec<String> = error.iter().map(ToString::to_string).collect();
+    let message: Vec<String> = error.iter().map(ToString::to_string).collect();
     assert!(
-        told.iter().any(|t| t.contains("100 is more than 0")),
-        "{told:?}"
+        message.iter().any(|t| t.contains("100 is more than 0")),
+        "{message:?}"
     );
     assert!(
-        told.iter().any(|t| t.contains("1 is more than 0")),
-        "{told:?}"
+        message.iter().any(|t| t.contains("1 is more than 0")),
+        "{message:?}"
     );
 
-    // To end what is not in force is to forget it.
+    // Ending a roll-back that is not in force deletes it.
     let props = strict(&memory, 50)?;
     props.unpin()?;
-    assert!(!place.file().exists());
+    assert!(!dir.file().exists());
     Ok(())
 }
 
 #[test]
 fn a_roll_back_that_cannot_be_written_is_in_force_and_reported() -> Result<(), Error> {
-    let place = Place::new();
-    // No directory can be made where a file is.
-    fs::write(place.dir(), "").unwrap();
+    let dir = StateDir::new();
+    // A file prevents the directory.
+    fs::write(dir.dir(), "").unwrap();
     let memory = Memory::from(GOOD);
-    let props = place.start(&memory);
+    let props = dir.start(&memory);
     let good = props.generation();
     memory.replace(BAD)?;
     let applied = props.rollback_to(good)?;
     assert_eq!(props.get::<u32>("qps")?, 100);
     assert_eq!(applied.rejected[0].kind(), ErrorKind::Unavailable);
-    let told = applied.rejected[0].to_string();
-    assert!(told.contains("until the next restart only"), "{told}");
+    let message = applied.rejected[0].to_string();
+    assert!(message.contains("until the next restart only"), "{message}");
     let rejected = props.health().rejected;
     assert!(
         rejected
             .iter()
-            .any(|rejected| rejected.error.to_string() == told)
+            .any(|rejected| rejected.error.to_string() == message)
     );
     props.unpin()?;
     assert_eq!(props.get::<u32>("qps")?, 1);
@@ -210,22 +211,22 @@ fn a_roll_back_that_cannot_be_written_is_in_force_and_reported() -> Result<(), E
 
 #[test]
 fn a_value_that_turns_out_to_be_secret_is_removed_from_disk() -> Result<(), Error> {
-    let place = Place::new();
+    let dir = StateDir::new();
     let values = |seal: &str| {
         let values = [("qps", "1"), ("seal", seal)];
         values.map(|(key, value)| (key, Value::from(value)))
     };
     let memory = Memory::from(values("walrus1"));
-    let props = place.start(&memory);
+    let props = dir.start(&memory);
     let good = props.generation();
     memory.set("qps", 2)?;
     props.rollback_to(good)?;
-    assert!(holds(&place.file(), "walrus1"));
+    assert!(holds(&dir.file(), "walrus1"));
     let seal = props.property::<Secret<String>>("seal").build()?;
-    assert!(eventually(SOON, || !holds(&place.file(), "walrus1")));
+    assert!(eventually(DEADLINE, || !holds(&dir.file(), "walrus1")));
     assert_eq!(seal.load().expose(), "walrus1");
     drop((seal, props));
-    let props = place.start(&Memory::from(values("walrus2")));
+    let props = dir.start(&Memory::from(values("walrus2")));
     let seal = props.property::<Secret<String>>("seal").build()?;
     assert_eq!(seal.load().expose(), "walrus2");
     assert_eq!(props.get::<u32>("qps")?, 1);
@@ -233,11 +234,11 @@ fn a_value_that_turns_out_to_be_secret_is_removed_from_disk() -> Result<(), Erro
 }
 
 #[test]
-fn a_key_that_needs_a_restart_begins_with_what_was_rolled_back_to() -> Result<(), Error> {
-    let place = Place::new();
-    place.rolled_back();
+fn a_key_that_needs_a_restart_begins_with_its_rolled_back_value() -> Result<(), Error> {
+    let dir = StateDir::new();
+    dir.rolled_back();
     let memory = Memory::from(BAD);
-    let props = place.builder(&memory).restart_required("qps").build()?;
+    let props = dir.builder(&memory).restart_required("qps").build()?;
     assert_eq!(props.get::<u32>("qps")?, 100);
     props.unpin()?;
     assert_eq!(props.get::<u32>("qps")?, 100);
@@ -250,19 +251,19 @@ fn a_key_that_needs_a_restart_begins_with_what_was_rolled_back_to() -> Result<()
 #[test]
 fn a_process_that_shares_the_directory_does_not_end_the_roll_back_of_another() -> Result<(), Error>
 {
-    let place = Place::new();
-    let other = place.start(&Memory::from([("seal", "x")]));
-    place.rolled_back();
-    // It learns of a secret, and it has nothing to unpin.
+    let dir = StateDir::new();
+    let other = dir.start(&Memory::from([("seal", "x")]));
+    dir.rolled_back();
+    // It discovers a secret and has no roll-back to end.
     let _: Secret<String> = other.get("seal")?;
     other.unpin()?;
     drop(other);
-    assert!(place.file().exists());
-    assert_eq!(place.start(&Memory::from(BAD)).get::<u32>("qps")?, 100);
+    assert!(dir.file().exists());
+    assert_eq!(dir.start(&Memory::from(BAD)).get::<u32>("qps")?, 100);
     Ok(())
 }
 
-/// All keys with what they read as, and where that is written.
+/// Returns all keys with their values and origins.
 fn all(props: &Properties) -> Vec<(String, Result<Value, ErrorKind>, Option<String>)> {
     let view = props.snapshot();
     let read = |key: &liveprops::Key| {
@@ -281,10 +282,10 @@ fn all(props: &Properties) -> Vec<(String, Result<Value, ErrorKind>, Option<Stri
 
 #[test]
 fn a_joined_list_does_not_grow_with_each_restart() -> Result<(), Error> {
-    let place = Place::new();
+    let dir = StateDir::new();
     let start = || -> Result<_, Error> {
         let memory = Memory::from([("l", vec![2])]);
-        let builder = place.builder(&memory).append("l").default("l", vec![1]);
+        let builder = dir.builder(&memory).append("l").default("l", vec![1]);
         Ok((
             builder.bootstrap(Memory::from([("b", "1")])).build()?,
             memory,
@@ -307,15 +308,15 @@ fn a_joined_list_does_not_grow_with_each_restart() -> Result<(), Error> {
 }
 
 #[test]
-fn a_default_that_was_hidden_stays_hidden_after_a_restart() -> Result<(), Error> {
-    let place = Place::new();
+fn a_hidden_default_stays_hidden_after_a_restart() -> Result<(), Error> {
+    let dir = StateDir::new();
     let memory = || {
         let memory = Memory::from([("feature.new", Value::Unset), ("t", Value::Unset)]);
         memory.set("n", "${feature.new:none}").unwrap();
         memory
     };
     let start = |memory: &Memory, more: bool| {
-        let builder = place
+        let builder = dir
             .builder(memory)
             .default("feature.new", true)
             .default("t.a.b", 1)
@@ -348,13 +349,12 @@ fn a_default_that_was_hidden_stays_hidden_after_a_restart() -> Result<(), Error>
 }
 
 #[test]
-fn a_default_list_that_was_hidden_is_not_put_together_with_what_was_rolled_back_to()
--> Result<(), Error> {
-    let place = Place::new();
+fn a_hidden_default_list_is_not_joined_with_the_rolled_back_list() -> Result<(), Error> {
+    let dir = StateDir::new();
     let upper = Memory::from([("hosts.0", "b"), ("other.0", "b")]);
     let start = |more: bool| {
         let lower = Memory::from([("hosts", Value::Unset), ("other", Value::Unset)]);
-        let builder = place
+        let builder = dir
             .builder(&upper)
             .source_in(Layer::new("lower", 100), lower)
             .default("hosts", "a,c")
@@ -385,8 +385,8 @@ fn a_default_list_that_was_hidden_is_not_put_together_with_what_was_rolled_back_
 
 #[test]
 fn a_value_that_was_fixed_at_the_start_is_restored_and_not_followed_again() -> Result<(), Error> {
-    let place = Place::new();
-    let start = |memory: &Memory| place.builder(memory).restart_required("name").build();
+    let dir = StateDir::new();
+    let start = |memory: &Memory| dir.builder(memory).restart_required("name").build();
     let values = [("name", "${base}-$${base}"), ("base", "one")];
     let memory = Memory::from(values);
     let props = start(&memory)?;

@@ -22,14 +22,14 @@ fn build(schema: Schema, source: &Memory) -> Result<Properties, Error> {
         .build()
 }
 
-/// The one thing that is wrong, as it is told.
+/// Returns the message of the only violation.
 fn fault(schema: Schema, source: &Memory) -> String {
     let error = build(schema, source).unwrap_err();
     assert_eq!(error.iter().count(), 1, "{error}");
     error.to_string()
 }
 
-fn told(error: &Error) -> Vec<String> {
+fn violations(error: &Error) -> Vec<String> {
     error.iter().map(ToString::to_string).collect()
 }
 
@@ -143,7 +143,7 @@ fn five_faults_are_one_report_of_five() {
     ]);
     let error = build(five(), &source).unwrap_err();
     assert_eq!(
-        told(&error),
+        violations(&error),
         [
             "`db.pin`: not an integer, expected u32, found ****** (memory @ 0)",
             "`http.port`: out of range, expected u16 (0 to 65535), found text \"70000\" (memory @ 0)",
@@ -153,12 +153,12 @@ fn five_faults_are_one_report_of_five() {
             "`ratelimit.qps`: out of range, expected 1..=10000, found text \"0\" (memory @ 0)",
         ]
     );
-    // With unknown keys denied there is one more.
+    // Denying unknown keys adds one more.
     let error = build(five().deny_unknown(), &source).unwrap_err();
-    let told = told(&error);
-    assert_eq!(told.len(), 6);
+    let messages = violations(&error);
+    assert_eq!(messages.len(), 6);
     assert_eq!(
-        told[5],
+        messages[5],
         "`nmae`: not declared in the schema; did you mean `name`? (memory @ 0)"
     );
 }
@@ -216,7 +216,7 @@ fn a_later_update_is_rejected_key_by_key() -> Result<(), Error> {
 }
 
 #[test]
-fn of_several_keys_only_the_bad_ones_keep_their_old_values() -> Result<(), Error> {
+fn only_rejected_keys_keep_their_old_values() -> Result<(), Error> {
     let source = Memory::from([("db.pin", "1"), ("http.port", "80"), ("name", "shop")]);
     let props = build(five(), &source)?;
     // A source of single values that replaces all of them at once.
@@ -226,7 +226,7 @@ fn of_several_keys_only_the_bad_ones_keep_their_old_values() -> Result<(), Error
         ("name", "store"),
         ("mode", "live"),
     ];
-    // The source hears of it in `health` and `explain`.
+    // `health` and `explain` report it.
     source.replace(next).ok();
     for key in ["http.port", "mode"] {
         let rejected = props.explain(key).rejected;
@@ -305,7 +305,7 @@ fn a_value_above_a_declared_key_is_rejected() -> Result<(), Error> {
     Ok(())
 }
 
-/// A source whose documents belong together; each load gives the next one.
+/// A source that returns the next document at each load.
 struct Documents(AtomicUsize, &'static [&'static [(&'static str, u32)]]);
 
 impl Source for Documents {
@@ -410,7 +410,7 @@ fn the_builder_gives_no_default_and_no_secrecy_to_a_declared_key() {
 }
 
 #[test]
-fn a_value_comes_from_the_strongest_place_that_has_one() -> Result<(), Error> {
+fn a_value_comes_from_the_strongest_layer_that_has_one() -> Result<(), Error> {
     let schema = Schema::new().declare(Schema::key::<String>("k").default("schema"));
     let source = Memory::new();
     let props = Properties::builder()
@@ -457,7 +457,7 @@ fn a_fault_of_the_schema_itself_is_reported_at_once() {
     let error = build(schema, &Memory::default()).unwrap_err();
     assert_eq!(error.iter().count(), 6, "{error}");
     let default = "`b`: out of range, expected ..5, found integer 9 (schema)";
-    assert!(told(&error).contains(&default.to_owned()), "{error}");
+    assert!(violations(&error).contains(&default.to_owned()), "{error}");
 }
 
 #[test]
@@ -523,7 +523,7 @@ fn a_later_key_is_denied_below_a_strict_prefix_only() -> Result<(), Error> {
 }
 
 #[test]
-fn the_key_that_is_meant_is_suggested() -> Result<(), Error> {
+fn the_nearest_declared_key_is_suggested() -> Result<(), Error> {
     let mut schema = Schema::new().strict("");
     for key in ["ttl", "db.url", "http.port", "ratelimit.max_burst"] {
         schema = schema.declare(Schema::key::<u32>(key));
@@ -543,11 +543,11 @@ fn the_key_that_is_meant_is_suggested() -> Result<(), Error> {
     let source: Memory = wrong.iter().map(|(key, _)| (*key, 1)).collect();
     let props = build(schema, &source)?;
     let unknown = props.unknown_keys();
-    let told: Vec<_> = unknown
+    let messages: Vec<_> = unknown
         .iter()
         .map(|u| (u.key.as_str(), u.nearest.as_ref().map(|near| near.as_str())))
         .collect();
-    assert_eq!(told, wrong);
+    assert_eq!(messages, wrong);
     Ok(())
 }
 
@@ -565,7 +565,7 @@ fn suggestions_for_many_keys_are_quick() -> Result<(), Error> {
     let start = std::time::Instant::now();
     assert!(memory.replace(crowd(100)).is_err());
     assert!(build(schema, &crowd(1_000).collect()).is_err());
-    // Seconds without a limit, even where all is optimized.
+    // Without a limit this needs seconds, even in an optimized build.
     let took = start.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
     drop(props);
@@ -582,12 +582,12 @@ fn deprecated_keys_that_are_set_are_reported() -> Result<(), Error> {
         .declare(Schema::key::<u8>("list.0").deprecated("use first"));
     let source = Memory::from([("port", 80), ("old.b", 1), ("old.a", 1)]);
     let props = build(schema, &source)?;
-    let told = || -> Vec<String> {
+    let messages = || -> Vec<String> {
         let keys = props.deprecated_keys().into_iter();
         keys.map(|key| key.to_string()).collect()
     };
     assert_eq!(
-        told(),
+        messages(),
         [
             "`old.a` is deprecated: use new (memory @ 0)",
             "`old.b` is deprecated: use new (memory @ 0)",
@@ -601,7 +601,7 @@ fn deprecated_keys_that_are_set_are_reported() -> Result<(), Error> {
     );
     source.replace([("idle", Value::from(6)), ("list", vec![1, 2].into())])?;
     assert_eq!(
-        told(),
+        messages(),
         [
             "`idle` is deprecated (memory @ 1)",
             "`list.0` is deprecated: use first (memory @ 1)",
@@ -619,7 +619,7 @@ fn properties_return_their_schema() -> Result<(), Error> {
     let props = Properties::builder().schema(first).schema(second).build()?;
     let text = props.schema().unwrap().to_text();
     assert_eq!(text.lines().count(), 3, "{text}");
-    // It is as good as new.
+    // It equals a new one.
     let again = props.schema().unwrap().clone();
     let again = again.declare(Schema::key::<u16>("c"));
     let props = Properties::builder().schema(again).build()?;
@@ -862,7 +862,7 @@ fn the_json_schema_export_matches_its_golden_file() {
     assert_eq!(json["required"], serde_json::json!(["http"]));
 }
 
-/// Compares with a file; `GOLDEN=write` writes it.
+/// Compares a text with a golden file.
 #[test]
 fn a_default_inside_a_list_is_an_error_of_the_declaration() {
     for key in ["hosts.0.port", "hosts.1", "a.hosts.00.port"] {
@@ -877,7 +877,7 @@ fn a_default_inside_a_list_is_an_error_of_the_declaration() {
             "{error}"
         );
     }
-    // Nothing is lost without a default, nor where no list can be.
+    // Neither a missing default nor a key outside of lists is an error.
     let schema = Schema::new()
         .declare(Schema::key::<u16>("hosts.0.port"))
         .declare(Schema::key::<u16>("0.port").default(80));
@@ -958,7 +958,7 @@ fn keys_that_differ_by_underscore_dash_and_dot_are_near_each_other() -> Result<(
         "{}",
         unknown[1]
     );
-    // A declared key that is missing is a hint, though nobody reads it.
+    // A missing declared key is a hint, even if no code reads it.
     let health = props.health();
     assert!(health.is_up(), "{health:?}");
     let hints = &health.sources[0].hints;

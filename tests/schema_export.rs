@@ -1,4 +1,4 @@
-//! The exported JSON Schema and the crate judge real documents alike.
+//! The exported JSON Schema and the crate accept the same documents.
 #![cfg(feature = "json")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-/// Whether a document satisfies an export, for the words that exports use and no others. What a
-/// pattern accepts, `tests/schema-validator` checks by a validator that others wrote.
+/// Returns whether a document satisfies an export. Supports only the keywords that exports use.
+/// `tests/schema-validator` checks patterns with an independent validator.
 fn valid(export: &Json, document: &Json) -> bool {
     satisfies(export, export, document)
 }
@@ -76,8 +76,8 @@ fn satisfies(export: &Json, schema: &Json, document: &Json) -> bool {
             rules.any(|rule| valid(rule, document))
         }
         "$ref" => {
-            let place = rule.as_str().unwrap().strip_prefix('#').unwrap();
-            valid(export.pointer(place).unwrap(), document)
+            let pointer = rule.as_str().unwrap().strip_prefix('#').unwrap();
+            valid(export.pointer(pointer).unwrap(), document)
         }
         "const" => equal(rule, document),
         "not" => !valid(rule, document),
@@ -132,8 +132,8 @@ fn export(schema: &Schema) -> Json {
     serde_json::from_str(&schema.to_json_schema()).unwrap()
 }
 
-/// Holds documents against a schema, by the export and by the crate.
-fn judge(schema: &Schema, good: &[Json], bad: &[Json]) {
+/// Checks documents with the export and with the crate.
+fn check_both(schema: &Schema, good: &[Json], bad: &[Json]) {
     let exported = export(schema);
     let each = good.iter().map(|document| (document, true));
     for (document, expected) in each.chain(bad.iter().map(|document| (document, false))) {
@@ -145,7 +145,7 @@ fn judge(schema: &Schema, good: &[Json], bad: &[Json]) {
     }
 }
 
-/// As [`judge`], for the values of one key.
+/// Like [`check_both`], for the values of one key.
 fn values<T: DeserializeOwned + 'static>(
     declaration: Declaration<T>,
     good: &[Json],
@@ -156,7 +156,7 @@ fn values<T: DeserializeOwned + 'static>(
         let values = values.iter();
         values.map(|value| json!({ "k": value })).collect()
     };
-    judge(&schema, &whole(good), &whole(bad));
+    check_both(&schema, &whole(good), &whole(bad));
     export(&schema)["properties"]["k"].clone()
 }
 
@@ -208,7 +208,7 @@ fn allowed_values_have_the_type_of_the_key() {
         &[json!(1), json!(2)],
     );
     assert_eq!(nothing["not"], json!({}));
-    // What can be written in more than one way is told in words.
+    // A description covers values with several spellings.
     let times = values(
         key::<Duration>().one_of(one_of(&["60s"])),
         &[json!("1m")],
@@ -354,7 +354,7 @@ fn an_item_of_a_list_may_be_declared() {
         .declare(Schema::key::<String>("hosts.0.name").required())
         .declare(Schema::key::<u16>("hosts.1.port"))
         .strict("");
-    judge(
+    check_both(
         &schema,
         &[
             json!({"hosts": [{"name": "a"}]}),
@@ -372,7 +372,7 @@ fn an_item_of_a_list_may_be_declared() {
     let schema = Schema::new()
         .declare(Schema::key::<Vec<u8>>("list"))
         .declare(Schema::key::<u8>("list.1").range(..5));
-    judge(
+    check_both(
         &schema,
         &[json!({"list": [9, 4, 9]}), json!({})],
         &[json!({"list": [9, 5]}), json!({"list": [9, 4, 300]})],
@@ -387,7 +387,7 @@ fn strict_prefixes_are_strict_whatever_is_declared() {
         .strict("http")
         .strict("old.gone")
         .strict("open.map.x");
-    judge(
+    check_both(
         &schema,
         &[
             json!({"http": {"port": 1}, "other": {"x": 1}}),

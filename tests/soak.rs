@@ -1,5 +1,5 @@
-//! Five sources that fail at random, a thousand handles, writers, readers, slow and panicking
-//! callbacks, for minutes:
+//! Runs five sources that fail at random, a thousand handles, writers, readers, slow and panicking
+//! callbacks for minutes:
 //!
 //! ```text
 //! SOAK_SECONDS=300 cargo test --release --test soak -- --ignored --nocapture
@@ -25,11 +25,11 @@ use liveprops::{
 use support::proc::{context_switches, status, threads};
 use support::{Random, eventually};
 
-/// What a handle reads if its key is gone, which must never be seen.
+/// The default of handles, which no reader may see.
 const GONE: u64 = u64::MAX;
 const HANDLES: usize = 1_000;
 
-/// What a store does when it is asked.
+/// The behaviour of a store on a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mood {
     Well,
@@ -37,9 +37,9 @@ enum Mood {
     Panics,
     Hangs,
     Slow,
-    /// Says that all is gone.
+    /// Returns an empty document.
     Empty,
-    /// Says something that a handle cannot decode.
+    /// Returns a value that a handle cannot decode.
     Nonsense,
 }
 
@@ -88,7 +88,7 @@ impl Store {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn says(&self) -> Result<Document, Error> {
+    fn document(&self) -> Result<Document, Error> {
         let mut document = Document::new();
         let origin = Origin::new("store", self.name);
         match self.mood() {
@@ -119,7 +119,7 @@ impl Store {
     }
 }
 
-/// A store that is polled, or that is watched.
+/// A source of a store, polled or watched.
 struct Over(Arc<Store>, Watching);
 
 impl Source for Over {
@@ -128,7 +128,7 @@ impl Source for Over {
     }
 
     fn load(&self) -> Result<Document, Error> {
-        self.0.says()
+        self.0.document()
     }
 
     fn watching(&self) -> Watching {
@@ -137,8 +137,8 @@ impl Source for Over {
 
     fn watch(&self, updates: &SourceContext) -> Result<(), Error> {
         while !updates.is_stopped() {
-            // What is refused is told by the engine.
-            let _ = updates.send(Update::full(self.0.says()?));
+            // The engine reports rejections.
+            let _ = updates.send(Update::full(self.0.document()?));
             updates.wait(Duration::from_millis(20));
         }
         Ok(())
@@ -158,13 +158,13 @@ impl Source for Over {
     }
 }
 
-/// Rewrites the file of numbers in all the ways there are.
-fn write(path: &Path, value: u64, way: u64) {
+/// Rewrites the file of numbers by one of several methods.
+fn write(path: &Path, value: u64, method: u64) {
     let mut text = String::from("[file]\n");
     for i in 0..200 {
         text.push_str(&format!("k{i} = {value}\n"));
     }
-    match way {
+    match method {
         0 => fs::write(path, text).unwrap(),
         1 => fs::write(path, "").unwrap(),
         2 => fs::write(path, "[file\nk0 = ").unwrap(),
@@ -177,18 +177,17 @@ fn write(path: &Path, value: u64, way: u64) {
     }
 }
 
-/// What a reader saw.
+/// The observations of a reader.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     reads: u64,
-    /// Rounds with a read over a millisecond in which the thread was on its core all the time.
+    /// Rounds with a read over a millisecond without a context switch.
     slow: u64,
-    /// The same of reading numbers of the test's own: a machine that is shared stops its guests
-    /// without telling them.
+    /// The longest pause of a thread that only reads a clock: a shared machine suspends its guests.
     slow_anyway: u64,
 }
 
-/// Reads all handles again and again.
+/// Reads all handles repeatedly.
 fn read(handles: &[DynamicProperty<u64>], done: &AtomicBool) -> Seen {
     let own: Vec<AtomicU64> = handles.iter().map(|_| AtomicU64::new(1)).collect();
     let mut seen = Seen::default();
@@ -205,7 +204,7 @@ fn read(handles: &[DynamicProperty<u64>], done: &AtomicBool) -> Seen {
     seen
 }
 
-/// Whether one of many reads took over a millisecond, and not because the thread was off its core.
+/// Returns whether one of many reads lasted over a millisecond without a context switch.
 fn is_slow<T>(all: &[T], read: impl Fn(&T)) -> bool {
     let before = context_switches();
     let mut slowest = Duration::ZERO;
@@ -220,11 +219,11 @@ fn is_slow<T>(all: &[T], read: impl Fn(&T)) -> bool {
 }
 
 #[test]
-#[ignore = "takes minutes: see the top of the file"]
+#[ignore = "needs minutes: see the top of the file"]
 fn long_random_failures_change_no_good_value() -> Result<(), Error> {
     let seconds = std::env::var("SOAK_SECONDS").ok();
     let seconds: u64 = seconds.and_then(|it| it.parse().ok()).unwrap_or(60);
-    // Its panics are part of it.
+    // The panics of the callback are intended.
     std::panic::set_hook(Box::new(|info| {
         let text = info.to_string();
         if !text.contains("panics") {
@@ -292,7 +291,7 @@ fn long_random_failures_change_no_good_value() -> Result<(), Error> {
             while !done.load(Ordering::Relaxed) {
                 value += 1;
                 write(&path, value, random.below(6));
-                // Some of it is refused.
+                // Some changes are rejected.
                 let key = format!("memory.k{}", random.below(200));
                 let _ = memory.set(&key, value);
                 let _ = memory.set(&key, "nonsense");
@@ -307,7 +306,7 @@ fn long_random_failures_change_no_good_value() -> Result<(), Error> {
         })
         .collect();
 
-    // What there is after a while is what there is to be at the end.
+    // The state after a while has to be the final one.
     let quarter = Duration::from_millis(seconds * 250);
     thread::sleep(quarter);
     let (threads_before, memory_before) = (threads(), status("VmRSS"));
@@ -325,7 +324,7 @@ fn long_random_failures_change_no_good_value() -> Result<(), Error> {
         seen.slow_anyway += one.slow_anyway;
     }
 
-    // All is well again, and converges by itself.
+    // All sources recover, and the properties converge by themselves.
     for store in [&polled, &other, &watched] {
         store.value.store(1_000_000, Ordering::SeqCst);
         store.is(Mood::Well);

@@ -4,7 +4,7 @@
 
 use liveprops::Source;
 
-/// A store, the version of its interface, and a source at an address.
+/// A store, the version of its API, and a source with an address.
 type Case = (&'static str, &'static str, fn(&str) -> Box<dyn Source>);
 
 fn stores() -> Vec<Case> {

@@ -1,7 +1,8 @@
-//! Readers and writers at full speed: no mixed snapshot, no version that goes back, nothing stale
-//! after a commit returned, no change lost (FAULTS: I1 to I3).
+//! Readers and writers at full speed: no mixed snapshot, no decreasing version, no stale value
+//! after a commit has returned, no lost change (FAULTS: I1 to I3).
 //!
-//! Short by default; `cargo test --release --test stress -- --ignored --test-threads=1` runs long.
+//! Short by default; `cargo test --release --test stress -- --ignored --test-threads=1` runs the
+//! long form.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use serde::Deserialize;
 const SHORT: Duration = Duration::from_millis(600);
 const LONG: Duration = Duration::from_secs(60);
 
-/// Ends the other threads when one is done, or has failed.
+/// Ends the other threads when one has ended or failed.
 struct Running<'a>(&'a AtomicBool);
 
 impl Drop for Running<'_> {
@@ -32,7 +33,7 @@ struct Range {
     name: String,
 }
 
-/// Writes the number `i` everywhere, as one: each second time through the override layer.
+/// Writes `i` to all keys in one commit, every second time through the override layer.
 fn write(props: &Properties, memory: &Memory, i: u64) {
     let name = Value::from(format!("number {i}"));
     if i % 2 == 0 {
@@ -110,7 +111,7 @@ fn snapshots_and_handles(time: Duration) {
             assert_eq!(snapshot.get::<u64>("range.high").unwrap(), low);
             assert_eq!(snapshot.get::<u64>("single").unwrap(), low);
             assert_eq!(single.at(&snapshot).unwrap(), low);
-            // The number of a generation is seen only after all its values are.
+            // The number of a generation is visible only after all its values.
             assert!(single.get() >= low, "the handle lags behind the snapshot");
         }
         reads.fetch_add(rounds, Ordering::Relaxed);
@@ -131,8 +132,8 @@ fn snapshots_and_handles(time: Duration) {
     println!("{} rounds of reads", reads.load(Ordering::Relaxed));
 }
 
-/// Writers of several sources and of the override layer; every commit is one generation, and every
-/// subscriber can follow each key from value to value.
+/// Writers of several sources and of the override layer. Every commit is one generation, and
+/// subscribers see each value of each key.
 fn committers(time: Duration) {
     let sources = [Memory::named("one"), Memory::named("two")];
     for (i, source) in sources.iter().enumerate() {
@@ -166,8 +167,8 @@ fn committers(time: Duration) {
         })
         .unwrap();
     let over = props.property::<u64>("key.over").build().unwrap();
-    let heard = Arc::new(AtomicU64::new(0));
-    let last = Arc::clone(&heard);
+    let reported = Arc::new(AtomicU64::new(0));
+    let last = Arc::clone(&reported);
     let _sub = over.on_change(move |change| {
         let before = last.swap(*change.new_value(), Ordering::AcqRel);
         assert_eq!(*change.old_value(), before, "a change was lost");
@@ -211,9 +212,9 @@ fn committers(time: Duration) {
     );
     let patience = Instant::now() + Duration::from_secs(10);
     while newest.load(Ordering::Acquire) < props.generation()
-        || heard.load(Ordering::Acquire) < over_last
+        || reported.load(Ordering::Acquire) < over_last
     {
-        assert!(Instant::now() < patience, "the last change is not told");
+        assert!(Instant::now() < patience, "the last change is not reported");
         thread::sleep(Duration::from_millis(1));
     }
     for (key, value) in chain.lock().unwrap().iter() {
@@ -223,7 +224,7 @@ fn committers(time: Duration) {
     println!("{commits} commits");
 }
 
-/// Increments by several threads, each on the condition that nobody came in between.
+/// Conditional increments by several threads: each fails if another write came in between.
 fn increments(time: Duration) {
     let props = Properties::builder().build().unwrap();
     props.set("count", 0).unwrap();
@@ -254,7 +255,8 @@ fn increments(time: Duration) {
     println!("{done} increments");
 }
 
-/// Subscriptions come and go while values change: none is called once its end was waited for.
+/// Subscriptions are added and closed while values change. None is called after closing it has
+/// returned.
 fn subscriptions(time: Duration) {
     let memory = Memory::new();
     memory.set("n", 0).unwrap();
@@ -320,7 +322,7 @@ fn conditional_increments_add_up() {
 }
 
 #[test]
-fn no_callback_is_called_after_its_end_was_waited_for() {
+fn no_callback_is_called_after_closing_it_has_returned() {
     subscriptions(SHORT / 2);
 }
 
@@ -344,6 +346,6 @@ fn long_conditional_increments_add_up() {
 
 #[test]
 #[ignore = "runs for a minute"]
-fn long_no_callback_is_called_after_its_end_was_waited_for() {
+fn long_no_callback_is_called_after_closing_it_has_returned() {
     subscriptions(LONG);
 }

@@ -1,4 +1,4 @@
-//! System calls that hang, fail or are the last of their process.
+//! System calls that hang, fail or kill their process.
 //!
 //! Each test runs in a child process with `support/faults.c` in front of the C library.
 #![cfg(all(target_os = "linux", target_env = "gnu", feature = "toml"))]
@@ -19,32 +19,31 @@ use liveprops::{
     Document, Error, ErrorKind, Origin, Properties, Source, SourceContext, Update, Watching,
 };
 use support::child::{self, Child};
-use support::{Inbox, eventually, reports};
+use support::{DEADLINE, Inbox, eventually, reports};
 
-const SOON: Duration = Duration::from_secs(10);
 const SECOND: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(200);
 
-/// Where the faults are asked for, and the files they befall.
-struct Place(PathBuf);
+/// The directories of the injected faults and of the affected files.
+struct FaultDir(PathBuf);
 
-impl Place {
-    /// Runs a test again, in a child with the faults in front.
-    fn of(test: &str, run: impl FnOnce(&Place)) {
+impl FaultDir {
+    /// Runs a test in a child with fault injection.
+    fn of(test: &str, run: impl FnOnce(&FaultDir)) {
         if let Some(dir) = child::role() {
-            run(&Place(dir.into()));
-            return child::say("done");
+            run(&FaultDir(dir.into()));
+            return child::report("done");
         }
         let temporary = tempfile::tempdir().unwrap();
-        Place::make(temporary.path()).child(test).succeeds();
+        FaultDir::make(temporary.path()).child(test).succeeds();
     }
 
     fn make(dir: &Path) -> Self {
-        let place = Self(dir.to_owned());
-        fs::create_dir(place.faults()).unwrap();
-        fs::create_dir(place.hit()).unwrap();
-        fs::create_dir(place.0.join("well")).unwrap();
-        place
+        let dirs = Self(dir.to_owned());
+        fs::create_dir(dirs.faults()).unwrap();
+        fs::create_dir(dirs.hit()).unwrap();
+        fs::create_dir(dirs.0.join("well")).unwrap();
+        dirs
     }
 
     fn child(&self, test: &str) -> Child {
@@ -74,7 +73,7 @@ impl Place {
         self.0.join("faults")
     }
 
-    /// The directory that is hit.
+    /// Returns the directory with injected faults.
     fn hit(&self) -> PathBuf {
         self.0.join("hit")
     }
@@ -89,7 +88,7 @@ impl Place {
         fs::remove_file(self.faults().join(call)).unwrap();
     }
 
-    /// Files that are left from writing.
+    /// Returns the number of leftover temporary files.
     fn left(&self) -> usize {
         let files = fs::read_dir(self.hit().join("state"));
         let names = files.into_iter().flatten().flatten();
@@ -98,7 +97,7 @@ impl Place {
     }
 }
 
-/// Writes a file without touching the directory that is hit but by a rename.
+/// Writes a file outside of the affected directory and renames it into that.
 fn write(path: &Path, n: i64) {
     let aside = path.parent().unwrap().with_extension("aside");
     fs::write(&aside, format!("{} = {n}\n", key(path))).unwrap();
@@ -121,12 +120,12 @@ fn is_up(props: &Properties, of: &Path) -> bool {
 }
 
 #[test]
-fn a_file_system_that_hangs_holds_up_nothing_but_its_own_source() {
-    let test = "a_file_system_that_hangs_holds_up_nothing_but_its_own_source";
-    Place::of(test, |place| {
+fn a_hanging_file_system_blocks_only_its_own_source() {
+    let test = "a_hanging_file_system_blocks_only_its_own_source";
+    FaultDir::of(test, |dirs| {
         let (slow, well) = (
-            place.hit().join("slow.toml"),
-            place.0.join("well").join("well.toml"),
+            dirs.hit().join("slow.toml"),
+            dirs.0.join("well").join("well.toml"),
         );
         write(&slow, 1);
         write(&well, 1);
@@ -142,36 +141,39 @@ fn a_file_system_that_hangs_holds_up_nothing_but_its_own_source() {
             let key = key(path);
             eventually(within, || props.get::<i64>(&key).unwrap() == n)
         };
-        place.fault("read", "hang");
+        dirs.fault("read", "hang");
         write(&slow, 2);
         for n in 2..12 {
             write(&well, n);
-            assert!(seen(&props, &well, n, SECOND), "the other one is held up");
+            assert!(
+                seen(&props, &well, n, SECOND),
+                "the other source is delayed"
+            );
         }
         let stale = || matches!(health(&props, &slow).status, Status::Stale { .. });
-        assert!(eventually(SOON, stale), "it is not told");
+        assert!(eventually(DEADLINE, stale), "the failure is not reported");
         assert!(seen(&props, &slow, 1, Duration::ZERO), "it keeps its value");
-        // It comes back by itself.
-        place.heal("read");
-        assert!(seen(&props, &slow, 2, SOON));
-        assert!(eventually(SOON, || is_up(&props, &slow)));
-        place.fault("read", "hang");
+        // The source recovers by itself.
+        dirs.heal("read");
+        assert!(seen(&props, &slow, 2, DEADLINE));
+        assert!(eventually(DEADLINE, || is_up(&props, &slow)));
+        dirs.fault("read", "hang");
         write(&slow, 3);
         write(&well, 20);
-        assert!(seen(&props, &well, 20, SOON));
+        assert!(seen(&props, &well, 20, DEADLINE));
         let begun = Instant::now();
         drop(props);
         let took = begun.elapsed();
         assert!(took < 5 * SECOND, "the end took {took:?}");
-        place.heal("read");
+        dirs.heal("read");
     });
 }
 
 #[test]
 fn a_file_that_cannot_be_opened_or_read_keeps_its_values_and_comes_back() {
     let test = "a_file_that_cannot_be_opened_or_read_keeps_its_values_and_comes_back";
-    Place::of(test, |place| {
-        let path = place.hit().join("app.toml");
+    FaultDir::of(test, |dirs| {
+        let path = dirs.hit().join("app.toml");
         write(&path, 0);
         let file = File::new(&path).poll(POLL);
         let props = Properties::builder().source(file).build().unwrap();
@@ -186,35 +188,38 @@ fn a_file_that_cannot_be_opened_or_read_keeps_its_values_and_comes_back() {
             ("read", libc::EISDIR),
         ];
         for (n, (call, error)) in (1..).zip(faults) {
-            place.fault(call, &error.to_string());
+            dirs.fault(call, &error.to_string());
             write(&path, n);
-            let Some(reason) = told(&props, &path) else {
-                panic!("{call} with {error} is not told");
+            let Some(reason) = stale_reason(&props, &path) else {
+                panic!("{call} with {error} is not reported");
             };
             assert!(reason.contains("app.toml"), "{reason}");
             assert_eq!(app.get(), n - 1);
-            place.heal(call);
+            dirs.heal(call);
             let begun = Instant::now();
-            assert!(eventually(SOON, || app.get() == n), "{call} with {error}");
+            assert!(
+                eventually(DEADLINE, || app.get() == n),
+                "{call} with {error}"
+            );
             let took = begun.elapsed();
             assert!(took < 2 * POLL + SECOND, "{call} with {error}: {took:?}");
-            assert!(eventually(SOON, || is_up(&props, &path)));
+            assert!(eventually(DEADLINE, || is_up(&props, &path)));
         }
     });
 }
 
-fn told(props: &Properties, path: &Path) -> Option<String> {
-    let mut told = None;
-    eventually(SOON, || {
+fn stale_reason(props: &Properties, path: &Path) -> Option<String> {
+    let mut found = None;
+    eventually(DEADLINE, || {
         if let Status::Stale { reason, .. } = health(props, path).status {
-            told = Some(reason.to_string());
+            found = Some(reason.to_string());
         }
-        told.is_some()
+        found.is_some()
     });
-    told
+    found
 }
 
-/// The store behind `kept`, which does not answer.
+/// The store of `kept`, which does not answer.
 struct Silent;
 
 impl Source for Silent {
@@ -227,17 +232,17 @@ impl Source for Silent {
     }
 }
 
-fn caching(place: &Place, source: impl Source) -> Result<Properties, Error> {
+fn caching(dirs: &FaultDir, source: impl Source) -> Result<Properties, Error> {
     Properties::builder()
-        .state_dir(place.hit().join("state"))
+        .state_dir(dirs.hit().join("state"))
         .source(source.with(|policy| policy.cached()))
         .history(4)
         .build()
 }
 
-/// What a start without the store has.
-fn kept(place: &Place) -> Option<i64> {
-    let props = caching(place, Silent).ok()?;
+/// Returns the value that a start without the store has.
+fn kept(dirs: &FaultDir) -> Option<i64> {
+    let props = caching(dirs, Silent).ok()?;
     assert_eq!(props.health().sources[0].refusals, 0);
     props.get("n").ok()
 }
@@ -245,9 +250,9 @@ fn kept(place: &Place) -> Option<i64> {
 #[test]
 fn serving_continues_whichever_system_call_of_the_cache_fails() {
     let test = "serving_continues_whichever_system_call_of_the_cache_fails";
-    Place::of(test, |place| {
+    FaultDir::of(test, |dirs| {
         let memory = Memory::from([("n", 0)]);
-        let props = caching(place, memory.clone()).unwrap();
+        let props = caching(dirs, memory.clone()).unwrap();
         let degraded = || props.health().sources[0].degraded.is_some();
         let calls = ["open", "write", "fsync", "rename"];
         let errors = [libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::EROFS];
@@ -255,21 +260,21 @@ fn serving_continues_whichever_system_call_of_the_cache_fails() {
         for call in calls {
             for error in errors {
                 n += 1;
-                place.fault(call, &error.to_string());
+                dirs.fault(call, &error.to_string());
                 let begun = Instant::now();
                 memory.set("n", n).unwrap();
                 let took = begun.elapsed();
                 assert!(took < 5 * SECOND, "the commit waited {took:?}");
                 assert_eq!(props.get::<i64>("n").unwrap(), n);
-                assert!(eventually(SOON, degraded), "{call} with {error}");
-                assert_eq!(place.left(), 0, "{call} with {error}");
+                assert!(eventually(DEADLINE, degraded), "{call} with {error}");
+                assert_eq!(dirs.left(), 0, "{call} with {error}");
                 assert!(props.health().is_up());
-                place.heal(call);
-                assert!(eventually(SOON, || !degraded()), "{call} with {error}");
+                dirs.heal(call);
+                assert!(eventually(DEADLINE, || !degraded()), "{call} with {error}");
             }
         }
         drop(props);
-        assert_eq!(kept(place), Some(n));
+        assert_eq!(kept(dirs), Some(n));
     });
 }
 
@@ -278,42 +283,42 @@ fn a_kill_at_any_system_call_leaves_the_old_or_the_new_cache() {
     let test = "a_kill_at_any_system_call_leaves_the_old_or_the_new_cache";
     let steps = ["open", "write", "fsync", "rename", "renamed"];
     if let Some(dir) = child::role() {
-        let place = Place(dir.into());
+        let dirs = FaultDir(dir.into());
         let memory = Memory::from([("n", 1)]);
-        let props = caching(&place, memory.clone()).unwrap();
-        assert!(eventually(SOON, || kept(&place) == Some(1)));
+        let props = caching(&dirs, memory.clone()).unwrap();
+        assert!(eventually(DEADLINE, || kept(&dirs) == Some(1)));
         let good = props.generation();
         memory.set("n", 2).unwrap();
-        assert!(eventually(SOON, || kept(&place) == Some(2)));
-        child::say("ready");
-        // The parent asks for the fault when it has heard that.
-        let faults = || steps.iter().any(|step| place.faults().join(step).exists());
-        assert!(eventually(SOON, faults));
-        match place.0.join("roll back").exists() {
+        assert!(eventually(DEADLINE, || kept(&dirs) == Some(2)));
+        child::report("ready");
+        // The parent injects the fault after this line.
+        let faults = || steps.iter().any(|step| dirs.faults().join(step).exists());
+        assert!(eventually(DEADLINE, faults));
+        match dirs.0.join("roll back").exists() {
             true => drop(props.rollback_to(good)),
             false => memory.set("n", 3).unwrap(),
         }
-        assert!(!eventually(SOON, || false), "it survived");
+        assert!(!eventually(DEADLINE, || false), "it survived");
     }
     for step in steps {
         for roll_back in [false, true] {
             let temporary = tempfile::tempdir().unwrap();
-            let place = Place::make(temporary.path());
+            let dirs = FaultDir::make(temporary.path());
             if roll_back {
-                fs::write(place.0.join("roll back"), "").unwrap();
+                fs::write(dirs.0.join("roll back"), "").unwrap();
             }
-            let mut child = place.child(test).start();
-            assert_eq!(child.said.recv_timeout(SOON).unwrap(), "ready");
-            place.fault(step, "kill");
-            assert!(!child.ends_well());
-            place.heal(step);
+            let mut child = dirs.child(test).start();
+            assert_eq!(child.output.recv_timeout(DEADLINE).unwrap(), "ready");
+            dirs.fault(step, "kill");
+            assert!(!child.exits_successfully());
+            dirs.heal(step);
             let expected = match (step, roll_back) {
                 ("renamed", false) => 3,
                 ("renamed", true) => 1,
                 _ => 2,
             };
-            assert_eq!(kept(&place), Some(expected), "{step}, {roll_back}");
-            assert_eq!(place.left(), 0, "the next start cleans up after {step}");
+            assert_eq!(kept(&dirs), Some(expected), "{step}, {roll_back}");
+            assert_eq!(dirs.left(), 0, "the next start cleans up after {step}");
         }
     }
 }
@@ -321,14 +326,14 @@ fn a_kill_at_any_system_call_leaves_the_old_or_the_new_cache() {
 #[test]
 fn a_file_is_synced_before_its_rename_and_its_directory_afterwards() {
     let test = "a_file_is_synced_before_its_rename_and_its_directory_afterwards";
-    Place::of(test, |place| {
-        fs::write(place.faults().join("trace"), "").unwrap();
-        let above = place.hit().join("made");
+    FaultDir::of(test, |dirs| {
+        fs::write(dirs.faults().join("trace"), "").unwrap();
+        let above = dirs.hit().join("made");
         let state = above.join("state");
         let source = Memory::from([("n", 0)]).with(|policy| policy.cached());
         let builder = Properties::builder().state_dir(&state);
         drop(builder.source(source).build().unwrap());
-        let trace = fs::read_to_string(place.faults().join("trace")).unwrap();
+        let trace = fs::read_to_string(dirs.faults().join("trace")).unwrap();
         let calls = trace.lines().filter_map(|line| line.split_once(' '));
         let calls: Vec<(&str, &Path)> = calls.map(|(call, path)| (call, Path::new(path))).collect();
         let is = |path: &Path, end: &str| path.extension().is_some_and(|e| e == end);
@@ -345,26 +350,26 @@ fn a_file_is_synced_before_its_rename_and_its_directory_afterwards() {
             calls[written..put].iter().any(|call| synced(&call)),
             "{trace}"
         );
-        let settled = |(call, path): &(&str, &Path)| *call == "fsync" && *path == state;
-        assert!(calls[put..].iter().any(settled), "{trace}");
-        // The directory was made, so its name is made sure of as well.
+        let is_sync_of_state = |(call, path): &(&str, &Path)| *call == "fsync" && *path == state;
+        assert!(calls[put..].iter().any(is_sync_of_state), "{trace}");
+        // The directory is new, so its parent is synced as well.
         let made = |(call, path): &(&str, &Path)| *call == "fsync" && *path == above;
         assert!(calls[..put].iter().any(made), "{trace}");
     });
 }
 
-/// The error of a system that has no thread to give.
+/// The error of a system without threads.
 const NO_THREAD: &str = "11";
 
-/// Properties with one key and a callback that was due when no thread could be started.
-fn starved(place: &Place, builder: liveprops::Builder) -> (Memory, Properties, Inbox<u32>) {
+/// Creates properties with one key and a due callback that found no thread.
+fn starved(dirs: &FaultDir, builder: liveprops::Builder) -> (Memory, Properties, Inbox<u32>) {
     let memory = Memory::from([("n", 0)]);
     let props = builder.source(memory.clone()).build().unwrap();
     let (report, inbox) = reports();
     let n = props.property::<u32>("n").build().unwrap();
     n.on_change(move |change| report(*change.new_value()))
         .detach();
-    place.fault("thread", NO_THREAD);
+    dirs.fault("thread", NO_THREAD);
     for i in 1..=10 {
         memory.set("n", i).unwrap();
     }
@@ -372,7 +377,7 @@ fn starved(place: &Place, builder: liveprops::Builder) -> (Memory, Properties, I
     (memory, props, inbox)
 }
 
-/// Why the whole is not up.
+/// Returns why the properties are not up.
 fn trouble(props: &Properties) -> Option<Error> {
     let health = props.health();
     assert_eq!(health.is_up(), matches!(props.status(), Status::Up));
@@ -385,8 +390,8 @@ fn trouble(props: &Properties) -> Option<Error> {
 #[test]
 fn a_callback_that_found_no_thread_is_reported_and_runs_with_the_next_commit() {
     const TEST: &str = "a_callback_that_found_no_thread_is_reported_and_runs_with_the_next_commit";
-    Place::of(TEST, |place| {
-        let (memory, props, inbox) = starved(place, Properties::builder());
+    FaultDir::of(TEST, |dirs| {
+        let (memory, props, inbox) = starved(dirs, Properties::builder());
         let reason = trouble(&props).unwrap();
         assert_eq!(reason.kind(), ErrorKind::Unavailable);
         assert!(
@@ -397,7 +402,7 @@ fn a_callback_that_found_no_thread_is_reported_and_runs_with_the_next_commit() {
         assert_eq!(rejected.len(), 1, "reported once: {rejected:?}");
         assert!(inbox.all().is_empty());
 
-        place.heal("thread");
+        dirs.heal("thread");
         memory.set("other", 1).unwrap();
         assert_eq!(inbox.next(), 10, "the final value");
         assert!(trouble(&props).is_none());
@@ -411,16 +416,16 @@ fn a_callback_that_found_no_thread_is_reported_and_runs_with_the_next_commit() {
 #[test]
 fn a_callback_that_found_no_thread_runs_when_health_is_read() {
     const TEST: &str = "a_callback_that_found_no_thread_runs_when_health_is_read";
-    Place::of(TEST, |place| {
-        let (_memory, props, inbox) = starved(place, Properties::builder());
+    FaultDir::of(TEST, |dirs| {
+        let (_memory, props, inbox) = starved(dirs, Properties::builder());
         assert!(trouble(&props).is_some());
-        place.heal("thread");
+        dirs.heal("thread");
         assert!(trouble(&props).is_none());
         assert_eq!(inbox.next(), 10);
     });
 }
 
-/// A source that is asked often, and has a thread.
+/// A source with frequent polls, which has a thread.
 struct Often;
 
 impl Source for Often {
@@ -442,16 +447,16 @@ impl Source for Often {
 #[test]
 fn a_callback_that_found_no_thread_runs_by_itself_where_sources_have_threads() {
     const TEST: &str = "a_callback_that_found_no_thread_runs_by_itself_where_sources_have_threads";
-    Place::of(TEST, |place| {
+    FaultDir::of(TEST, |dirs| {
         let builder = Properties::builder().max_propagation(Duration::from_secs(7200));
-        let (_memory, _props, inbox) = starved(place, builder.source(Often));
+        let (_memory, _props, inbox) = starved(dirs, builder.source(Often));
         assert!(inbox.within(Duration::from_millis(250)).is_none());
-        place.heal("thread");
+        dirs.heal("thread");
         assert_eq!(inbox.next(), 10);
     });
 }
 
-/// A source whose watch gives no sign of life.
+/// A source whose watch sends neither updates nor heartbeats.
 struct Mute;
 
 impl Source for Mute {
@@ -477,24 +482,24 @@ impl Source for Mute {
     }
 }
 
-// The monitor of the sources runs no callbacks, so that inline ones need a thread there.
+// The watchdog runs no callbacks, so an inline callback needs another thread there.
 #[test]
 fn a_source_and_an_inline_callback_that_found_no_thread_get_one_later() {
     const TEST: &str = "a_source_and_an_inline_callback_that_found_no_thread_get_one_later";
-    Place::of(TEST, |place| {
+    FaultDir::of(TEST, |dirs| {
         let (report, inbox) = reports();
         let props = Properties::builder()
             .inline_callbacks()
             .source(Mute)
             .build()
             .unwrap();
-        place.fault("thread", NO_THREAD);
+        dirs.fault("thread", NO_THREAD);
         let _sub = props.on_source_event(move |event| {
             if let SourceEventKind::Suspended(error) = &event.kind {
                 report(error.to_string());
             }
         });
-        assert!(eventually(SOON, || {
+        assert!(eventually(DEADLINE, || {
             let source = props.health().sources.remove(0);
             matches!(source.status, Status::Stale { reason, .. }
                 if reason.to_string().contains("no thread can be started for it"))
@@ -502,10 +507,10 @@ fn a_source_and_an_inline_callback_that_found_no_thread_get_one_later() {
         let rejected = props.health().rejected.remove(0).error.to_string();
         assert!(rejected.contains("the callbacks"), "{rejected}");
         assert!(inbox.all().is_empty());
-        place.heal("thread");
+        dirs.heal("thread");
         assert!(inbox.next().contains("gave no answer in time"));
         assert!(inbox.next().contains("no thread can be started for it"));
-        // The watch on the new thread is silent as well.
+        // The watch on the new thread sends nothing either.
         assert!(inbox.next().contains("gave no answer in time"));
     });
 }
@@ -541,11 +546,11 @@ impl Source for Shrinks {
     }
 }
 
-// Validators may hang, and the monitor must not.
+// Validators may hang, and the watchdog must not.
 #[test]
 fn an_update_that_accept_after_accepts_waits_for_its_own_thread() {
     const TEST: &str = "an_update_that_accept_after_accepts_waits_for_its_own_thread";
-    Place::of(TEST, |place| {
+    FaultDir::of(TEST, |dirs| {
         let (report, inbox) = reports();
         let guard = RemovalGuard::new().accept_after(Duration::from_millis(200));
         let props = Properties::builder()
@@ -558,42 +563,42 @@ fn an_update_that_accept_after_accepts_waits_for_its_own_thread() {
             })
             .build()
             .unwrap();
-        assert!(eventually(SOON, || props.health().sources[0]
+        assert!(eventually(DEADLINE, || props.health().sources[0]
             .withheld
             .is_some()));
-        place.fault("thread", NO_THREAD);
+        dirs.fault("thread", NO_THREAD);
         assert_eq!(inbox.within(SECOND), None);
-        place.heal("thread");
+        dirs.heal("thread");
         assert_eq!(inbox.next().as_deref(), Some("liveprops-commit"));
-        assert!(eventually(SOON, || !props.snapshot().contains("k1")));
+        assert!(eventually(DEADLINE, || !props.snapshot().contains("k1")));
     });
 }
 
 #[test]
 fn a_start_without_threads_fails_and_a_later_one_works() {
     const TEST: &str = "a_start_without_threads_fails_and_a_later_one_works";
-    Place::of(TEST, |place| {
+    FaultDir::of(TEST, |dirs| {
         let start = || {
             Properties::builder()
-                .state_dir(place.hit().join("state"))
-                .source(File::new(place.hit().join("app.toml")))
+                .state_dir(dirs.hit().join("state"))
+                .source(File::new(dirs.hit().join("app.toml")))
                 .build()
         };
-        fs::write(place.hit().join("app.toml"), "n = 1").unwrap();
-        place.fault("thread", NO_THREAD);
+        fs::write(dirs.hit().join("app.toml"), "n = 1").unwrap();
+        dirs.fault("thread", NO_THREAD);
         let error = start().unwrap_err();
         assert!(error.to_string().contains("thread"), "{error}");
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         let memory = Memory::from([("n", 1)]);
         let props = Properties::builder().source(memory).build().unwrap();
         let error = props
-            .add_source(File::new(place.hit().join("app.toml")))
+            .add_source(File::new(dirs.hit().join("app.toml")))
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        place.heal("thread");
+        dirs.heal("thread");
         assert_eq!(start().unwrap().get::<u32>("n").unwrap(), 1);
         props
-            .add_source(File::new(place.hit().join("app.toml")))
+            .add_source(File::new(dirs.hit().join("app.toml")))
             .unwrap();
     });
 }

@@ -1,4 +1,4 @@
-//! However a file is written, the content in force is always one that a writer completed.
+//! The content in force is always complete, regardless of how a file is written.
 //!
 //! Writers pick editing styles, numbers of parts and pauses at random. A pause lasts up to half of
 //! the debounce time. A writer measures its own pauses, because a busy machine makes them longer: a
@@ -28,10 +28,10 @@ use support::{DEADLINE, Random, eventually};
 /// The debounce time.
 const DEBOUNCE: Duration = Duration::from_millis(30);
 
-/// How many keys a file has. Each holds the number of the version.
+/// The keys of a file. Each contains the number of the version.
 const KEYS: usize = 24;
 
-/// How long the short form writes.
+/// The duration of the short form.
 const SHORT: Duration = Duration::from_secs(4);
 
 /// Files of each format and kind.
@@ -39,7 +39,7 @@ const COPIES: usize = 2;
 
 const FORMATS: [&str; 5] = ["toml", "json", "yaml", "properties", "dotenv"];
 
-/// The formats whose features are on, as extensions.
+/// Returns the extensions of all enabled formats.
 fn formats() -> impl Iterator<Item = &'static str> {
     FORMATS
         .into_iter()
@@ -53,7 +53,7 @@ fn extension(format: &str) -> &str {
     }
 }
 
-/// How a version is written.
+/// How a writer replaces a version.
 #[derive(Clone, Copy, Debug)]
 enum Style {
     RemoveAndRewrite,
@@ -77,7 +77,7 @@ const STYLES: [Style; 8] = [
     Style::Link,
 ];
 
-/// What a version looks like: all versions of a file are of one size.
+/// The text of a version; all versions of a file have the same size.
 fn body(format: &str, prefix: &str, version: usize) -> String {
     let value = format!("v{version:06}");
     let lines = |line: &dyn Fn(usize) -> String| (0..KEYS).map(line).collect::<String>();
@@ -108,7 +108,7 @@ fn body(format: &str, prefix: &str, version: usize) -> String {
     }
 }
 
-/// What stands for a version without values.
+/// The text of a version without values.
 fn void(format: &str) -> &'static str {
     match format {
         "json" => "{}",
@@ -116,7 +116,7 @@ fn void(format: &str) -> &'static str {
     }
 }
 
-/// The styles that keep the file, for a writer that has another name of it.
+/// The styles that keep the file, for a writer with another link to it.
 const IN_PLACE: [Style; 4] = [
     Style::Truncate,
     Style::Overwrite,
@@ -124,7 +124,7 @@ const IN_PLACE: [Style; 4] = [
     Style::CommentThenFilled,
 ];
 
-/// One file and the one who writes it.
+/// A file and its writer.
 struct Writer {
     path: PathBuf,
     styles: &'static [Style],
@@ -132,7 +132,7 @@ struct Writer {
     prefix: String,
     version: usize,
     random: Random,
-    /// When the last step began, and the longest time from there to the end of the next.
+    /// The start of the last step, and the longest time from a start to the end of the next step.
     began: Option<Instant>,
     longest: Duration,
 }
@@ -167,7 +167,7 @@ impl Writer {
         name.into()
     }
 
-    /// Does a part of the work and measures how long after the part before it ends.
+    /// Runs a step and measures the time since the start of the previous one.
     fn step<R>(&mut self, part: impl FnOnce(&Self) -> R) -> R {
         let began = Instant::now();
         let done = part(self);
@@ -238,7 +238,7 @@ impl Writer {
         (style, self.longest)
     }
 
-    /// Writes the text in parts: cut anywhere, or at the ends of lines, where each beginning parses.
+    /// Writes the text in parts: split anywhere, or at line breaks, where each prefix parses.
     fn fill(&mut self, options: &OpenOptions, text: &str) {
         let parts = 1 + self.random.index(8);
         let mut cuts: Vec<usize> = (1..parts).map(|_| self.random.index(text.len())).collect();
@@ -261,7 +261,7 @@ impl Writer {
     }
 }
 
-/// The version that is in force, if it is one that was written.
+/// Returns the version in force, or an error if its content is torn.
 fn version(snapshot: &Snapshot, prefix: &str) -> Result<usize, String> {
     let value = |key| {
         snapshot
@@ -282,10 +282,10 @@ fn version(snapshot: &Snapshot, prefix: &str) -> Result<usize, String> {
     }
 }
 
-/// What all rounds came to.
+/// The totals of all rounds.
 #[derive(Default)]
 struct Tally {
-    /// Rounds whose pauses stayed below the debounce time.
+    /// Rounds with pauses below the debounce time.
     fast: AtomicUsize,
     /// The other rounds.
     slow: AtomicUsize,
@@ -326,7 +326,7 @@ impl Tally {
     }
 }
 
-/// When to stop writing: after the rounds that are asked for, or after a short while.
+/// When to stop writing: after the requested rounds, or after a short time.
 struct Until {
     rounds: Option<usize>,
     began: Instant,
@@ -349,18 +349,18 @@ impl Until {
     }
 }
 
-/// What callbacks have seen of one file.
+/// The versions of one file that callbacks have received.
 #[derive(Default)]
 struct Observed {
-    /// The version that is being written.
+    /// The version being written.
     writing: AtomicUsize,
-    /// The version that was seen last.
+    /// The version received last.
     seen: AtomicUsize,
-    /// Content that is torn: the versions it may belong to, and how it looked.
+    /// Torn content: the versions that it may belong to, and its text.
     torn: Mutex<Vec<(RangeInclusive<usize>, String)>>,
 }
 
-/// Watches what is in force of one file.
+/// Checks the values in force of one file.
 fn observe(props: &Properties, prefix: &str, tally: &Arc<Tally>) -> (Arc<Observed>, Subscription) {
     let observed = Arc::new(Observed::default());
     let (into, tally, prefix) = (Arc::clone(&observed), Arc::clone(tally), prefix.to_owned());
@@ -373,7 +373,8 @@ fn observe(props: &Properties, prefix: &str, tally: &Arc<Tally>) -> (Arc<Observe
             Err(how) => {
                 let digits = how.split(|c: char| !c.is_ascii_digit());
                 let newest = digits.filter_map(|text| text.parse().ok()).max();
-                // No content names no version: a callback may run long after what it reports.
+                // A callback may run long after its change, so it checks only that the content is a
+                // complete version.
                 let versions = newest.map_or_else(
                     || into.seen.load(Ordering::Relaxed)..=into.writing.load(Ordering::Relaxed),
                     |newest| newest..=newest,
@@ -385,7 +386,7 @@ fn observe(props: &Properties, prefix: &str, tally: &Arc<Tally>) -> (Arc<Observe
     (observed, guard.unwrap())
 }
 
-/// Rewrites one file until it is time, and counts.
+/// Rewrites one file until the end and counts rounds.
 fn rewrite(mut writer: Writer, props: &Properties, tally: &Arc<Tally>, until: &Until) {
     let (observed, _guard) = observe(props, &writer.prefix, tally);
     let mut rounds = Vec::new();
@@ -395,7 +396,7 @@ fn rewrite(mut writer: Writer, props: &Properties, tally: &Arc<Tally>, until: &U
             .store(writer.version + 1, Ordering::Relaxed);
         let (style, longest) = writer.write();
         rounds.push((style, tally.count(longest)));
-        // Mostly the next version comes at once; now and then this one has time to be seen.
+        // Usually the next version follows at once; sometimes a pause makes this one visible.
         match writer.random.index(4) {
             0 => sleep(DEBOUNCE * 2),
             1 => {}
@@ -420,7 +421,7 @@ fn rewrite(mut writer: Writer, props: &Properties, tally: &Arc<Tally>, until: &U
     }
 }
 
-/// A writer for each format, each file with keys of its own.
+/// Creates a writer for each format; the files share no keys.
 fn writers(dir: &Path, kind: &str) -> Vec<Writer> {
     let copies = formats().flat_map(|format| (0..COPIES).map(move |copy| (format, copy)));
     copies
@@ -437,7 +438,7 @@ fn writers(dir: &Path, kind: &str) -> Vec<Writer> {
 enum Kind {
     File,
     PolledFile,
-    /// Written through another name in another directory, which causes no event.
+    /// Written through a link in another directory, which causes no event.
     LinkedFile,
     Dir,
     PolledDir,
@@ -453,9 +454,9 @@ fn file(path: &Path, kind: Kind) -> File {
     }
 }
 
-/// Writers of the files of one kind, and the properties that follow them. Half of the sources that are told
-/// of changes accept an empty file: half a file must not be in force there either. A polled file that is
-/// empty in two versions, and looked at in both, cannot be told from one that stayed empty.
+/// Writers of one kind of file, and the properties that follow them. Half of the sources with file
+/// events accept an empty file: a partial file must not be in force there either. Polls cannot
+/// distinguish a file that is empty twice from one that stays empty.
 fn writers_of_kind(home: &Path, kind: Kind) -> (Vec<Writer>, Properties) {
     let name = format!("{kind:?}").to_lowercase();
     let dir = home.join(&name);
@@ -491,7 +492,7 @@ fn writers_of_kind(home: &Path, kind: Kind) -> (Vec<Writer>, Properties) {
     (writers, builder.build().unwrap())
 }
 
-/// Rewrites files of some kinds, in the given styles only if there are any.
+/// Rewrites files of some kinds, in the given styles or, without any, in all styles.
 fn stress(what: &str, kinds: &[Kind], styles: Option<&'static [Style]>) {
     let dir = tempfile::tempdir().unwrap();
     let tally = Arc::new(Tally::default());
@@ -537,7 +538,7 @@ fn a_file_that_is_polled_and_rewritten_in_parts_is_never_half_in_force() {
     stress("polled", &kinds, Some(&IN_PLACE));
 }
 
-/// Starts once while a file is being rewritten.
+/// Starts a program while a file is rewritten.
 fn start(writer: &mut Writer, random: &mut Random, tally: &Tally) {
     let (path, prefix) = (writer.path.clone(), writer.prefix.clone());
     let delay = Duration::from_micros(random.index(60_000) as u64);
@@ -588,7 +589,7 @@ fn a_start_finds_a_complete_version_while_a_file_is_rewritten() {
                     let mut random = Random::new("torn writes");
                     while !until.reached(tally) {
                         start(&mut writer, &mut random, tally);
-                        // Half of the starts find a file that was not touched for a while.
+                        // Half of the starts find a file that was unchanged for a while.
                         if random.index(2) == 0 {
                             sleep(DEBOUNCE * 3);
                         }

@@ -69,7 +69,7 @@ fn a_sum_rewritten_a_hundred_thousand_times_is_never_seen_broken() -> Result<(),
 }
 
 #[test]
-fn one_commit_is_one_generation_and_one_that_changes_nothing_is_none() -> Result<(), Error> {
+fn a_commit_is_one_generation_unless_it_changes_nothing() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     let first = props.generation();
     let applied = props.transaction(|tx| (0..20).try_for_each(|i| tx.set(&format!("k{i}"), i)))?;
@@ -77,7 +77,7 @@ fn one_commit_is_one_generation_and_one_that_changes_nothing_is_none() -> Result
     let again = props.transaction(|tx| (0..20).try_for_each(|i| tx.set(&format!("k{i}"), i)))?;
     assert_eq!((again.generation, again.changed), (first + 1, 0));
     assert_eq!(props.transaction(|_| Ok(()))?.changed, 0);
-    // Within one transaction the last word counts.
+    // Within one transaction the last write counts.
     props.transaction(|tx| {
         tx.set("k0", "x")?;
         tx.remove("k0")?;
@@ -90,8 +90,7 @@ fn one_commit_is_one_generation_and_one_that_changes_nothing_is_none() -> Result
 }
 
 #[test]
-fn twenty_writes_of_which_some_are_invalid_apply_none_and_name_all_that_are_wrong()
--> Result<(), Error> {
+fn a_transaction_with_invalid_writes_applies_none_and_names_all_of_them() -> Result<(), Error> {
     let props = Properties::builder()
         .inline_callbacks()
         .default("k3", 0)
@@ -127,13 +126,12 @@ fn twenty_writes_of_which_some_are_invalid_apply_none_and_name_all_that_are_wron
     );
     assert_eq!((props.generation(), props.snapshot().keys()), before);
     assert!(handles.iter().all(|handle| handle.get() == 0));
-    assert!(inbox.all().is_empty(), "and nobody is called");
+    assert!(inbox.all().is_empty(), "no callback is called");
     Ok(())
 }
 
 #[test]
-fn a_malformed_key_or_an_error_of_the_closure_ends_the_transaction_before_it_begins()
--> Result<(), Error> {
+fn a_malformed_key_or_an_error_of_the_closure_prevents_the_transaction() -> Result<(), Error> {
     let props = Properties::builder().build()?;
     let error = props.transaction(|tx| {
         tx.set("good", 1)?;
@@ -157,7 +155,7 @@ fn a_malformed_key_or_an_error_of_the_closure_ends_the_transaction_before_it_beg
 }
 
 #[test]
-fn of_two_writers_of_ten_thousand_increments_none_is_lost() -> Result<(), Error> {
+fn two_writers_lose_none_of_ten_thousand_increments() -> Result<(), Error> {
     let props = Properties::builder().default("n", 0).build()?;
     let conflicts = Arc::new(AtomicU64::new(0));
     let writers: Vec<_> = (0..2)
@@ -225,8 +223,7 @@ fn a_condition_on_a_value_holds_for_values_absence_and_nothing_else() -> Result<
 }
 
 #[test]
-fn a_condition_on_an_item_of_a_list_or_a_value_inside_one_holds_for_that_value_only()
--> Result<(), Error> {
+fn a_condition_on_a_list_item_or_a_value_inside_it_checks_only_that_value() -> Result<(), Error> {
     let memory = Memory::from([("ports", vec![80, 81])]);
     let server = |port: i64| Value::Table([("port", port)].into());
     memory.set("servers", vec![server(80), server(81)])?;
@@ -288,14 +285,14 @@ fn a_rule_over_two_keys_holds_whichever_source_would_break_it() -> Result<(), Er
         tx.set("max", 30)
     })?;
     assert_eq!(both(), (20, 30), "together they may move");
-    // Taking the override away shows 1 and 9 again; one half of it would not do.
+    // Removing both overrides shows 1 and 9 again; removing one would break the rule.
     assert!(props.remove("max").is_err());
     props.transaction(|tx| {
         tx.remove("min")?;
         tx.remove("max")
     })?;
     assert_eq!(both(), (1, 9));
-    // A refused key of a memory is not kept: it does not come back with the next change.
+    // A rejected key of a memory is not kept: the next change does not restore it.
     low.set("other", 1)?;
     assert_eq!(both(), (1, 9));
     Ok(())
@@ -313,7 +310,7 @@ fn a_tree_that_breaks_a_rule_is_not_built() {
 }
 
 #[test]
-fn a_source_of_single_keys_keeps_the_good_ones_of_a_replacement() -> Result<(), Error> {
+fn a_source_of_single_keys_accepts_the_valid_keys_of_a_replacement() -> Result<(), Error> {
     let memory = Memory::from([("a", "1"), ("b", "2"), ("gone", "3")]);
     let props = Properties::builder().source(memory.clone()).build()?;
     let a = props.property::<u32>("a").build()?;
@@ -336,11 +333,11 @@ fn a_source_of_single_keys_keeps_the_good_ones_of_a_replacement() -> Result<(), 
     assert_eq!(props.generation(), before + 1);
     let health = props.health();
     assert_eq!(health.sources[0].refusals, 1);
-    assert!(!health.is_up(), "something it said was rejected");
+    assert!(!health.is_up(), "one of its values was rejected");
     memory.set("a", "5")?;
     assert!(props.health().is_up());
 
-    // A removal that a live handle cannot bear is such a key too.
+    // A removal that a live handle rejects is such a key too.
     let error = memory.replace([("b", "21")]).unwrap_err();
     assert_eq!(
         (error.kind(), error.key().map(Key::as_str)),
@@ -358,7 +355,7 @@ fn a_rejected_change_of_a_memory_is_not_kept_for_other_properties() -> Result<()
     memory.set("a", "bad").unwrap_err();
     memory.remove("a").unwrap_err();
     memory.replace([("a", "bad"), ("b", "2")]).unwrap_err();
-    // Nor is half of what does not fit together.
+    // Inconsistent halves are not accepted either.
     memory.replace([("x", 1), ("x.y", 2)]).unwrap_err();
     let other = Properties::builder().source(memory).build()?;
     assert_eq!(other.get::<String>("a")?, "1");
@@ -369,8 +366,7 @@ fn a_rejected_change_of_a_memory_is_not_kept_for_other_properties() -> Result<()
 // Archaius 1: racing writers leave a handle stale in about 1 of 300 rounds; Archaius 2: two layers
 // written at once leave the composite stale in 36 of 5,000.
 #[test]
-fn two_layers_written_at_once_end_on_the_stronger_one_in_ten_thousand_rounds() -> Result<(), Error>
-{
+fn two_layers_written_concurrently_end_on_the_stronger_one() -> Result<(), Error> {
     const ROUNDS: u64 = 10_000;
     let (low, high) = (Memory::named("low"), Memory::named("high"));
     let props = Properties::builder()
@@ -608,7 +604,7 @@ fn a_validator_may_read_and_each_of_its_writes_fails_at_once() {
 }
 
 #[test]
-fn a_snapshot_stays_as_it_was_and_a_handle_reads_its_value_of_then() -> Result<(), Error> {
+fn a_snapshot_never_changes_and_a_handle_reads_its_value_in_a_snapshot() -> Result<(), Error> {
     let props = Properties::builder().default("n", 1).build()?;
     let old = props.snapshot();
     let n = props.property::<u32>("n").build()?;
@@ -626,7 +622,7 @@ fn a_snapshot_stays_as_it_was_and_a_handle_reads_its_value_of_then() -> Result<(
 }
 
 #[test]
-fn a_transaction_sees_the_tree_of_its_beginning_and_never_shows_its_values() -> Result<(), Error> {
+fn a_transaction_reads_the_tree_of_its_start_and_never_shows_its_values() -> Result<(), Error> {
     let props = Properties::builder().default("n", 1).build()?;
     props.transaction(|tx| {
         tx.set("n", "hunter2")?;
@@ -641,7 +637,7 @@ fn a_transaction_sees_the_tree_of_its_beginning_and_never_shows_its_values() -> 
 /// Calls that wait, each with its name and the kind of its error, if it fails.
 type Outcomes = Vec<(&'static str, Option<ErrorKind>)>;
 
-/// Makes every public call that may wait for another thread.
+/// Calls every public function that may wait for another thread.
 fn call_everything_that_waits(
     props: &Properties,
     n: &DynamicProperty<u32>,
@@ -676,14 +672,14 @@ fn call_everything_that_waits(
     ]
 }
 
-/// Is decoded by what a test says.
+/// A value with a decoder that the test provides.
 #[derive(Clone, Debug, PartialEq)]
 struct Decoded(u32);
 
 type Decoder = Box<dyn Fn() + Send>;
 
 thread_local! {
-    /// What decoding a [`Decoded`] does on this thread.
+    /// An action that decoding a [`Decoded`] runs on this thread.
     static DECODES: RefCell<Option<Decoder>> = const { RefCell::new(None) };
 }
 
@@ -745,10 +741,10 @@ fn no_call_waits_inside_a_validator_a_decoder_or_a_mapping() {
         let _decoded = props.property::<Decoded>("m").build().unwrap();
         let id = props.health().sources[0].source;
         let (busy, its_handle, its_id) = keep_committing();
-        for place in 0..8 {
-            let is_other = place >= 4;
-            let place = place % 4;
-            stage.store(place, Ordering::SeqCst);
+        for call_site in 0..8 {
+            let is_other = call_site >= 4;
+            let call_site = call_site % 4;
+            stage.store(call_site, Ordering::SeqCst);
             let (report, inbox) = reports();
             let (view, handle, id) = match is_other {
                 true => (busy.clone(), its_handle.clone(), its_id),
@@ -756,15 +752,15 @@ fn no_call_waits_inside_a_validator_a_decoder_or_a_mapping() {
             };
             let wait: Act =
                 Box::new(move || report(call_everything_that_waits(&view, &handle, id)));
-            match place {
+            match call_site {
                 3 => DECODES.set(Some(wait)),
                 _ => *act.lock().unwrap() = Some(wait),
             }
             memory
-                .set("m", 2 + place as u32 + 4 * u32::from(is_other))
+                .set("m", 2 + call_site as u32 + 4 * u32::from(is_other))
                 .unwrap();
             for (call, kind) in inbox.next() {
-                let what = format!("{call} in place {place}, of others: {is_other}");
+                let what = format!("{call} at site {call_site}, of others: {is_other}");
                 assert_eq!(kind, Some(ErrorKind::Reentrant), "{what}");
             }
         }
@@ -772,7 +768,7 @@ fn no_call_waits_inside_a_validator_a_decoder_or_a_mapping() {
     });
 }
 
-/// Properties that another thread commits to, for as long as the process lives.
+/// Creates properties with a thread that commits until the process ends.
 fn keep_committing() -> (Properties, DynamicProperty<u32>, SourceId) {
     let memory = Memory::from([("n", 1)]);
     let (report, inbox) = reports();
@@ -793,7 +789,7 @@ fn keep_committing() -> (Properties, DynamicProperty<u32>, SourceId) {
     let id = props.health().sources[0].source;
     thread::spawn(move || memory.set("n", 2));
     inbox.next();
-    // Dropping the last of them would wait for the commit.
+    // Dropping the last clone would wait for the commit.
     std::mem::forget(props.clone());
     (props, n, id)
 }
@@ -843,8 +839,8 @@ fn a_validator_changes_and_builds_other_properties_and_waits_for_none() {
     });
 }
 
-/// Two properties, a memory of each, and what setting the key `other` in the other properties and in
-/// their memory comes to inside a validator: both validators are inside at that time.
+/// Creates two properties, each with a memory. A validator of each one sets the key `other` in the
+/// other properties and in their memory, while both validators run.
 fn write_across() -> ([(Properties, Memory); 2], [Outcomes; 2]) {
     let cells: [Arc<OnceLock<(Properties, Memory)>>; 2] = Default::default();
     let barrier = Arc::new(Barrier::new(2));
@@ -954,7 +950,7 @@ fn validators_of_two_properties_that_write_to_each_other_fail_and_change_nothing
         }
         for (props, memory) in pair {
             assert_eq!(props.get::<u32>("x").unwrap(), 1);
-            // A commit would take up what was left behind.
+            // A commit would include leftover changes.
             memory.set("late", 1).unwrap();
             assert!(!props.snapshot().contains("other"));
             assert!(!format!("{memory:?}").contains("other"), "{memory:?}");
@@ -963,7 +959,7 @@ fn validators_of_two_properties_that_write_to_each_other_fail_and_change_nothing
 }
 
 #[test]
-fn a_validator_that_closes_the_subscription_whose_callback_commits_is_not_stuck() {
+fn a_validator_may_close_the_subscription_of_a_committing_callback() {
     run_within(Duration::from_secs(20), || {
         let props = Properties::builder().default("n", 1).build().unwrap();
         let cell: Arc<Mutex<Option<Subscription>>> = Arc::default();
@@ -1007,7 +1003,7 @@ fn a_validator_that_closes_the_subscription_whose_callback_commits_is_not_stuck(
 }
 
 #[test]
-fn a_callback_may_wait_and_ends_when_what_it_waits_for_comes() {
+fn a_callback_may_wait_for_a_later_change() {
     for inline in [true, false] {
         run_within(Duration::from_secs(20), move || {
             let builder = Properties::builder().default("n", 1).default("m", 1);
@@ -1042,7 +1038,7 @@ fn a_callback_may_wait_and_ends_when_what_it_waits_for_comes() {
 }
 
 #[test]
-fn a_validator_may_drop_the_last_properties_of_others_and_its_own_without_waiting() {
+fn a_validator_may_drop_the_last_clones_of_its_own_and_other_properties() {
     run_within(Duration::from_secs(20), || {
         let props = Properties::builder().default("n", 1).build().unwrap();
         let cell: Arc<Mutex<Option<Properties>>> = Arc::default();

@@ -212,7 +212,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
             self.context.reads_secret.set(true);
             self.masked = true;
             if let Some(secret_keys) = self.context.request.secret_keys {
-                secret_keys.borrow_mut().push(self.path_text());
+                secret_keys.borrow_mut().certain.push(self.path_text());
             }
             visitor.visit_seq(SingleItem(Some(self)))
         } else if name == SIZE_NAME {

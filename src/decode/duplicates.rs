@@ -42,7 +42,10 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         let is_of_field = |child: &&Child<'_>| child.name == field || child.name == last;
         let both: Vec<_> = entries.iter().filter(is_of_field).copied().collect();
         if both.len() == 2 {
-            return self.rivals(&both, &format!("`{field}` is set twice"), String::new());
+            let what = format!("`{field}` is set twice");
+            let mut fault = self.rivals(&both, &what, String::new());
+            fault.0.are_spellings = true;
+            return fault;
         }
         // serde names the field and not the other spelling, which further passes find.
         let mut fault = self.locate(fault);

@@ -79,7 +79,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             masked: self.is_masked(&path),
             may_quote: false,
             is_name: self.is_name,
-            is_variable: self.origin.is_some_and(|origin| origin.kind() == "env"),
+            is_variable: self.is_variable(),
             path,
         }
     }
@@ -87,19 +87,38 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
     /// The origin of the value, if it is in a list.
     #[cold]
     fn item_origin(&self) -> Option<Origin> {
-        let path = self.path.segments()?;
-        let request = self.context.request;
-        let (mut input, mut origin) = (request.input, request.origin);
-        let mut path = path.as_slice();
-        while let Input::Table(table) = input {
-            let (name, rest) = path.split_first()?;
-            (input, origin, _) = Input::of_node(&table.get(name)?.node);
-            path = rest;
-        }
-        match input {
-            Input::List(items) => origin?.of_item(items, path),
+        match self.leaf_around()? {
+            (Input::List(items), origin, path) => origin.of_item(items, &path),
             _ => None,
         }
+    }
+
+    /// Whether the value is the whole text of an environment variable, and not a part of it.
+    #[cold]
+    fn is_variable(&self) -> bool {
+        let is_env = |origin: &Origin| origin.kind() == "env";
+        match self.leaf_around() {
+            Some((Input::List(items), origin, path)) => {
+                origin.of_item(items, &path).is_some_and(|it| is_env(&it))
+                    && origin.is_of_one_item(items, &path)
+            }
+            Some((_, origin, path)) => path.is_empty() && is_env(origin),
+            None => false,
+        }
+    }
+
+    /// The leaf of the tree that the value is in, its origin, and the path of the value inside it.
+    #[cold]
+    fn leaf_around(&self) -> Option<(Input<'a>, &'a Origin, Vec<String>)> {
+        let mut path = self.path.segments()?;
+        let request = self.context.request;
+        let (mut input, mut origin) = (request.input, request.origin);
+        let mut depth = 0;
+        while let Input::Table(table) = input {
+            (input, origin, _) = Input::of_node(&table.get(path.get(depth)?)?.node);
+            depth += 1;
+        }
+        Some((input, origin?, path.split_off(depth)))
     }
 
     /// Gives this location to a fault that has none yet.
@@ -182,8 +201,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
     /// The fault of the value.
     #[cold]
     pub(super) fn fault(&self, detail: &str, expected: impl Into<String>) -> Fault {
-        let is_variable = self.origin.is_some_and(|origin| origin.kind() == "env");
-        if is_variable && detail == "empty text" {
+        if detail == "empty text" && self.is_variable() {
             return self.locate(Fault::mismatch(EMPTY_VARIABLE, expected));
         }
         self.locate(Fault::mismatch(detail, expected))

@@ -220,7 +220,7 @@ fn decode_recording<T: DeserializeOwned>(
     request: Request<'_>,
     secrets: &mut SecretKeys,
 ) -> Result<T, Error> {
-    let keys = RefCell::new(Vec::new());
+    let keys = RefCell::new(SecretKeys::default());
     let request = request.recording_secrets(&keys);
     let (result, is_buffered) = buffered::detect_secrets(|| request.decode());
     if is_buffered {
@@ -239,7 +239,9 @@ fn decode_recording<T: DeserializeOwned>(
         secrets.certain.append(&mut found.certain);
         secrets.possible.append(&mut found.possible);
     }
-    secrets.certain.append(&mut keys.into_inner());
+    let mut keys = keys.into_inner();
+    secrets.certain.append(&mut keys.certain);
+    secrets.possible.append(&mut keys.possible);
     secrets.normalize(|key| key.contains(diagnose::inference::PROBE_WORDS));
     result
 }

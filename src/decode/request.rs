@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::value::Value;
 use crate::value::key;
 use crate::value::origin::Origin;
-use crate::value::secret::buffered;
+use crate::value::secret::buffered::{self, SecretKeys};
 
 /// What to decode, and how.
 #[derive(Clone, Copy)]
@@ -30,7 +30,7 @@ pub(super) struct Request<'a> {
     pub(super) origin: Option<&'a Origin>,
     pub(super) mask: Mask<'a>,
     /// Receives the keys that the type reads as secrets.
-    pub(super) secret_keys: Option<&'a RefCell<Vec<String>>>,
+    pub(super) secret_keys: Option<&'a RefCell<SecretKeys>>,
     /// Whether the pass records what it visits; see [`buffered`].
     pub(super) is_traced: bool,
     /// A path, and the value to read there instead of the real one.
@@ -88,7 +88,7 @@ impl<'a> Request<'a> {
     }
 
     /// The same request, which adds the keys of secrets to `secret_keys`.
-    pub(super) fn recording_secrets<'b>(self, secret_keys: &'b RefCell<Vec<String>>) -> Request<'b>
+    pub(super) fn recording_secrets<'b>(self, secret_keys: &'b RefCell<SecretKeys>) -> Request<'b>
     where
         'a: 'b,
     {
@@ -103,13 +103,6 @@ impl<'a> Request<'a> {
         Self {
             is_traced: true,
             ..self
-        }
-    }
-
-    /// Records that the type reads a secret at a key.
-    pub(super) fn record_secret(&self, key: String) {
-        if let Some(secret_keys) = self.secret_keys {
-            secret_keys.borrow_mut().push(key);
         }
     }
 

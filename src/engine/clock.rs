@@ -8,7 +8,7 @@ use crate::sync::lock::{Condvar, MutexGuard};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock {
     #[cfg(any(test, feature = "test-util"))]
-    fake: Option<std::sync::Arc<Fake>>,
+    fake: Option<std::sync::Arc<FakeClock>>,
 }
 
 impl Clock {
@@ -20,7 +20,7 @@ impl Clock {
         Instant::now()
     }
 
-    /// A thread that goes by this clock is about to begin: a test's clock waits for it.
+    /// Announces a thread that will use this clock. A test's clock waits until the thread begins.
     pub(crate) fn expect_thread(&self) {
         #[cfg(any(test, feature = "test-util"))]
         if let Some(fake) = &self.fake {
@@ -28,7 +28,7 @@ impl Clock {
         }
     }
 
-    /// That thread has begun.
+    /// Records that an announced thread, the calling one, has begun.
     pub(crate) fn thread_begins(&self) {
         #[cfg(any(test, feature = "test-util"))]
         if let Some(fake) = &self.fake {
@@ -58,7 +58,7 @@ impl Clock {
 }
 
 #[cfg(any(test, feature = "test-util"))]
-pub(crate) use fake::Fake;
+pub(crate) use fake::FakeClock;
 
 #[cfg(any(test, feature = "test-util"))]
 mod fake {
@@ -75,31 +75,31 @@ mod fake {
     use super::Clock;
 
     thread_local! {
-        /// What this thread knows of the time.
+        /// The time of the clock that this thread has read last.
         static KNOWN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
     /// A clock that stands still until a test advances it.
     #[derive(Debug)]
-    pub(crate) struct Fake {
+    pub(crate) struct FakeClock {
         began: Instant,
         elapsed: Mutex<Duration>,
-        threads: Mutex<HashMap<ThreadId, Doing>>,
+        threads: Mutex<HashMap<ThreadId, Activity>>,
         /// How many were started and have not begun.
         expected: Mutex<usize>,
     }
 
-    /// What a thread does that has waited by the clock.
+    /// The activity of a thread that uses the clock.
     #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Doing {
-        /// It waits, and knew this time when it began to.
-        Waits(Duration),
-        Works,
-        /// It was not waited for any longer: it hangs, or has ended.
-        IsAway,
+    enum Activity {
+        /// It waits, and had read this time before.
+        Waiting(Duration),
+        Working,
+        /// It worked for too long: it hangs, or has ended.
+        Away,
     }
 
-    impl Fake {
+    impl FakeClock {
         pub(crate) fn new() -> (Arc<Self>, Clock) {
             let fake = Arc::new(Self {
                 began: Instant::now(),
@@ -130,21 +130,23 @@ mod fake {
         pub(super) fn thread_begins(&self) {
             self.threads
                 .lock()
-                .insert(thread::current().id(), Doing::Works);
+                .insert(thread::current().id(), Activity::Working);
             let mut expected = self.expected.lock();
             *expected = expected.saturating_sub(1);
         }
 
         pub(super) fn wait<T>(&self, condvar: &Condvar, guard: &mut MutexGuard<'_, T>) {
             let me = thread::current().id();
-            self.threads.lock().insert(me, Doing::Waits(KNOWN.get()));
+            self.threads
+                .lock()
+                .insert(me, Activity::Waiting(KNOWN.get()));
             // A fake clock notifies nobody, so look often.
             condvar.wait_for(guard, Duration::from_millis(1));
             KNOWN.set(*self.elapsed.lock());
-            self.threads.lock().insert(me, Doing::Works);
+            self.threads.lock().insert(me, Activity::Working);
         }
 
-        /// Lets every thread that waits notice what time it is, and do what is to be done then.
+        /// Waits until every thread has read the current time and done what is due.
         #[cfg(test)]
         pub(crate) fn catch_up(&self) {
             self.catch_up_within(Duration::from_millis(100));
@@ -158,20 +160,20 @@ mod fake {
                 {
                     let mut threads = self.threads.lock();
                     let patient = begun.elapsed() < patience;
-                    for doing in threads.values_mut() {
-                        if *doing == Doing::Works && !patient {
-                            *doing = Doing::IsAway;
+                    for activity in threads.values_mut() {
+                        if *activity == Activity::Working && !patient {
+                            *activity = Activity::Away;
                         }
                     }
-                    let knows = |doing: &Doing| match doing {
-                        Doing::Waits(known) => *known == elapsed,
-                        Doing::Works => false,
-                        Doing::IsAway => true,
+                    let has_caught_up = |activity: &Activity| match activity {
+                        Activity::Waiting(known) => *known == elapsed,
+                        Activity::Working => false,
+                        Activity::Away => true,
                     };
-                    // A thread that hangs bounds the wait.
+                    // A thread that never begins does not prolong the wait without end.
                     let late = begun.elapsed() > Duration::from_secs(10);
-                    let here = *self.expected.lock() == 0;
-                    if late || here && threads.values().all(knows) {
+                    let all_begun = *self.expected.lock() == 0;
+                    if late || all_begun && threads.values().all(has_caught_up) {
                         return;
                     }
                 }

@@ -1,4 +1,4 @@
-//! The engine itself: the commit lock, and what is shared around it.
+//! The engine: the commit lock and the parts around it.
 
 use std::any::Any;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::engine::commit::removal_guard::{Delivery, UpdateKind};
 use crate::engine::commit::rules::Rules;
 use crate::engine::commit::versions::RetiredVersions;
 use crate::engine::commit::{Command, CommitState, Condition, OVERRIDES, bootstrap};
-use crate::engine::dispatcher::{self, Dispatcher, Trouble};
+use crate::engine::dispatcher::{self, CallbackTrouble, Dispatcher};
 use crate::engine::health::SourceEventKind;
 use crate::engine::health::registry::{HealthRegistry, Notices};
 use crate::engine::queue::Queue;
@@ -22,14 +22,13 @@ use crate::engine::shared::SharedValues;
 use crate::engine::supervisor::Supervisor;
 use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
-use crate::property::listen::{Listener, Listeners};
-use crate::property::registry::{Host, HostRef, Registry};
-use crate::property::subscription::Subscriber;
+use crate::property::listen::Listeners;
+use crate::property::registry::EngineRef;
 use crate::source::{CommitOutcome, Edit, RemovalGuard};
 use crate::sync::Cell;
 use crate::sync::discard::{Contained, discard};
 use crate::sync::lock::{self, Building, CannotLock, CommitLock, Mutex};
-use crate::sync::panics::{self, Panicked};
+use crate::sync::panics;
 use crate::sync::process::ProcessId;
 use crate::tree::layer::{Layer, SourceId};
 use crate::tree::quoted::{Quotable, without_secrets};
@@ -47,32 +46,32 @@ pub(crate) struct Engine {
     pub(super) queue: Mutex<Queue>,
     /// The id of the next source.
     next_source: AtomicU64,
-    closed: AtomicBool,
+    pub(super) closed: AtomicBool,
     pub(crate) rules: Rules,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) commit_listeners: Listeners,
-    close_listeners: Listeners,
+    pub(super) close_listeners: Listeners,
     pub(crate) health_registry: Arc<HealthRegistry>,
     pub(crate) supervisor: Supervisor,
     pub(crate) cache: Cache,
     pub(super) shared: SharedValues,
-    /// What lives as long as the engine, such as detached subscriptions.
-    detached: Mutex<Vec<Contained<Arc<dyn Any + Send + Sync>>>>,
+    /// Values that live as long as the engine, such as detached subscriptions.
+    pub(super) detached: Mutex<Vec<Contained<Arc<dyn Any + Send + Sync>>>>,
     pub(super) retired_versions: Mutex<RetiredVersions>,
-    host: HostRef,
+    engine_ref: EngineRef,
     me: Weak<Engine>,
     /// Where the threads of the engine run.
-    process: ProcessId,
+    pub(super) process: ProcessId,
 }
 
 impl Engine {
     pub(crate) fn new(rules: Rules, inline: bool, clock: Clock) -> Arc<Self> {
         Arc::new_cyclic(|me: &Weak<Engine>| {
-            let host: Weak<Engine> = Weak::clone(me);
+            let engine_ref: Weak<Engine> = Weak::clone(me);
             let engine = Weak::clone(me);
             let wake = move || {
                 if let Some(engine) = engine.upgrade() {
-                    engine.supervisor.wake(&engine);
+                    engine.supervisor.wake_or_start(&engine);
                 }
             };
             let health_registry = Arc::new(HealthRegistry::new(clock.clone(), Arc::new(wake)));
@@ -104,7 +103,7 @@ impl Engine {
                 shared: SharedValues::default(),
                 detached: Mutex::default(),
                 retired_versions: Mutex::default(),
-                host: Arc::new(host),
+                engine_ref: Arc::new(engine_ref),
                 me: Weak::clone(me),
                 process: ProcessId::current(),
             }
@@ -123,8 +122,8 @@ impl Engine {
     }
 
     /// This engine, as handles see it.
-    pub(crate) fn host(&self) -> HostRef {
-        Arc::clone(&self.host)
+    pub(crate) fn engine_ref(&self) -> EngineRef {
+        Arc::clone(&self.engine_ref)
     }
 
     pub(crate) fn weak(&self) -> Weak<Engine> {
@@ -168,7 +167,7 @@ impl Engine {
         is_bootstrap && self.health_registry.has_arrived(source)
     }
 
-    /// Notes keys that held secrets in an earlier run.
+    /// Adds keys that had secrets in an earlier run.
     pub(crate) fn add_known_secrets(&self, keys: &[Key]) {
         let secrets = &self.rules.secrets;
         // A name that looks secret is known without this, and may turn out to be none.
@@ -178,7 +177,7 @@ impl Engine {
             .for_each(|key| secrets.add(key.clone()));
     }
 
-    /// Begins with the tree that an earlier run had rolled back to.
+    /// Pins the tree that an earlier run had rolled back to.
     pub(crate) fn restore_pin(&self, earlier: EarlierPin) -> Result<(), Error> {
         self.add_known_secrets(&earlier.secrets);
         let pin = Pin {
@@ -242,10 +241,10 @@ impl Engine {
                 .record_rejected(&mut notices, id, generation, reason, withheld);
         });
         notices.deliver();
-        self.supervisor.ring();
+        self.supervisor.wake();
     }
 
-    /// Ends what was begun for a source that is not added after all.
+    /// Stops a source that is not added after all, and removes its records.
     pub(crate) fn abandon(&self, source: SourceId) {
         self.remove_source(source);
         self.discard_updates(source);
@@ -253,7 +252,7 @@ impl Engine {
             .remove(source, self.current.load().number());
     }
 
-    /// Ends what is done for a source.
+    /// Stops a source and its cache.
     pub(crate) fn remove_source(&self, source: SourceId) {
         self.supervisor.remove(source);
         self.cache.remove(source);
@@ -284,7 +283,7 @@ impl Engine {
 
     /// Runs `f` under the commit lock, or rejects a thread that holds the lock. What `f` discards is
     /// dropped after the lock is released.
-    fn locked<R>(&self, f: impl FnOnce(&mut CommitState) -> R) -> Result<R, Error> {
+    pub(super) fn locked<R>(&self, f: impl FnOnce(&mut CommitState) -> R) -> Result<R, Error> {
         self.check_process()?;
         let (outcome, discarded) = self.commit_state.with(f).map_err(reentrant)?;
         drop(discarded);
@@ -337,19 +336,19 @@ impl Engine {
         })?
     }
 
-    /// Reports what goes wrong while callbacks are run.
-    fn report(&self, trouble: Trouble) {
+    /// Reports a failure of the dispatcher or of a callback.
+    fn report(&self, trouble: CallbackTrouble) {
         match trouble {
-            Trouble::Panicked(message) => {
+            CallbackTrouble::Panicked(message) => {
                 let shown = without_secrets(&message, &[&self.current.full()]);
                 let error = Error::from_panic("a callback", &shown);
                 self.report_event(SourceEventKind::CallbackPanicked(error));
             }
-            Trouble::NoThread(error) => {
+            CallbackTrouble::NoThread(error) => {
                 self.health_registry
                     .note(self.current.load().number(), error);
                 // The watchdog retries.
-                self.supervisor.ring();
+                self.supervisor.wake();
             }
         }
     }
@@ -360,7 +359,8 @@ impl Engine {
             .report_event(self.current.load().number(), kind);
     }
 
-    /// Does what is due by now. Returns when the next is due.
+    /// Reports the events that are due, and accepts withheld updates that are due. Returns when the next
+    /// is due.
     pub(crate) fn run_due(&self) -> Option<Instant> {
         let generation = self.current.load().number();
         let (mut next, accepted) = self.health_registry.report_due(generation);
@@ -397,8 +397,8 @@ impl Engine {
     pub(crate) fn shut_down(&self) {
         self.closed.store(true, Ordering::Release);
         self.notify_closed();
-        // One bound for all: a source that hangs uses up no more than a callback that does. Inside a
-        // validator it is over at once, since the threads may wait for the commit.
+        // One deadline for all threads. Inside a validator nothing is waited for, since the threads may
+        // wait for the commit.
         let patience = if lock::is_committing() {
             Duration::ZERO
         } else {
@@ -411,7 +411,7 @@ impl Engine {
         self.dispatcher.join(until);
         self.supervisor.join(until);
         self.cache.join(until);
-        // What was detached may hold the engine's last reference to itself.
+        // A detached subscription may have the engine's last reference to itself.
         let detached = std::mem::take(&mut *self.detached.lock());
         discard(detached);
     }
@@ -427,7 +427,7 @@ fn initial_generation(rules: &Rules) -> Generation {
             pinned: None,
         }),
         root: Table::default(),
-        pending: Arc::default(),
+        pending_restarts: Arc::default(),
         append: Arc::clone(&rules.append),
         at_hand: Table::default(),
         layers: Vec::new(),
@@ -440,66 +440,6 @@ fn initial_generation(rules: &Rules) -> Generation {
 
 pub(super) fn reentrant(why: CannotLock) -> Error {
     Error::new(ErrorKind::Reentrant, why.to_string())
-}
-
-impl Host for Engine {
-    fn between_commits(
-        &self,
-        f: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
-    ) -> Result<(), Error> {
-        self.locked(|commit_state| {
-            let current = self.current.full();
-            f(&current, &mut commit_state.registry);
-        })
-    }
-
-    fn generation(&self) -> u64 {
-        self.current.load().number()
-    }
-
-    fn check_process(&self) -> Result<(), Error> {
-        Engine::check_process(self)
-    }
-
-    fn note_missing(&self, key: &Key, is_table: bool) {
-        self.health_registry.note_missing(key, is_table);
-    }
-
-    fn records_reads(&self) -> bool {
-        Engine::records_reads(self)
-    }
-
-    fn note_read(&self, keys: Vec<Key>) {
-        self.health_registry.note_read(keys);
-    }
-
-    fn schedule(&self, subscriber: Arc<Subscriber>) {
-        self.dispatcher.schedule(subscriber);
-    }
-
-    fn cause(&self) -> u32 {
-        dispatcher::cause()
-    }
-
-    fn callback_panicked(&self, panic: Panicked) {
-        self.dispatcher.panicked(&panic);
-    }
-
-    fn on_close(&self, listener: Weak<dyn Listener>) {
-        self.close_listeners.add(listener);
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    fn keep(&self, holder: Arc<dyn Any + Send + Sync>) {
-        if self.process.is_current() {
-            self.detached.lock().push(Contained::new(holder));
-        } else {
-            std::mem::forget(holder);
-        }
-    }
 }
 
 impl fmt::Debug for Engine {

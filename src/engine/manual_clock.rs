@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::clock::{Clock, Fake};
+use crate::engine::clock::{Clock, FakeClock};
 
 /// How long [`ManualClock::advance`] waits for a busy thread.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -40,14 +40,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock {
-    fake: Arc<Fake>,
+    fake: Arc<FakeClock>,
     clock: Clock,
 }
 
 impl ManualClock {
     /// Creates a clock that stands still.
     pub fn new() -> Self {
-        let (fake, clock) = Fake::new();
+        let (fake, clock) = FakeClock::new();
         Self { fake, clock }
     }
 

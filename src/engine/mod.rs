@@ -10,6 +10,7 @@ pub(crate) mod health;
 pub(crate) mod manual_clock;
 #[cfg(all(test, loom))]
 mod models;
+mod property_engine;
 pub(crate) mod queue;
 mod record;
 mod shared;

@@ -26,13 +26,13 @@ fn subscriber() -> (Arc<Seen>, Arc<Subscriber>) {
         let value = notes.value.load(Ordering::Relaxed);
         notes.seen.store(value, Ordering::Relaxed);
     };
-    let host: Weak<Engine> = Weak::new();
-    (seen, Subscriber::new(host, Box::new(job)))
+    let engine: Weak<Engine> = Weak::new();
+    (seen, Subscriber::new(engine, Box::new(job)))
 }
 
 fn change(dispatcher: &Dispatcher, seen: &Seen, subscriber: &Arc<Subscriber>, value: u64) {
     seen.value.store(value, Ordering::Relaxed);
-    if subscriber.poke() {
+    if subscriber.mark_changed() {
         dispatcher.schedule(Arc::clone(subscriber));
     }
 }

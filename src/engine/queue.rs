@@ -1,5 +1,5 @@
-//! The queue of commands. Whichever thread holds the commit lock commits all of them, in the sequence
-//! in which they were enqueued.
+//! The queue of commands. The thread that has the commit lock commits all of them, in the order in which they
+//! were enqueued.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::engine::commit::fallback::Fallback;
 use crate::engine::core::{Engine, reentrant};
 use crate::engine::dispatcher;
 use crate::error::{Error, ErrorKind};
-use crate::property::registry::Host;
+use crate::property::registry::PropertyEngine;
 use crate::source::{CommitOutcome, Content, RejectionScope, Update};
 use crate::sync::discard::discard;
 use crate::sync::lock::{CannotLock, Mutex};
@@ -20,7 +20,7 @@ use crate::value::document::Document;
 /// The pause between two looks whether a command that another thread has taken is committed.
 const POLL_TAKEN_COMMAND: Duration = Duration::from_micros(100);
 
-/// Commands in the sequence in which they were enqueued.
+/// Commands in the order in which they were enqueued.
 #[derive(Default)]
 pub(crate) struct Queue {
     commands: VecDeque<Arc<QueuedCommand>>,
@@ -308,7 +308,7 @@ impl Engine {
             discard(unused);
         }
         if is_in_use || is_read {
-            self.supervisor.wake(self);
+            self.supervisor.wake_or_start(self);
         }
         Ok(())
     }

@@ -16,14 +16,14 @@ use crate::source::CommitOutcome;
 use crate::sync::panics;
 use crate::tree::diff;
 use crate::tree::layer::SourceId;
-use crate::tree::snapshot::{Generation, Pending};
+use crate::tree::snapshot::{Generation, PendingRestarts};
 use crate::value::document::Report;
 use crate::value::hamt::Entry;
 
 /// Notifies the listeners of a commit.
 pub(super) type Notify = Box<dyn FnOnce()>;
 
-/// Who sends a command, which decides where the outcome is recorded.
+/// The sender of a command, which decides where the outcome is recorded.
 enum Sender {
     Source {
         id: SourceId,
@@ -38,7 +38,7 @@ enum Sender {
 }
 
 impl Sender {
-    /// Takes what is recorded besides the outcome out of a command.
+    /// The sender of a command. Moves the revision out of an update, since a commit does not need it.
     fn of(command: &mut Command) -> Self {
         match command {
             Command::Update {
@@ -72,7 +72,7 @@ impl Engine {
         let sender = Sender::of(&mut command);
         if let Sender::Source { id, .. } = sender {
             if commit_state.guards.is_guarded(id) && self.health_registry.take_interrupted(id) {
-                commit_state.guards.interrupted(id);
+                commit_state.guards.record_interruption(id);
             }
         }
         // Nothing is known to panic here: decoders and validators are contained one by one, and
@@ -100,7 +100,7 @@ impl Engine {
             problems,
             clashes,
             ignored_items,
-            pending,
+            pending_restarts,
             stale,
             mut listeners,
             versions,
@@ -119,9 +119,9 @@ impl Engine {
         if !stale.is_empty() {
             health.record_stale(&mut notices, generation, stale);
         }
-        if let Some((now, pending)) = pending {
-            let pending = pending_restarts(&now, &pending);
-            health.record_pending(&mut notices, generation, pending);
+        if let Some((now, pending_restarts)) = pending_restarts {
+            let shown = show_pending_restarts(&now, &pending_restarts);
+            health.record_pending_restarts(&mut notices, generation, shown);
         }
         self.record_accepted(commit_state, &mut notices, sender, &outcome, problems);
         if let Some(items) = ignored_items {
@@ -151,7 +151,8 @@ impl Engine {
         if self.cache.is_open() {
             let is_whole = outcome.rejected.is_empty();
             let revision = revision.clone().filter(|_| is_whole);
-            self.cache.record_update(source, revision);
+            let keeps_values = problems.as_ref().is_some_and(|report| report.keeps_values);
+            self.cache.record_update(source, revision, keeps_values);
         }
         let acceptance = Acceptance {
             generation: outcome.generation,
@@ -160,6 +161,7 @@ impl Engine {
             problems,
             revision,
             rejected: outcome.rejected.clone(),
+            restored: None,
             withheld: commit_state.guards.withheld(source),
             received_at,
         };
@@ -199,7 +201,7 @@ impl Engine {
         Some(Box::new(move || {
             notices.deliver();
             if let Some(engine) = me.upgrade() {
-                engine.supervisor.ring();
+                engine.supervisor.wake();
             }
         }))
     }
@@ -220,16 +222,19 @@ fn notification(listeners: Vec<Arc<dyn Listener>>, notices: Notices) -> Option<N
 }
 
 /// The keys that wait for a restart, as the operators see them.
-fn pending_restarts(now: &Arc<Generation>, pending: &Pending) -> Vec<PendingRestart> {
-    let pending = pending.iter();
-    pending
+fn show_pending_restarts(
+    now: &Arc<Generation>,
+    pending_restarts: &PendingRestarts,
+) -> Vec<PendingRestart> {
+    pending_restarts
+        .iter()
         .map(|(key, layered)| {
             let running = now.root.find(key.segments());
             let hidden = now.secrets.hides(key.as_str());
             let show = |entry: Option<&Arc<Entry>>| {
                 let entry = entry?;
                 let hidden = hidden || now.derives_from_secret(entry);
-                Some(diff::shown(&entry.node, hidden))
+                Some(diff::display_node(&entry.node, hidden))
             };
             PendingRestart {
                 running: show(running),

@@ -27,7 +27,7 @@ struct Exit(Arc<Inner>);
 
 impl Drop for Exit {
     fn drop(&mut self) {
-        let _held = self.0.handles.lock();
+        let _handles = self.0.handles.lock();
         self.0.ended.notify_all();
     }
 }
@@ -52,8 +52,8 @@ impl Threads {
         Ok(())
     }
 
-    /// Takes the calling thread, which is about to end, out of the group: what the system keeps of a
-    /// thread until somebody waits for it goes with its end.
+    /// Removes the calling thread, which is about to end, from the group. Without a handle, the system frees
+    /// the thread's resources at its end.
     pub(crate) fn forget_current(&self) {
         // A model waits for all threads.
         if cfg!(loom) {
@@ -92,7 +92,7 @@ impl Threads {
             handles.retain(|handle| handle.thread().id() != me && !handle.is_finished());
             let now = Instant::now();
             if handles.is_empty() || now >= until {
-                // What hangs in foreign code is left to itself; it holds nothing of the engine.
+                // A thread that hangs in foreign code is abandoned; it uses no part of the engine.
                 handles.clear();
                 return;
             }

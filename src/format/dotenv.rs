@@ -24,8 +24,8 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, ErrorKind};
-use crate::format::flat::{self, Cursor, Tree};
-use crate::format::limits::{malformed, refuse_mark};
+use crate::format::flat::{Cursor, PairTree};
+use crate::format::limits::{malformed_error, reject_bom};
 use crate::value::document::Document;
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
@@ -42,7 +42,7 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         unescaped: HashMap::new(),
         in_pem: false,
     };
-    let mut tree = Tree::default();
+    let mut tree = PairTree::default();
     loop {
         reader.cursor.skip_while(char::is_whitespace);
         match reader.cursor.peek() {
@@ -57,17 +57,17 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
     }
     for problem in reader.problems {
         match problem {
-            Problem::Line(problem) => document.warn(problem),
-            Problem::Value(problem) => document.report(problem),
+            Problem::Line(problem) => document.report_problem(problem),
+            Problem::Value(problem) => document.report_unreadable(problem),
         }
     }
     if reader.unlisted > 0 {
         let detail = format!("{} more lines do not count", reader.unlisted);
-        let problem = malformed(detail, origin.clone());
+        let problem = malformed_error(detail, origin.clone());
         if reader.unlisted_values > 0 {
-            document.report(problem);
+            document.report_unreadable(problem);
         } else {
-            document.warn(problem);
+            document.report_problem(problem);
         }
     }
     Ok(document)
@@ -144,7 +144,7 @@ impl Reader<'_> {
         }
     }
 
-    fn pair(&mut self, tree: &mut Tree) -> Result<(), Error> {
+    fn pair(&mut self, tree: &mut PairTree) -> Result<(), Error> {
         if let Some(after) = self.cursor.rest().strip_prefix("export") {
             if after.starts_with(blank) {
                 self.cursor.steps("export".len());
@@ -157,23 +157,23 @@ impl Reader<'_> {
         let is_pem_data = self.in_pem && ends_base64(line);
         self.in_pem = goes_on_in_pem(line, self.in_pem);
         if is_pem_data {
-            self.skip(malformed(PEM_WITHOUT_QUOTES, at));
+            self.skip(malformed_error(PEM_WITHOUT_QUOTES, at));
             self.cursor.skip_while(|c| c != '\n');
             return Ok(());
         }
         let Some((name, _)) = line.split_once('=') else {
-            refuse_mark(line, || at.clone())?;
+            reject_bom(line, || at.clone())?;
             if line.len() == rest.len() {
                 let detail = "the last line has no `=` and no newline: the text was cut";
-                return Err(malformed(detail, at));
+                return Err(malformed_error(detail, at));
             }
-            self.skip(malformed("a line without `=` sets no key", at));
+            self.skip(malformed_error("a line without `=` sets no key", at));
             self.cursor.skip_while(|c| c != '\n');
             return Ok(());
         };
         self.cursor.steps(name.chars().count() + 1);
         // A line gone wrong may hold a part of a secret before its first `=`.
-        refuse_mark(name, || at.clone())?;
+        reject_bom(name, || at.clone())?;
         let key = match key(name.trim_end()) {
             Ok(key) => key,
             // The limits hold for the document, as in every format.
@@ -191,18 +191,18 @@ impl Reader<'_> {
             Found::TextAfterQuote(at) => {
                 let detail =
                     "text after the closing quote; put all of the value in one pair of quotes";
-                let problem = malformed(detail, at).with_key_text(key.as_str());
+                let problem = malformed_error(detail, at).with_key_text(key.as_str());
                 self.report(Problem::Value(problem));
                 Ok(())
             }
         }
     }
 
-    fn put(&mut self, tree: &mut Tree, key: Key, text: Text) -> Result<(), Error> {
+    fn put(&mut self, tree: &mut PairTree, key: Key, text: Text) -> Result<(), Error> {
         let path: Vec<_> = key.segments().collect();
         let before = tree.root.find(&path).filter(|it| it.node.table().is_none());
         let first = before.map(|entry| entry.node.origin().and_then(Origin::line));
-        match flat::put(tree, &key, text.escaped, text.at.clone()) {
+        match tree.insert(&key, text.escaped, text.at.clone()) {
             Ok(()) => {}
             Err(error) if error.kind() != ErrorKind::InvalidKey => return Err(error),
             // A value and a table at once: the line that comes first counts, as in the environment.
@@ -236,7 +236,7 @@ impl Reader<'_> {
         if let Some(after) = self.text_after() {
             // The quote that ends it probably begins another value.
             if self.cursor.line() != line {
-                return Err(malformed(OPEN_QUOTE, at));
+                return Err(malformed_error(OPEN_QUOTE, at));
             }
             self.cursor.skip_while(|c| c != '\n');
             return Ok(Found::TextAfterQuote(after));
@@ -283,7 +283,7 @@ impl Reader<'_> {
         let mut text = String::new();
         loop {
             match self.cursor.step() {
-                None => return Err(malformed(OPEN_QUOTE, at.clone())),
+                None => return Err(malformed_error(OPEN_QUOTE, at.clone())),
                 Some('\'') => break,
                 Some('\r') if self.cursor.peek() == Some('\n') => {}
                 Some(c) => text.push(c),
@@ -302,7 +302,7 @@ impl Reader<'_> {
         let mut dollars = Vec::new();
         loop {
             match self.cursor.step() {
-                None => return Err(malformed(OPEN_QUOTE, at.clone())),
+                None => return Err(malformed_error(OPEN_QUOTE, at.clone())),
                 Some('"') => break,
                 Some('\\') => {
                     if self.cursor.peek() == Some('$') {

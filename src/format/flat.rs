@@ -1,40 +1,42 @@
-//! Formats of one key a line: puts the pairs into a tree.
+//! Shared by the formats whose lines are pairs of a key and a text, `.properties` and dotenv.
 
 use crate::error::Error;
-use crate::format::limits::{Nodes, refuse_mark, twice};
+use crate::format::limits::{NodeCount, duplicate_key_error, reject_bom};
 use crate::value::Value;
 use crate::value::document::clash;
 use crate::value::key::Key;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 
-/// What a text said so far.
+/// The pairs of a document, as a tree.
 #[derive(Default)]
-pub(crate) struct Tree {
+pub(crate) struct PairTree {
     pub(crate) root: Table,
-    nodes: Nodes,
+    nodes: NodeCount,
 }
 
-/// Puts a text at a key that must not have been given before.
-pub(crate) fn put(tree: &mut Tree, key: &Key, text: String, at: Origin) -> Result<(), Error> {
-    let path: Vec<_> = key.segments().collect();
-    refuse_mark(key.as_str(), || at.clone())?;
-    tree.nodes.add_value(|| at.clone())?;
-    let missing = path.len() - 1 - tree.root.tables_on(&path);
-    tree.nodes.add_tables(missing, || at.clone())?;
-    let root = &mut tree.root;
-    let node = Node::Leaf(Leaf::new(Value::from(text), at.clone()));
-    match root.put_path(&path, node) {
-        Ok(None) => Ok(()),
-        Ok(Some(old)) => {
-            let first = old.node.origin().and_then(Origin::line);
-            Err(twice(key.as_str(), first.map(|(line, _)| line), at))
+impl PairTree {
+    /// Inserts a pair whose key is new.
+    pub(crate) fn insert(&mut self, key: &Key, text: String, at: Origin) -> Result<(), Error> {
+        let path: Vec<_> = key.segments().collect();
+        reject_bom(key.as_str(), || at.clone())?;
+        self.nodes.add_value(|| at.clone())?;
+        let new_tables = path.len() - 1 - self.root.tables_on(&path);
+        self.nodes.add_tables(new_tables, || at.clone())?;
+        let node = Node::Leaf(Leaf::new(Value::from(text), at.clone()));
+        match self.root.put_path(&path, node) {
+            Ok(None) => Ok(()),
+            Ok(Some(old)) => {
+                let first = old.node.origin().and_then(Origin::line);
+                let first_line = first.map(|(line, _)| line);
+                Err(duplicate_key_error(key.as_str(), first_line, at))
+            }
+            Err(_) => Err(clash(&self.root, key, &path, &at)),
         }
-        Err(_) => Err(clash(root, key, &path, &at)),
     }
 }
 
-/// Reads a text character by character and knows the place of the next one.
+/// Reads a text by characters and tracks the position of the next one.
 #[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     rest: std::str::Chars<'a>,
@@ -54,7 +56,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The same where a carriage return without a newline ends a line.
+    /// Lets a carriage return without a newline end a line.
     #[cfg(feature = "properties")]
     pub(crate) fn with_lone_returns(self) -> Self {
         Self {
@@ -63,7 +65,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The text from here on.
+    /// Returns the text that was not read yet.
     pub(crate) fn rest(&self) -> &'a str {
         self.rest.as_str()
     }
@@ -78,18 +80,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The place of the next character.
+    /// Returns `origin` at the position of the next character.
     pub(crate) fn at(&self, origin: &Origin) -> Origin {
         origin.at(self.line, self.column)
     }
 
-    /// The line of the next character.
+    /// Returns the line of the next character.
     #[cfg(feature = "dotenv")]
     pub(crate) fn line(&self) -> u32 {
         self.line
     }
 
-    /// Takes the next character.
+    /// Reads the next character.
     pub(crate) fn step(&mut self) -> Option<char> {
         let c = self.rest.next()?;
         if c == '\n' || (c == '\r' && self.lone_returns && self.peek() != Some('\n')) {
@@ -101,6 +103,7 @@ impl<'a> Cursor<'a> {
         Some(c)
     }
 
+    /// Skips a number of characters.
     pub(crate) fn steps(&mut self, count: usize) {
         for _ in 0..count {
             self.step();

@@ -1,6 +1,5 @@
-//! Text to values, without any I/O: one file a format, and one set of rules for all of them.
+//! Parses text into documents, without I/O. Each format has a module; `limits` and `positions` are shared.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
@@ -14,10 +13,12 @@ mod dotenv;
 mod flat;
 #[cfg(feature = "json")]
 mod json;
+#[allow(dead_code)] // each format uses a part
 mod limits;
+#[allow(dead_code)] // each format uses a part
+mod positions;
 #[cfg(feature = "properties")]
 mod properties;
-mod spans;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "toml")]
@@ -25,26 +26,33 @@ mod toml;
 #[cfg(feature = "yaml")]
 mod yaml;
 
-/// The largest document, in bytes.
+/// The maximum size of a document: 10 MiB.
 pub const MAX_DOCUMENT_BYTES: usize = 10 * 1024 * 1024;
 
-/// How a text says keys and values: TOML, JSON, YAML, `.properties`, dotenv, or one of your own.
+/// Parses the text of a configuration: TOML, JSON, YAML, `.properties`, dotenv, or a format of your own.
 ///
-/// All formats keep the same rules. A document is at most [`MAX_DOCUMENT_BYTES`] long, nests at
-/// most 64 levels, and has keys of at most 1 KiB. It is UTF-8; one byte order mark at the
-/// beginning is skipped, CRLF ends a line (inside a TOML text of several lines it stays as it is written), a
-/// NUL is refused, also as an escape. A key that is given
-/// twice, or that would be a value and a table at once, refuses the whole document; dotenv reports the
-/// line instead. Each value knows its line and column. No message quotes a
-/// value of the document, for it may be a secret. A number or a boolean that is not written in its
-/// canonical form keeps its spelling: `3.10`, `0x1F`, `1_000` and `TRUE` read as text as they stand
-/// there.
+/// # Rules of all formats
 ///
-/// A document has at most 100,000 tables and lists and 1,000,000 other values; the items of lists
-/// count. While a document of scalar keys is parsed, it takes some 15 times its length in JSON,
-/// `.properties` and dotenv, some 30 times in YAML, and some 45 times in TOML. No document takes more
-/// than 4 times what the scalar keys take that fit into its length, or than 192 MiB if that is more. The
-/// time to parse a document grows linearly with its length.
+/// - The text is UTF-8. One byte order mark at the beginning is skipped. A NUL character is rejected,
+///   also as an escape.
+/// - CRLF ends a line. A multi-line string of TOML keeps it.
+/// - A key that is given twice, or that is both a value and a table, rejects the document. Dotenv
+///   reports the line instead.
+/// - The [`Origin`] of each value has its line and column.
+/// - An error never quotes a value, which may be a secret.
+/// - A number or boolean that is not in canonical form keeps its spelling: `3.10`, `0x1F`, `1_000` and
+///   `TRUE` read as text are these characters.
+///
+/// # Limits
+///
+/// - A document has at most [`MAX_DOCUMENT_BYTES`] and 64 levels; a key has at most 1 KiB.
+/// - A document has at most 100,000 tables and lists, and 1,000,000 other values. List items count.
+/// - Parsing a document of scalar keys needs some 15 times its length in JSON, `.properties` and dotenv,
+///   30 times in YAML, and 45 times in TOML. Any other document needs at most 4 times the memory of
+///   scalar keys of the same length, or 192 MiB if that is more.
+/// - The time to parse a document grows linearly with its length.
+///
+/// # Examples
 ///
 #[cfg_attr(feature = "toml", doc = "```")]
 #[cfg_attr(not(feature = "toml"), doc = "```ignore")]
@@ -65,8 +73,8 @@ pub struct Format {
 impl Format {
     /// Creates a format of your own from its name and its parser.
     ///
-    /// The parser is given text that kept the rules of all formats, with the byte order mark
-    /// taken off. It should set the place of each value with [`Origin::at`].
+    /// [`parse`](Self::parse) checks the encoding and the size, removes the byte order mark and calls the
+    /// parser. The parser sets the line and column of each value with [`Origin::at`].
     ///
     /// ```
     /// use liveprops::{Document, Error, Format, Origin};
@@ -91,67 +99,66 @@ impl Format {
         Self { name, parse }
     }
 
-    /// TOML. Dates and times become text as in RFC 3339, such as `1979-05-27T07:32:00Z`.
+    /// Returns the format for TOML. Dates and times become text as in RFC 3339, such as
+    /// `1979-05-27T07:32:00Z`.
     #[cfg(feature = "toml")]
     pub const fn toml() -> Self {
         Self::new("toml", toml::parse)
     }
 
-    /// JSON. The document is an object; a `null` hides the key of lower layers; a dot in a name
-    /// is part of the name.
+    /// Returns the format for JSON. The document is an object. A `null` hides the key of lower layers.
+    /// A dot in a name is part of the name.
     #[cfg(feature = "json")]
     pub const fn json() -> Self {
         Self::new("json", json::parse)
     }
 
-    /// YAML 1.2 with its core schema: `no` and `12:30` are text, `012` is twelve, a null hides
-    /// the key of lower layers.
+    /// Returns the format for YAML 1.2 with its core schema: `no` and `12:30` are text, `012` is twelve.
+    /// A null hides the key of lower layers.
     ///
-    /// A list or a mapping in brackets that stands where a key may stand, as in `- [a, b]`, is read as a
-    /// whole before the parser knows what it is. So it may have at most 70,000 brackets, braces, commas,
-    /// colons and quotes, which take up to 48 MiB. That holds neither for a value behind `name: ` nor for
-    /// the mapping in braces that is the document, such as JSON.
+    /// A list or mapping in brackets where a key may begin, as in `- [a, b]`, has at most 70,000 brackets,
+    /// braces, commas, colons and quotes: the parser buffers it, in up to 48 MiB, until it knows whether it
+    /// is a key. This limit applies neither to a value behind `name: ` nor to a document in braces, such as
+    /// JSON.
     ///
-    /// Aliases and merge keys (`<<`) may add at most 100,000 nodes and 10 MiB. Several documents
-    /// in one text, keys that are not scalars, and tags beyond the core ones are refused.
+    /// Aliases and merge keys (`<<`) add at most 100,000 nodes and 10 MiB. A text with several documents,
+    /// keys that are not scalars, and tags outside the core schema are rejected.
     #[cfg(feature = "yaml")]
     pub const fn yaml() -> Self {
         Self::new("yaml", yaml::parse)
     }
 
-    /// Java's `.properties`, in UTF-8. Dotted keys become paths, all values are text.
+    /// Returns the format for Java's `.properties`, in UTF-8. Dotted keys become paths; all values are text.
     #[cfg(feature = "properties")]
     pub const fn properties() -> Self {
         Self::new("properties", properties::parse)
     }
 
-    /// Dotenv, as in `.env` files. All values are text, nothing is expanded, and
+    /// Returns the format for dotenv, as in `.env` files. All values are text, nothing is expanded, and
     /// `RATELIMIT__MAX_BURST` becomes `ratelimit.max_burst`.
     ///
-    /// A bad line is reported in [`Document::problems`], and the rest of the document counts:
+    /// A bad line is reported in [`Document::problems`]; the other lines are read:
     ///
-    /// - A line that sets no key is left out, as a variable is by `Env`: a bare `NAME`, `A-B=1`,
+    /// - A line that sets no key is skipped, as `Env` skips such a variable: a bare `NAME`, `A-B=1`,
     ///   `A___B=1`, or `FOO__BAR` after `FOO`.
-    /// - A line with text after the closing quote is left out, such as `A='it'\''s'`. The key keeps the
-    ///   value that it had.
-    /// - Of a name that is given twice the last line counts.
+    /// - A line with text after the closing quote is skipped, such as `A='it'\''s'`. The key keeps its
+    ///   earlier value.
+    /// - The last line of a repeated name is used.
     ///
-    /// A quote that is not closed and a last line without `=` and newline reject the document: it was
-    /// cut.
+    /// An open quote, and a last line with neither `=` nor a newline, reject the document: it is truncated.
     ///
-    /// systemd's `EnvironmentFile` has a syntax of its own. Simple lines mean the same in both.
-    /// Comments after a value, backslashes and text around quotes do not.
+    /// systemd's `EnvironmentFile` reads simple lines in the same way. Comments after a value, backslashes
+    /// and text around quotes differ.
     ///
-    /// `${key}` without quotes or in double quotes is a reference, as in any document. In single quotes,
-    /// and where `\$` writes the dollar (in double quotes, or before a brace without quotes), it is text: the
-    /// document has it escaped, as `$${key}`.
+    /// `${key}` without quotes or in double quotes is a reference, as in any document. It is text in single
+    /// quotes, and where `\$` escapes the dollar: in double quotes, or before a brace without quotes. The
+    /// document then contains `$${key}`.
     #[cfg(feature = "dotenv")]
     pub const fn dotenv() -> Self {
         Self::new("dotenv", dotenv::parse)
     }
 
-    /// Returns the format of a file name extension, in any case; `None` if there is no such
-    /// format or its feature is off.
+    /// Returns the format of a file name extension in any case, or `None` if no enabled feature has one.
     pub fn from_extension(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
             #[cfg(feature = "toml")]
@@ -168,69 +175,70 @@ impl Format {
         }
     }
 
-    /// Returns the format of a file by its name: its extension decides, and `.env` as well as
-    /// `.env.local` and the like are dotenv.
+    /// Returns the format of a file by its extension. `.env`, `.env.local` and the like are dotenv.
     pub fn of_path(path: &Path) -> Option<Self> {
-        let name = path.file_name().and_then(OsStr::to_str)?;
-        if name == ".env" || name.starts_with(".env.") {
-            return Self::from_extension("env");
-        }
-        Self::from_extension(path.extension()?.to_str()?)
+        Self::from_extension(extension_of(path)?)
     }
 
-    /// Why no format is known for a path: the feature that it needs is off, or it has no extension of a
-    /// format.
+    /// Explains why a path has no format: its feature is off, or its extension is unknown.
     pub(crate) fn unknown(path: &Path) -> String {
-        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        let extension = if name == ".env" || name.starts_with(".env.") {
-            Some("env")
-        } else {
-            path.extension().and_then(OsStr::to_str)
-        };
-        match extension.and_then(feature_of) {
+        match extension_of(path).and_then(feature_of) {
             Some(feature) => format!("its format needs the feature `{feature}` of liveprops"),
             None => "no format is known for its name; set one with `format`".to_owned(),
         }
     }
 
-    /// The name of the format, such as `toml`.
+    /// Returns the name of the format, such as `toml`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Returns what a document says, each value with its place in `origin`.
+    /// Parses a document. Each value gets `origin` with its line and column.
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::TooLarge`] for a document, a nesting, a key or a number of values over its limit.
-    /// - [`ErrorKind::Malformed`] for text that is not of this format.
-    /// - [`ErrorKind::InvalidKey`] for a key that is given twice, is both a value and a table,
-    ///   or is no key at all.
+    /// - [`ErrorKind::TooLarge`]: the document, its nesting, a key, or the number of values exceeds its
+    ///   limit.
+    /// - [`ErrorKind::Malformed`]: the text is not of this format.
+    /// - [`ErrorKind::InvalidKey`]: a key is given twice, is both a value and a table, or is not valid.
     pub fn parse(&self, bytes: &[u8], origin: &Origin) -> Result<Document, Error> {
         if bytes.len() > MAX_DOCUMENT_BYTES {
             let detail = format!("the document is longer than {MAX_DOCUMENT_BYTES} bytes");
             return Err(Error::new(ErrorKind::TooLarge, detail).with_origin(origin));
         }
-        let text = std::str::from_utf8(bytes).map_err(|fault| {
-            let offset = fault.valid_up_to();
-            let (line, column) = spans::place(without_mark(&bytes[..offset]), offset);
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let offset = error.valid_up_to();
+            let valid = bytes[..offset].strip_prefix(BOM.as_bytes());
+            let (line, column) = positions::position(valid.unwrap_or(&bytes[..offset]), offset);
             let detail = format!("not UTF-8: invalid at byte {offset}, line {line}");
-            limits::malformed(detail, origin.at(line, column))
+            limits::malformed_error(detail, origin.at(line, column))
         })?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        if text.starts_with('\u{feff}') {
-            return Err(limits::malformed(limits::SECOND_MARK, origin.at(1, 1)));
+        let text = text.strip_prefix(BOM).unwrap_or(text);
+        if text.starts_with(BOM) {
+            return Err(limits::malformed_error(limits::SECOND_BOM, origin.at(1, 1)));
         }
         if let Some(offset) = text.find('\0') {
-            let (line, column) = spans::place(text.as_bytes(), offset);
+            let (line, column) = positions::position(text.as_bytes(), offset);
             let detail = format!("a NUL character at {line}:{column}");
-            return Err(limits::malformed(detail, origin.at(line, column)));
+            return Err(limits::malformed_error(detail, origin.at(line, column)));
         }
         (self.parse)(text, origin)
     }
 }
 
-/// The feature that brings the format of a file name extension.
+/// A byte order mark.
+const BOM: &str = "\u{feff}";
+
+/// The extension that decides the format of a path; `env` for `.env.local`.
+fn extension_of(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?;
+    if name == ".env" || name.starts_with(".env.") {
+        return Some("env");
+    }
+    path.extension()?.to_str()
+}
+
+/// The feature that enables the format of a file name extension.
 pub(crate) fn feature_of(extension: &str) -> Option<&'static str> {
     match extension.to_ascii_lowercase().as_str() {
         "toml" => Some("toml"),
@@ -240,10 +248,6 @@ pub(crate) fn feature_of(extension: &str) -> Option<&'static str> {
         "env" => Some("dotenv"),
         _ => None,
     }
-}
-
-fn without_mark(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes)
 }
 
 impl fmt::Debug for Format {

@@ -1,12 +1,12 @@
-//! Java's `.properties`, read as UTF-8.
+//! Parses Java's `.properties` as UTF-8.
 //!
-//! `#` and `!` begin a comment line; `=`, `:` or white space ends the key; a backslash at the end
-//! of a line joins the next one, less its indent; `\t`, `\n`, `\r`, `\f` and `\uXXXX` are the
-//! characters they name, and any other escaped character is itself.
+//! `#` and `!` begin a comment line. `=`, `:` or white space ends the key. A backslash at the end of a
+//! line joins the next line without its indent. `\t`, `\n`, `\r`, `\f` and `\uXXXX` are escapes; any other
+//! escaped character stands for itself.
 
 use crate::error::{Error, ErrorKind};
-use crate::format::flat::{self, Cursor, Tree};
-use crate::format::limits::{NUL, malformed};
+use crate::format::flat::{Cursor, PairTree};
+use crate::format::limits::{NUL, malformed_error};
 use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
@@ -16,13 +16,13 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         cursor: Cursor::new(text).with_lone_returns(),
         origin,
     };
-    let mut tree = Tree::default();
+    let mut tree = PairTree::default();
     loop {
         reader.cursor.skip_while(|c| blank(c) || line_end(c));
         match reader.cursor.peek() {
             None => return Ok(Document::from_table(tree.root)),
             Some('#' | '!') => reader.cursor.skip_while(|c| !line_end(c)),
-            Some(_) => reader.pair(&mut tree)?,
+            Some(_) => reader.read_pair(&mut tree)?,
         }
     }
 }
@@ -41,53 +41,55 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn pair(&mut self, tree: &mut Tree) -> Result<(), Error> {
-        let at_key = self.cursor.at(self.origin);
-        let mut key = String::new();
-        loop {
-            self.join_lines();
-            match self.cursor.peek() {
-                // A comment behind a backslash alone, as in Java.
-                Some('#' | '!') if key.is_empty() => return Ok(()),
-                Some('\\') => self.escape(&mut key)?,
-                Some(c) if !blank(c) && !line_end(c) && !matches!(c, '=' | ':') => {
-                    key.push(c);
-                    self.cursor.step();
-                }
-                _ => break,
-            }
-        }
-        if key.is_empty() && self.cursor.peek().is_none_or(line_end) {
-            // Backslashes that join empty lines, as in Java.
+    fn read_pair(&mut self, tree: &mut PairTree) -> Result<(), Error> {
+        let key_origin = self.cursor.at(self.origin);
+        let Some(key) = self.read_key()? else {
             return Ok(());
-        }
+        };
         if key.is_empty() {
-            return Err(
-                Error::new(ErrorKind::InvalidKey, "a line without a key").with_origin(at_key)
-            );
+            let error = Error::new(ErrorKind::InvalidKey, "a line without a key");
+            return Err(error.with_origin(key_origin));
         }
-        // Not shown: a line gone wrong may hold anything.
-        let key = Key::parse(&key).map_err(|fault| {
+        // The error does not show the key: in a malformed line, it may be a value.
+        let key = Key::parse(&key).map_err(|error| {
             let detail =
                 "not a valid key; a dot separates its parts, and quotes hold a part together";
-            Error::new(fault.kind(), detail).with_origin(at_key)
+            Error::new(error.kind(), detail).with_origin(key_origin)
         })?;
         self.skip_blanks();
         if matches!(self.cursor.peek(), Some('=' | ':')) {
             self.cursor.step();
             self.skip_blanks();
         }
-        let at_value = self.cursor.at(self.origin);
-        let value = self.value()?;
-        flat::put(tree, &key, value, at_value)
+        let value_origin = self.cursor.at(self.origin);
+        let value = self.read_value()?;
+        tree.insert(&key, value, value_origin)
     }
 
-    fn value(&mut self) -> Result<String, Error> {
+    /// Reads a key; `None` if a backslash joins a comment or an empty line, which Java skips.
+    fn read_key(&mut self) -> Result<Option<String>, Error> {
+        let mut key = String::new();
+        loop {
+            self.join_lines();
+            match self.cursor.peek() {
+                Some('#' | '!') if key.is_empty() => return Ok(None),
+                Some('\\') => self.read_escape(&mut key)?,
+                Some(c) if !blank(c) && !line_end(c) && !matches!(c, '=' | ':') => {
+                    key.push(c);
+                    self.cursor.step();
+                }
+                next if key.is_empty() && next.is_none_or(line_end) => return Ok(None),
+                _ => return Ok(Some(key)),
+            }
+        }
+    }
+
+    fn read_value(&mut self) -> Result<String, Error> {
         let mut value = String::new();
         loop {
             self.join_lines();
             match self.cursor.peek() {
-                Some('\\') => self.escape(&mut value)?,
+                Some('\\') => self.read_escape(&mut value)?,
                 Some(c) if !line_end(c) => {
                     value.push(c);
                     self.cursor.step();
@@ -106,7 +108,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Steps over backslashes that end a line, and over the indent of the line that follows.
+    /// Skips backslashes that end a line, each with the indent of the next line. Returns whether there was one.
     fn join_lines(&mut self) -> bool {
         let mut joined = false;
         loop {
@@ -124,7 +126,7 @@ impl Reader<'_> {
         }
     }
 
-    fn escape(&mut self, into: &mut String) -> Result<(), Error> {
+    fn read_escape(&mut self, into: &mut String) -> Result<(), Error> {
         let at = self.cursor.at(self.origin);
         self.cursor.step();
         match self.cursor.step() {
@@ -133,40 +135,41 @@ impl Reader<'_> {
             Some('r') => into.push('\r'),
             Some('f') => into.push('\u{c}'),
             Some('u') => {
-                let c = self.code_point().map_err(|detail| malformed(detail, at))?;
+                let c = self.read_code_point();
+                let c = c.map_err(|detail| malformed_error(detail, at))?;
                 into.push(c);
             }
             Some(c) => into.push(c),
-            // A backslash that ends the document joins nothing to the line.
+            // A backslash at the end of the document is ignored.
             None => {}
         }
         Ok(())
     }
 
-    fn code_point(&mut self) -> Result<char, &'static str> {
-        let lone = "half of a surrogate pair";
-        let high = self.code_unit()?;
+    fn read_code_point(&mut self) -> Result<char, &'static str> {
+        const LONE_SURROGATE: &str = "half of a surrogate pair";
+        let high = self.read_code_unit()?;
         let code = match high {
             0xD800..=0xDBFF => {
                 if self.cursor.step() != Some('\\') || self.cursor.step() != Some('u') {
-                    return Err(lone);
+                    return Err(LONE_SURROGATE);
                 }
-                match self.code_unit()? {
+                match self.read_code_unit()? {
                     low @ 0xDC00..=0xDFFF => 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00),
-                    _ => return Err(lone),
+                    _ => return Err(LONE_SURROGATE),
                 }
             }
             code => code,
         };
-        // Java reads an escaped NUL; here it would slip past the rule of all formats.
+        // Java accepts an escaped NUL; every format of this crate rejects it.
         match char::from_u32(code) {
             Some('\0') => Err(NUL),
             Some(c) => Ok(c),
-            None => Err(lone),
+            None => Err(LONE_SURROGATE),
         }
     }
 
-    fn code_unit(&mut self) -> Result<u32, &'static str> {
+    fn read_code_unit(&mut self) -> Result<u32, &'static str> {
         let mut code = 0;
         for _ in 0..4 {
             let digit = self.cursor.step().and_then(|c| c.to_digit(16));
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_has_its_place() {
+    fn every_value_has_its_position() {
         let text = "# c \\\n! c\na.b=1\r\n  a.c : x y \n\u{e9}\\ k\tv\\\n    w\\\r\n  z\n\"h.i\".p = =\nempty\ncut\\\n  .k\\=\\:=  \\u00e9\\ud83d\\ude00\\t\\q\n";
         assert_eq!(
             golden(Format::properties(), text),
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_java_would_not_read_is_refused() {
+    fn invalid_escapes_and_keys_are_rejected() {
         for text in [
             "a=\\u12",
             "a=\\uD800",

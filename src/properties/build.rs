@@ -7,7 +7,7 @@ use crate::engine::commit::rules::Rules;
 use crate::engine::core::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::Builder;
-use crate::properties::start::{Limits, Loaded, Started, after, layer};
+use crate::properties::start::{Loaded, StartLimits, Started, deadline_after, empty_layer};
 use crate::properties::{Owner, Properties};
 use crate::tree::layer::{DEFAULT_RANK, Layer, OVERRIDE_RANK};
 use crate::tree::usage::Usage;
@@ -127,14 +127,14 @@ impl Builder {
 
     /// Starts all sources and waits for their first values.
     fn load(&mut self, engine: &Arc<Engine>, faults: &mut Vec<Error>) -> Vec<Loaded> {
-        let deadline = after(self.timeout);
-        let limits = Limits {
+        let deadline = deadline_after(self.timeout);
+        let limits = StartLimits {
             propagation: self.max_propagation,
             load: self.timeout,
         };
         let mut started = Vec::new();
         for (layer, source) in std::mem::take(&mut self.sources) {
-            match Started::one(engine, layer, source, limits) {
+            match Started::start(engine, layer, source, limits) {
                 Ok(source) => started.push(source),
                 Err(error) => faults.push(error),
             }
@@ -144,10 +144,10 @@ impl Builder {
         started.sort_by_key(|source: &Started| source.patience(deadline));
         let mut all = Vec::new();
         for mut source in started {
-            let doomed = !faults.is_empty();
+            let start_fails = !faults.is_empty();
             let loaded = source
-                .recall(engine)
-                .and_then(|()| source.finish(deadline, doomed));
+                .restore(engine)
+                .and_then(|()| source.finish(deadline, start_fails));
             match loaded {
                 Ok(loaded) => all.push(loaded),
                 Err(error) => faults.push(error),
@@ -171,13 +171,13 @@ fn commit_first(
     defaults: Document,
     loaded: Vec<Loaded>,
 ) -> Result<(), Error> {
-    let mut layers = vec![layer(
+    let mut layers = vec![empty_layer(
         OVERRIDES,
         Layer::with_any_rank("overrides", OVERRIDE_RANK),
         "overrides",
     )];
     if !defaults.is_empty() {
-        let mut layer = layer(
+        let mut layer = empty_layer(
             engine.new_source(),
             Layer::with_any_rank("defaults", DEFAULT_RANK),
             "defaults",
@@ -187,20 +187,20 @@ fn commit_first(
     }
     layers.extend(loaded.iter().map(|loaded| loaded.state.clone()));
     let fallbacks = loaded.iter().filter_map(Loaded::fallback).collect();
-    let applied = engine.admit(layers, fallbacks).map_err(|error| {
-        let missing = loaded.iter().filter_map(Loaded::stood_in_for);
-        Error::all([error].into_iter().chain(missing).collect())
+    let outcome = engine.admit(layers, fallbacks).map_err(|error| {
+        let reasons = loaded.iter().filter_map(Loaded::restore_reason);
+        Error::all([error].into_iter().chain(reasons).collect())
     })?;
-    let lost: Vec<Error> = loaded
+    let rejected: Vec<Error> = loaded
         .iter()
-        .filter_map(|loaded| loaded.lost(engine, &applied))
+        .filter_map(|loaded| loaded.check_restored(engine, &outcome))
         .collect();
-    if !lost.is_empty() {
-        return Err(Error::all(lost));
+    if !rejected.is_empty() {
+        return Err(Error::all(rejected));
     }
     for mut loaded in loaded {
-        loaded.judged(engine, &applied);
-        loaded.admitted(engine, applied.generation, true);
+        loaded.record_fallback(engine, &outcome);
+        loaded.record_admission(engine, outcome.generation, true);
     }
     Ok(())
 }

@@ -20,11 +20,11 @@ use crate::engine::health::SourceEvent;
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::Builder;
 use crate::properties::scoped::Scoped;
-use crate::properties::start::after;
+use crate::properties::start::deadline_after;
 use crate::property::batch::{Batch, Mailbox};
 use crate::property::builder::PropertyBuilder;
 use crate::property::listen::Signal;
-use crate::property::registry::{Host, HostRef};
+use crate::property::registry::{EngineRef, PropertyEngine};
 use crate::property::subscription::{Subscriber, Subscription};
 use crate::tree::snapshot::Snapshot;
 use crate::value::key::Key;
@@ -110,8 +110,8 @@ impl Properties {
         Builder::new()
     }
 
-    fn host(&self) -> HostRef {
-        self.0.engine.host()
+    fn engine_ref(&self) -> EngineRef {
+        self.0.engine.engine_ref()
     }
 
     /// The current value of a key.
@@ -178,7 +178,7 @@ impl Properties {
         &self,
         key: &str,
     ) -> PropertyBuilder<T> {
-        PropertyBuilder::new(self.host(), Key::root(), key, false)
+        PropertyBuilder::new(self.engine_ref(), Key::root(), key, false)
     }
 
     /// Begins a live handle on a subtree as a struct, which is swapped as one.
@@ -189,7 +189,7 @@ impl Properties {
         &self,
         key: &str,
     ) -> PropertyBuilder<T> {
-        PropertyBuilder::new(self.host(), Key::root(), key, true)
+        PropertyBuilder::new(self.engine_ref(), Key::root(), key, true)
     }
 
     /// The current tree, for reading many keys from one generation.
@@ -246,7 +246,7 @@ impl Properties {
         let mailbox = Mailbox::new(
             prefix,
             engine.rules.secrets.clone(),
-            Weak::clone(&self.host()),
+            Weak::clone(&self.engine_ref()),
             callback,
         );
         engine.between_commits(&mut |_, registry| registry.subscribe(Arc::downgrade(&mailbox)))?;
@@ -262,11 +262,15 @@ impl Properties {
         &self,
         callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
-        let host: Weak<dyn Host> = Weak::clone(&self.host());
+        let engine_ref: Weak<dyn PropertyEngine> = Weak::clone(&self.engine_ref());
         match self.0.engine.check_process() {
-            Ok(()) => self.0.engine.health_registry.subscribe(host, callback),
+            Ok(()) => self
+                .0
+                .engine
+                .health_registry
+                .subscribe(engine_ref, callback),
             // In a fork there are no events.
-            Err(_) => Subscription::new(Subscriber::new(host, Box::new(|| {}))),
+            Err(_) => Subscription::new(Subscriber::new(engine_ref, Box::new(|| {}))),
         }
     }
 
@@ -295,7 +299,7 @@ impl Properties {
         let signal = Arc::new(Signal::default());
         let listener: Weak<Signal> = Arc::downgrade(&signal);
         engine.commit_listeners.add(listener);
-        let until = after(within);
+        let until = deadline_after(within);
         loop {
             signal.reset();
             let now = self.snapshot();

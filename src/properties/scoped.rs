@@ -95,7 +95,7 @@ impl Scoped {
         &self,
         key: &str,
     ) -> PropertyBuilder<T> {
-        PropertyBuilder::new(self.props.host(), self.prefix.clone(), key, false)
+        PropertyBuilder::new(self.props.engine_ref(), self.prefix.clone(), key, false)
     }
 
     /// Begins a live handle on a subtree as a struct, as [`Properties::bind`].
@@ -103,7 +103,7 @@ impl Scoped {
         &self,
         key: &str,
     ) -> PropertyBuilder<T> {
-        PropertyBuilder::new(self.props.host(), self.prefix.clone(), key, true)
+        PropertyBuilder::new(self.props.engine_ref(), self.prefix.clone(), key, true)
     }
 
     /// Calls `callback` once per generation with all its changes under a prefix, as

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::error::ErrorKind;
 use crate::properties::Properties;
 use crate::properties::builder::DEFAULT_LOAD_TIMEOUT;
-use crate::properties::start::{Limits, Started, after};
+use crate::properties::start::{StartLimits, Started, deadline_after};
 use crate::source::{CommitOutcome, Source};
 use crate::sync::discard::Discard;
 use crate::tree::change::KeyChange;
@@ -80,14 +80,14 @@ impl Properties {
         let engine = &self.0.engine;
         engine.may_wait()?;
         engine.check_rank(None, &layer)?;
-        let limits = Limits {
+        let limits = StartLimits {
             propagation: self.0.max_propagation,
             load: timeout,
         };
-        let mut started = Started::one(engine, layer, source, limits)?;
-        started.recall(engine)?;
+        let mut started = Started::start(engine, layer, source, limits)?;
+        started.restore(engine)?;
         let id = started.state.id;
-        let mut loaded = match started.finish(after(timeout), false) {
+        let mut loaded = match started.finish(deadline_after(timeout), false) {
             Ok(loaded) => loaded,
             Err(error) => {
                 engine.abandon(id);
@@ -96,15 +96,15 @@ impl Properties {
         };
         let fallbacks = loaded.fallback().into_iter().collect();
         match engine.admit(vec![loaded.state.clone()], fallbacks) {
-            Ok(applied) => {
-                if let Some(lost) = loaded.lost(engine, &applied) {
+            Ok(outcome) => {
+                if let Some(rejected) = loaded.check_restored(engine, &outcome) {
                     // Its layer is empty, so hardly anything can depend on it.
                     let _ = engine.commit(Command::Remove(id));
                     engine.abandon(id);
-                    return Err(lost);
+                    return Err(rejected);
                 }
-                loaded.judged(engine, &applied);
-                loaded.admitted(engine, applied.generation, applied.changed > 0);
+                loaded.record_fallback(engine, &outcome);
+                loaded.record_admission(engine, outcome.generation, outcome.changed > 0);
                 Ok(id)
             }
             Err(error) => {
@@ -131,10 +131,10 @@ impl Properties {
         let engine = &self.0.engine;
         engine.check_is_source(id)?;
         engine.check_rank(Some(id), &Layer::new("", Layer::RANK))?;
-        let applied = engine.commit(Command::Remove(id))?;
+        let outcome = engine.commit(Command::Remove(id))?;
         engine.remove_source(id);
-        engine.health_registry.remove(id, applied.generation);
-        Ok(applied)
+        engine.health_registry.remove(id, outcome.generation);
+        Ok(outcome)
     }
 
     /// Moves a source to another layer. Within one rank the source that was added later wins.
@@ -152,9 +152,9 @@ impl Properties {
     pub fn move_source(&self, id: SourceId, layer: Layer) -> Result<CommitOutcome, Error> {
         self.0.engine.check_is_source(id)?;
         self.0.engine.check_rank(Some(id), &layer)?;
-        let applied = self.0.engine.commit(Command::Move(id, layer.clone()))?;
+        let outcome = self.0.engine.commit(Command::Move(id, layer.clone()))?;
         self.0.engine.health_registry.set_layer(id, layer);
-        Ok(applied)
+        Ok(outcome)
     }
 
     /// Loads all sources again, now, and waits for the outcome: when this returns, their values are in

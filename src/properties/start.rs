@@ -1,9 +1,9 @@
-//! How the first values of a source come in: from the source, or from what was kept of it on disk.
+//! Loads the first values of a source: from the source itself, or restored from disk.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::cache::{Form, NotRestored, Restored};
+use crate::engine::cache::{NotRestored, Restored, TextSyntax};
 use crate::engine::commit::fallback::Fallback;
 use crate::engine::commit::removal_guard::Delivery;
 use crate::engine::core::Engine;
@@ -13,17 +13,17 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{CommitOutcome, Masked, Policy, References, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;
 use crate::tree::layer::{BOOTSTRAP_RANK, Layer, LayerState, SourceId, left_out_hint};
-use crate::value::document::Report;
+use crate::value::document::{Document, Report};
 use crate::value::node::Table;
 
-/// When a time to wait is over; one too long for the clock is a year.
-pub(super) fn after(timeout: Duration) -> Instant {
+/// The end of a timeout that begins now; a timeout too long for the clock is a year.
+pub(super) fn deadline_after(timeout: Duration) -> Instant {
     let now = Instant::now();
     let year = Duration::from_secs(365 * 24 * 60 * 60);
     now.checked_add(timeout).unwrap_or(now + year)
 }
 
-pub(super) fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
+pub(super) fn empty_layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
     LayerState {
         id,
         layer,
@@ -37,26 +37,27 @@ pub(super) fn layer(id: SourceId, layer: Layer, name: &str) -> LayerState {
     }
 }
 
-/// A layer with its first values, if there are any, and who keeps it current.
+/// A layer with its first values, if there are any, and the runner of its source.
 pub(super) struct Loaded {
     pub(super) state: LayerState,
     pub(super) runner: Arc<SourceRunner>,
-    /// Whether the source has given values; of what is pushed the commit tells.
-    loaded: bool,
-    /// What its document left out.
-    problems: Option<Report>,
+    /// Whether the values are those of the source. Of a source that pushes, the commit shows whether there
+    /// are any.
+    is_loaded: bool,
+    /// The rejected parts and the hints of the first document.
+    report: Option<Report>,
     revision: Option<Arc<str>>,
-    /// Why it has given none.
+    /// Why the values are not those of the source.
     failure: Option<Error>,
-    /// What was kept of it on disk and stands in for what it says.
-    kept: Option<Restored>,
-    /// What was kept of it, in case that what it says is refused.
+    /// The values from disk that are in the layer in place of the source's own.
+    restored: Option<Restored>,
+    /// The values from disk that replace the source's own if those are rejected.
     spare: Option<Restored>,
-    /// Whether it is about to push its first values, and what was kept stands in until then.
-    is_awaited: bool,
-    /// Why what it said itself is not in force instead.
+    /// Whether values from disk are in the layer until the source pushes its first ones.
+    awaits_push: bool,
+    /// Why the removal guard withholds the values of the source.
     withheld: Option<Error>,
-    /// Why nothing can be had from there although there is something.
+    /// Why the file on disk cannot be used.
     unusable: Option<Error>,
 }
 
@@ -65,27 +66,27 @@ impl Loaded {
         matches!(self.runner.terms.policy.start, Start::Optional(_))
     }
 
-    /// Why what was kept on disk stands in for what the source says.
-    pub(super) fn stood_in_for(&self) -> Option<Error> {
-        self.kept.as_ref().and(self.failure.clone())
+    /// Why values from disk are in the layer, if they are.
+    pub(super) fn restore_reason(&self) -> Option<Error> {
+        self.restored.as_ref().and(self.failure.clone())
     }
 
-    /// Reports what was kept on disk of the source and is refused; for a source that is required,
-    /// that is why there is no start.
-    pub(super) fn lost(&self, engine: &Engine, applied: &CommitOutcome) -> Option<Error> {
-        let (Some(_), false) = (&self.kept, is_kept(engine, self.runner.id)) else {
-            return None;
-        };
-        if self.pushes() && self.has_arrived(engine) {
-            // What it has pushed meanwhile has replaced the kept values.
+    /// Reports restored values that the commit rejected. Returns the error if the program cannot start
+    /// without them.
+    pub(super) fn check_restored(&self, engine: &Engine, outcome: &CommitOutcome) -> Option<Error> {
+        if self.restored.is_none() || has_restored(engine, self.runner.id) {
             return None;
         }
-        let rejected = Error::all(applied.rejected.clone());
+        if self.pushes() && self.has_arrived(engine) {
+            // The source has pushed other values meanwhile.
+            return None;
+        }
+        let rejected = Error::all(outcome.rejected.clone());
         let detail = format!("the cached values are rejected: {rejected}");
         let rejected = Error::new(rejected.kind(), detail).with_source_name(&self.state.name);
         let health_registry = &engine.health_registry;
-        health_registry.note_unusable(self.runner.id, applied.generation, rejected.clone());
-        if self.withheld.is_some() || self.is_awaited {
+        health_registry.note_unusable(self.runner.id, outcome.generation, rejected.clone());
+        if self.withheld.is_some() || self.awaits_push {
             // The values of the source are in force instead, or are still to come.
             return None;
         }
@@ -93,33 +94,35 @@ impl Loaded {
         (!self.is_optional()).then(|| Error::all(errors))
     }
 
-    /// What replaces its first values if they are rejected; nothing if there is no start without them.
+    /// The values that replace the first ones if those are rejected; `None` if the program cannot start
+    /// without the first ones.
     pub(super) fn fallback(&self) -> Option<Fallback> {
-        let kept = self.spare.as_ref();
-        let possible = self.loaded && (kept.is_some() || self.is_optional());
-        possible.then(|| Fallback {
+        let spare = self.spare.as_ref();
+        let is_possible = self.is_loaded && (spare.is_some() || self.is_optional());
+        is_possible.then(|| Fallback {
             source: self.runner.id,
-            root: kept.map(|kept| kept.root.clone()).unwrap_or_default(),
-            restored: kept.map(|kept| kept.confirmed),
-            left_out: kept
-                .map(|kept| kept.left_out.clone().into())
+            root: spare.map(|spare| spare.root.clone()).unwrap_or_default(),
+            restored: spare.map(|spare| spare.confirmed),
+            left_out: spare
+                .map(|spare| spare.left_out.clone().into())
                 .unwrap_or_default(),
         })
     }
 
-    /// Notes that its first values were refused, and something else is in their place.
-    pub(super) fn judged(&mut self, engine: &Engine, applied: &CommitOutcome) {
-        let rejected = match (&self.spare, self.loaded) {
-            (_, false) => false,
-            (Some(_), true) => is_kept(engine, self.runner.id),
-            (None, true) => !self.state.root.is_empty() && is_empty(engine, self.runner.id),
+    /// Records whether the commit replaced the first values by the fallback.
+    pub(super) fn record_fallback(&mut self, engine: &Engine, outcome: &CommitOutcome) {
+        let id = self.runner.id;
+        let is_replaced = match &self.spare {
+            _ if !self.is_loaded => false,
+            Some(_) => has_restored(engine, id),
+            None => !self.state.root.is_empty() && is_empty(engine, id),
         };
-        if rejected {
-            let why = Error::all(applied.rejected.clone());
+        if is_replaced {
+            let why = Error::all(outcome.rejected.clone());
             let detail = format!("its values are rejected: {why}");
             let error = Error::new(why.kind(), detail).with_source_name(&self.state.name);
-            (self.failure, self.loaded) = (Some(error), false);
-            self.kept = self.spare.take();
+            (self.failure, self.is_loaded) = (Some(error), false);
+            self.restored = self.spare.take();
         }
     }
 
@@ -127,50 +130,62 @@ impl Loaded {
         self.runner.terms.watching == Watching::Push
     }
 
-    /// Whether the first values are in the tree; what is pushed may still have to come.
+    /// Whether the first values are in the tree. A source that pushes may still have to send them.
     fn has_arrived(&self, engine: &Engine) -> bool {
         !self.pushes() || engine.health_registry.has_arrived(self.runner.id)
     }
 
-    /// The layer is in the tree: says so in the health registry, and lets the source go on.
-    pub(super) fn admitted(mut self, engine: &Engine, generation: u64, changed: bool) {
+    /// Records in the health registry that the layer is in the tree, and lets the source go on.
+    pub(super) fn record_admission(mut self, engine: &Engine, generation: u64, changed: bool) {
         let id = self.runner.id;
-        if self.withheld.is_some() && !is_kept(engine, id) {
-            // What was kept of it is refused, so there is nothing that it would take away.
-            (self.withheld, self.failure, self.loaded) = (None, None, true);
+        if self.withheld.is_some() && !has_restored(engine, id) {
+            // The restored values are rejected, so the values of the source remove none of them.
+            (self.withheld, self.failure, self.is_loaded) = (None, None, true);
         }
-        if self.is_awaited && !is_kept(engine, id) {
+        if self.awaits_push && !has_restored(engine, id) {
             // The source has pushed values meanwhile, or the cached ones are rejected and it still will.
-            (self.failure, self.loaded) = (None, true);
+            (self.failure, self.is_loaded) = (None, true);
         }
-        let arrived = self.loaded && self.has_arrived(engine);
+        let has_arrived = self.is_loaded && self.has_arrived(engine);
         if let Some(unusable) = self.unusable {
             engine
                 .health_registry
                 .note_unusable(id, generation, unusable);
         }
-        if arrived {
-            engine.cache.record_update(id, self.revision.clone());
+        let keeps_values = self
+            .report
+            .as_ref()
+            .is_some_and(|report| report.keeps_values);
+        if has_arrived {
+            let revision = self.revision.clone();
+            engine.cache.record_update(id, revision, keeps_values);
         }
         match self.failure {
-            Some(failure) if is_kept(engine, id) => {
-                if let Some(kept) = &self.kept {
-                    engine
-                        .health_registry
-                        .record_restored(id, generation, kept, failure.clone());
+            Some(failure) if has_restored(engine, id) => {
+                if let Some(restored) = &self.restored {
+                    engine.health_registry.record_restored(
+                        id,
+                        generation,
+                        restored,
+                        failure.clone(),
+                    );
                 }
                 if let Some(withheld) = self.withheld {
                     engine.report_withheld(id, generation, withheld);
                 }
             }
             Some(failure) => engine.health_registry.report_error(id, generation, failure),
-            None if arrived => {
+            None if has_arrived => {
                 let mut notices = Notices::default();
                 let acceptance = Acceptance {
                     generation,
                     changed,
-                    problems: self.problems,
+                    problems: self.report,
                     revision: self.revision,
+                    restored: self
+                        .spare
+                        .filter(|_| keeps_values)
+                        .map(|restored| restored.confirmed),
                     ..Acceptance::default()
                 };
                 engine
@@ -180,45 +195,86 @@ impl Loaded {
             }
             None => {}
         }
-        self.runner.admit(self.loaded);
-        if self.runner.terms.bootstrap && self.loaded {
+        self.runner.admit(self.is_loaded);
+        if self.runner.terms.bootstrap && self.is_loaded {
             self.runner.watch_late_changes();
         }
     }
+
+    /// Records the first document of the source. Returns its values.
+    fn receive(
+        &mut self,
+        engine: &Engine,
+        mut document: Document,
+        restored: Option<&Restored>,
+    ) -> Table {
+        if self.state.is_literal {
+            document.escape_references();
+        }
+        if let Some(restored) = restored {
+            document.keep_last_good(&restored.root);
+            // A store that was wiped while the program was down is guarded as one that is wiped later.
+            let checked = engine.check_first(self.state.id, &restored.root, document.root());
+            self.withheld = checked.err();
+            self.state.left_out = document.still_left_out(&restored.left_out);
+        }
+        self.revision = document.revision.clone();
+        // The last good values of a part that could not be read are in the unusable file.
+        let lost = self.unusable.clone().filter(|_| document.is_partial());
+        let (root, mut report) = document.into_parts();
+        report.hints.extend(left_out_hint(&self.state.left_out));
+        report.problems.extend(lost);
+        self.report = Some(report);
+        root
+    }
+
+    /// Fills the layer with restored values, if there are any, in place of the source's own.
+    fn use_restored(&mut self, failure: Error, restored: Option<Restored>) {
+        (self.is_loaded, self.failure) = (false, Some(failure));
+        if let Some(restored) = &restored {
+            let errors = self.failure.take().into_iter();
+            let errors = errors.chain(restored.missing_secrets());
+            self.failure = Some(Error::all(errors.collect()));
+            let state = &mut self.state;
+            (state.root, state.restored) = (restored.root.clone(), Some(restored.confirmed));
+            state.left_out = restored.left_out.clone().into();
+        }
+        self.restored = restored;
+    }
 }
 
-/// Whether a layer holds what was kept of it on disk.
-fn is_kept(engine: &Engine, id: SourceId) -> bool {
+/// Whether the values of a layer were restored from disk.
+fn has_restored(engine: &Engine, id: SourceId) -> bool {
     let current = engine.current.full();
     let mut layers = current.layers.iter();
     layers.any(|layer| layer.id == id && layer.restored.is_some())
 }
 
-/// Whether a layer holds nothing.
+/// Whether a layer has no values.
 fn is_empty(engine: &Engine, id: SourceId) -> bool {
     let current = engine.current.full();
     let mut layers = current.layers.iter();
     layers.any(|layer| layer.id == id && layer.root.is_empty())
 }
 
-/// A source whose first load is on its way.
+/// A source whose first load has begun.
 pub(super) struct Started {
     pub(super) state: LayerState,
     runner: Arc<SourceRunner>,
     engine: Arc<Engine>,
-    kept: Option<Result<Restored, NotRestored>>,
+    restored: Option<Result<Restored, NotRestored>>,
 }
 
 impl Started {
-    pub(super) fn one(
+    /// Starts a source.
+    pub(super) fn start(
         engine: &Arc<Engine>,
-        place: Layer,
+        layer: Layer,
         source: Discard<Box<dyn Source>>,
-        limits: Limits,
+        limits: StartLimits,
     ) -> Result<Self, Error> {
         let id = engine.new_source();
-        // A source is the user's code, in whatever it says.
-        let bootstrap = place.rank() == BOOTSTRAP_RANK;
+        let bootstrap = layer.rank() == BOOTSTRAP_RANK;
         let (origin, terms, credentials) = guarded(|| {
             let (timing, policy) = (source.timing(), source.policy());
             let terms = Terms {
@@ -229,16 +285,16 @@ impl Started {
                 },
                 bootstrap,
                 rejection_scope: source.rejection_scope(),
-                first: first_load(&timing, &policy, limits.load),
+                first: first_load_timeout(&timing, &policy, limits.load),
                 timing,
                 policy,
             };
             Ok((source.origin(), terms, source.credentials()))
         })?;
         let name = credentials.mask(&origin.to_string());
-        let mut state = layer(id, place.clone(), &name);
+        let mut state = empty_layer(id, layer.clone(), &name);
         state.is_literal = terms.policy.references == References::Literal;
-        in_time(&state.name, &terms, limits.propagation)?;
+        check_propagation(&state.name, &terms, limits.propagation)?;
         let policy = &terms.policy;
         let expected = Expected {
             required: !matches!(policy.start, Start::Optional(_)),
@@ -247,7 +303,7 @@ impl Started {
         };
         engine
             .health_registry
-            .register(id, Arc::clone(&state.name), place, expected);
+            .register(id, Arc::clone(&state.name), layer, expected);
         if let Some(guard) = policy.guard {
             let delivery = match terms.watching {
                 Watching::Stream | Watching::Push => Delivery::Streamed,
@@ -266,62 +322,56 @@ impl Started {
             state,
             runner,
             engine: Arc::clone(engine),
-            kept: None,
+            restored: None,
         })
     }
 
-    /// Reads what was kept of it on disk while it is on its way.
-    pub(super) fn recall(&mut self, engine: &Engine) -> Result<(), Error> {
+    /// Reads the values on disk while the source loads.
+    pub(super) fn restore(&mut self, engine: &Engine) -> Result<(), Error> {
         let Some(cached) = self.runner.terms.policy.cache else {
             return Ok(());
         };
         let id = self.runner.id;
-        let form = if self.state.is_literal {
-            Form::Literal
+        let syntax = if self.state.is_literal {
+            TextSyntax::Literal
         } else {
-            Form::References
+            TextSyntax::References
         };
-        let kept = engine
+        let restored = engine
             .cache
-            .add(engine, id, &self.state.name, &cached, form);
-        let kept = kept.inspect_err(|_| engine.abandon(id))?;
-        if let Ok(kept) = &kept {
-            engine.add_known_secrets(&kept.left_out);
+            .add(engine, id, &self.state.name, &cached, syntax);
+        let restored = restored.inspect_err(|_| engine.abandon(id))?;
+        if let Ok(restored) = &restored {
+            engine.add_known_secrets(&restored.left_out);
         }
-        self.kept = Some(kept);
+        self.restored = Some(restored);
         Ok(())
     }
 
-    /// Until when [`finish`](Self::finish) may wait, the longest last.
+    /// The key to sort sources by the time that [`finish`](Self::finish) may wait, the longest last.
     pub(super) fn patience(&self, deadline: Instant) -> impl Ord + use<> {
         let until = self.runner.waits_until(deadline);
         (until.is_none(), until)
     }
 
-    /// Waits for the first values, as the policy of the source wants it; where the start fails
-    /// anyhow, until the source has answered once.
-    pub(super) fn finish(self, deadline: Instant, doomed: bool) -> Result<Loaded, Error> {
-        let Self {
-            mut state,
-            runner,
-            engine,
-            kept,
-        } = self;
+    /// Waits for the first values, as long as the policy of the source wants. If the start fails anyhow,
+    /// the wait ends with the first answer.
+    pub(super) fn finish(self, deadline: Instant, start_fails: bool) -> Result<Loaded, Error> {
         let mut loaded = Loaded {
-            state: state.clone(),
-            loaded: true,
-            problems: None,
+            state: self.state,
+            runner: self.runner,
+            is_loaded: true,
+            report: None,
             revision: None,
             failure: None,
-            kept: None,
+            restored: None,
             spare: None,
-            is_awaited: false,
+            awaits_push: false,
             withheld: None,
             unusable: None,
-            runner,
         };
-        let (kept, missing) = match kept {
-            Some(Ok(kept)) => (Some(kept), None),
+        let (restored, missing) = match self.restored {
+            Some(Ok(restored)) => (Some(restored), None),
             Some(Err(NotRestored::Missing(missing))) => (None, Some(missing)),
             Some(Err(NotRestored::Unusable(unusable))) => {
                 loaded.unusable = Some(unusable.clone());
@@ -329,8 +379,8 @@ impl Started {
             }
             None => (None, None),
         };
-        let name = Arc::clone(&state.name);
-        let why = |error: Error| {
+        let name = Arc::clone(&loaded.state.name);
+        let explain = |error: Error| {
             // The error of a user's source need not name the source.
             let error = match error.origin() {
                 Some(_) => error,
@@ -340,79 +390,46 @@ impl Started {
         };
         let first = if !loaded.pushes() {
             let runner = &loaded.runner;
-            runner.wait_for_first(deadline, kept.is_some(), doomed)
+            runner.wait_for_first(deadline, restored.is_some(), start_fails)
         } else if let Some(error) = loaded.runner.take_attach_error() {
             Err(error)
-        } else if kept.is_none() {
+        } else if restored.is_none() {
             return Ok(loaded);
         } else {
-            loaded.is_awaited = true;
+            loaded.awaits_push = true;
             let detail = "has pushed no values since the start";
-            Err(Error::new(ErrorKind::Unavailable, detail).with_source_name(&state.name))
+            Err(Error::new(ErrorKind::Unavailable, detail).with_source_name(&name))
         };
         let failure = match first {
-            Ok(mut document) => {
-                if state.is_literal {
-                    document.escape_references();
-                }
-                if let Some(kept) = &kept {
-                    document.keep_last_good(&kept.root);
-                }
-                // A store that was wiped while nobody looked is believed no sooner than one that is
-                // wiped later.
-                let check =
-                    |kept: &Restored| engine.check_first(state.id, &kept.root, document.root());
-                loaded.withheld = kept.as_ref().and_then(|kept| check(kept).err());
-                loaded.revision = document.revision.clone();
-                if let Some(kept) = &kept {
-                    state.left_out = document.still_left_out(&kept.left_out);
-                }
-                let lost = loaded.unusable.clone().filter(|_| document.is_partial());
-                let (root, mut report) = document.into_parts();
-                report.hints.extend(left_out_hint(&state.left_out));
-                // The values that would stay are lost.
-                report.problems.extend(lost);
-                loaded.problems = Some(report);
-                match &loaded.withheld {
-                    Some(withheld) => withheld.clone(),
-                    None => {
-                        state.root = root;
-                        loaded.state = state;
-                        loaded.spare = kept;
-                        return Ok(loaded);
-                    }
-                }
+            Ok(document) => {
+                let root = loaded.receive(&self.engine, document, restored.as_ref());
+                let Some(withheld) = &loaded.withheld else {
+                    loaded.state.root = root;
+                    loaded.spare = restored;
+                    return Ok(loaded);
+                };
+                withheld.clone()
             }
-            Err(error) if kept.is_some() || loaded.is_optional() => error,
-            Err(error) => return Err(why(error)),
+            Err(error) if restored.is_some() || loaded.is_optional() => error,
+            Err(error) => return Err(explain(error)),
         };
-        loaded.loaded = false;
-        loaded.failure = Some(why(failure));
-        if let Some(kept) = &kept {
-            let absent = kept.missing_secrets().into_iter();
-            let errors = loaded.failure.take().into_iter().chain(absent);
-            loaded.failure = Some(Error::all(errors.collect()));
-            (state.root, state.restored) = (kept.root.clone(), Some(kept.confirmed));
-            state.left_out = kept.left_out.clone().into();
-        }
-        loaded.kept = kept;
-        loaded.state = state;
+        loaded.use_restored(explain(failure), restored);
         Ok(loaded)
     }
 }
 
-/// What the builder allows.
+/// The limits of the builder for a source that starts.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct StartLimits {
     /// How late a change may be seen.
     pub(super) propagation: Duration,
     /// How long all first loads together may take.
     pub(super) load: Duration,
 }
 
-/// How long an attempt to load the first values may take: as long as the start waits, where it has
-/// one attempt; where it may try again, no longer than later ones.
-fn first_load(timing: &Timing, policy: &Policy, load: Duration) -> Duration {
+/// How long an attempt to load the first values may take. If the start allows one attempt, that is as long
+/// as the start waits. If it allows several, each has the time of a later load.
+fn first_load_timeout(timing: &Timing, policy: &Policy, load: Duration) -> Duration {
     let one = timing.first_load_deadline();
     match policy.start {
         Start::Required(None) => one.max(load),
@@ -421,8 +438,8 @@ fn first_load(timing: &Timing, policy: &Policy, load: Duration) -> Duration {
     }
 }
 
-/// Refuses a source whose changes may be seen later than the program wants.
-fn in_time(name: &str, terms: &Terms, max_propagation: Duration) -> Result<(), Error> {
+/// Rejects a source whose changes may be seen later than the program allows.
+fn check_propagation(name: &str, terms: &Terms, max_propagation: Duration) -> Result<(), Error> {
     let Terms {
         watching, timing, ..
     } = terms;

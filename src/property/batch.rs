@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use crate::property::registry::Host;
+use crate::property::registry::PropertyEngine;
 use crate::property::subscription::Subscriber;
 use crate::sync::Mutex;
 use crate::tree::change::{self, KeyChange};
@@ -78,17 +78,17 @@ pub(crate) struct Commit {
     pub(crate) changes: Vec<LeafChange>,
 }
 
-/// The pending changes of one subscriber to a subtree.
+/// The changes that one subscriber to a subtree has not received yet.
 pub(crate) struct Mailbox {
     prefix: Key,
-    pending: Mutex<Pending>,
+    undelivered: Mutex<Undelivered>,
     secrets: Secrets,
     pub(crate) subscriber: Arc<Subscriber>,
 }
 
-/// The pending changes of any number of commits. They retain one generation, and two values of each key.
+/// The changes of any number of commits. They retain one generation, and two values of each key.
 #[derive(Default)]
-enum Pending {
+enum Undelivered {
     #[default]
     Nothing,
     /// The usual case, without a copy.
@@ -107,7 +107,7 @@ impl Mailbox {
     pub(crate) fn new(
         prefix: Key,
         secrets: Secrets,
-        host: Weak<dyn Host>,
+        engine: Weak<dyn PropertyEngine>,
         mut callback: impl FnMut(&Batch) + Send + 'static,
     ) -> Arc<Self> {
         Arc::new_cyclic(|mailbox: &Weak<Mailbox>| {
@@ -120,9 +120,9 @@ impl Mailbox {
             };
             Self {
                 prefix,
-                pending: Mutex::default(),
+                undelivered: Mutex::default(),
                 secrets,
-                subscriber: Subscriber::new(host, Box::new(job)),
+                subscriber: Subscriber::new(engine, Box::new(job)),
             }
         })
     }
@@ -131,18 +131,18 @@ impl Mailbox {
     pub(crate) fn put(&self, commit: &Arc<Commit>) -> bool {
         let concerns = commit.changes.iter().any(|change| self.concerns(change));
         if concerns {
-            let mut pending = self.pending.lock();
-            let merged = match std::mem::take(&mut *pending) {
-                Pending::Nothing => {
-                    *pending = Pending::One(Arc::clone(commit));
+            let mut undelivered = self.undelivered.lock();
+            let merged = match std::mem::take(&mut *undelivered) {
+                Undelivered::Nothing => {
+                    *undelivered = Undelivered::One(Arc::clone(commit));
                     return true;
                 }
-                Pending::One(first) => self.merge(Merged::at(&first), &first),
-                Pending::Several(merged) => merged,
+                Undelivered::One(first) => self.merge(Merged::at(&first), &first),
+                Undelivered::Several(merged) => merged,
             };
             let merged = self.merge(merged, commit);
             if !merged.changes.is_empty() {
-                *pending = Pending::Several(merged);
+                *undelivered = Undelivered::Several(merged);
             }
         }
         concerns
@@ -168,10 +168,10 @@ impl Mailbox {
                     });
                 }
                 Entry::Occupied(mut entry) => {
-                    let change_before = entry.get_mut();
-                    change_before.new.clone_from(&change.new);
-                    change_before.hidden |= hidden;
-                    if is_back(change_before) {
+                    let merged_change = entry.get_mut();
+                    merged_change.new.clone_from(&change.new);
+                    merged_change.hidden |= hidden;
+                    if has_old_value(merged_change) {
                         entry.remove();
                     }
                 }
@@ -180,14 +180,14 @@ impl Mailbox {
         merged
     }
 
-    /// Removes the pending changes, as one batch.
+    /// Removes the changes, as one batch.
     fn drain(&self) -> Option<Batch> {
         // A guard in the `match` would lock the mailbox until the end of the merge.
-        let pending = std::mem::take(&mut *self.pending.lock());
-        let merged = match pending {
-            Pending::Nothing => return None,
-            Pending::One(commit) => self.merge(Merged::at(&commit), &commit),
-            Pending::Several(merged) => merged,
+        let undelivered = std::mem::take(&mut *self.undelivered.lock());
+        let merged = match undelivered {
+            Undelivered::Nothing => return None,
+            Undelivered::One(commit) => self.merge(Merged::at(&commit), &commit),
+            Undelivered::Several(merged) => merged,
         };
         Some(Batch {
             generation: merged.snapshot.generation(),
@@ -208,9 +208,9 @@ impl Merged {
 }
 
 /// Whether a key has its old value again.
-fn is_back(change: &KeyChange) -> bool {
+fn has_old_value(change: &KeyChange) -> bool {
     match (&change.old, &change.new) {
-        (Some(old), Some(new)) => diff::same(&old.node, &new.node),
+        (Some(old), Some(new)) => diff::same_value(&old.node, &new.node),
         (old, new) => old.is_none() && new.is_none(),
     }
 }
@@ -244,16 +244,16 @@ mod tests {
             snapshot,
         });
         let secrets = Secrets::default();
-        let host: Weak<crate::engine::core::Engine> = Weak::new();
-        let mailbox = Mailbox::new(Key::root(), secrets.clone(), host, |_| {});
+        let engine: Weak<crate::engine::core::Engine> = Weak::new();
+        let mailbox = Mailbox::new(Key::root(), secrets.clone(), engine, |_| {});
         assert!(mailbox.put(&commit));
         // The merge asks which keys are secret.
         let merge_waits = secrets.block();
-        let taker = Arc::clone(&mailbox);
-        let callback = thread::spawn(move || taker.drain().map(|batch| batch.changes.len()));
+        let drained = Arc::clone(&mailbox);
+        let callback = thread::spawn(move || drained.drain().map(|batch| batch.changes.len()));
         let (report, is_free) = channel();
         let committer = thread::spawn(move || {
-            while !matches!(*mailbox.pending.lock(), Pending::Nothing) {
+            while !matches!(*mailbox.undelivered.lock(), Undelivered::Nothing) {
                 thread::yield_now();
             }
             report.send(()).unwrap();

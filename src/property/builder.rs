@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind};
 use crate::property::draft::AnySlot;
 use crate::property::handle::DynamicProperty;
 use crate::property::inline;
-use crate::property::registry::{Host, HostRef, Registry};
+use crate::property::registry::{EngineRef, PropertyEngine, Registry};
 use crate::property::rule::{Decoder, DefaultValue, Rule, Spec, Validator, validate};
 use crate::property::slot::Slot;
 use crate::property::version::Version;
@@ -41,7 +41,7 @@ use crate::value::key::Key;
 /// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct PropertyBuilder<T> {
-    host: HostRef,
+    engine_ref: EngineRef,
     prefix: Key,
     keys: Vec<Result<Key, Error>>,
     default: Option<DefaultValue<T>>,
@@ -50,10 +50,10 @@ pub struct PropertyBuilder<T> {
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
-    pub(crate) fn new(host: HostRef, prefix: Key, key: &str, bind: bool) -> Self {
+    pub(crate) fn new(engine_ref: EngineRef, prefix: Key, key: &str, bind: bool) -> Self {
         let first = Key::parse(key).and_then(|key| prefix.join(&key));
         Self {
-            host,
+            engine_ref,
             prefix,
             keys: vec![first],
             default: None,
@@ -155,15 +155,15 @@ impl<T: DeserializeOwned + Send + Sync + 'static> PropertyBuilder<T> {
             default: self.default,
             validators: self.validators.into(),
         };
-        let built = build(keys.remove(0), spec, &self.host)?;
-        note_read::<T>(&all, &self.host);
+        let built = build(keys.remove(0), spec, &self.engine_ref)?;
+        note_read::<T>(&all, &self.engine_ref);
         Ok(built)
     }
 }
 
 /// Has the engine compare the keys that a handle reads with those that are set.
-fn note_read<T: DeserializeOwned>(keys: &[Key], host: &HostRef) {
-    let Some(host) = host.upgrade().filter(|host| host.records_reads()) else {
+fn note_read<T: DeserializeOwned>(keys: &[Key], engine_ref: &EngineRef) {
+    let Some(engine) = engine_ref.upgrade().filter(|engine| engine.records_reads()) else {
         return;
     };
     let fields = fields_of::<T>();
@@ -172,7 +172,7 @@ fn note_read<T: DeserializeOwned>(keys: &[Key], host: &HostRef) {
         let read = fields.filter_map(|field| key.join(&Key::from_segments(&field.path).ok()?).ok());
         read.collect::<Vec<Key>>()
     };
-    host.note_read(keys.iter().flat_map(below).collect());
+    engine.note_read(keys.iter().flat_map(below).collect());
 }
 
 impl<T> fmt::Debug for PropertyBuilder<T> {
@@ -235,22 +235,22 @@ pub(crate) fn with_fallback<T: Send + Sync + 'static>(
         default,
         validators,
     };
-    build(slot.key.clone(), spec, slot.host())
+    build(slot.key.clone(), spec, slot.engine())
 }
 
 fn build<T: Send + Sync + 'static>(
     key: Key,
     spec: Spec<T>,
-    host: &HostRef,
+    engine_ref: &EngineRef,
 ) -> Result<DynamicProperty<T>, Error> {
     if let Some(default) = &spec.default {
         validate(&spec.validators, &default.value)
-            .map_err(|reason| rejected_default(&key, &reason, host))?;
+            .map_err(|reason| rejected_default(&key, &reason, engine_ref))?;
     }
-    let host_now = host.upgrade().ok_or_else(Error::closed)?;
+    let engine = engine_ref.upgrade().ok_or_else(Error::closed)?;
     let mut spec = Some(spec);
     let mut outcome = Err(Error::closed());
-    host_now.between_commits(&mut |generation, registry| {
+    engine.between_commits(&mut |generation, registry| {
         // A shared slot may keep a last good value that is not in force, which a new handle must not get.
         let is_broken = |spec: &Spec<T>| {
             let mut keys = std::iter::once(&key).chain(&spec.fallbacks);
@@ -259,12 +259,12 @@ fn build<T: Send + Sync + 'static>(
         outcome = match spec
             .as_ref()
             .filter(|spec| !is_broken(spec))
-            .and_then(|spec| sharable(&key, spec, registry))
+            .and_then(|spec| find_sharable(&key, spec, registry))
         {
             Some(slot) => Ok(DynamicProperty { slot }),
             None => {
-                note_missing(&key, spec.as_ref(), generation, &*host_now);
-                new_slot(&key, &mut spec, host, generation, registry)
+                note_missing(&key, spec.as_ref(), generation, &*engine);
+                new_slot(&key, &mut spec, engine_ref, generation, registry)
             }
         };
     })?;
@@ -272,11 +272,11 @@ fn build<T: Send + Sync + 'static>(
 }
 
 /// The error of a default that a validator rejects. The reason may quote the default.
-fn rejected_default(key: &Key, reason: &str, host: &HostRef) -> Error {
+fn rejected_default(key: &Key, reason: &str, engine_ref: &EngineRef) -> Error {
     let mut shown = None;
-    if let Some(host) = host.upgrade() {
+    if let Some(engine) = engine_ref.upgrade() {
         // Where the call may not wait, the secrets are unknown and the reason is left out.
-        let _ = host.between_commits(&mut |generation, _| {
+        let _ = engine.between_commits(&mut |generation, _| {
             let hidden = generation.hides_any(std::slice::from_ref(key));
             shown = (!hidden).then(|| without_secrets(reason, &[generation]));
         });
@@ -289,7 +289,12 @@ fn rejected_default(key: &Key, reason: &str, host: &HostRef) -> Error {
 }
 
 /// Has the engine compare a key that is missing with those that are set.
-fn note_missing<T>(key: &Key, spec: Option<&Spec<T>>, generation: &Generation, host: &dyn Host) {
+fn note_missing<T>(
+    key: &Key,
+    spec: Option<&Spec<T>>,
+    generation: &Generation,
+    engine: &dyn PropertyEngine,
+) {
     let fallbacks = spec.map(|spec| &*spec.fallbacks).unwrap_or_default();
     let mut keys = std::iter::once(key).chain(fallbacks);
     let is_missing = |key: &Key| {
@@ -298,18 +303,18 @@ fn note_missing<T>(key: &Key, spec: Option<&Spec<T>>, generation: &Generation, h
     };
     if keys.all(is_missing) {
         let is_table = spec.is_some_and(|spec| spec.decoder.bind);
-        host.note_missing(key, is_table);
+        engine.note_missing(key, is_table);
     }
 }
 
 fn new_slot<T: Send + Sync + 'static>(
     key: &Key,
-    left: &mut Option<Spec<T>>,
-    host: &HostRef,
+    unused_spec: &mut Option<Spec<T>>,
+    engine_ref: &EngineRef,
     generation: &Generation,
     registry: &mut Registry,
 ) -> Result<DynamicProperty<T>, Error> {
-    let Some(spec) = left.take() else {
+    let Some(spec) = unused_spec.take() else {
         return Err(Error::closed());
     };
     let is_plain =
@@ -324,13 +329,13 @@ fn new_slot<T: Send + Sync + 'static>(
         Err(error) => {
             // Dropped by the caller, once the lock is released.
             if let Rule::Spec(spec) = rule {
-                *left = Some(*spec);
+                *unused_spec = Some(*spec);
             }
             return Err(error);
         }
     };
     let version = Version::new(decoded, Arc::clone(&generation.stamp));
-    let slot = Slot::with(key.clone(), rule, Arc::clone(host), version);
+    let slot = Slot::with(key.clone(), rule, Arc::clone(engine_ref), version);
     let untyped: Arc<dyn AnySlot> = Arc::<Slot<T>>::clone(&slot);
     registry.add(&untyped);
     Ok(DynamicProperty { slot })
@@ -340,11 +345,11 @@ fn new_slot<T: Send + Sync + 'static>(
 /// handles are alike; where they are not, comparing all would be quadratic.
 const MAX_COMPARED: usize = 32;
 
-/// A live slot that was built on the same spec.
+/// A live slot that was built from an equal spec.
 ///
 /// Validators cannot be compared, and neither can defaults of unknown types: such slots are not
 /// shared.
-fn sharable<T: Send + Sync + 'static>(
+fn find_sharable<T: Send + Sync + 'static>(
     key: &Key,
     spec: &Spec<T>,
     registry: &Registry,

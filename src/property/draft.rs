@@ -1,4 +1,4 @@
-//! Decoded values of a commit that are not current yet.
+//! Drafts: values that a commit has decoded and not published yet.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ pub(crate) trait AnySlot: Send + Sync {
     /// This slot for a handle that knows its type.
     fn any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 
-    /// Decodes the value in a candidate generation without making it current. `moved`: only the origin
-    /// of the value differs, so it keeps its generation.
+    /// Decodes the value in a candidate generation, and adds it and those of the mapped slots to the drafts.
+    /// `moved`: only the origin of the value differs, so it keeps its generation.
     ///
     /// The caller keeps the slot alive, so that it is not dropped here.
-    fn stage(
+    fn add_drafts(
         self: Arc<Self>,
         candidate: &Generation,
         parent: Option<&dyn Any>,
@@ -35,8 +35,8 @@ pub(crate) trait AnySlot: Send + Sync {
     ) -> Result<(), Error>;
 }
 
-/// A decoded value that is not current yet.
-pub(crate) trait Staged: Send {
+/// A draft without its type.
+pub(crate) trait AnyDraft: Send {
     /// Makes the value current and keeps the one before it.
     fn publish(&mut self);
 
@@ -58,7 +58,7 @@ pub(crate) type RetiredVersion = Arc<dyn Any + Send + Sync>;
 /// They may be the last owners of slots and versions, whose drop is user code. So the drafts are
 /// discarded, also after a rejected commit.
 #[derive(Default)]
-pub(crate) struct Drafts(Vec<Box<dyn Staged>>);
+pub(crate) struct Drafts(Vec<Box<dyn AnyDraft>>);
 
 impl Drafts {
     pub(crate) fn len(&self) -> usize {
@@ -123,7 +123,7 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
         self
     }
 
-    fn stage(
+    fn add_drafts(
         self: Arc<Self>,
         candidate: &Generation,
         parent: Option<&dyn Any>,
@@ -142,24 +142,24 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
             });
         }
         let version = Arc::new(Version::new(decoded, stamp));
-        let derived = self.derived();
+        let mapped_slots = self.mapped_slots();
         let draft = Draft {
             slot: Contained::new(self),
             version: Some(Contained::new(Arc::clone(&version))),
             before: None,
         };
         drafts.0.push(Box::new(draft));
-        if !derived.is_empty() {
-            let derived = Discard::new(derived);
-            for slot in derived.iter() {
-                Arc::clone(slot).stage(candidate, Some(&version), moved, drafts)?;
+        if !mapped_slots.is_empty() {
+            let mapped_slots = Discard::new(mapped_slots);
+            for slot in mapped_slots.iter() {
+                Arc::clone(slot).add_drafts(candidate, Some(&version), moved, drafts)?;
             }
         }
         Ok(())
     }
 }
 
-impl<T: Send + Sync + 'static> Staged for Draft<T> {
+impl<T: Send + Sync + 'static> AnyDraft for Draft<T> {
     fn publish(&mut self) {
         if let Some(version) = self.version.take() {
             let before = self.slot.publish(version.into_inner());

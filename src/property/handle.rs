@@ -61,7 +61,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
     where
         T: Clone,
     {
-        match self.slot.small() {
+        match self.slot.load_inline() {
             Some(value) => value,
             None => self.slot.load().value.clone(),
         }
@@ -129,7 +129,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let base = slot.full();
         let mut last = Contained::new(Arc::clone(&base));
         let subscriber = Subscriber::new(
-            Weak::clone(self.slot.host()),
+            Weak::clone(self.slot.engine()),
             Box::new(move || {
                 let Some(now) = slot.visible() else {
                     return;
@@ -154,7 +154,7 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let slot = Contained::new(Arc::clone(&self.slot));
         let mut last: Contained<Option<Arc<Version<T>>>> = Contained::new(None);
         let subscriber = Subscriber::new(
-            Weak::clone(self.slot.host()),
+            Weak::clone(self.slot.engine()),
             Box::new(move || {
                 let now = match (slot.visible(), &*last) {
                     (Some(now), _) => now,
@@ -170,8 +170,8 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         // Before the subscriber is attached, so that this call is the first.
         let base = self.slot.full();
         if let Some(panic) = subscriber.run(|_| ()).panic {
-            if let Some(host) = self.slot.host().upgrade() {
-                host.callback_panicked(panic);
+            if let Some(engine) = self.slot.engine().upgrade() {
+                engine.callback_panicked(panic);
             }
         }
         self.attach(&subscriber, &base);
@@ -274,11 +274,11 @@ impl<T: Send + Sync + 'static> DynamicProperty<T> {
         let compute_again = Arc::clone(&compute);
         let parent = Contained::new(Arc::clone(&self.slot));
         let mapped = Mapped {
-            staged: Contained::new(Box::new(move |version| {
+            from_version: Contained::new(Box::new(move |version| {
                 let version = version.downcast_ref::<Arc<Version<T>>>()?;
-                Some(version.derive(compute(&version.value)))
+                Some(version.with_value(compute(&version.value)))
             })),
-            fresh: Contained::new(Box::new(move |generation| {
+            from_generation: Contained::new(Box::new(move |generation| {
                 let decoded = parent.rule.decode(&parent.key, generation, None)?;
                 Ok(decoded.map(|value| compute_again(value)))
             })),

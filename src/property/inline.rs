@@ -1,7 +1,7 @@
-//! Small values as the bits of one word, so that reading one is reading one atomic.
+//! Small values as the bits of one word, which a reader loads from one atomic.
 //!
-//! The type tests below are decided by the compiler: for a given `T` each function is either a
-//! conversion or nothing.
+//! The compiler decides the type tests below: for a given `T` each function is either a conversion or
+//! returns `None`.
 
 use std::any::Any;
 
@@ -90,7 +90,7 @@ fn is<A: 'static, B: 'static>() -> bool {
 mod tests {
     use super::*;
 
-    fn round<T: Clone + PartialEq + std::fmt::Debug + 'static>(values: &[T]) {
+    fn check_round_trip<T: Clone + PartialEq + std::fmt::Debug + 'static>(values: &[T]) {
         for value in values {
             let bits = to_bits(value).unwrap();
             assert_eq!(from_bits::<T>(bits).as_ref(), Some(value));
@@ -98,25 +98,25 @@ mod tests {
     }
 
     #[test]
-    fn every_small_type_survives_the_word() {
-        round(&[u8::MIN, u8::MAX]);
-        round(&[u16::MIN, u16::MAX]);
-        round(&[u32::MIN, u32::MAX]);
-        round(&[u64::MIN, u64::MAX]);
-        round(&[usize::MIN, usize::MAX]);
-        round(&[i8::MIN, -1, i8::MAX]);
-        round(&[i16::MIN, -1, i16::MAX]);
-        round(&[i32::MIN, -1, i32::MAX]);
-        round(&[i64::MIN, -1, i64::MAX]);
-        round(&[isize::MIN, -1, isize::MAX]);
-        round(&[true, false]);
-        round(&['a', char::MAX, '\0']);
-        round(&[0.0f32, -1.5, f32::MAX, f32::INFINITY]);
-        round(&[0.0f64, -1.5, f64::MIN_POSITIVE, f64::NEG_INFINITY]);
+    fn a_value_of_each_small_type_is_read_back_from_its_bits() {
+        check_round_trip(&[u8::MIN, u8::MAX]);
+        check_round_trip(&[u16::MIN, u16::MAX]);
+        check_round_trip(&[u32::MIN, u32::MAX]);
+        check_round_trip(&[u64::MIN, u64::MAX]);
+        check_round_trip(&[usize::MIN, usize::MAX]);
+        check_round_trip(&[i8::MIN, -1, i8::MAX]);
+        check_round_trip(&[i16::MIN, -1, i16::MAX]);
+        check_round_trip(&[i32::MIN, -1, i32::MAX]);
+        check_round_trip(&[i64::MIN, -1, i64::MAX]);
+        check_round_trip(&[isize::MIN, -1, isize::MAX]);
+        check_round_trip(&[true, false]);
+        check_round_trip(&['a', char::MAX, '\0']);
+        check_round_trip(&[0.0f32, -1.5, f32::MAX, f32::INFINITY]);
+        check_round_trip(&[0.0f64, -1.5, f64::MIN_POSITIVE, f64::NEG_INFINITY]);
     }
 
     #[test]
-    fn other_types_do_not_claim_to_fit() {
+    fn other_types_have_no_bits() {
         assert_eq!(to_bits(&String::new()), None);
         assert_eq!(to_bits(&Some(1u32)), None);
         assert_eq!(from_bits::<String>(7), None);

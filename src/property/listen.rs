@@ -18,7 +18,7 @@ pub(crate) trait Listener: Send + Sync {
     fn notify(self: Arc<Self>);
 }
 
-/// The changes of one property as a channel of length one: a slow receiver gets pending changes as one,
+/// The changes of one property as a channel of length one: a slow receiver gets several changes as one,
 /// with the newest value.
 ///
 /// ```
@@ -62,7 +62,7 @@ impl Signal {
         self.state.lock().is_set = false;
     }
 
-    /// Waits until the signal is set, at most until then; returns whether it is set.
+    /// Waits until the signal is set, or the time has come. Returns whether it is set.
     pub(crate) fn wait(&self, until: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         while !state.is_set {
@@ -124,8 +124,8 @@ impl<T: PartialEq + Send + Sync + 'static> Changes<T> {
     pub(crate) fn new(slot: Arc<Slot<T>>) -> Self {
         let signal = Arc::new(Signal::default());
         let listener: Weak<Signal> = Arc::downgrade(&signal);
-        if let Some(host) = slot.host().upgrade() {
-            host.on_close(listener.clone());
+        if let Some(engine) = slot.engine().upgrade() {
+            engine.on_close(listener.clone());
         }
         let last = slot.listen(listener);
         Self { slot, signal, last }
@@ -268,7 +268,7 @@ mod tests {
 
     use super::*;
     use crate::property::handle::DynamicProperty;
-    use crate::property::registry::{Host, Registry};
+    use crate::property::registry::{PropertyEngine, Registry};
     use crate::property::rule::{Decoded, Mapped, Rule};
     use crate::property::subscription::Subscriber;
     use crate::sync::discard::Contained;
@@ -280,7 +280,7 @@ mod tests {
     #[derive(Default)]
     struct InForce(AtomicU64);
 
-    impl Host for InForce {
+    impl PropertyEngine for InForce {
         fn between_commits(
             &self,
             _: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
@@ -323,12 +323,12 @@ mod tests {
 
     #[test]
     fn a_change_is_received_only_once_its_generation_is_in_force() {
-        let host = Arc::new(InForce::default());
-        let weak: Weak<InForce> = Arc::downgrade(&host);
-        let weak: Weak<dyn Host> = weak;
+        let engine = Arc::new(InForce::default());
+        let weak: Weak<InForce> = Arc::downgrade(&engine);
+        let weak: Weak<dyn PropertyEngine> = weak;
         let rule = Rule::Map(Box::new(Mapped {
-            staged: Contained::new(Box::new(|_| None)),
-            fresh: Contained::new(Box::new(|_| {
+            from_version: Contained::new(Box::new(|_| None)),
+            from_generation: Contained::new(Box::new(|_| {
                 Err(Error::new(ErrorKind::NotFound, "has no keys"))
             })),
             fallbacks: Box::default(),
@@ -350,7 +350,7 @@ mod tests {
         notify(&slot);
         assert!(changes.try_recv().is_none());
         assert!(called.try_recv().is_err());
-        host.0.store(1, Ordering::SeqCst);
+        engine.0.store(1, Ordering::SeqCst);
         notify(&slot);
         assert_eq!(changes.try_recv().unwrap().value, 1);
         assert_eq!(called.try_recv(), Ok(1));

@@ -5,9 +5,9 @@
 //! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib models
 //! ```
 //!
-//! Each model was seen to fail when what it proves was broken, except
-//! `after_a_publish_returned_nobody_reads_what_was_before`, which no break we tried turned red: the
-//! model of the swap cell is at least as strong as that by construction.
+//! Each model fails if what it proves is broken, except
+//! `after_a_publish_returned_nobody_reads_what_was_before`: the model of the swap cell is at least as strong
+//! as that by construction. All models are in one file, because they share their fixtures.
 
 use std::any::Any;
 use std::future::Future;
@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind};
 use crate::property::handle::DynamicProperty;
 use crate::property::listen::{Changes, Listener, Listeners, Signal};
 use crate::property::reader::Reader;
-use crate::property::registry::{Host, HostRef, Registry};
+use crate::property::registry::{EngineRef, PropertyEngine, Registry};
 use crate::property::rule::{Decoded, Mapped, Rule};
 use crate::property::slot::Slot;
 use crate::property::subscription::{After, Subscriber, Subscription};
@@ -34,8 +34,8 @@ use crate::sync::panics::Panicked;
 use crate::tree::snapshot::{Generation, Stamp};
 use crate::value::key::Key;
 
-/// Runs what is scheduled on the thread that schedules it, as often as it asks for, and knows which
-/// generation is visible as a whole.
+/// An engine that runs subscribers on the thread that schedules them, and has the number of the generation
+/// in force.
 #[derive(Default)]
 struct Inline {
     generation: AtomicU64,
@@ -43,7 +43,7 @@ struct Inline {
     close_listeners: Listeners,
 }
 
-impl Host for Inline {
+impl PropertyEngine for Inline {
     fn between_commits(
         &self,
         _: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
@@ -80,13 +80,13 @@ fn run(subscriber: &Subscriber) {
     while subscriber.run(|_| ()).after != After::Nothing {}
 }
 
-fn nobody() -> HostRef {
-    host_of(Weak::new())
+fn no_engine() -> EngineRef {
+    engine_ref(Weak::new())
 }
 
-fn host_of(host: Weak<Inline>) -> HostRef {
-    let host: Weak<dyn Host> = host;
-    Arc::new(host)
+fn engine_ref(engine: Weak<Inline>) -> EngineRef {
+    let engine: Weak<dyn PropertyEngine> = engine;
+    Arc::new(engine)
 }
 
 fn version(value: u64) -> Arc<Version<u64>> {
@@ -99,39 +99,39 @@ fn version(value: u64) -> Arc<Version<u64>> {
     Arc::new(Version::new(Decoded::default_of(value), stamp))
 }
 
-/// A slot with the value 0 that nobody draws anything for.
-fn slot(host: HostRef) -> Arc<Slot<u64>> {
+/// A slot with the value 0, which no commit decodes.
+fn slot(engine: EngineRef) -> Arc<Slot<u64>> {
     let rule = Rule::Map(Box::new(Mapped {
-        staged: Contained::new(Box::new(|_| None)),
-        fresh: Contained::new(Box::new(|_| {
+        from_version: Contained::new(Box::new(|_| None)),
+        from_generation: Contained::new(Box::new(|_| {
             Err(Error::new(ErrorKind::NotFound, "has no keys"))
         })),
         fallbacks: Box::default(),
     }));
     let version = Version::clone(&version(0));
-    Slot::with(Key::root(), rule, host, version)
+    Slot::with(Key::root(), rule, engine, version)
 }
 
-/// What a commit does with a slot.
+/// Publishes a value, and notifies the listeners.
 fn commit(slot: &Slot<u64>, value: u64) {
     commit_on(None, slot, value);
 }
 
-/// What a commit does with a slot: the value, then the number of the generation, then who listens.
-fn commit_on(host: Option<&Inline>, slot: &Slot<u64>, value: u64) {
+/// Publishes a value, then the number of the generation, and notifies the listeners, as a commit does.
+fn commit_on(engine: Option<&Inline>, slot: &Slot<u64>, value: u64) {
     slot.publish(version(value));
-    if let Some(host) = host {
-        host.generation.store(value, Ordering::Release);
+    if let Some(engine) = engine {
+        engine.generation.store(value, Ordering::Release);
     }
-    let mut told = Vec::new();
-    slot.collect_listeners(&mut told);
-    told.into_iter().for_each(Listener::notify);
+    let mut listeners = Vec::new();
+    slot.collect_listeners(&mut listeners);
+    listeners.into_iter().for_each(Listener::notify);
 }
 
 #[test]
 fn the_cell_is_never_older_than_the_bits() {
     loom::model(|| {
-        let slot = slot(nobody());
+        let slot = slot(no_engine());
         let writer = {
             let slot = Arc::clone(&slot);
             thread::spawn(move || {
@@ -139,7 +139,7 @@ fn the_cell_is_never_older_than_the_bits() {
                 slot.publish(version(2));
             })
         };
-        let bits = slot.small().unwrap();
+        let bits = slot.load_inline().unwrap();
         assert!(slot.full().value >= bits);
         assert!(slot.load().value >= bits);
         writer.join().unwrap();
@@ -149,7 +149,7 @@ fn the_cell_is_never_older_than_the_bits() {
 #[test]
 fn readers_never_go_back() {
     loom::model(|| {
-        let slot = slot(nobody());
+        let slot = slot(no_engine());
         let writer = {
             let slot = Arc::clone(&slot);
             thread::spawn(move || {
@@ -158,11 +158,11 @@ fn readers_never_go_back() {
             })
         };
         let mut reader = Reader::new(Arc::clone(&slot));
-        let bits = slot.small().unwrap();
+        let bits = slot.load_inline().unwrap();
         let full = slot.full().value;
         let read = *reader.get();
         assert!(bits <= full && full <= read);
-        assert!(bits <= slot.small().unwrap());
+        assert!(bits <= slot.load_inline().unwrap());
         assert!(read <= slot.full().value);
         writer.join().unwrap();
     });
@@ -171,48 +171,48 @@ fn readers_never_go_back() {
 #[test]
 fn after_a_publish_returned_nobody_reads_what_was_before() {
     loom::model(|| {
-        let slot = slot(nobody());
+        let slot = slot(no_engine());
         let returned = Arc::new(AtomicBool::new(false));
         let writer = {
             let (slot, returned) = (Arc::clone(&slot), Arc::clone(&returned));
             thread::spawn(move || {
                 slot.publish(version(1));
-                // However the program tells another thread, it does at least this.
+                // However the program informs another thread, it does at least this.
                 returned.store(true, Ordering::Release);
             })
         };
         let mut reader = Reader::new(Arc::clone(&slot));
         if returned.load(Ordering::Acquire) {
-            assert_eq!(slot.small(), Some(1));
+            assert_eq!(slot.load_inline(), Some(1));
             assert_eq!(slot.full().value, 1);
             assert_eq!(*reader.get(), 1);
         }
         writer.join().unwrap();
-        assert_eq!((slot.small(), slot.full().value), (Some(1), 1));
+        assert_eq!((slot.load_inline(), slot.full().value), (Some(1), 1));
         assert_eq!(*reader.get(), 1);
     });
 }
 
-/// Remembers the newest value it was told of.
-struct Ear {
+/// A listener that keeps the newest value of its notifications.
+struct NewestListener {
     slot: Arc<Slot<u64>>,
-    heard: AtomicU64,
+    newest: AtomicU64,
 }
 
-impl Listener for Ear {
+impl Listener for NewestListener {
     fn notify(self: Arc<Self>) {
-        self.heard
+        self.newest
             .fetch_max(self.slot.full().value, Ordering::AcqRel);
     }
 }
 
 #[test]
-fn each_change_is_in_the_answer_or_told() {
+fn each_change_is_in_the_answer_or_notified() {
     loom::model(|| {
-        let slot = slot(nobody());
-        let ear = Arc::new(Ear {
+        let slot = slot(no_engine());
+        let listener = Arc::new(NewestListener {
             slot: Arc::clone(&slot),
-            heard: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
         });
         let writer = {
             let slot = Arc::clone(&slot);
@@ -221,22 +221,22 @@ fn each_change_is_in_the_answer_or_told() {
                 commit(&slot, 2);
             })
         };
-        let listener: Weak<Ear> = Arc::downgrade(&ear);
-        let answer = slot.listen(listener).value;
+        let weak: Weak<NewestListener> = Arc::downgrade(&listener);
+        let answer = slot.listen(weak).value;
         writer.join().unwrap();
-        let heard = ear.heard.load(Ordering::Acquire);
-        assert!(answer == 2 || heard == 2, "{answer}, {heard}");
+        let notified = listener.newest.load(Ordering::Acquire);
+        assert!(answer == 2 || notified == 2, "{answer}, {notified}");
     });
 }
 
 #[test]
 fn a_callback_registered_during_a_commit_misses_no_change() {
     loom::model(|| {
-        let host = Arc::new(Inline::default());
-        let slot = slot(host_of(Arc::downgrade(&host)));
+        let engine = Arc::new(Inline::default());
+        let slot = slot(engine_ref(Arc::downgrade(&engine)));
         let writer = {
-            let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
-            thread::spawn(move || commit_on(Some(&host), &slot, 1))
+            let (engine, slot) = (Arc::clone(&engine), Arc::clone(&slot));
+            thread::spawn(move || commit_on(Some(&engine), &slot, 1))
         };
         let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
         let property = DynamicProperty {
@@ -249,9 +249,9 @@ fn a_callback_registered_during_a_commit_misses_no_change() {
                 .push((*change.old_value(), *change.new_value()));
         });
         writer.join().unwrap();
-        commit_on(Some(&host), &slot, 2);
+        commit_on(Some(&engine), &slot, 2);
         let calls = calls.lock().unwrap();
-        // If the first change was not told, it was there before the registration.
+        // If the first change was not notified, it came before the registration.
         assert!(
             matches!(calls.as_slice(), [(1, 2)] | [(0, 1), (1, 2)]),
             "{calls:?}"
@@ -264,11 +264,11 @@ fn a_callback_registered_during_a_commit_misses_no_change() {
 #[test]
 fn a_callback_that_is_called_at_once_is_first_and_ends_on_the_final_value() {
     loom::model(|| {
-        let host = Arc::new(Inline::default());
-        let slot = slot(host_of(Arc::downgrade(&host)));
+        let engine = Arc::new(Inline::default());
+        let slot = slot(engine_ref(Arc::downgrade(&engine)));
         let writer = {
-            let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
-            thread::spawn(move || commit_on(Some(&host), &slot, 1))
+            let (engine, slot) = (Arc::clone(&engine), Arc::clone(&slot));
+            thread::spawn(move || commit_on(Some(&engine), &slot, 1))
         };
         let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
         let property = DynamicProperty { slot };
@@ -285,7 +285,7 @@ fn a_callback_that_is_called_at_once_is_first_and_ends_on_the_final_value() {
     });
 }
 
-/// Notes that a task was woken.
+/// Records that a task was woken.
 struct Woken(AtomicBool);
 
 impl Wake for Woken {
@@ -297,12 +297,12 @@ impl Wake for Woken {
 #[test]
 fn a_task_that_waits_for_a_change_is_woken_by_it() {
     loom::model(|| {
-        let host = Arc::new(Inline::default());
-        let slot = slot(host_of(Arc::downgrade(&host)));
+        let engine = Arc::new(Inline::default());
+        let slot = slot(engine_ref(Arc::downgrade(&engine)));
         let mut changes = Changes::new(Arc::clone(&slot));
         let writer = {
-            let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
-            thread::spawn(move || commit_on(Some(&host), &slot, 1))
+            let (engine, slot) = (Arc::clone(&engine), Arc::clone(&slot));
+            thread::spawn(move || commit_on(Some(&engine), &slot, 1))
         };
         let woken = Arc::new(Woken(AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&woken));
@@ -312,7 +312,10 @@ fn a_task_that_waits_for_a_change_is_woken_by_it() {
         let second = match first {
             Poll::Ready(version) => version.unwrap(),
             Poll::Pending => {
-                assert!(woken.0.load(Ordering::Acquire), "nobody would poll again");
+                assert!(
+                    woken.0.load(Ordering::Acquire),
+                    "no_engine would poll again"
+                );
                 match poll() {
                     Poll::Ready(version) => version.unwrap(),
                     Poll::Pending => panic!("the change is lost"),
@@ -326,15 +329,15 @@ fn a_task_that_waits_for_a_change_is_woken_by_it() {
 #[test]
 fn a_task_that_waits_for_a_change_is_woken_by_the_end() {
     loom::model(|| {
-        let host = Arc::new(Inline::default());
-        let slot = slot(host_of(Arc::downgrade(&host)));
+        let engine = Arc::new(Inline::default());
+        let slot = slot(engine_ref(Arc::downgrade(&engine)));
         let mut changes = Changes::new(slot);
         let closer = {
-            let host = Arc::clone(&host);
+            let engine = Arc::clone(&engine);
             thread::spawn(move || {
-                host.closed.store(true, Ordering::Release);
+                engine.closed.store(true, Ordering::Release);
                 let mut listeners = Vec::new();
-                host.close_listeners.collect_into(&mut listeners);
+                engine.close_listeners.collect_into(&mut listeners);
                 listeners.into_iter().for_each(Listener::notify);
             })
         };
@@ -344,7 +347,10 @@ fn a_task_that_waits_for_a_change_is_woken_by_the_end() {
         let first = poll();
         closer.join().unwrap();
         if first.is_pending() {
-            assert!(woken.0.load(Ordering::Acquire), "nobody would poll again");
+            assert!(
+                woken.0.load(Ordering::Acquire),
+                "no_engine would poll again"
+            );
             assert!(poll().is_ready(), "the end is lost");
         }
     });
@@ -353,12 +359,12 @@ fn a_task_that_waits_for_a_change_is_woken_by_the_end() {
 #[test]
 fn a_thread_that_waits_for_a_change_is_woken_by_it() {
     loom::model(|| {
-        let host = Arc::new(Inline::default());
-        let slot = slot(host_of(Arc::downgrade(&host)));
+        let engine = Arc::new(Inline::default());
+        let slot = slot(engine_ref(Arc::downgrade(&engine)));
         let mut changes = Changes::new(Arc::clone(&slot));
         let writer = {
-            let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
-            thread::spawn(move || commit_on(Some(&host), &slot, 1))
+            let (engine, slot) = (Arc::clone(&engine), Arc::clone(&slot));
+            thread::spawn(move || commit_on(Some(&engine), &slot, 1))
         };
         // No time passes in a model: if nothing wakes this thread, loom reports a deadlock.
         assert_eq!(changes.recv_timeout(Duration::MAX).unwrap().value, 1);
@@ -369,22 +375,22 @@ fn a_thread_that_waits_for_a_change_is_woken_by_it() {
 #[test]
 fn a_change_is_received_only_once_its_generation_is_in_force() {
     loom::model(|| {
-        let host = Arc::new(Inline::default());
-        let slot = slot(host_of(Arc::downgrade(&host)));
+        let engine = Arc::new(Inline::default());
+        let slot = slot(engine_ref(Arc::downgrade(&engine)));
         let mut changes = Changes::new(Arc::clone(&slot));
         let writer = {
-            let (host, slot) = (Arc::clone(&host), Arc::clone(&slot));
-            thread::spawn(move || commit_on(Some(&host), &slot, 1))
+            let (engine, slot) = (Arc::clone(&engine), Arc::clone(&slot));
+            thread::spawn(move || commit_on(Some(&engine), &slot, 1))
         };
         if let Some(version) = changes.try_recv() {
-            assert!(version.generation() <= host.generation());
+            assert!(version.generation() <= engine.generation());
         }
         writer.join().unwrap();
     });
 }
 
 #[test]
-fn who_waits_for_a_commit_is_woken_by_it() {
+fn a_thread_that_waits_for_a_commit_is_woken_by_it() {
     loom::model(|| {
         let in_force = Arc::new(AtomicU64::new(0));
         let listeners = Arc::new(Listeners::default());
@@ -413,19 +419,19 @@ fn who_waits_for_a_commit_is_woken_by_it() {
 }
 
 #[test]
-fn whoever_runs_it_no_change_is_lost() {
+fn two_threads_that_run_one_subscriber_lose_no_change() {
     loom::model(|| {
         let value = Arc::new(AtomicU64::new(0));
         let seen = Arc::new(AtomicU64::new(0));
         let subscriber = {
             let (value, seen) = (Arc::clone(&value), Arc::clone(&seen));
             let job = move || seen.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
-            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
+            Subscriber::new(Weak::clone(&no_engine()), Box::new(job))
         };
-        // Both run it, whether the poke asks for it or not.
+        // Both run it, whether the mark requires that or not.
         let change = move |value: &AtomicU64, subscriber: &Subscriber| {
             value.fetch_add(1, Ordering::Relaxed);
-            subscriber.poke();
+            subscriber.mark_changed();
             run(subscriber);
         };
         let other = {
@@ -439,23 +445,23 @@ fn whoever_runs_it_no_change_is_lost() {
 }
 
 #[test]
-fn a_change_before_a_poke_is_seen_by_the_run_that_takes_the_mark() {
+fn a_change_before_the_mark_is_seen_by_the_run_that_clears_it() {
     loom::model(|| {
         let value = Arc::new(AtomicU64::new(0));
         let seen = Arc::new(AtomicU64::new(0));
         let subscriber = {
             let (value, seen) = (Arc::clone(&value), Arc::clone(&seen));
             let job = move || seen.store(value.load(Ordering::Relaxed), Ordering::Relaxed);
-            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
+            Subscriber::new(Weak::clone(&no_engine()), Box::new(job))
         };
-        // It is in the queue already, so the poke below puts it into none.
-        assert!(subscriber.poke());
+        // It is in the queue already, so the mark below does not queue it again.
+        assert!(subscriber.mark_changed());
         let worker = {
             let subscriber = Arc::clone(&subscriber);
             thread::spawn(move || run(&subscriber))
         };
         value.store(1, Ordering::Relaxed);
-        if subscriber.poke() {
+        if subscriber.mark_changed() {
             run(&subscriber);
         }
         worker.join().unwrap();
@@ -466,12 +472,12 @@ fn a_change_before_a_poke_is_seen_by_the_run_that_takes_the_mark() {
 #[test]
 fn a_change_during_a_run_is_not_lost() {
     loom::model(|| {
-        let slot = slot(nobody());
+        let slot = slot(no_engine());
         let seen = Arc::new(AtomicU64::new(0));
         let subscriber = {
             let (slot, seen) = (Arc::clone(&slot), Arc::clone(&seen));
             let job = move || seen.store(slot.full().value, Ordering::Relaxed);
-            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
+            Subscriber::new(Weak::clone(&no_engine()), Box::new(job))
         };
         let one_at_a_time = Arc::new(Mutex::new(()));
         let committers: Vec<_> = (0..2)
@@ -484,7 +490,7 @@ fn a_change_during_a_run_is_not_lost() {
                         let next = slot.full().value + 1;
                         slot.publish(version(next));
                     }
-                    if subscriber.poke() {
+                    if subscriber.mark_changed() {
                         run(&subscriber);
                     }
                 })
@@ -504,21 +510,21 @@ fn no_call_begins_after_the_close_returned() {
         let subscriber = {
             let closed = Arc::clone(&closed);
             let job = move || assert!(!closed.load(Ordering::Relaxed) || thread::panicking());
-            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
+            Subscriber::new(Weak::clone(&no_engine()), Box::new(job))
         };
         let worker = {
             let subscriber = Arc::clone(&subscriber);
             thread::spawn(move || {
-                if subscriber.poke() {
-                    // What the callback says of a late call is what it panics with.
+                if subscriber.mark_changed() {
+                    // The callback panics in a late call.
                     assert!(subscriber.run(|_| ()).panic.is_none());
                 }
             })
         };
         subscriber.close();
-        subscriber.wait().expect("no circle");
+        subscriber.wait().expect("no cycle");
         closed.store(true, Ordering::Relaxed);
-        if subscriber.poke() {
+        if subscriber.mark_changed() {
             run(&subscriber);
         }
         assert!(subscriber.run(|_| ()).panic.is_none());
@@ -538,12 +544,12 @@ fn no_call_is_running_once_the_wait_returned() {
                 inside.store(1, Ordering::Relaxed);
                 inside.store(0, Ordering::Relaxed);
             };
-            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
+            Subscriber::new(Weak::clone(&no_engine()), Box::new(job))
         };
         let worker = {
             let subscriber = Arc::clone(&subscriber);
             thread::spawn(move || {
-                if subscriber.poke() {
+                if subscriber.mark_changed() {
                     run(&subscriber);
                 }
             })
@@ -560,7 +566,7 @@ fn no_call_is_running_once_the_wait_returned() {
 
 /// Two callbacks that close each other: loom fails if both wait.
 #[test]
-fn of_two_callbacks_that_close_each_other_one_is_refused_and_both_end() {
+fn two_callbacks_that_close_each_other_both_end_and_one_wait_is_rejected() {
     loom::model(|| {
         type Peer = Arc<Mutex<Option<Arc<Subscriber>>>>;
         let rejected = Arc::new(AtomicUsize::new(0));
@@ -577,7 +583,7 @@ fn of_two_callbacks_that_close_each_other_one_is_refused_and_both_end() {
                     rejected.fetch_add(1, Ordering::Relaxed);
                 }
             };
-            Subscriber::new(Weak::clone(&nobody()), Box::new(job))
+            Subscriber::new(Weak::clone(&no_engine()), Box::new(job))
         });
         for at in 0..2 {
             *peers[at].lock() = Some(Arc::clone(&subscribers[1 - at]));
@@ -603,16 +609,16 @@ impl Drop for Dropped {
 }
 
 #[test]
-fn what_the_callback_holds_is_dropped_once_and_with_the_close() {
+fn captured_values_are_dropped_once_and_with_the_close() {
     loom::model(|| {
         let drops = Arc::new(AtomicUsize::new(0));
-        let held = Dropped(Arc::clone(&drops));
-        let job = move || assert_eq!(held.0.load(Ordering::Relaxed), 0, "called when dropped");
-        let subscriber = Subscriber::new(Weak::clone(&nobody()), Box::new(job));
+        let captured = Dropped(Arc::clone(&drops));
+        let job = move || assert_eq!(captured.0.load(Ordering::Relaxed), 0, "called when dropped");
+        let subscriber = Subscriber::new(Weak::clone(&no_engine()), Box::new(job));
         let worker = {
             let subscriber = Arc::clone(&subscriber);
             thread::spawn(move || {
-                if subscriber.poke() {
+                if subscriber.mark_changed() {
                     assert!(subscriber.run(|_| ()).panic.is_none());
                 }
             })

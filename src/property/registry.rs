@@ -16,15 +16,15 @@ use crate::tree::snapshot::Generation;
 use crate::value::key::Key;
 use crate::value::scan;
 
-/// The engine, as handles use it.
-pub(crate) trait Host: Send + Sync {
+/// The engine, as far as properties use it.
+pub(crate) trait PropertyEngine: Send + Sync {
     /// Calls `f` between two commits, with the current generation and the registry.
     fn between_commits(
         &self,
         f: &mut dyn FnMut(&Arc<Generation>, &mut Registry),
     ) -> Result<(), Error>;
 
-    /// The generation that is visible as a whole.
+    /// The number of the generation in force.
     fn generation(&self) -> u64;
 
     /// Rejects what needs other threads or locks in a fork of the engine's process.
@@ -62,8 +62,8 @@ pub(crate) trait Host: Send + Sync {
     fn keep(&self, holder: Arc<dyn std::any::Any + Send + Sync>);
 }
 
-/// An engine that may be gone, as a thin pointer: every slot has one.
-pub(crate) type HostRef = Arc<Weak<dyn Host>>;
+/// A weak reference to an engine. Every slot has one, so it is a thin pointer.
+pub(crate) type EngineRef = Arc<Weak<dyn PropertyEngine>>;
 
 /// All live slots and subscribers of one engine.
 ///

@@ -56,10 +56,10 @@ pub(crate) struct DefaultValue<T> {
 
 /// How a slot follows another.
 pub(crate) struct Mapped<T> {
-    /// From the version that a commit has decoded for that slot, an `Arc<Version<_>>`.
-    pub(crate) staged: Contained<FromVersion<T>>,
-    /// From any generation, by that slot's own rule.
-    pub(crate) fresh: Contained<FromGeneration<T>>,
+    /// Computes the value from the version that a commit has decoded for that slot, an `Arc<Version<_>>`.
+    pub(crate) from_version: Contained<FromVersion<T>>,
+    /// Computes the value from any generation, by that slot's own rule.
+    pub(crate) from_generation: Contained<FromGeneration<T>>,
     /// The keys that slot falls back to, whose values may be secrets too.
     pub(crate) fallbacks: Box<[Key]>,
 }
@@ -125,9 +125,9 @@ impl<T> Rule<T> {
                 &spec.validators,
                 spec.default.as_ref(),
             ),
-            Rule::Map(mapped) => match parent.and_then(&**mapped.staged) {
+            Rule::Map(mapped) => match parent.and_then(&**mapped.from_version) {
                 Some(decoded) => Ok(decoded),
-                None => (mapped.fresh)(generation),
+                None => (mapped.from_generation)(generation),
             },
         };
         panics::catch(decode).unwrap_or_else(|panic| {
@@ -171,7 +171,7 @@ impl<T> Decoder<T> {
     {
         if let Some(usage) = &generation.usage {
             let keys = std::iter::once(key).chain(fallbacks);
-            keys.for_each(|key| usage.note(key.as_str()));
+            keys.for_each(|key| usage.record(key.as_str()));
         }
         for key in std::iter::once(key).chain(fallbacks) {
             let found = Found::in_tree(&generation.root, key.as_str())?;

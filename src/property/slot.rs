@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::property::draft::AnySlot;
 use crate::property::inline;
 use crate::property::listen::Listener;
-use crate::property::registry::{HostRef, push_pruned};
+use crate::property::registry::{EngineRef, push_pruned};
 use crate::property::rule::{Mapped, Rule};
 use crate::property::version::Version;
 use crate::sync::{AtomicU64, Cell, Guard, HasCell, Mutex, Ordering};
@@ -29,20 +29,20 @@ pub(crate) struct Slot<T> {
     bits: AtomicU64,
     pub(super) cell: Cell<Version<T>>,
     followers: Mutex<Option<Box<Followers>>>,
-    host: HostRef,
+    engine: EngineRef,
     pub(crate) key: Key,
     pub(crate) rule: Rule<T>,
 }
 
-/// The followers of a slot; most slots have none.
+/// The listeners of a slot and the slots that are mapped from it; most slots have none.
 #[derive(Default)]
 struct Followers {
     listeners: Vec<Weak<dyn Listener>>,
-    derived: Vec<Weak<dyn AnySlot>>,
+    mapped_slots: Vec<Weak<dyn AnySlot>>,
 }
 
 impl<T> HasCell for Slot<T> {
-    type Held = Version<T>;
+    type Content = Version<T>;
 
     #[inline]
     fn cell(&self) -> &Cell<Version<T>> {
@@ -60,24 +60,24 @@ impl<T: Send + Sync + 'static> Slot<T> {
         let mut make = || {
             let now = parent.full();
             // After a panic here the closures are dropped by `mapped`, without the lock.
-            let decoded = (mapped.as_ref()?.staged)(&now)?;
+            let decoded = (mapped.as_ref()?.from_version)(&now)?;
             let version = Version::new(decoded, Arc::clone(&now.stamp));
             let mapped = mapped.take()?;
             Some(Self::with(
                 parent.key.clone(),
                 Rule::Map(Box::new(mapped)),
-                Arc::clone(&parent.host),
+                Arc::clone(&parent.engine),
                 version,
             ))
         };
         let mut slot = None;
-        if let Some(host) = parent.host.upgrade() {
+        if let Some(engine) = parent.engine.upgrade() {
             // Between two commits, so that the child misses none that the parent gets.
-            let _ = host.between_commits(&mut |_, _| {
+            let _ = engine.between_commits(&mut |_, _| {
                 slot = make();
                 if let Some(slot) = &slot {
                     let child: Weak<Self> = Arc::downgrade(slot);
-                    parent.derive(child);
+                    parent.add_mapped_slot(child);
                 }
             });
         }
@@ -88,30 +88,37 @@ impl<T: Send + Sync + 'static> Slot<T> {
         }
     }
 
-    pub(super) fn with(key: Key, rule: Rule<T>, host: HostRef, version: Version<T>) -> Arc<Self> {
+    pub(super) fn with(
+        key: Key,
+        rule: Rule<T>,
+        engine: EngineRef,
+        version: Version<T>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             bits: AtomicU64::new(inline::to_bits(&version.value).unwrap_or(0)),
             cell: Cell::new(Arc::new(version)),
             followers: Mutex::default(),
-            host,
+            engine,
             key,
             rule,
         })
     }
 
-    /// The engine that keeps this slot current, which may be gone.
-    pub(crate) fn host(&self) -> &HostRef {
-        &self.host
+    /// The engine that updates this slot.
+    pub(crate) fn engine(&self) -> &EngineRef {
+        &self.engine
     }
 
     /// Whether the properties are closed, so that nothing changes any more.
     pub(crate) fn is_closed(&self) -> bool {
-        self.host.upgrade().is_none_or(|host| host.is_closed())
+        self.engine
+            .upgrade()
+            .is_none_or(|engine| engine.is_closed())
     }
 
-    /// The value, if it fits a word.
+    /// Loads the value from the bits, if its type fits a word.
     #[inline(always)]
-    pub(crate) fn small(&self) -> Option<T>
+    pub(crate) fn load_inline(&self) -> Option<T>
     where
         T: Clone,
     {
@@ -135,9 +142,9 @@ impl<T: Send + Sync + 'static> Slot<T> {
 
     /// Rejects what needs other threads or locks in a fork of the engine's process.
     pub(crate) fn check_process(&self) -> Result<(), Error> {
-        self.host
+        self.engine
             .upgrade()
-            .map_or(Ok(()), |host| host.check_process())
+            .map_or(Ok(()), |engine| engine.check_process())
     }
 
     /// The current version for a subscriber. `None` while its commit is not visible as a whole: that
@@ -149,8 +156,8 @@ impl<T: Send + Sync + 'static> Slot<T> {
 
     /// Whether the generation that brought a version is in force.
     pub(crate) fn is_visible(&self, version: &Version<T>) -> bool {
-        let host = self.host.upgrade();
-        host.is_none_or(|host| version.generation() <= host.generation())
+        let engine = self.engine.upgrade();
+        engine.is_none_or(|engine| version.generation() <= engine.generation())
     }
 
     /// Makes a version current. Only a commit calls this, one at a time.
@@ -160,7 +167,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
         let bits = inline::to_bits(&version.value);
         let before = self.cell.swap(version);
         if let Some(bits) = bits {
-            // ORDERING: Release; pairs with the Acquire in `small`, see there.
+            // ORDERING: Release; pairs with the Acquire in `load_inline`, see there.
             self.bits.store(bits, Ordering::Release);
         }
         before
@@ -177,7 +184,7 @@ impl<T: Send + Sync + 'static> Slot<T> {
         push_pruned(&mut followers.get_or_insert_default().listeners, listener);
         // Read under the lock that `collect_listeners` takes after publishing. A commit that takes the lock
         // before has published already and is seen here; one that takes it later finds the listener.
-        // Proof: property/models.rs, `each_change_is_in_the_answer_or_told`.
+        // Proof: property/models.rs, `each_change_is_in_the_answer_or_notified`.
         self.cell.full()
     }
 
@@ -196,15 +203,19 @@ impl<T: Send + Sync + 'static> Slot<T> {
         }
     }
 
-    pub(crate) fn derive(&self, slot: Weak<dyn AnySlot>) {
+    fn add_mapped_slot(&self, slot: Weak<dyn AnySlot>) {
         let mut followers = self.followers.lock();
-        push_pruned(&mut followers.get_or_insert_default().derived, slot);
+        push_pruned(&mut followers.get_or_insert_default().mapped_slots, slot);
     }
 
-    /// The slots that are computed from this one.
-    pub(super) fn derived(&self) -> Vec<Arc<dyn AnySlot>> {
+    /// The slots that are mapped from this one.
+    pub(super) fn mapped_slots(&self) -> Vec<Arc<dyn AnySlot>> {
         match &*self.followers.lock() {
-            Some(followers) => followers.derived.iter().filter_map(Weak::upgrade).collect(),
+            Some(followers) => followers
+                .mapped_slots
+                .iter()
+                .filter_map(Weak::upgrade)
+                .collect(),
             None => Vec::new(),
         }
     }
@@ -227,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_slot_of_a_number_takes_128_bytes_with_its_version() {
-        // Two counts stand before what an `Arc` holds.
+        // An `Arc` has two counts before its content.
         let counts = 2 * size_of::<usize>();
         let slot = counts + size_of::<Slot<u32>>();
         let version = counts + size_of::<Version<u32>>();
@@ -236,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_commit_writes_of_one_slot_is_a_line_away_from_the_bits_of_the_next() {
+    fn no_cache_line_has_a_written_field_of_one_slot_and_the_bits_of_another() {
         const LINE: usize = 64;
         let counts = 2 * size_of::<usize>();
         let written =

@@ -7,11 +7,11 @@ use std::sync::{Arc, Weak};
 
 use crate::error::{Error, ErrorKind};
 use crate::property::listen::Listener;
-use crate::property::registry::Host;
+use crate::property::registry::PropertyEngine;
 use crate::sync::discard::discard;
 use crate::sync::lock;
 use crate::sync::panics::{self, Panicked};
-use crate::sync::runner::{Awaited, Circle, Runner};
+use crate::sync::runner::{Awaited, Runner, WaitCycle};
 use crate::sync::{AtomicU8, Condvar, Mutex, Ordering};
 
 /// A subscription: the callback lives as long as this guard.
@@ -37,7 +37,7 @@ pub struct Subscription {
     subscriber: Arc<Subscriber>,
     /// Another value that the callback needs alive.
     holder: Option<Arc<dyn Any + Send + Sync>>,
-    kept: bool,
+    is_detached: bool,
 }
 
 impl Subscription {
@@ -45,7 +45,7 @@ impl Subscription {
         Self {
             subscriber,
             holder: None,
-            kept: false,
+            is_detached: false,
         }
     }
 
@@ -53,7 +53,7 @@ impl Subscription {
         Self {
             subscriber,
             holder: Some(holder),
-            kept: false,
+            is_detached: false,
         }
     }
 
@@ -76,7 +76,7 @@ impl Subscription {
             let detail = "a validator or a decoder may not wait for a callback";
             return Err(Error::new(ErrorKind::Reentrant, detail));
         }
-        self.subscriber.wait().map_err(|Circle| {
+        self.subscriber.wait().map_err(|WaitCycle| {
             let detail = "the callback to wait for waits for this one: close one of the two from \
                           another thread, or drop its guard";
             Error::new(ErrorKind::Reentrant, detail)
@@ -85,17 +85,17 @@ impl Subscription {
 
     /// Keeps the callback for as long as the properties live.
     pub fn detach(mut self) {
-        self.kept = true;
-        if let Some(host) = self.subscriber.host.upgrade() {
+        self.is_detached = true;
+        if let Some(engine) = self.subscriber.engine.upgrade() {
             let subscriber: Arc<dyn Any + Send + Sync> = Arc::<Subscriber>::clone(&self.subscriber);
-            host.keep(self.holder.take().unwrap_or(subscriber));
+            engine.keep(self.holder.take().unwrap_or(subscriber));
         }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.is_detached {
             self.subscriber.close();
         }
     }
@@ -112,7 +112,7 @@ type Job = Box<dyn FnMut() + Send>;
 
 /// A callback with the state that keeps it to one thread at a time.
 pub(crate) struct Subscriber {
-    host: Weak<dyn Host>,
+    engine: Weak<dyn PropertyEngine>,
     state: AtomicU8,
     causes: Mutex<Causes>,
     job: Mutex<Option<Job>>,
@@ -125,20 +125,20 @@ pub(crate) struct Subscriber {
 #[derive(Default)]
 struct Causes {
     /// The least depth of the commits that no run has seen yet, since a write from outside ends a chain.
-    pending: Option<u32>,
+    unseen: Option<u32>,
     /// The depth of the commits that the last run has seen.
     seen: u32,
 }
 
 impl Causes {
     fn add(&mut self, depth: u32) {
-        self.pending = Some(self.pending.map_or(depth, |pending| pending.min(depth)));
+        self.unseen = Some(self.unseen.map_or(depth, |unseen| unseen.min(depth)));
     }
 
     /// The depth of the commits for a run that begins now.
     fn begin_run(&mut self) -> u32 {
-        // Where nothing is pending, the run before has seen the depth of this one's commit.
-        self.seen = self.pending.take().unwrap_or(self.seen);
+        // Without an unseen commit, the run before has seen the depth of this one's commit.
+        self.seen = self.unseen.take().unwrap_or(self.seen);
         self.seen
     }
 }
@@ -166,9 +166,9 @@ pub(crate) struct Ran {
 }
 
 impl Subscriber {
-    pub(crate) fn new(host: Weak<dyn Host>, job: Job) -> Arc<Self> {
+    pub(crate) fn new(engine: Weak<dyn PropertyEngine>, job: Job) -> Arc<Self> {
         Arc::new(Self {
-            host,
+            engine,
             state: AtomicU8::new(0),
             causes: Mutex::default(),
             job: Mutex::new(Some(job)),
@@ -177,11 +177,11 @@ impl Subscriber {
         })
     }
 
-    /// Marks a change; returns whether the caller has to queue this subscriber.
-    pub(crate) fn poke(&self) -> bool {
-        // ORDERING: AcqRel; pairs with the AcqRel in `begin`, which clears the mark.
-        // Orders: the run that clears the mark sees the change that was published before it was set.
-        // Weaker breaks: a run could clear the mark and read the old value, and no run would follow.
+    /// Sets `QUEUED`. Returns whether the caller has to queue this subscriber.
+    pub(crate) fn mark_changed(&self) -> bool {
+        // ORDERING: AcqRel; pairs with the AcqRel in `begin`, which clears `QUEUED`.
+        // Orders: the run that clears it sees the change that was published before it was set.
+        // Weaker breaks: a run could clear it and read the old value, and no run would follow.
         // Stronger buys nothing: one word carries the whole protocol.
         // Proof: property/models.rs, `a_change_during_a_run_is_not_lost`.
         let before = self.state.fetch_or(QUEUED, Ordering::AcqRel);
@@ -192,14 +192,14 @@ impl Subscriber {
         let mut state = self.state.load(Ordering::Acquire);
         loop {
             if state & (CLOSED | RUNNING) != 0 {
-                // A running job sees the mark when it ends and asks to be queued again.
+                // A running job sees `QUEUED` when it ends, and is queued again.
                 return false;
             }
             let next = (state & !QUEUED) | RUNNING;
-            // ORDERING: AcqRel; pairs with the AcqRel in `poke`, see there. Weaker breaks: the
-            // run clears the mark of a change that it does not see.
+            // ORDERING: AcqRel; pairs with the AcqRel in `mark_changed`, see there. Weaker breaks: the
+            // run clears `QUEUED` of a change that it does not see.
             // Proof: property/models.rs,
-            // `a_change_before_a_poke_is_seen_by_the_run_that_takes_the_mark`.
+            // `a_change_before_the_mark_is_seen_by_the_run_that_clears_it`.
             // Against `close` the one word is enough under any ordering: either the close came
             // first and no call begins, or the call began first and the closer sees RUNNING.
             // Proof: `no_call_begins_after_the_close_returned`.
@@ -242,7 +242,7 @@ impl Subscriber {
             // this and `close` drops the job, which has a lock of its own; `wait` sees the change
             // through the lock of `running`. Relaxed passes all models.
             // Proof of the rule: property/models.rs,
-            // `what_the_callback_holds_is_dropped_once_and_with_the_close` and
+            // `captured_values_are_dropped_once_and_with_the_close` and
             // `no_call_is_running_once_the_wait_returned`.
             let before = self.state.fetch_and(!RUNNING, Ordering::AcqRel);
             self.ended.notify_all();
@@ -275,12 +275,12 @@ impl Subscriber {
 
     /// Whether the threads of the engine are in this process, and not in the one it was forked from.
     fn is_in_its_process(&self) -> bool {
-        let host = self.host.upgrade();
-        host.is_none_or(|host| host.check_process().is_ok())
+        let engine = self.engine.upgrade();
+        engine.is_none_or(|engine| engine.check_process().is_ok())
     }
 
     /// Waits until no call is running on another thread. In a fork of the engine's process none is.
-    pub(crate) fn wait(self: &Arc<Self>) -> Result<(), Circle> {
+    pub(crate) fn wait(self: &Arc<Self>) -> Result<(), WaitCycle> {
         if !self.is_in_its_process() || self.runs_here() {
             return Ok(());
         }
@@ -324,13 +324,13 @@ impl Awaited for Subscriber {
 
 impl Listener for Subscriber {
     fn notify(self: Arc<Self>) {
-        let Some(host) = self.host.upgrade() else {
+        let Some(engine) = self.engine.upgrade() else {
             return;
         };
-        // Before the mark is set, for the run that clears it.
-        self.causes.lock().add(host.cause());
-        if self.poke() {
-            host.schedule(self);
+        // Before `QUEUED` is set, for the run that clears it.
+        self.causes.lock().add(engine.cause());
+        if self.mark_changed() {
+            engine.schedule(self);
         }
     }
 }
@@ -346,11 +346,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_commits_that_a_run_sees_the_least_depth_counts() {
+    fn a_run_has_the_least_depth_of_the_commits_that_it_sees() {
         let mut causes = Causes::default();
         for (depths, counts) in [
             (&[3, 1, 2][..], 1),
-            // Only the first of two runs finds what both see.
+            // The second of two runs sees the same commits.
             (&[], 1),
             (&[5], 5),
             (&[], 5),

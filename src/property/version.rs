@@ -71,8 +71,8 @@ impl<T> Version<T> {
         self.stamp.layers.get(at).map(|name| &**name)
     }
 
-    /// Another value with the same origin and layer.
-    pub(crate) fn derive<U>(&self, value: U) -> Decoded<U> {
+    /// Another value with the origin and layer of this one.
+    pub(crate) fn with_value<U>(&self, value: U) -> Decoded<U> {
         Decoded {
             value,
             leaf: self.leaf.clone(),

@@ -37,7 +37,7 @@ impl Schema {
             let above = key.lineage().filter_map(|above| changed.get(above));
             let below = after(changed, key.as_str()).map(|(_, key)| key);
             let keys: Vec<Key> = above.chain(below).map(|key| (*key).clone()).collect();
-            // A struct may have several bad fields.
+            // The error of a struct names each bad field.
             faults.extend(error.iter().map(|error| (error.clone(), keys.clone())));
         };
         match changes {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode;
 use crate::error::{Error, ErrorKind};
-use crate::schema::field::{Fault, Field, check_value, origin};
+use crate::schema::field::{DeclarationFault, Field, check_value, origin};
 use crate::schema::rule::{Limit, Rule, shown_bound};
 use crate::schema::shape::Shape;
 use crate::sync::discard::Discard;
@@ -40,7 +40,7 @@ pub struct Declaration<T> {
     restart_required: bool,
     deprecated: Option<String>,
     description: String,
-    faults: Vec<Fault>,
+    faults: Vec<DeclarationFault>,
     /// Whether a secret was read from an allowed value.
     reveals_secret: bool,
 }
@@ -124,7 +124,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
                 Ok(value) => allowed.push(value),
                 Err(plain) => {
                     let masked = read(true).err().unwrap_or_else(|| plain.clone());
-                    self.faults.push(Fault { plain, masked });
+                    self.faults.push(DeclarationFault { plain, masked });
                 }
             }
         }
@@ -134,7 +134,7 @@ impl<T: DeserializeOwned + 'static> Declaration<T> {
         })
     }
 
-    /// Rejects values for which `validator` returns an error. The name says what it accepts, such as
+    /// Rejects values for which `validator` returns an error. The name describes what it accepts, such as
     /// `"a power of two"`: errors and the written schema show it.
     ///
     /// The returned text is the reason in the reported error. It is left out if the key is secret, and

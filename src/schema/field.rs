@@ -33,19 +33,19 @@ pub(super) struct Field {
     pub(super) secret_keys: Vec<Key>,
     /// The paths at which the type has secrets whose names depend on the value.
     pub(super) secret_paths: Vec<TypePath>,
-    /// Whether the default or an allowed value holds a secret, wherever.
+    /// Whether the default or an allowed value contains a secret.
     pub(super) reveals_secret: bool,
     pub(super) restart_required: bool,
     pub(super) deprecated: Option<String>,
     pub(super) description: String,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<DeclarationFault>,
     pub(super) check: Check,
 }
 
 /// An error of the declaration itself. Which of the texts is reported depends on whether its key is
 /// hidden, and that is known when all keys are declared.
 #[derive(Clone)]
-pub(super) struct Fault {
+pub(super) struct DeclarationFault {
     pub(super) plain: Error,
     pub(super) masked: Error,
 }
@@ -102,7 +102,7 @@ impl Field {
         if !found.is_nothing() {
             let is_hidden = || generation.hides(key.as_str(), found);
             let verdict = self.check(key.as_str(), found, &is_hidden, Some(generation));
-            // A start from the cache lacks the secrets that others refer to.
+            // After a start from the cache, the secrets that other values refer to are missing.
             let is_fault = |error: &Error| self.required || !error.is_unresolved();
             return verdict.err().filter(is_fault);
         }

@@ -53,7 +53,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode::TypePath;
 use crate::error::{Error, ErrorKind};
-use crate::schema::field::{Fault, Field};
+use crate::schema::field::{DeclarationFault, Field};
 use crate::schema::nearest::{Lookalikes, Names};
 use crate::schema::shape::Kind;
 use crate::value::document::Document;
@@ -63,7 +63,7 @@ use crate::value::secret::Secrets;
 pub use crate::schema::declaration::Declaration;
 pub use crate::schema::unknown::{Deprecated, Unknown};
 
-/// The keys a program knows, with their types and rules; given to
+/// The keys that a program declares, with their types and rules; given to
 /// [`Builder::schema`](crate::Builder::schema).
 ///
 /// At the start one error reports everything that breaks the schema; see [`Error::iter`]. Later an
@@ -110,7 +110,7 @@ impl Schema {
 
     /// Adds a declared key.
     ///
-    /// [`Builder::build`](crate::Builder::build) reports what is wrong with a declaration:
+    /// [`Builder::build`](crate::Builder::build) reports the errors of a declaration:
     /// [`ErrorKind::InvalidKey`] for a malformed key or one that is declared twice, and
     /// [`ErrorKind::Rejected`] or [`ErrorKind::Mismatch`] for a default that is not acceptable.
     pub fn declare<T: DeserializeOwned + 'static>(mut self, declaration: Declaration<T>) -> Self {
@@ -192,7 +192,7 @@ impl Schema {
             let is_hidden = || secrets.hides(key.as_str());
             if !field.faults.is_empty() {
                 let masked = field.reveals_secret || is_hidden();
-                let shown = |fault: &Fault| {
+                let shown = |fault: &DeclarationFault| {
                     if masked {
                         fault.masked.clone()
                     } else {

@@ -1,18 +1,18 @@
-//! Which declared key an undeclared one may stand for.
+//! Finds the declared key that an undeclared one may be a misspelling of.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use crate::value::key::{self, Key};
 
-/// What may be spent on suggestions at a time: a name looked at is one, and so is a cell of the
-/// table that compares two names. They are help for a person, and a crowd needs none.
+/// The most steps for the suggestions of one report: a compared name is one step, and so is a cell of the
+/// table that compares two names. A person reads few suggestions.
 pub(super) const BUDGET: usize = 300_000;
 
-/// What may be spent on one key to find out whether it is like one that is declared secret.
+/// The most steps to find out whether one key is like one that is declared secret.
 const LIKE_BUDGET: usize = 20_000;
 
-/// As many letters may be wrong in a whole key.
+/// The most wrong letters of a whole key.
 const MOST: usize = 3;
 
 /// The declared keys by their last names.
@@ -90,7 +90,7 @@ impl Names {
             .or_else(|| self.misspelled(parent, last, budget))
             .or_else(|| self.abbreviated(parent, key, budget))
             .or_else(|| self.elsewhere(&folded, last, budget));
-        // What was found in part of the names may not be the nearest.
+        // If only a part of the names was compared, another one may be nearer.
         found.filter(|_| *budget > 0)
     }
 
@@ -174,7 +174,7 @@ pub(super) struct Lookalikes {
     declared: BTreeSet<Key>,
     secret: BTreeSet<Key>,
     all: Names,
-    /// Of the secret keys alone, which are few: nearly all keys are like none of them.
+    /// The secret keys alone, which are few: nearly all keys are like none of them.
     few: Names,
 }
 
@@ -189,13 +189,13 @@ impl Lookalikes {
         })
     }
 
-    /// Whether an undeclared key, or one above it, may stand for a declared secret.
+    /// Whether an undeclared key, or one above it, may be a misspelled name of a declared secret.
     pub(super) fn has(&self, key: &str) -> bool {
-        if key::lineage(key).any(|place| self.declared.contains(place)) {
+        if key::lineage(key).any(|above| self.declared.contains(above)) {
             return false;
         }
-        let mut places = key::lineage(key).filter(|place| !place.is_empty());
-        places.any(|place| !self.leads_to_declared(place) && self.is_like(place))
+        let mut above = key::lineage(key).filter(|above| !above.is_empty());
+        above.any(|above| !self.leads_to_declared(above) && self.is_like(above))
     }
 
     fn leads_to_declared(&self, key: &str) -> bool {
@@ -211,13 +211,12 @@ impl Lookalikes {
             return false;
         }
         let near = self.all.nearest(key, &mut budget);
-        // Without an answer it counts as one.
+        // Without an answer the key counts as like a secret.
         budget == 0 || near.is_some_and(|near| self.secret.contains(near))
     }
 }
 
-/// As many letters may be wrong in a name: in a short one hardly any, since most short names are
-/// close to each other.
+/// The most wrong letters of a name: few in a short one, since most short names are close to each other.
 fn allowed(letters: usize) -> usize {
     match letters {
         0..=2 => 0,
@@ -227,8 +226,8 @@ fn allowed(letters: usize) -> usize {
     }
 }
 
-/// A key without what people write now so and now so: `maxBurst`, `max-burst`, `MAX_BURST`. Where
-/// a quoted name holds a dot it is cut there, in all keys alike.
+/// A key without the differences between spellings: `maxBurst`, `max-burst`, `MAX_BURST`. A dot in a quoted
+/// name counts as a separator, in all keys.
 fn fold(key: &str) -> String {
     let mut folded = String::with_capacity(key.len());
     for c in key.chars().filter(|c| !matches!(c, '-' | '_' | '"')) {
@@ -270,13 +269,13 @@ fn words(key: &str) -> Vec<String> {
     words
 }
 
-/// Takes from the budget; whether there was as much.
+/// Subtracts steps from the budget. Returns whether some are left.
 fn spend(budget: &mut usize, much: usize) -> bool {
     *budget = budget.saturating_sub(much);
     *budget > 0
 }
 
-/// How far the names above the last one are from those of a key, if it has as many.
+/// The number of wrong letters in the names above the last one, if both keys have as many names.
 fn apart_above(path: &str, known: &str, budget: &mut usize) -> Option<usize> {
     if !spend(budget, 1) {
         return None;
@@ -298,8 +297,8 @@ fn apart_above(path: &str, known: &str, budget: &mut usize) -> Option<usize> {
     }
 }
 
-/// How many letters to insert, remove, replace or swap with the next one to make one name of the
-/// other, if it is few enough.
+/// The number of letters to insert, remove, replace or swap with the next one that make two names equal, if
+/// it is small enough.
 fn apart(a: &str, b: &str, budget: &mut usize) -> Option<usize> {
     let (a_len, b_len) = (a.chars().count(), b.chars().count());
     let most = allowed(a_len.min(b_len));
@@ -315,8 +314,8 @@ fn apart(a: &str, b: &str, budget: &mut usize) -> Option<usize> {
     Some(strsim::osa_distance(a, b)).filter(|far| *far <= most)
 }
 
-/// Whether the first letters are the same, but for one more, one less or a swap: hardly anybody misses
-/// the first letter otherwise.
+/// Whether the first letters are the same, except for one more, one less or a swap: other mistakes in the
+/// first letter are rare.
 fn begins_alike(a: &str, b: &str) -> bool {
     let (mut a, mut b) = (a.chars(), b.chars());
     let (a, b) = ([a.next(), a.next()], [b.next(), b.next()]);
@@ -339,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_recognised() {
+    fn a_typing_error_is_recognized() {
         for (wrong, right) in [
             ("http.prot", "http.port"),
             ("http.por", "http.port"),
@@ -379,7 +378,7 @@ mod tests {
             assert_eq!(nearest(&[wrong], right), None, "{right}");
         }
         assert_eq!(nearest(&["ttl"], "ttls").as_deref(), Some("ttl"));
-        // Two slips are many for four letters, and few for five.
+        // Two errors are too many for four letters, and not for five.
         assert_eq!(nearest(&["port"], "pxxt"), None);
         assert_eq!(nearest(&["ports"], "pxxts").as_deref(), Some("ports"));
         assert_eq!(nearest(&["portals"], "pxxxals"), None);
@@ -444,14 +443,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nearer_comes_first() {
+    fn the_nearest_key_is_suggested() {
         let declared = ["http.port", "http.ports", "https.port"];
         assert_eq!(nearest(&declared, "http.prt").unwrap(), "http.port");
         assert_eq!(nearest(&declared, "HTTPS.port").unwrap(), "https.port");
     }
 
     #[test]
-    fn a_used_up_budget_is_no_suggestion() {
+    fn an_exhausted_budget_gives_no_suggestion() {
         let keys: Vec<Key> = (0..1_000)
             .map(|i| Key::parse(&format!("name{i}")).unwrap())
             .collect();

@@ -54,7 +54,7 @@ pub(super) fn shown_bound<T: Debug + 'static>(value: &T) -> String {
         return size.to_string();
     }
     let text = format!("{value:?}");
-    // A value that is absent has no range.
+    // `None` has no range.
     let inside = text
         .strip_prefix("Some(")
         .and_then(|rest| rest.strip_suffix(')'));

@@ -1,4 +1,4 @@
-//! What a type is called where a schema is written out.
+//! The names of types in a written schema.
 
 use std::any::TypeId;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use crate::value::units::ByteSize;
 
 /// A type as a schema shows it.
 ///
-/// Types are compared, not their names: what the compiler calls them is not promised.
+/// Types are compared, not their names, since the compiler does not guarantee names.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     /// The name, such as `list of u32`.
     pub(super) name: String,
-    /// What it is, or what the items of a list are.
+    /// The kind of the value, or of the items of a list.
     pub(super) kind: Kind,
     pub(super) list: bool,
 }

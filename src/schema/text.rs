@@ -63,15 +63,13 @@ fn row(key: &Key, field: &Field, masking: Masking) -> [String; 6] {
     ] {
         flags.extend(set.then(|| flag.to_owned()));
     }
-    flags.extend(
-        field
-            .deprecated
-            .as_ref()
-            .map(|instead| match instead.is_empty() {
-                true => "deprecated".to_owned(),
-                false => format!("deprecated: {instead}"),
-            }),
-    );
+    flags.extend(field.deprecated.as_ref().map(|instead| {
+        if instead.is_empty() {
+            "deprecated".to_owned()
+        } else {
+            format!("deprecated: {instead}")
+        }
+    }));
     let or_dash = |text: String| {
         if text.is_empty() {
             "-".to_owned()

@@ -231,8 +231,8 @@ impl Schema {
         self.names().nearest(key, budget)
     }
 
-    /// Returns the names of the declared keys, and makes them first if nobody has. Two threads may
-    /// both make them: a fork would wait for ever for one that it does not have.
+    /// Returns the names of the declared keys, which the first call computes. Two threads may both compute
+    /// them: in a fork, waiting for another thread might never end.
     fn names(&self) -> &Names {
         if let Some(names) = self.names.get() {
             return names;

@@ -111,7 +111,7 @@ impl Policy {
     /// Caches the newest accepted values in the directory of
     /// [`Builder::state_dir`](crate::Builder::state_dir), and starts from there if the source does not
     /// respond. They count as stale until it does. A part that the source reports as unreadable by
-    /// [`Document::report`](crate::Document::report) keeps its values in the cache.
+    /// [`Document::report_unreadable`](crate::Document::report_unreadable) keeps its values in the cache.
     ///
     /// The cache belongs to one meaning of `${`: after a change between
     /// [`with_references`](Self::with_references) and [`without_references`](Self::without_references), a

@@ -24,7 +24,7 @@ use crate::value::origin::Origin;
 /// differs only by `_`, `-`, `.` or case from a key of another source, of the schema or of a handle, and
 /// for an index in brackets.
 ///
-/// A name contains no blank and no `:`, unless they stand in quotes: `--db.password hunter2` as one
+/// A name contains no blank and no `:` outside quotes: `--db.password hunter2` as one
 /// argument, or `--db.password:hunter2`, sets nothing and is reported in the health of the source. Only
 /// the text before the blank or the `:` is shown. The same applies to a name with a quote that is not
 /// closed, or that encloses a part of a segment: nothing behind the quote, or behind the first `=`, is shown.
@@ -143,7 +143,7 @@ impl Source for Args {
                 Ok(parts) => parts,
                 Err(shown) => {
                     let problem = no_name(shown, &text[shown.len()..]);
-                    document.warn(problem.with_key_text(shown).with_origin(here(shown)));
+                    document.report_problem(problem.with_key_text(shown).with_origin(here(shown)));
                     continue;
                 }
             };
@@ -164,7 +164,7 @@ impl Source for Args {
             match put {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::InvalidKey => {
-                    document.warn(error.with_origin(here(name)));
+                    document.report_problem(error.with_origin(here(name)));
                 }
                 Err(error) => document.report_fragment(&here(name), error.with_origin(here(name))),
             }
@@ -192,7 +192,7 @@ fn name_of(bytes: &[u8]) -> Option<&str> {
 
 /// Splits an argument into its name and its value, at the first `=` outside the quotes of its name.
 ///
-/// The error is what may be shown of an argument that has no proper name: what follows may be a secret.
+/// The error is the part that may be shown of an argument whose name is malformed: what follows may be a secret.
 fn parts(text: &str) -> Result<(&str, Option<&str>), &str> {
     let mut at = 0;
     let mut is_start = true;
@@ -219,8 +219,8 @@ fn ends_name(c: char) -> bool {
     matches!(c, '=' | ':') || c.is_whitespace()
 }
 
-/// The length of the quoted part of a name that a text begins with; `None` if it is not closed, or if
-/// something stands behind it that belongs to no name.
+/// The length of the quoted segment at the beginning of a text; `None` if its quote is not closed, or if the
+/// segment does not end behind it.
 fn quoted(text: &str) -> Option<usize> {
     let mut escaped = false;
     let (close, _) = text.char_indices().skip(1).find(|(_, c)| {
@@ -233,7 +233,7 @@ fn quoted(text: &str) -> Option<usize> {
     is_whole.then_some(close + 1)
 }
 
-/// Why an argument sets nothing whose name ends before something that belongs to no name.
+/// The error for an argument whose name is malformed; `name` is the part that may be shown, `rest` what follows.
 fn no_name(name: &str, rest: &str) -> Error {
     let what = match rest.chars().next() {
         Some(':') => "a `:` in its name",
@@ -245,7 +245,7 @@ fn no_name(name: &str, rest: &str) -> Error {
 }
 
 impl std::fmt::Debug for Args {
-    /// Shows how many there are, not what they say: one may be a secret.
+    /// Shows how many there are, but none of them: one may be a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Args({})", self.0.len())
     }

@@ -68,7 +68,7 @@ pub struct Env {
 type Vars = Arc<dyn Fn() -> Vec<(OsString, OsString)> + Send + Sync>;
 
 impl Env {
-    /// Reads the variables whose names begin with `prefix`, written as it stands: `CHECKOUT_`.
+    /// Reads the variables whose names begin with `prefix`, which includes its last `_`: `CHECKOUT_`.
     pub fn prefix(prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
@@ -81,7 +81,7 @@ impl Env {
     }
 
     /// Follows `${key}` in values as a reference to another key. By default the values contain no
-    /// references, since a password may hold any characters.
+    /// references, since a password may contain any characters.
     ///
     /// ```
     /// use liveprops::{Properties, sources::Env};
@@ -136,7 +136,7 @@ impl Env {
         self
     }
 
-    /// Takes these variables instead of the process's own, for tests.
+    /// Reads these variables instead of the process's own, for tests.
     #[must_use]
     pub fn vars<K: Into<OsString>, V: Into<OsString>>(
         mut self,
@@ -150,7 +150,7 @@ impl Env {
         self
     }
 
-    /// Why the keys of variables begin with an underscore, if the prefix lacks its own.
+    /// A hint if the prefix lacks its last underscore, so that keys begin with one.
     fn missing_separator(&self, vars: &[(OsString, OsString)]) -> Option<Error> {
         if self.prefix.is_empty() || self.prefix.ends_with(['_', '.']) {
             return None;
@@ -170,7 +170,7 @@ impl Env {
         Some(Error::new(ErrorKind::InvalidKey, detail).with_origin(self.origin()))
     }
 
-    /// The key a variable stands for; `None` if it is none of ours.
+    /// The segments of the key that a variable sets; `None` if its name has neither the prefix nor a mapping.
     fn key(&self, variable: &str) -> Option<Result<Vec<String>, Error>> {
         if let Some(key) = self.names.get(variable) {
             let segments = |key: Key| key.segments().map(Cow::into_owned).collect();
@@ -207,7 +207,7 @@ impl Source for Env {
                         ErrorKind::Malformed,
                         "a variable whose name is not UTF-8 was skipped",
                     );
-                    document.warn(error.with_origin(self.origin()));
+                    document.report_problem(error.with_origin(self.origin()));
                 }
                 continue;
             };
@@ -234,7 +234,7 @@ impl Source for Env {
                 Ok(()) => {}
                 // Another variable counts, or the name means nothing.
                 Err(error) if error.kind() == ErrorKind::InvalidKey => {
-                    document.warn(error.with_origin(&origin));
+                    document.report_problem(error.with_origin(&origin));
                 }
                 Err(error) => document.report_fragment(&origin, error.with_origin(&origin)),
             }

@@ -1,8 +1,8 @@
-//! The places that values come from: one file or folder a backend.
+//! The backends: one file or folder for each.
 //!
-//! Each is a [`Source`](crate::Source) that a program hands to the builder. Files and directories
-//! share `fs::watch`, which reads safely and watches; `Http` reads `file:` addresses by it too. What
-//! backends of several kinds need is in `shared`.
+//! Each is a [`Source`](crate::Source) that a program gives to the builder. Files and directories share
+//! `fs::watch`, which reads files safely and watches them; `Http` reads `file:` addresses by it too. The
+//! parts that backends of several kinds need are in `shared`.
 
 mod args;
 #[cfg(feature = "consul")]
@@ -16,13 +16,6 @@ mod http;
 mod memory;
 #[cfg(feature = "nats")]
 mod nats;
-#[cfg(any(
-    feature = "consul",
-    feature = "etcd",
-    feature = "http",
-    feature = "nats",
-    feature = "zookeeper"
-))]
 mod shared;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
@@ -46,6 +39,6 @@ pub use nats::Nats;
     feature = "nats",
     feature = "zookeeper"
 ))]
-pub use shared::kv::locator::{Found, Location, Locator};
+pub use shared::kv::locator::{Location, LocationPart, Locator};
 #[cfg(feature = "zookeeper")]
 pub use zookeeper::ZooKeeper;

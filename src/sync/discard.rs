@@ -9,11 +9,12 @@
 //! - **All other user code** runs while its thread holds no lock of this crate, and never between
 //!   the first store of a commit and the moment its listeners are known.
 //!
-//! The maker of a value that sources share runs under a lock that only makers of its type take.
+//! One exception: the constructor of a value that sources share runs under a lock that only constructors of
+//! its type take.
 //!
-//! The second half is kept by [`discard`]: it drops a value at once on a thread without locks, and
-//! otherwise when the thread releases its last lock. Each lock of this crate that a value of the
-//! user can reach counts itself, see [`lock`](super::lock).
+//! [`discard`] ensures the second part: it drops a value at once on a thread without locks, and otherwise
+//! when the thread releases its last lock. For that, each lock of this crate that a value of the user can
+//! reach counts itself; see [`lock`](super::lock).
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -24,11 +25,11 @@ use std::ops::{Deref, DerefMut};
 
 use crate::sync::panics;
 
-/// What one thread knows about its locks.
+/// The locks that one thread holds, and the values that it has discarded.
 struct Thread {
     /// How many locks of this crate the thread holds.
     locks: Cell<usize>,
-    /// The values that wait for the last of them to be released.
+    /// The values that are dropped when the last of them is released.
     waiting: RefCell<Discarded>,
     /// Whether there are such values: cheaper to read than the list.
     any_waits: Cell<bool>,
@@ -53,7 +54,7 @@ thread_local! {
 /// when it releases the last one. A panic of the `Drop` is contained.
 pub(crate) fn discard<T: 'static>(value: T) {
     let mut value = Some(value);
-    // Without thread-local storage nothing can wait.
+    // Without thread-local storage the value is dropped at once.
     let _ = THREAD.try_with(|thread| {
         if thread.locks.get() > 0 {
             if let Some(value) = value.take() {
@@ -76,7 +77,7 @@ impl<T> Discard<T> {
         Self(Some(value))
     }
 
-    /// Hands over the value, which is then not discarded.
+    /// Returns the value, which is then not discarded.
     pub(crate) fn keep(mut self) -> T {
         match self.0.take() {
             Some(value) => value,
@@ -119,7 +120,7 @@ impl<T> Drop for Discard<T> {
 #[derive(Debug)]
 #[must_use = "values are dropped under the lock unless this lives as long as the lock"]
 pub(crate) struct Deferral(
-    /// It belongs to its thread.
+    /// Not `Send`: the count is that of one thread.
     PhantomData<*const ()>,
 );
 
@@ -130,7 +131,7 @@ impl Deferral {
         Self(PhantomData)
     }
 
-    /// Ends the deferral and hands over the values that waited, if this was the last lock.
+    /// Ends the deferral. Returns the discarded values, if this was the last lock.
     pub(crate) fn end(self) -> Discarded {
         std::mem::forget(self);
         if release() {
@@ -170,7 +171,7 @@ fn take_waiting() -> Discarded {
     values.unwrap_or_default()
 }
 
-/// Values that waited for a lock to be released. Each is dropped by itself, its panic contained.
+/// Values that were discarded under a lock. Each is dropped by itself, its panic contained.
 #[must_use = "dropping this runs user code"]
 #[derive(Default)]
 pub(crate) struct Discarded {
@@ -250,7 +251,7 @@ impl<T> Contained<T> {
         Self(Some(value))
     }
 
-    /// Hands over the value, whose panic is the caller's.
+    /// Returns the value. A panic of its `Drop` is the caller's then.
     pub(crate) fn into_inner(mut self) -> T {
         match self.0.take() {
             Some(value) => value,
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_deferral_hands_over_what_waited() {
+    fn the_end_of_a_deferral_returns_the_discarded_values() {
         let dropped = Rc::default();
         let deferral = Deferral::begin();
         discard(Note("value", Rc::clone(&dropped)));

@@ -1,4 +1,4 @@
-//! Locks that know which thread holds them: values that are [discarded](super::discard) under a lock
+//! Locks that record which thread holds them: values that are [discarded](super::discard) under a lock
 //! are dropped after its release.
 
 use std::cell::Cell;
@@ -27,7 +27,7 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         let deferral = Deferral::begin();
         MutexGuard {
-            guard: Some(whatever_panicked(self.0.lock())),
+            guard: Some(ignore_poison(self.0.lock())),
             _deferral: deferral,
         }
     }
@@ -43,18 +43,18 @@ impl<T> Mutex<T> {
 
     #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut T {
-        whatever_panicked(self.0.get_mut())
+        ignore_poison(self.0.get_mut())
     }
 }
 
 /// Ignores that a thread has panicked while it held the lock: no lock of this crate guards state that
 /// is inconsistent in between.
 #[inline]
-pub(super) fn whatever_panicked<G>(locked: Result<G, PoisonError<G>>) -> G {
+pub(super) fn ignore_poison<G>(locked: Result<G, PoisonError<G>>) -> G {
     locked.unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As [`whatever_panicked`]; `None` if a thread holds the lock.
+/// As [`ignore_poison`]; `None` if a thread holds the lock.
 pub(super) fn unless_held<G>(locked: Result<G, TryLockError<G>>) -> Option<G> {
     match locked {
         Ok(guard) => Some(guard),
@@ -98,8 +98,8 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub(crate) struct Condvar {
     condvar: sync::Condvar,
-    /// How many threads wait. A waiter counts itself while it holds the mutex. Whoever notifies has
-    /// held the mutex since, to change what the waiter waits for, and so sees the count.
+    /// How many threads wait. A waiter counts itself while it holds the mutex. The thread that notifies
+    /// has held the mutex since, to change the awaited state, and so sees the count.
     waiters: AtomicUsize,
 }
 
@@ -114,23 +114,23 @@ impl Condvar {
     pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         let held = guard.guard.take();
         self.waiters.fetch_add(1, Ordering::Relaxed);
-        guard.guard = held.map(|held| whatever_panicked(self.condvar.wait(held)));
+        guard.guard = held.map(|held| ignore_poison(self.condvar.wait(held)));
         self.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Waits for a notification, at most this long, and reports whether the time was over.
+    /// Waits for a notification, at most this long. Returns whether the time was over.
     pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, time: Duration) -> bool {
         let Some(held) = guard.guard.take() else {
             return false;
         };
         self.waiters.fetch_add(1, Ordering::Relaxed);
-        let (held, outcome) = whatever_panicked(self.condvar.wait_timeout(held, time));
+        let (held, outcome) = ignore_poison(self.condvar.wait_timeout(held, time));
         self.waiters.fetch_sub(1, Ordering::Relaxed);
         guard.guard = Some(held);
         outcome.timed_out()
     }
 
-    /// Waits for a notification, at most until then, and reports whether the time was over.
+    /// Waits for a notification, at most until then. Returns whether the time was over.
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) -> bool {
         self.wait_for(guard, until.saturating_duration_since(Instant::now()))
     }
@@ -158,7 +158,7 @@ impl Condvar {
 pub(crate) struct Addresses(Cell<[usize; Self::MAX]>);
 
 impl Addresses {
-    /// As many addresses fit.
+    /// The capacity.
     pub(crate) const MAX: usize = 8;
 
     pub(crate) const fn new() -> Self {
@@ -206,13 +206,13 @@ thread_local! {
 /// Such a thread holds up all other commits of those properties, so no call of it waits for another
 /// thread, whichever properties the call belongs to. Two rules ensure that:
 ///
-/// - A call that waits for sources, callbacks or changes asks this first, and returns `Reentrant`.
+/// - A call that waits for sources, callbacks or changes checks this first, and returns `Reentrant`.
 /// - A call that commits locks a contended [`CommitLock`] only if the thread holds no other one. It
-///   returns `Reentrant` otherwise, and an order that it has queued is withdrawn.
+///   returns `Reentrant` otherwise, and withdraws a command that it has enqueued.
 ///
-/// One exception is the lock of properties that the thread is [building](Building). Another is an
-/// order that another thread has taken already: its outcome is waited for. A thread takes an order
-/// before it places one of its own inside, so no circle of such threads can arise.
+/// One exception is the lock of properties that the thread is [building](Building). Another is a command
+/// that another thread has begun to commit: the call waits for its outcome. A thread begins to commit a
+/// command before user code inside can enqueue another, so such threads never wait in a cycle.
 pub(crate) fn is_committing() -> bool {
     COMMITS
         .try_with(|commits| !commits.is_empty())
@@ -220,17 +220,17 @@ pub(crate) fn is_committing() -> bool {
 }
 
 /// Marks a commit lock as that of properties which this thread builds, for as long as this lives.
-/// Nobody else knows such properties: whoever holds the lock runs one of their sources, and does not
-/// wait for this thread.
+/// No other code has such properties yet: a thread that holds the lock runs one of their sources, and does
+/// not wait for this thread.
 #[derive(Debug)]
 pub(crate) struct Building(usize);
 
 impl Building {
     pub(crate) fn begin<T>(lock: &CommitLock<T>) -> Self {
         let address = lock.address();
-        // Without room the lock counts as any other.
-        let is_noted = BUILDS.try_with(|builds| builds.insert(address));
-        Self(if is_noted == Ok(true) { address } else { 0 })
+        // Without capacity the lock counts as any other.
+        let is_recorded = BUILDS.try_with(|builds| builds.insert(address));
+        Self(if is_recorded == Ok(true) { address } else { 0 })
     }
 
     fn is_of(address: usize) -> bool {
@@ -248,8 +248,8 @@ impl Drop for Building {
     }
 }
 
-/// The lock around a commit. It is the only lock under which user code runs, so it knows the thread
-/// that holds it.
+/// The lock around a commit. It is the only lock under which user code runs, so it records the thread that
+/// holds it.
 #[derive(Debug)]
 pub(crate) struct CommitLock<T>(sync::Mutex<T>);
 
@@ -294,9 +294,9 @@ impl<T> CommitLock<T> {
         let deferral = Deferral::begin();
         let outcome = {
             let may_wait = !is_committing() || Building::is_of(self.address());
-            let _held = Held::new(self.address())?;
+            let _held = HeldCommitLock::new(self.address())?;
             let mut guard = if may_wait {
-                whatever_panicked(self.0.lock())
+                ignore_poison(self.0.lock())
             } else {
                 unless_held(self.0.try_lock()).ok_or(CannotLock::IsBusy)?
             };
@@ -310,17 +310,17 @@ impl<T> CommitLock<T> {
         let deferral = Deferral::begin();
         let outcome = {
             let mut guard = unless_held(self.0.try_lock())?;
-            let _held = Held::new(self.address()).ok()?;
+            let _held = HeldCommitLock::new(self.address()).ok()?;
             f(&mut guard)
         };
         Some((outcome, deferral.end()))
     }
 }
 
-/// Notes that this thread holds a commit lock, or waits for it.
-struct Held(usize);
+/// Records that this thread holds a commit lock, or waits for it, until this is dropped.
+struct HeldCommitLock(usize);
 
-impl Held {
+impl HeldCommitLock {
     fn new(address: usize) -> Result<Self, CannotLock> {
         match COMMITS.try_with(|commits| commits.insert(address)) {
             Ok(false) => Err(CannotLock::TooManyNested),
@@ -330,7 +330,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldCommitLock {
     fn drop(&mut self) {
         let _ = COMMITS.try_with(|commits| commits.remove(self.0));
     }
@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_commit_lock_refuses_the_thread_that_holds_it_and_a_chain_that_is_too_long() {
+    fn a_commit_lock_rejects_the_thread_that_holds_it_and_a_chain_that_is_too_long() {
         fn nest(locks: &[CommitLock<()>]) -> usize {
             let Some((first, rest)) = locks.split_first() else {
                 return 0;
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_lock_that_another_thread_holds_refuses_a_thread_that_holds_another_one() {
+    fn a_commit_lock_that_another_thread_holds_rejects_a_thread_that_holds_another_one() {
         use std::sync::mpsc::channel;
 
         let (own, other) = (CommitLock::new(()), CommitLock::new(()));
@@ -403,7 +403,7 @@ mod tests {
             is_held.recv().unwrap_or_default();
             let nested = own.with(|()| other.with(|()| ()).map(drop));
             assert_eq!(
-                nested.map(|(refused, _)| refused),
+                nested.map(|(rejected, _)| rejected),
                 Ok(Err(CannotLock::IsBusy))
             );
             // The other thread is not waited for before it is released.

@@ -1,5 +1,5 @@
-//! The primitives the rest is built on: those of std, or loom's models of them under
-//! `--cfg loom`; and [`Cell`], the one place that touches arc-swap.
+//! Primitives for concurrency: those of std, or loom's models of them under `--cfg loom`; and [`Cell`],
+//! the only wrapper around arc-swap.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -20,7 +20,7 @@ pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub(crate) use loom::thread::{self, JoinHandle, ThreadId};
 
 #[cfg(loom)]
-pub(crate) use modelled::{Cached, Cell, Condvar, Guard, Mutex};
+pub(crate) use modeled::{Cached, Cell, Condvar, Guard, Mutex};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(crate) fn wait_or_time_out<T>(
 #[cfg(loom)]
 pub(crate) fn wait_or_time_out<T>(
     condvar: &Condvar,
-    guard: &mut modelled::MutexGuard<'_, T>,
+    guard: &mut modeled::MutexGuard<'_, T>,
     _: Duration,
 ) -> bool {
     condvar.time_out(guard);
@@ -56,10 +56,10 @@ pub(crate) fn wait_or_time_out<T>(
 
 /// Something that owns a [`Cell`], so that a [`Cached`] view can keep the owner alive.
 pub(crate) trait HasCell {
-    /// What the cell holds.
-    type Held;
+    /// The type of the value in the cell.
+    type Content;
 
-    fn cell(&self) -> &Cell<Self::Held>;
+    fn cell(&self) -> &Cell<Self::Content>;
 }
 
 #[cfg(not(loom))]
@@ -76,7 +76,7 @@ mod swapped {
     #[derive(Debug)]
     pub(crate) struct Cell<T>(ArcSwap<T>);
 
-    /// What a [`Cell`] held when it was read. Keep it short: a thread has cheap room for eight.
+    /// The value of a [`Cell`] at a load. Keep it short: a thread has cheap room for eight.
     pub(crate) type Guard<T> = arc_swap::Guard<Arc<T>>;
 
     impl<T> Cell<T> {
@@ -98,22 +98,22 @@ mod swapped {
             self.0.store(value);
         }
 
-        /// Stores a value and hands back the one before.
+        /// Stores a value and returns the one before.
         pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
             self.0.swap(value)
         }
     }
 
-    /// A private copy of a cell's pointer, refreshed only when the cell has moved on.
+    /// A private copy of a cell's pointer, refreshed only when the cell has another value.
     #[derive(Debug)]
-    pub(crate) struct Cached<O: HasCell>(Cache<Via<O>, Arc<O::Held>>);
+    pub(crate) struct Cached<O: HasCell>(Cache<CellOwner<O>, Arc<O::Content>>);
 
-    /// Lets the owner of a cell stand for the cell, as the cache wants it.
+    /// The owner of a cell as a reference to the cell, for arc-swap's cache.
     #[derive(Debug)]
-    struct Via<O>(Arc<O>);
+    struct CellOwner<O>(Arc<O>);
 
-    impl<O: HasCell> Deref for Via<O> {
-        type Target = ArcSwap<O::Held>;
+    impl<O: HasCell> Deref for CellOwner<O> {
+        type Target = ArcSwap<O::Content>;
 
         #[inline]
         fn deref(&self) -> &Self::Target {
@@ -123,18 +123,18 @@ mod swapped {
 
     impl<O: HasCell> Cached<O> {
         pub(crate) fn new(owner: Arc<O>) -> Self {
-            Self(Cache::new(Via(owner)))
+            Self(Cache::new(CellOwner(owner)))
         }
 
         #[inline]
-        pub(crate) fn load(&mut self) -> &O::Held {
+        pub(crate) fn load(&mut self) -> &O::Content {
             self.0.load()
         }
     }
 }
 
 #[cfg(loom)]
-mod modelled {
+mod modeled {
     use std::fmt;
     use std::time::Duration;
 
@@ -201,13 +201,13 @@ mod modelled {
         }
     }
 
-    /// The model of arc-swap's cache: it looks relaxed whether there is another value, and loads
-    /// the cell if there is.
+    /// The model of arc-swap's cache: a relaxed load checks whether there is another value, and then
+    /// the cell is loaded.
     #[derive(Debug)]
     pub(crate) struct Cached<O: HasCell> {
         owner: Arc<O>,
         at: usize,
-        held: Arc<O::Held>,
+        held: Arc<O::Content>,
     }
 
     impl<O: HasCell> Cached<O> {
@@ -216,7 +216,7 @@ mod modelled {
             Self { owner, at, held }
         }
 
-        pub(crate) fn load(&mut self) -> &O::Held {
+        pub(crate) fn load(&mut self) -> &O::Content {
             let cell = self.owner.cell();
             if cell.at.load(Ordering::Relaxed) != self.at {
                 (self.at, self.held) = cell.numbered();
@@ -248,7 +248,7 @@ mod modelled {
         }
     }
 
-    /// Holds the lock; taken apart and put together again by [`Condvar::wait`].
+    /// Holds the lock, except while [`Condvar::wait`] waits.
     pub(crate) struct MutexGuard<'a, T> {
         mutex: &'a loom::sync::Mutex<T>,
         held: Option<loom::sync::MutexGuard<'a, T>>,
@@ -288,7 +288,7 @@ mod modelled {
             self.wait(guard);
         }
 
-        /// Releases the lock, as waiting does, and takes it again at once.
+        /// Releases the lock, as waiting does, and locks it again at once.
         pub(super) fn time_out<T>(&self, guard: &mut MutexGuard<'_, T>) {
             drop(guard.held.take());
             guard.held = Some(guard.mutex.lock().expect("never poisoned in a model"));

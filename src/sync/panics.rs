@@ -19,7 +19,7 @@ pub(crate) struct Panicked {
 }
 
 impl Panicked {
-    /// Returns what the code panicked with, or a placeholder for a payload that is not text.
+    /// Returns the message of the panic, or a placeholder for a payload that is not text.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -53,7 +53,7 @@ pub(crate) fn drop_contained<T>(value: T) -> Result<(), Panicked> {
     catch(move || drop(value))
 }
 
-/// What user code panicked with. Its `Drop` is user code as well.
+/// The payload of a panic. Its `Drop` is user code as well.
 struct Payload(Option<Box<dyn Any + Send>>);
 
 impl Drop for Payload {

@@ -5,9 +5,9 @@
 
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::sync::lock::{unless_held, whatever_panicked};
+use crate::sync::lock::{ignore_poison, unless_held};
 
-/// The process that made something.
+/// The process that created something.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct ProcessId(u32);
 
@@ -24,7 +24,7 @@ impl ProcessId {
 
 /// A lock that reads of properties take. No caller waits for it in a fork of its process.
 ///
-/// The process is asked for only where the lock is contended.
+/// The lock compares the process only if it is contended.
 #[derive(Debug)]
 pub(crate) struct ForkLock<T> {
     process: ProcessId,
@@ -49,7 +49,7 @@ impl<T> ForkLock<T> {
     pub(crate) fn read(&self) -> Option<RwLockReadGuard<'_, T>> {
         unless_held(self.lock.try_read()).or_else(|| {
             let may_wait = self.is_in_its_process();
-            may_wait.then(|| whatever_panicked(self.lock.read()))
+            may_wait.then(|| ignore_poison(self.lock.read()))
         })
     }
 
@@ -58,7 +58,7 @@ impl<T> ForkLock<T> {
     pub(crate) fn write(&self) -> Option<RwLockWriteGuard<'_, T>> {
         unless_held(self.lock.try_write()).or_else(|| {
             let may_wait = self.is_in_its_process();
-            may_wait.then(|| whatever_panicked(self.lock.write()))
+            may_wait.then(|| ignore_poison(self.lock.write()))
         })
     }
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_of_another_process_is_taken_where_it_is_free_and_never_waited_for() {
+    fn a_lock_of_another_process_can_be_locked_if_it_is_free_and_never_blocks() {
         let lock = ForkLock::<u32>::of_another_process();
         {
             let _first = lock.read();

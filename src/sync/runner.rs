@@ -1,9 +1,9 @@
-//! Finds circles of threads that wait for each other's callbacks.
+//! Finds cycles of threads that wait for each other's callbacks.
 //!
-//! Each thread that runs callbacks has a [`Runner`], which notes what the thread waits for. A thread
-//! notes that first, and then follows the notes from thread to thread. Of the threads of a circle,
-//! the one that notes last finds all other notes, so at least one thread finds the circle. The
-//! callbacks may belong to any properties.
+//! Each thread that runs callbacks has a [`Runner`], which records the callback that the thread waits for.
+//! A thread records that first, and then follows the records from thread to thread. The last thread of a
+//! cycle to record finds all other records, so at least one thread finds the cycle. The callbacks may belong
+//! to any properties.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -20,7 +20,7 @@ pub(crate) trait Awaited: Send + Sync {
 /// A thread that runs callbacks.
 pub(crate) struct Runner {
     thread: ThreadId,
-    /// What the thread waits for.
+    /// The callback that the thread waits for.
     awaited: Mutex<Option<Arc<dyn Awaited>>>,
 }
 
@@ -35,11 +35,11 @@ loom::thread_local! {
     static CURRENT: OnceCell<Arc<Runner>> = OnceCell::new();
 }
 
-/// The thread is part of a circle of threads that would wait for each other.
+/// The thread is part of a cycle of threads that would wait for each other.
 #[derive(Debug)]
-pub(crate) struct Circle;
+pub(crate) struct WaitCycle;
 
-/// As long as this lives, the thread is noted to wait.
+/// Records that a thread waits, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Waiting(Option<Arc<Runner>>);
 
@@ -51,8 +51,8 @@ impl Runner {
         })
     }
 
-    /// Returns the runner of this thread. While the thread's variables are dropped each call makes
-    /// another one, which knows the thread and not what it waits for.
+    /// Returns the runner of this thread. While the thread's variables are dropped, each call makes
+    /// another one, without the callback that the thread waits for.
     pub(crate) fn current() -> Arc<Self> {
         let current = CURRENT.try_with(|current| Arc::clone(current.get_or_init(Self::new)));
         current.unwrap_or_else(|_| Self::new())
@@ -63,8 +63,8 @@ impl Runner {
         self.thread == thread::current().id()
     }
 
-    /// Notes that this thread waits for `awaited`, or finds that `awaited` waits for this thread.
-    pub(crate) fn begin_waiting(awaited: Arc<dyn Awaited>) -> Result<Waiting, Circle> {
+    /// Records that this thread waits for `awaited`, or finds that `awaited` waits for this thread.
+    pub(crate) fn begin_waiting(awaited: Arc<dyn Awaited>) -> Result<Waiting, WaitCycle> {
         // Nobody waits for a thread that has never run a callback.
         let current = CURRENT.try_with(|current| current.get().cloned());
         let Some(current) = current.ok().flatten() else {
@@ -73,7 +73,7 @@ impl Runner {
         *current.awaited.lock() = Some(Arc::clone(&awaited));
         let waiting = Waiting(Some(current));
         if leads_to_this_thread(awaited) {
-            Err(Circle)
+            Err(WaitCycle)
         } else {
             Ok(waiting)
         }
@@ -88,7 +88,7 @@ fn leads_to_this_thread(mut awaited: Arc<dyn Awaited>) -> bool {
             return true;
         }
         if passed.contains(&runner.thread) {
-            // A circle of others, of whom one finds it.
+            // A cycle of other threads, one of which finds it.
             return false;
         }
         passed.push(runner.thread);

@@ -62,43 +62,6 @@ impl Generation {
         }
     }
 
-    /// The key that a part of a value, such as an item of a list, is a reference to as a whole.
-    pub(crate) fn sole_target_inside(&self, key: &str) -> Option<Key> {
-        let (resolved, path) = self.resolved_above(key)?;
-        if let Some(whole) = resolved.sole_target() {
-            return self.key_inside(whole, &path);
-        }
-        let Value::Text(text) = resolved.raw.value.descend(&path)? else {
-            return None;
-        };
-        let inside = text.strip_prefix("${")?.strip_suffix('}')?;
-        let is_target = |target: &&Key| {
-            let rest = inside.trim_start().strip_prefix(target.as_str());
-            rest.is_some_and(|rest| {
-                rest.trim_start().is_empty() || rest.trim_start().starts_with(':')
-            })
-        };
-        let is_sole = !inside.contains("${");
-        resolved
-            .refers
-            .iter()
-            .find(is_target)
-            .filter(|_| is_sole)
-            .cloned()
-    }
-
-    /// The key of a part of another value, or of that value if it is a text that spells the part.
-    fn key_inside(&self, whole: &Key, path: &[String]) -> Option<Key> {
-        let names = whole.segments().map(Into::into).chain(path.iter().cloned());
-        let inside = Key::from_segments(names.collect::<Vec<String>>()).ok()?;
-        let found = Found::in_tree(&self.root, inside.as_str()).ok()?;
-        Some(if found.is_nothing() {
-            whole.clone()
-        } else {
-            inside
-        })
-    }
-
     /// A part of a value with references, as it is written; the whole value if it would become another.
     fn written_inside(&self, key: &str) -> Option<&Value> {
         let (resolved, path) = self.resolved_above(key)?;
@@ -107,7 +70,7 @@ impl Generation {
     }
 
     /// The value with references that holds what stands at a key, and the path from there.
-    fn resolved_above(&self, key: &str) -> Option<(&Resolved, Vec<String>)> {
+    pub(super) fn resolved_above(&self, key: &str) -> Option<(&Resolved, Vec<String>)> {
         let key = Key::parse(key).ok()?;
         let path: Vec<String> = key.segments().map(Into::into).collect();
         (1..path.len()).find_map(|end| match &self.root.find(&path[..end])?.node {

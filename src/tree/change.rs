@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::decode::{self, Mask};
+use crate::decode::{self, Mask, SecretKeys};
 use crate::error::{Error, MASK, Plain};
 use crate::tree::broken_secrets;
 use crate::tree::diff::{self, LeafChange};
-use crate::tree::missing;
+use crate::tree::interpolate::Sources;
 use crate::tree::snapshot::Generation;
 use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::Key;
+use crate::value::node::{Node, Resolved};
 use crate::value::origin::Origin;
 use crate::value::secret::Secrets;
 
@@ -89,15 +90,13 @@ impl KeyChange {
             return Ok(None);
         };
         let key = self.key.as_str();
-        let mut secrets = decode::SecretKeys::default();
+        let mut secrets = SecretKeys::default();
         let outcome = decode::from_node_recording(key, Some(&entry.node), false, &mut secrets);
         if outcome.is_err() {
             broken_secrets::add_secrets::<T>(key, &entry.node, &mut secrets);
         }
-        if !secrets.certain.is_empty() {
-            let targets = missing::sole_targets(&entry.node).into_iter();
-            let targets = targets.map(|target| target.as_str().to_owned());
-            secrets.certain.extend(targets);
+        if let Node::Resolved(resolved) = &entry.node {
+            self.add_sources(resolved, &mut secrets);
         }
         self.secrets.add_read(secrets);
         let mask = Mask {
@@ -110,20 +109,30 @@ impl KeyChange {
             .map(Some)
     }
 
+    /// Adds the keys whose values go into the secrets of a value with references.
+    fn add_sources(&self, resolved: &Resolved, secrets: &mut SecretKeys) {
+        let sources = |key: &String| {
+            let path = Key::parse(key).ok()?;
+            let path = path.segments().skip(self.key.segments().count());
+            let path: Vec<String> = path.map(Into::into).collect();
+            Some(Sources::inside(resolved, &path, None))
+        };
+        let certain: Vec<Sources> = secrets.certain.iter().filter_map(sources).collect();
+        let possible: Vec<Sources> = secrets.possible.iter().filter_map(sources).collect();
+        certain.into_iter().for_each(|it| it.add_to(secrets, false));
+        possible.into_iter().for_each(|it| it.add_to(secrets, true));
+    }
+
     /// An error without what looks like an unresolved reference of a key that is secret by now.
     fn masked(&self, error: Error) -> Error {
-        let Some(crate::value::node::Node::Resolved(resolved)) =
-            self.new.as_ref().map(|entry| &entry.node)
-        else {
+        let Some(Node::Resolved(resolved)) = self.new.as_ref().map(|entry| &entry.node) else {
             return error;
         };
         let fault = resolved.value.as_ref().err();
         let is_secret = fault
             .filter(|fault| fault.is_unresolved())
             .is_some_and(|fault| {
-                let cause = std::error::Error::source(fault);
-                let cause = cause.and_then(|cause| cause.downcast_ref::<Error>());
-                let mut keys = [Some(fault), cause]
+                let mut keys = [Some(fault), fault.quoted()]
                     .into_iter()
                     .flatten()
                     .filter_map(Error::key_text);
@@ -144,7 +153,7 @@ impl fmt::Display for KeyChange {
             match diff::value(&entry.node) {
                 Some(value) if self.hidden || hides(value) => MASK.to_owned(),
                 Some(value) => value.to_string(),
-                None => diff::shown(&entry.node, true),
+                None => diff::display_node(&entry.node, true),
             }
         };
         write!(

@@ -1,4 +1,4 @@
-//! What differs between two trees, leaf by leaf.
+//! Compares two trees leaf by leaf.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use crate::value::key::{self, Key};
 use crate::value::node::{Node, Table};
 use crate::value::secret;
 
-/// One leaf (or empty table) of the merged tree that came, went or changed.
+/// A leaf or an empty table that was added, removed or changed.
 #[derive(Clone, Debug)]
 pub(crate) struct LeafChange {
     pub(crate) key: Key,
     pub(crate) old: Option<Arc<Entry>>,
     pub(crate) new: Option<Arc<Entry>>,
-    /// The value is the same and only the place where it is written differs.
+    /// Whether only the origin differs, and the value is the same.
     pub(crate) moved: bool,
 }
 
 impl LeafChange {
-    /// Whether a list stands or stood here, into which keys may reach, or would if its reference was
-    /// not broken.
+    /// Whether the old or the new value is a list, whose items have keys, or a broken reference, which may
+    /// be one to a list.
     pub(crate) fn holds_list(&self) -> bool {
         let mut entries = [&self.old, &self.new].into_iter().flatten();
         entries.any(|entry| match &entry.node {
@@ -32,7 +32,7 @@ impl LeafChange {
     }
 }
 
-/// The value at a node, after its references; `None` for a table or a broken reference.
+/// Returns the value of a node with its references resolved; `None` for a table or a broken reference.
 pub(crate) fn value(node: &Node) -> Option<&Value> {
     match node {
         Node::Leaf(leaf) => Some(&leaf.value),
@@ -41,8 +41,8 @@ pub(crate) fn value(node: &Node) -> Option<&Value> {
     }
 }
 
-/// What a node reads as, for showing.
-pub(crate) fn shown(node: &Node, hidden: bool) -> String {
+/// Returns the text of a node for reports.
+pub(crate) fn display_node(node: &Node, hidden: bool) -> String {
     match value(node) {
         Some(value) if hidden || secret::holds_secret(value) => MASK.to_owned(),
         Some(value) => value.to_string(),
@@ -54,82 +54,75 @@ pub(crate) fn shown(node: &Node, hidden: bool) -> String {
     }
 }
 
-/// What differs between two trees.
+/// The differences between two trees.
 #[derive(Debug, Default)]
 pub(crate) struct Diff {
     pub(crate) changes: Vec<LeafChange>,
-    /// How many leaves came, went or changed without being listed.
-    pub(crate) uncounted: usize,
+    /// The number of changes that are not listed, without those that only moved.
+    pub(crate) unlisted: usize,
 }
 
 impl Diff {
-    /// Whether both found the same keys, in whatever order.
-    pub(crate) fn is(&self, other: &Diff) -> bool {
+    /// Whether both have the same keys, in any order.
+    pub(crate) fn has_same_keys(&self, other: &Diff) -> bool {
         let sorted = |diff: &Diff| {
             let list = diff.changes.iter();
             let mut keys: Vec<_> = list.map(|c| (c.key.clone(), c.moved)).collect();
             keys.sort();
             keys
         };
-        self.uncounted == other.uncounted && sorted(self) == sorted(other)
+        self.unlisted == other.unlisted && sorted(self) == sorted(other)
     }
 }
 
-/// Finds what differs: listed, or merely counted if nobody wants the list. Leaves whose references
-/// are still to be followed are left out: they are compared when they have been.
+/// Compares two trees, and lists the changes or only counts them. Skips new leaves whose references are
+/// not resolved yet.
 pub(crate) fn diff(old: &Table, new: &Table, listed: bool) -> Diff {
-    let mut sink = Sink {
-        listed,
-        at_hand: None,
-        diff: Diff::default(),
-    };
-    tables(old, new, &mut String::new(), &mut sink);
-    sink.diff
+    let mut builder = DiffBuilder::new(listed);
+    builder.diff_tables(old, new, &mut String::new());
+    builder.diff
 }
 
-/// As [`diff`] for two trees that differ at and below a few keys and nowhere else: what that costs
-/// is the way to the keys, where comparing the tables on that way costs 32 slots a branch.
-pub(crate) fn along(old: &Table, new: &Table, keys: &[&Key], listed: bool) -> Diff {
+/// Compares two trees that differ only at and below some keys.
+///
+/// The cost is that of the path to each key. [`diff`] compares 32 slots for each branch on the path.
+pub(crate) fn diff_at_keys(old: &Table, new: &Table, keys: &[&Key], listed: bool) -> Diff {
     let mut keys = keys.to_vec();
     keys.sort_unstable();
-    let mut sink = Sink {
-        listed,
-        at_hand: None,
-        diff: Diff::default(),
-    };
-    let mut at = String::with_capacity(64);
-    // The places compared so far, if there is more than one key.
+    let mut builder = DiffBuilder::new(listed);
+    let mut path = String::with_capacity(64);
+    // The compared paths, if there is more than one key.
     let mut done: HashSet<String, foldhash::fast::RandomState> = HashSet::default();
     let several = keys.len() > 1;
     for key in keys {
-        if several && key.lineage().any(|place| done.contains(place)) {
+        if several && key.lineage().any(|above| done.contains(above)) {
             continue;
         }
-        sink.at_hand = Some(key.clone());
-        at.clear();
+        builder.parsed_key = Some(key.clone());
+        path.clear();
         let (mut old, mut new) = (old, new);
         let mut segments = key.segments().peekable();
         while let Some(name) = segments.next() {
-            key::push_segment(&mut at, &name);
+            key::push_segment(&mut path, &name);
             let (x, y) = (old.get(&name), new.get(&name));
             match (x.map(|x| &x.node), y.map(|y| &y.node)) {
                 (Some(Node::Table(a)), Some(Node::Table(b))) if segments.peek().is_some() => {
                     (old, new) = (a, b);
                 }
                 _ => {
-                    pair(x, y, &mut at, &mut sink);
+                    builder.diff_entries(x, y, &mut path);
                     break;
                 }
             }
         }
         if several {
-            done.insert(at.clone());
+            done.insert(path.clone());
         }
     }
-    sink.diff
+    builder.diff
 }
 
-/// How many leaves of a layer are not there any more, wherever their values went.
+/// Counts the leaves that were removed from a layer, even if their values moved.
 pub(crate) fn count_removed(old: &Table, new: &Table) -> usize {
     let mut count = 0;
     old.map().diff(new.map(), &mut |x, y| {
@@ -144,17 +137,17 @@ pub(crate) fn count_removed(old: &Table, new: &Table) -> usize {
     count
 }
 
-/// The keys of leaves of a layer that are not there any more, the first ones by name.
+/// Returns the first `most` keys, by name, of the leaves that were removed from a layer.
 pub(crate) fn first_removed(old: &Table, new: &Table, most: usize) -> Vec<String> {
     let mut keys = BTreeSet::new();
-    old.walk(&mut String::new(), &mut |key, was| {
+    old.walk(&mut String::new(), &mut |key, old_entry| {
         let path: Result<Vec<_>, _> = key::segments(key).collect();
-        let now = path.ok().and_then(|path| new.find(&path));
-        let is_table = was.node.table().is_some();
-        let is_there = now.is_some_and(|now| is_table || now.node.table().is_none());
-        let is_early =
+        let new_entry = path.ok().and_then(|path| new.find(&path));
+        let was_table = old_entry.node.table().is_some();
+        let exists = new_entry.is_some_and(|new| was_table || new.node.table().is_none());
+        let is_among_first =
             || keys.len() < most || keys.last().is_some_and(|last: &String| key < last.as_str());
-        if !is_there && is_early() {
+        if !exists && is_among_first() {
             keys.insert(key.to_owned());
             if keys.len() > most {
                 keys.pop_last();
@@ -164,119 +157,130 @@ pub(crate) fn first_removed(old: &Table, new: &Table, most: usize) -> Vec<String
     keys.into_iter().collect()
 }
 
-struct Sink {
+struct DiffBuilder {
     listed: bool,
-    /// A key that is there already, perhaps the one to be listed.
-    at_hand: Option<Key>,
+    /// A parsed key, which saves parsing the same one again.
+    parsed_key: Option<Key>,
     diff: Diff,
 }
 
-fn tables(old: &Table, new: &Table, at: &mut String, sink: &mut Sink) {
-    if old.is_empty() && !new.is_empty() && !sink.listed && !new.special() {
-        // A first load: nobody asks which, and there are as many as the table knows it has.
-        sink.diff.uncounted += new.leaves();
-        return;
+impl DiffBuilder {
+    fn new(listed: bool) -> Self {
+        Self {
+            listed,
+            parsed_key: None,
+            diff: Diff::default(),
+        }
     }
-    old.map().diff(new.map(), &mut |x, y| {
-        let Some(either) = x.or(y) else {
+
+    fn diff_tables(&mut self, old: &Table, new: &Table, path: &mut String) {
+        if old.is_empty() && !new.is_empty() && !self.listed && !new.special() {
+            // For a first load, the number of leaves is enough.
+            self.diff.unlisted += new.leaves();
             return;
-        };
-        if let (Some(x), Some(y)) = (x, y) {
-            // Most leaves of a document that is loaded again: not worth writing the key for.
-            if is_as_before(&x.node, &y.node) {
+        }
+        old.map().diff(new.map(), &mut |x, y| {
+            let Some(either) = x.or(y) else {
                 return;
-            }
-        }
-        let length = at.len();
-        key::push_segment(at, &either.name);
-        pair(x, y, at, sink);
-        at.truncate(length);
-    });
-}
-
-/// What differs between two entries of one name.
-fn pair(x: Option<&Arc<Entry>>, y: Option<&Arc<Entry>>, at: &mut String, sink: &mut Sink) {
-    match (x, y) {
-        (Some(x), Some(y)) if Arc::ptr_eq(x, y) => {}
-        (Some(x), Some(y)) => match (&x.node, &y.node) {
-            (Node::Table(a), Node::Table(b)) => tables(a, b, at, sink),
-            (Node::Table(a), _) => {
-                whole(x, a, at, sink, true);
-                leaf(None, Some(y), at, sink);
-            }
-            (_, Node::Table(b)) => {
-                leaf(Some(x), None, at, sink);
-                whole(y, b, at, sink, false);
-            }
-            _ => leaf(Some(x), Some(y), at, sink),
-        },
-        (Some(x), None) => match &x.node {
-            Node::Table(a) => whole(x, a, at, sink, true),
-            _ => leaf(Some(x), None, at, sink),
-        },
-        (None, Some(y)) => match &y.node {
-            Node::Table(b) => whole(y, b, at, sink, false),
-            _ => leaf(None, Some(y), at, sink),
-        },
-        (None, None) => {}
-    }
-}
-
-/// A table that came or went with all it holds.
-fn whole(entry: &Arc<Entry>, table: &Table, at: &mut String, sink: &mut Sink, gone: bool) {
-    let (listed, special) = (sink.listed, table.special());
-    let mut tell = |at: &str, entry: &Arc<Entry>| {
-        if gone {
-            leaf(Some(entry), None, at, sink);
-        } else {
-            leaf(None, Some(entry), at, sink);
-        }
-    };
-    if table.is_empty() {
-        tell(at, entry);
-    } else if listed || special {
-        table.walk(at, &mut tell);
-    } else {
-        sink.diff.uncounted += table.leaves();
-    }
-}
-
-fn leaf(old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>, at: &str, sink: &mut Sink) {
-    let mut moved = false;
-    if let Some(new) = new {
-        if matches!(&new.node, Node::Leaf(leaf) if leaf.value.may_refer()) {
-            return;
-        }
-        if let Some(old) = old {
-            if same(&old.node, &new.node) {
-                if is_written_alike(&old.node, &new.node) {
+            };
+            if let (Some(x), Some(y)) = (x, y) {
+                // Most leaves of a reloaded document are equal, and need no path.
+                if is_unchanged(&x.node, &y.node) {
                     return;
                 }
-                moved = true;
+            }
+            let length = path.len();
+            key::push_segment(path, &either.name);
+            self.diff_entries(x, y, path);
+            path.truncate(length);
+        });
+    }
+
+    /// Compares two entries of the same name.
+    fn diff_entries(
+        &mut self,
+        old: Option<&Arc<Entry>>,
+        new: Option<&Arc<Entry>>,
+        path: &mut String,
+    ) {
+        if let (Some(x), Some(y)) = (old, new) {
+            match (&x.node, &y.node) {
+                _ if Arc::ptr_eq(x, y) => return,
+                (Node::Table(a), Node::Table(b)) => return self.diff_tables(a, b, path),
+                (Node::Table(_), _) | (_, Node::Table(_)) => {}
+                _ => return self.add_leaf(old, new, path),
             }
         }
+        if let Some(old) = old {
+            self.add_all(old, path, Direction::Removed);
+        }
+        if let Some(new) = new {
+            self.add_all(new, path, Direction::Added);
+        }
     }
-    if !sink.listed {
-        sink.diff.uncounted += usize::from(!moved);
-        return;
+
+    /// Adds the changes for an entry that was added or removed with all leaves below it.
+    fn add_all(&mut self, entry: &Arc<Entry>, path: &mut String, direction: Direction) {
+        let listed = self.listed;
+        let mut add = |path: &str, entry: &Arc<Entry>| match direction {
+            Direction::Added => self.add_leaf(None, Some(entry), path),
+            Direction::Removed => self.add_leaf(Some(entry), None, path),
+        };
+        match &entry.node {
+            Node::Table(table) if !table.is_empty() => {
+                if listed || table.special() {
+                    table.walk(path, &mut add);
+                } else {
+                    self.diff.unlisted += table.leaves();
+                }
+            }
+            _ => add(path, entry),
+        }
     }
-    let key = match &sink.at_hand {
-        Some(key) if key.as_str() == at => Ok(key.clone()),
-        _ => Key::parse(at),
-    };
-    if let Ok(key) = key {
-        let (old, new) = (old.cloned(), new.cloned());
-        sink.diff.changes.push(LeafChange {
-            key,
-            old,
-            new,
-            moved,
-        });
+
+    fn add_leaf(&mut self, old: Option<&Arc<Entry>>, new: Option<&Arc<Entry>>, path: &str) {
+        let mut moved = false;
+        if let Some(new) = new {
+            if matches!(&new.node, Node::Leaf(leaf) if leaf.value.may_refer()) {
+                return;
+            }
+            if let Some(old) = old {
+                if same_value(&old.node, &new.node) {
+                    if same_source(&old.node, &new.node) {
+                        return;
+                    }
+                    moved = true;
+                }
+            }
+        }
+        if !self.listed {
+            self.diff.unlisted += usize::from(!moved);
+            return;
+        }
+        let key = match &self.parsed_key {
+            Some(key) if key.as_str() == path => Ok(key.clone()),
+            _ => Key::parse(path),
+        };
+        if let Ok(key) = key {
+            let (old, new) = (old.cloned(), new.cloned());
+            self.diff.changes.push(LeafChange {
+                key,
+                old,
+                new,
+                moved,
+            });
+        }
     }
 }
 
-/// Whether a leaf reads the same and is written at the same place.
-fn is_as_before(old: &Node, new: &Node) -> bool {
+#[derive(Clone, Copy)]
+enum Direction {
+    Added,
+    Removed,
+}
+
+/// Whether two leaves have the same value and origin.
+fn is_unchanged(old: &Node, new: &Node) -> bool {
     match (old, new) {
         (Node::Leaf(old), Node::Leaf(new)) => {
             old.value == new.value && old.origin == new.origin && !new.value.may_refer()
@@ -285,8 +289,8 @@ fn is_as_before(old: &Node, new: &Node) -> bool {
     }
 }
 
-/// Whether two leaves read the same.
-pub(crate) fn same(a: &Node, b: &Node) -> bool {
+/// Whether two leaves have the same value with references resolved. Errors are compared by their texts.
+pub(crate) fn same_value(a: &Node, b: &Node) -> bool {
     match (a, b) {
         (Node::Resolved(a), Node::Resolved(b)) => match (&a.value, &b.value) {
             (Ok(a), Ok(b)) => a == b,
@@ -298,22 +302,21 @@ pub(crate) fn same(a: &Node, b: &Node) -> bool {
     }
 }
 
-/// Whether two leaves that read the same have the same origin, and, if a reference is broken, the same
-/// parts: those without references can be read.
-pub(crate) fn is_written_alike(old: &Node, new: &Node) -> bool {
+/// Whether two leaves of the same value have the same origin and, if a reference is broken, the same text:
+/// its parts without references can be read.
+pub(crate) fn same_source(old: &Node, new: &Node) -> bool {
     let is_broken = value(new).is_none();
     old.origin() == new.origin() && (!is_broken || old.written() == new.written())
 }
 
-/// Whether two nodes have the same values as written, whatever their origins: references count as
-/// texts.
+/// Whether two nodes have the same values before references are resolved. Origins do not matter.
 pub(crate) fn same_as_written(a: &Node, b: &Node) -> bool {
     match (a, b) {
         (Node::Table(a), Node::Table(b)) => {
             let mut same = true;
             a.map().diff(b.map(), &mut |x, y| {
-                let both = x.zip(y);
-                same &= both.is_some_and(|(x, y)| same_as_written(&x.node, &y.node));
+                let pair = x.zip(y);
+                same &= pair.is_some_and(|(x, y)| same_as_written(&x.node, &y.node));
             });
             same
         }

@@ -48,8 +48,12 @@ pub(crate) const DEFAULT_RANK: i32 = i32::MIN;
 /// # Names that mean the same
 ///
 /// Two layers may use two names for one thing: two variants of an enum, such as `storage.s3` and
-/// `storage.file`, or a field and its `#[serde(alias)]`. Then the name in the stronger layer counts. If
-/// one layer has both, reading the type is an error that names both places.
+/// `storage.file`, or a field and its `#[serde(alias)]`. Then the name in the stronger layer counts.
+///
+/// - The tables of a field and its alias are merged value by value, as those of one name are.
+/// - If one layer has two of the names, reading the type is an error that names both places, unless a
+///   stronger layer decides.
+/// - A removal under an alias removes the alias alone, since layers are merged before a type reads them.
 ///
 /// ```
 /// use liveprops::{Layer, Properties, sources::Memory};

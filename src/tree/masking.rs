@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::decode::{self, Mask, SecretKeys};
 use crate::error::Error;
 use crate::tree::found::Found;
+use crate::tree::rivals::Decided;
 use crate::tree::snapshot::Generation;
 use crate::value::hamt::Entry;
 use crate::value::key::Key;
@@ -114,12 +115,12 @@ impl Generation {
         found: Found<'_>,
     ) -> Result<T, Error> {
         self.check_arguments::<T>(key, found)?;
-        match self.decode_once_recording(key, found) {
+        match self.decode_once_recording(key, found, None) {
             Ok(value) => Ok(value),
             Err(error) => match self.without_rivals::<T>(key, found, error) {
-                Some(entry) => {
-                    let found = Found::Entry(&entry);
-                    let outcome = self.decode_once_recording(key, found);
+                Some(decided) => {
+                    let found = Found::Entry(&decided.entry);
+                    let outcome = self.decode_once_recording(key, found, Some(&decided));
                     outcome.or_else(|_| self.decode_masked(key, found))
                 }
                 None => self.decode_masked(key, found),
@@ -132,14 +133,17 @@ impl Generation {
         &self,
         key: &str,
         found: Found<'_>,
+        decided: Option<&Decided>,
     ) -> Result<T, Error> {
         let mut secrets = SecretKeys::default();
         let outcome = found.decode_recording(key, &mut secrets);
         if outcome.is_err() {
             self.add_broken_secrets::<T>(key, found, &mut secrets);
         }
-        self.add_referred_secrets(&mut secrets.certain);
-        self.add_referred_secrets(&mut secrets.possible);
+        if let Some(decided) = decided {
+            decided.add_replaced(&mut secrets);
+        }
+        self.add_sources(&mut secrets);
         self.secrets.add_read(secrets);
         outcome
     }

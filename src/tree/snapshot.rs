@@ -95,14 +95,14 @@ impl fmt::Display for Pinned {
 
 /// The keys whose change is pending until a restart, each with its node in the merged layers, or `None`
 /// if it is absent there.
-pub(crate) type Pending = BTreeMap<Key, Option<Arc<Entry>>>;
+pub(crate) type PendingRestarts = BTreeMap<Key, Option<Arc<Entry>>>;
 
 /// What one commit published.
 #[derive(Clone)]
 pub(crate) struct Generation {
     pub(crate) stamp: Arc<Stamp>,
     pub(crate) root: Table,
-    pub(crate) pending: Arc<Pending>,
+    pub(crate) pending_restarts: Arc<PendingRestarts>,
     /// The keys whose lists are joined over all layers.
     pub(crate) append: Arc<BTreeSet<Key>>,
     /// The root for the fast path of reads. It is empty where each read is recorded, which costs less
@@ -149,7 +149,7 @@ impl Generation {
 
     pub(crate) fn get_slowly<T: DeserializeOwned + 'static>(&self, key: &str) -> Result<T, Error> {
         let found = Found::in_tree(&self.root, key)?;
-        self.note(key, found);
+        self.record_read(key, found);
         match found.plain() {
             Some(value) => Ok(value),
             None => {
@@ -175,7 +175,7 @@ impl Generation {
         key: &str,
     ) -> Result<Option<T>, Error> {
         let found = Found::in_tree(&self.root, key)?;
-        self.note(key, found);
+        self.record_read(key, found);
         match found {
             Found::Nothing => {
                 if decode::is_secret_type::<T>() {
@@ -302,7 +302,7 @@ impl Snapshot {
     /// - [`ErrorKind::InvalidKey`] for a malformed key.
     pub fn bind<T: DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
         let found = Found::in_tree(&self.0.root, key)?;
-        self.0.note(key, found);
+        self.0.record_read(key, found);
         let read = match found {
             Found::Nothing => self.0.decode_absent(key),
             found => self.0.decode_recording(key, found),

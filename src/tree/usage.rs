@@ -1,4 +1,4 @@
-//! Which keys were ever read, if somebody wants to know.
+//! Records which keys were read, to find unused ones.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -8,14 +8,13 @@ use crate::tree::snapshot::{Found, Generation};
 use crate::value::key::Key;
 use crate::value::node::Node;
 
-/// The keys that were read, by whatever way: a table stands for all below it.
+/// The keys that were read. A table includes all keys below it.
 #[derive(Debug, Default)]
 pub(crate) struct Usage(ForkLock<BTreeSet<Key>>);
 
 impl Usage {
-    /// Notes that a key is read; it may be spelled in any way. In a fork that cannot lock, it does
-    /// nothing.
-    pub(crate) fn note(&self, key: &str) {
+    /// Records a key in any spelling. Does nothing in a fork that cannot lock.
+    pub(crate) fn record(&self, key: &str) {
         let Some(read) = self.0.read() else {
             return;
         };
@@ -30,31 +29,32 @@ impl Usage {
 }
 
 impl Generation {
-    /// Notes that what was found at a key is read. What is not there is not noted: names that are
-    /// made up on the way would add up.
-    pub(crate) fn note(&self, key: &str, found: Found<'_>) {
+    /// Records a key that was found. A missing key is not recorded, since a program may try any number of
+    /// names.
+    pub(crate) fn record_read(&self, key: &str, found: Found<'_>) {
         if let Some(usage) = self.usage.as_ref().filter(|_| !found.is_nothing()) {
-            usage.note(key);
+            usage.record(key);
         }
     }
 
-    /// The keys with a value that were never read, and that nothing that was read refers to.
+    /// Returns the keys with a value that were not read, and to which no read value refers.
     pub(crate) fn unused(&self) -> Vec<Key> {
         let read = self.usage.as_ref().and_then(|usage| usage.0.read());
         let Some(read) = read else {
             return Vec::new();
         };
         let mut read = BTreeSet::clone(&read);
-        let mut leaves = Vec::new();
+        let mut unread = Vec::new();
         self.root.walk(&mut String::new(), &mut |key, entry| {
             if entry.node.table().is_none() {
-                leaves.extend(Key::parse(key).ok().map(|key| (key, entry)));
+                unread.extend(Key::parse(key).ok().map(|key| (key, entry)));
             }
         });
+        // Each pass adds the targets of the references that were read.
         loop {
             let (used, rest): (Vec<_>, Vec<_>) =
-                leaves.into_iter().partition(|(key, _)| is_read(&read, key));
-            leaves = rest;
+                unread.into_iter().partition(|(key, _)| is_read(&read, key));
+            unread = rest;
             let before = read.len();
             for (_, entry) in used {
                 if let Node::Resolved(resolved) = &entry.node {
@@ -65,17 +65,17 @@ impl Generation {
                 break;
             }
         }
-        let mut keys: Vec<Key> = leaves.into_iter().map(|(key, _)| key).collect();
+        let mut keys: Vec<Key> = unread.into_iter().map(|(key, _)| key).collect();
         keys.sort_unstable();
         keys
     }
 }
 
-/// Whether a key was read, or one above it, or an item of the list that stands there.
+/// Whether a key, one above it, or an item of the list at the key was read.
 fn is_read(read: &BTreeSet<Key>, key: &Key) -> bool {
     let text = key.as_str();
-    let mut after = read
+    let mut items = read
         .range::<str, _>((Bound::Excluded(text), Bound::Unbounded))
         .take_while(|other| other.as_str().starts_with(text));
-    key.lineage().any(|place| read.contains(place)) || after.any(|other| other.is_under(key))
+    key.lineage().any(|above| read.contains(above)) || items.any(|other| other.is_under(key))
 }

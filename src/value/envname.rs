@@ -1,11 +1,10 @@
-//! How the name of an environment variable becomes a key.
+//! Maps the name of an environment variable to a key.
 
 /// Splits the name of a variable, without its prefix, into the segments of a key.
 ///
-/// Two underscores or a dot part two segments, and all letters become small:
-/// `RATELIMIT__MAX_BURST` is `ratelimit.max_burst`. `None` if a segment would be empty, or if it
-/// cannot be told where one ends: the name is empty, begins or ends with a separator, or holds
-/// three underscores in a row.
+/// Two underscores or a dot separate segments, and all letters become lowercase:
+/// `RATELIMIT__MAX_BURST` is `ratelimit.max_burst`. `None` if a segment would be empty or ambiguous: the
+/// name is empty, begins or ends with a separator, or has three underscores in a row.
 pub(crate) fn env_name_to_key(rest: &str) -> Option<Vec<String>> {
     if rest.contains("___") {
         return None;
@@ -15,8 +14,8 @@ pub(crate) fn env_name_to_key(rest: &str) -> Option<Vec<String>> {
         .flat_map(|part| part.split('.'))
         .map(str::to_lowercase)
         .collect();
-    let whole = segments.iter().all(|segment| !segment.is_empty());
-    whole.then_some(segments)
+    let is_valid = segments.iter().all(|segment| !segment.is_empty());
+    is_valid.then_some(segments)
 }
 
 #[cfg(test)]
@@ -24,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_underscores_part_segments_and_one_does_not() {
+    fn two_underscores_separate_segments_and_one_does_not() {
         let key = |name| env_name_to_key(name).map(|segments| segments.join("|"));
         assert_eq!(
             key("RATELIMIT__MAX_BURST").as_deref(),
@@ -35,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn names_with_an_empty_or_doubtful_segment_map_to_nothing() {
+    fn names_with_an_empty_or_ambiguous_segment_map_to_nothing() {
         for name in [
             "", "__A", "A__", "A____B", "A___B", "A..B", ".A", "A.", "__", "A__.B",
         ] {

@@ -1,4 +1,4 @@
-//! Which fields a type reads, asked of its `Deserialize` while there is no value.
+//! Finds the fields that a type reads, by probing its `Deserialize` without a value.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,30 +11,29 @@ use serde::de::{
 
 use crate::sync::panics;
 
-/// A type is asked at most this often. Each time shows one field.
-const MAX_ASKED: usize = 256;
-/// Structs that nest deeper are not looked into.
+/// The most probes of a type. Each probe finds one field.
+const MAX_PROBES: usize = 256;
+/// Structs that nest deeper are not probed.
 const MAX_DEPTH: usize = 8;
 
 /// The names from a type down to a field.
 type Path = Vec<&'static str>;
 
-/// A place that a type reads and that is no struct.
+/// A field that a type reads and that is no struct.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Field {
-    /// The names from the type down to the place; none if the type itself is no struct.
+    /// The names from the type down to the field; none if the type itself is no struct.
     pub(crate) path: Path,
-    /// Whether the type asks for text there.
+    /// Whether the type reads text there.
     pub(crate) is_text: bool,
 }
 
-/// The fields of a type and of the structs in it. What is in lists, maps and enums is not known
-/// before there is a value.
+/// The fields of a type and of the structs in it. The content of lists, maps and enums depends on a value.
 ///
-/// The probe answers each question with an error, so no value of the type is made.
+/// The probe answers each request for a value with an error, so no value of the type is created.
 pub(crate) fn fields_of<T: DeserializeOwned>() -> Vec<Field> {
     let seen = RefCell::new(Seen::default());
-    for _ in 0..MAX_ASKED {
+    for _ in 0..MAX_PROBES {
         let before = seen.borrow().explored.len();
         let root = Probe {
             seen: &seen,
@@ -56,11 +55,11 @@ pub(crate) fn fields_of<T: DeserializeOwned>() -> Vec<Field> {
 #[derive(Default)]
 struct Seen {
     fields: BTreeMap<Path, bool>,
-    /// The places that have nothing left to show.
+    /// The paths below which all fields are found.
     explored: BTreeSet<Path>,
 }
 
-/// One place of a type.
+/// A deserializer without a value, for one path of a type.
 struct Probe<'a> {
     seen: &'a RefCell<Seen>,
     path: Path,
@@ -145,7 +144,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
             seen: self.seen,
             path: path.clone(),
         })));
-        // A visitor that reads no value of the field shows nothing of it.
+        // The visitor has not read the field.
         let mut seen = self.seen.borrow_mut();
         if seen.explored.len() == before {
             seen.explored.insert(path);
@@ -193,14 +192,14 @@ mod tests {
 
     fn shown<T: DeserializeOwned>() -> Vec<String> {
         let shown = |field: Field| {
-            let mark = if field.is_text { " text" } else { "" };
-            format!("{}{mark}", field.path.join("."))
+            let kind = if field.is_text { " text" } else { "" };
+            format!("{}{kind}", field.path.join("."))
         };
         fields_of::<T>().into_iter().map(shown).collect()
     }
 
     #[derive(Deserialize)]
-    #[allow(dead_code, reason = "the probe alone looks at the fields")]
+    #[allow(dead_code, reason = "only the probe uses the fields")]
     #[serde(rename_all = "kebab-case", default)]
     struct Server {
         host_name: String,
@@ -214,12 +213,12 @@ mod tests {
 
     impl Default for Server {
         fn default() -> Self {
-            panic!("the probe makes no value");
+            panic!("the probe creates no value");
         }
     }
 
     #[derive(Deserialize)]
-    #[allow(dead_code, reason = "the probe alone looks at the fields")]
+    #[allow(dead_code, reason = "only the probe uses the fields")]
     struct Inner {
         pw: Secret<String>,
         n: u8,
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_of_a_struct_and_of_those_in_it_are_known_without_a_value() {
+    fn the_fields_of_a_struct_and_of_those_in_it_are_found_without_a_value() {
         let all = shown::<Server>();
         for field in [
             "host-name text",
@@ -242,11 +241,11 @@ mod tests {
         ] {
             assert!(all.iter().any(|it| it == field), "{field}: {all:?}");
         }
-        assert!(all.len() < MAX_ASKED, "{all:?}");
+        assert!(all.len() < MAX_PROBES, "{all:?}");
     }
 
     #[test]
-    fn a_type_that_is_no_struct_has_one_place() {
+    fn a_type_that_is_no_struct_has_one_field_without_a_name() {
         assert_eq!(shown::<u32>(), [""]);
         assert_eq!(shown::<Secret<String>>(), [" text"]);
         assert_eq!(shown::<Option<String>>(), [" text"]);

@@ -1,4 +1,4 @@
-//! Keys: dotted paths, with quotes around a segment that holds a dot.
+//! Keys: dotted paths, with quotes around a segment that contains a dot.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +21,7 @@ pub(crate) const MAX_VALUES: usize = 1_000_000;
 
 /// A dotted, case-sensitive path such as `ratelimit.qps`.
 ///
-/// A segment that holds a dot, a quote or nothing is written in double quotes, with `\"` and `\\`
+/// A segment that is empty or contains a dot or a quote is written in double quotes, with `\"` and `\\`
 /// inside: `hosts."db.example.com".port`. The empty text is the root of the tree. The text is
 /// canonical: two keys are equal when their segments are.
 ///
@@ -70,7 +70,7 @@ impl KeyFault {
             KeyFault::Long | KeyFault::Deep => ErrorKind::TooLarge,
             _ => ErrorKind::InvalidKey,
         };
-        // It may be a value gone wrong, such as an address with a password.
+        // The text may be a misplaced value, such as an address with a password.
         let shown: String = mask_text(text).chars().take(80).collect();
         Error::new(kind, format!("not a valid key: {self}")).with_subject(shown)
     }
@@ -93,7 +93,7 @@ impl Key {
         let mut depth = 0;
         for segment in Segments::of(text) {
             let (segment, quoted) = segment.map_err(|fault| fault.of(text))?;
-            // An escape may be a needless one, so a segment with escapes is written anew.
+            // An escape may be needless, so the key is rebuilt from segments if one has escapes.
             canonical &= quoted == needs_quotes(&segment) && matches!(segment, Cow::Borrowed(_));
             depth += 1;
         }
@@ -109,7 +109,7 @@ impl Key {
         Self::from_segments(Segments::of(text).filter_map(|s| s.ok().map(|(s, _)| s)))
     }
 
-    /// Joins segments into a key; each is taken as it is, dots and all.
+    /// Joins segments into a key. A segment may contain dots and quotes.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl Key {
         self.0.is_empty()
     }
 
-    /// This key with one more segment, taken as it is.
+    /// This key with one more segment, which may contain dots and quotes.
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl Key {
         Ok(Self(text.into()))
     }
 
-    /// Whether this key is `ancestor` or stands somewhere below it.
+    /// Whether this key is `ancestor` or is below it.
     ///
     /// Segments are compared whole: `app2.x` is not below `app`.
     pub fn is_under(&self, ancestor: &Key) -> bool {
@@ -211,7 +211,7 @@ impl std::borrow::Borrow<str> for Key {
     }
 }
 
-/// Whether the canonical key `text` is `ancestor` or stands below it.
+/// Whether the canonical key `text` is `ancestor` or is below it.
 pub(crate) fn under(text: &str, ancestor: &str) -> bool {
     ancestor.is_empty()
         || text
@@ -224,7 +224,7 @@ fn parent(text: &str) -> &str {
     if !text.ends_with('"') {
         return &text[..text.rfind('.').unwrap_or(0)];
     }
-    // A quoted last segment may hold dots: find where it begins by walking from the front.
+    // A quoted last segment may contain dots: find its beginning from the front.
     let mut begin = 0;
     let mut segments = Segments::of(text);
     loop {
@@ -259,21 +259,21 @@ fn needs_quotes(segment: &str) -> bool {
     segment.is_empty() || first_stop(segment) < segment.len()
 }
 
-/// The segments of a path as it was written, borrowed unless a quoted one holds escapes.
+/// The segments of a written path, borrowed unless a quoted one has escapes.
 ///
 /// This is the parser of every by-name read, so it allocates nothing for an ordinary key.
 pub(crate) fn segments(text: &str) -> impl Iterator<Item = Result<Cow<'_, str>, Error>> {
     Segments::of(text).map(move |item| item.map(|(s, _)| s).map_err(|fault| fault.of(text)))
 }
 
-/// Where the first dot or quote stands, or the end.
+/// The index of the first dot or quote, or the end.
 ///
-/// Eight bytes at a time, since this is in the way of every by-name read.
+/// It reads eight bytes at a time, since every read by name calls it.
 #[inline]
 pub(crate) fn first_stop(text: &str) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    // Sets the high bit of a byte that is zero; above the lowest such byte it may err.
+    // Sets the high bit of the first byte that is zero; the bits of later bytes may be wrong.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -446,14 +446,14 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn the_first_stop_is_where_a_plain_search_finds_it(text in "[a-c.\"é]{0,30}") {
+        fn the_first_stop_is_that_of_a_plain_search(text in "[a-c.\"é]{0,30}") {
             let plain = text.find(['.', '"']).unwrap_or(text.len());
             proptest::prop_assert_eq!(first_stop(&text), plain);
         }
     }
 
     #[test]
-    fn malformed_keys_are_refused() {
+    fn malformed_keys_are_rejected() {
         for bad in [
             ".", "a.", ".a", "a..b", "\"a", "\"a\"b", "a\"b\"", "\"a\".", "\"",
         ] {
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sibling_with_the_same_letters_is_not_below() {
+    fn a_key_with_the_same_first_letters_is_not_below() {
         let below = |a: &str, b: &str| Key::parse(a).unwrap().is_under(&Key::parse(b).unwrap());
         assert!(below("app.x", "app") && below("app", "app") && below("app", ""));
         assert!(!below("app2.x", "app") && !below("app", "app.x"));

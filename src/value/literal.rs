@@ -1,23 +1,23 @@
 //! Text in which `${` is no reference.
 //!
-//! Of the dollars directly before a brace, each pair stands for one; one that is left over begins a
-//! reference. So a text becomes literal by doubling all of them.
+//! Of the dollars directly before a brace, each pair is an escaped dollar, and a single one that is left
+//! begins a reference. So a text is escaped by doubling all of them.
 
 use crate::value::Value;
 use crate::value::node::{Leaf, Node, Table};
 
 /// This text with its references escaped: resolving it gives the text.
 pub(crate) fn escape(text: &str) -> String {
-    runs(text, |dollars| 2 * dollars)
+    map_dollars(text, |dollars| 2 * dollars)
 }
 
-/// What [`escape`] was given.
+/// The inverse of [`escape`].
 pub(crate) fn unescape(text: &str) -> String {
-    runs(text, |dollars| dollars / 2)
+    map_dollars(text, |dollars| dollars / 2)
 }
 
 /// Replaces each number of dollars before a brace by another.
-fn runs(text: &str, mut change: impl FnMut(usize) -> usize) -> String {
+fn map_dollars(text: &str, mut change: impl FnMut(usize) -> usize) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -38,17 +38,17 @@ impl Value {
         self.map_texts(&escape)
     }
 
-    /// What [`escaped`](Self::escaped) was given.
+    /// The inverse of [`escaped`](Self::escaped).
     pub(crate) fn unescaped(self) -> Value {
         self.map_texts(&unescape)
     }
 
-    /// Whether a text in it holds `${` that is not escaped.
+    /// Whether a text in it has a `${` that is not escaped.
     pub(crate) fn has_reference(&self) -> bool {
         match self {
             Value::Text(text) => {
                 let mut has_odd = false;
-                runs(text, |dollars| {
+                map_dollars(text, |dollars| {
                     has_odd |= dollars % 2 == 1;
                     dollars
                 });
@@ -60,7 +60,7 @@ impl Value {
         }
     }
 
-    /// Whether a text in it holds `${`.
+    /// Whether a text in it has a `${`, escaped or not.
     fn has_reference_syntax(&self) -> bool {
         match self {
             Value::Text(text) => text.contains("${"),
@@ -94,7 +94,7 @@ impl Value {
 }
 
 impl Table {
-    /// Whether a text in it holds `${`.
+    /// Whether a text in it has a `${`, escaped or not.
     pub(crate) fn has_reference_syntax(&self) -> bool {
         let has = |node: &Node| match node {
             Node::Table(below) => below.has_reference_syntax(),

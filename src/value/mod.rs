@@ -1,4 +1,4 @@
-//! What a property can hold: [`Value`], [`Key`], [`Origin`], and the trees made of them.
+//! Values: [`Value`], [`Key`], [`Origin`], and the trees made of them.
 
 use std::fmt;
 
@@ -33,9 +33,9 @@ const MAX_VALUE_BYTES: usize = 10 * 1024 * 1024;
 
 /// A value as a source wrote it, before it becomes the type a program asks for.
 ///
-/// Text stays text: `"007"` from the environment is a number for who asks for a number, and three
-/// characters for who asks for text. A number or a boolean keeps its spelling: `3.10` in a file is
-/// the number 3.1 for who asks for a number, and `3.10` for who asks for text.
+/// Text stays text: `"007"` from the environment reads as a number or as three characters, as the program
+/// asks. A number or a boolean keeps its spelling: `3.10` in a file reads as the number 3.1 or as the text
+/// `3.10`.
 ///
 /// Two values are equal if they are written the same, so `1_000` differs from `1000`. Compare
 /// [`canonical`](Self::canonical) forms where the spelling does not matter.
@@ -120,8 +120,8 @@ impl Value {
         self.as_number()?.as_i128()
     }
 
-    /// Returns the number as a float, however it is spelled. An integer counts if a float holds exactly
-    /// its value, which all do up to 2^53.
+    /// Returns the number as a float, however it is spelled. An integer counts if a float has exactly its
+    /// value, as all integers up to 2^53.
     ///
     /// ```
     /// use liveprops::Value;
@@ -167,7 +167,7 @@ impl Value {
         }
     }
 
-    /// The word for this kind of value in a message.
+    /// The name of this kind of value in a message.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Value::Unset => "nothing",
@@ -197,7 +197,7 @@ impl Value {
         (!matches!(value, Value::Unset)).then_some(value)
     }
 
-    /// Whether a `${reference}` may hide in here.
+    /// Whether this may contain a `${reference}`.
     pub(crate) fn may_refer(&self) -> bool {
         match self {
             Value::Text(text) => text.as_bytes().contains(&b'$') && text.contains("${"),
@@ -207,8 +207,8 @@ impl Value {
         }
     }
 
-    /// The cases of a contextual value: a list of tables of a `value` and, but for the last
-    /// resort, an `if` with the keys that must have certain values.
+    /// The cases of a contextual value: a list of tables, each with a `value` and an `if` that names the
+    /// required values of other keys. The case for all other conditions has no `if`.
     pub(crate) fn cases(&self) -> Option<Vec<Case<'_>>> {
         let Value::List(items) = self else {
             return None;
@@ -220,7 +220,7 @@ impl Value {
             .then_some(cases)
     }
 
-    /// What it holds, in bytes; a number is 8, an item of a list 16 more.
+    /// The size in bytes; a number counts 8, and an item of a list 16 more.
     fn bytes(&self) -> usize {
         match self {
             Value::Text(text) => text.len(),
@@ -235,7 +235,7 @@ impl Value {
         }
     }
 
-    /// Refuses a value that is nested too deep below so many levels, or too large.
+    /// Rejects a value that is nested too deep below `above` levels, or too large.
     pub(crate) fn check(&self, above: usize) -> Result<(), Error> {
         if above + self.depth() > MAX_DEPTH {
             let detail = format!("nested deeper than {MAX_DEPTH} levels");
@@ -249,7 +249,7 @@ impl Value {
         Ok(())
     }
 
-    /// How many values this is and holds; the names of tables are none.
+    /// The number of values in this, itself included.
     pub(crate) fn count(&self) -> usize {
         match self {
             Value::List(items) => count(items),
@@ -258,8 +258,8 @@ impl Value {
         }
     }
 
-    /// How many values of a list come before the one at a path, the list itself included. The fields
-    /// of a table come in the order of their names.
+    /// The number of values of a list before the one at a path, the list itself included. The fields of a
+    /// table are in the order of their names.
     fn position<S: AsRef<str>>(&self, path: &[S]) -> Option<usize> {
         let Some((name, rest)) = path.split_first() else {
             return Some(0);
@@ -277,7 +277,7 @@ impl Value {
         Some(1 + before + below.position(rest)?)
     }
 
-    /// The tables and lists this value nests, itself included.
+    /// The levels of tables and lists in this value, itself included.
     pub(crate) fn depth(&self) -> usize {
         match self {
             Value::List(items) => 1 + items.iter().map(Value::depth).max().unwrap_or(0),
@@ -315,7 +315,7 @@ pub(crate) fn case(item: &Value) -> Option<Case<'_>> {
     }
 }
 
-/// What keeps a list from being a contextual value, if it looks like one.
+/// Why a list is no contextual value, if it looks like one.
 pub(crate) fn malformed_case(items: &[Value]) -> Option<String> {
     let tables: Vec<_> = items.iter().map(Value::as_table).collect::<Option<_>>()?;
     let looks_like = |name| tables.iter().any(|fields| fields.get(name).is_some());
@@ -342,7 +342,7 @@ pub(crate) fn malformed_case(items: &[Value]) -> Option<String> {
     ))
 }
 
-/// What must hold, and the value if it does.
+/// The condition of a case, and its value.
 pub(crate) type Case<'a> = (Option<&'a Table>, &'a Value);
 
 impl PartialEq for Value {

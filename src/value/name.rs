@@ -1,16 +1,16 @@
-//! The name of an entry, kept in the entry itself if it is short, as most names are.
+//! The name of an entry, stored in the entry itself if it is short, as most names are.
 
 use std::fmt;
 use std::ops::Deref;
 
-/// As many bytes fit beside a length and a mark into what a box with a mark takes.
-const ROOM: usize = 22;
+/// The inline capacity: with it, a name takes 24 bytes, as a box with a discriminant does.
+const CAPACITY: usize = 22;
 
-/// A name. One of up to 22 bytes needs no box: that is an allocation and some 32 bytes less for
-/// each key, and one place less to fetch when a key is read or dropped.
+/// A name. One of up to 22 bytes needs no box. That saves an allocation and some 32 bytes for each key,
+/// and one memory access when a key is read or dropped.
 #[derive(Clone)]
 pub(crate) enum Name {
-    Short(u8, [u8; ROOM]),
+    Short(u8, [u8; CAPACITY]),
     Long(Box<str>),
 }
 
@@ -18,7 +18,7 @@ impl Name {
     #[inline]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
-            // The length is that of the text it was made of.
+            // The length is at most the capacity.
             Name::Short(length, bytes) => bytes.get(..usize::from(*length)).unwrap_or_default(),
             Name::Long(text) => text.as_bytes(),
         }
@@ -27,10 +27,10 @@ impl Name {
 
 impl From<&str> for Name {
     fn from(text: &str) -> Self {
-        let mut bytes = [0; ROOM];
+        let mut bytes = [0; CAPACITY];
         match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
-            (Some(room), Ok(length)) => {
-                room.copy_from_slice(text.as_bytes());
+            (Some(target), Ok(length)) => {
+                target.copy_from_slice(text.as_bytes());
                 Name::Short(length, bytes)
             }
             _ => Name::Long(text.into()),
@@ -43,7 +43,7 @@ impl Deref for Name {
 
     fn deref(&self) -> &str {
         match self {
-            // Checked again, which is cheap for so few bytes; it was a text when it came.
+            // The bytes are UTF-8; checking so few again is cheap.
             Name::Short(..) => std::str::from_utf8(self.as_bytes()).unwrap_or_default(),
             Name::Long(text) => text,
         }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_takes_no_more_than_a_box_with_a_mark() {
+    fn a_name_takes_24_bytes() {
         assert_eq!(size_of::<Name>(), 24);
     }
 

@@ -9,12 +9,12 @@ use crate::value::key::{self, Key};
 use crate::value::origin::Origin;
 use crate::value::scan::{Scan, Seed};
 
-/// What stands at one place of a tree.
+/// A node of a tree.
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     Leaf(Leaf),
     Table(Table),
-    /// Only in a merged tree: a leaf whose text held references.
+    /// Only in a merged tree: a leaf whose value has references.
     Resolved(Box<Resolved>),
 }
 
@@ -31,27 +31,27 @@ pub(crate) struct Resolved {
     /// The value that results, or why there is none; the origin is that of the raw leaf.
     pub(crate) value: Result<Value, Error>,
     pub(crate) raw: Leaf,
-    /// References followed on the longest way to here.
+    /// The length of the longest chain of references that lead to the value.
     pub(crate) chain: u32,
-    /// Whether a key that may hold a secret went in, as far as was known then.
+    /// Whether the value depends on a key that may be secret, as far as was known then.
     pub(crate) secret: bool,
     /// The keys it refers to.
     pub(crate) refers: Box<[Key]>,
-    /// Whether it stays as it is, whatever becomes of these keys.
+    /// Whether it stays as it is when these keys change.
     pub(crate) fixed: bool,
 }
 
-/// What stands inside a leaf whose reference is broken.
+/// A part of a leaf whose reference is broken.
 pub(crate) enum InsideBroken<'a> {
     /// A part without references, which can be read.
     Value(&'a Value),
-    /// A part with references, or one that only the broken reference would tell.
+    /// A part with references, or one that the broken reference would have.
     Broken,
     Nothing,
 }
 
 impl Resolved {
-    /// The key that this is a reference to and nothing else.
+    /// The key that this refers to, if it is a single reference and nothing else.
     pub(crate) fn sole_target(&self) -> Option<&Key> {
         let Value::Text(text) = &self.raw.value else {
             return None;
@@ -69,7 +69,7 @@ impl Resolved {
         self.value.is_err() && (matches!(raw, Value::Text(_)) || raw.cases().is_some())
     }
 
-    /// What stands at a path inside this leaf, whose reference is broken.
+    /// The part at a path inside this leaf, whose reference is broken.
     pub(crate) fn inside_broken<S: AsRef<str>>(&self, path: &[S]) -> InsideBroken<'_> {
         if self.stands_for_another() {
             let mut names = path.iter().map(AsRef::as_ref);
@@ -91,8 +91,8 @@ impl Resolved {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clash;
 
-/// Refuses a key that would be both a value and a table: says which of both stands where.
-pub(crate) fn both(
+/// Creates the error for a key that would be both a value and a table.
+pub(crate) fn value_and_table_error(
     key: &str,
     first: Option<&Origin>,
     first_is_table: bool,
@@ -117,10 +117,10 @@ pub(crate) fn both(
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     map: Map,
-    /// How many leaves stand below, an empty table being one.
+    /// The number of leaves below; an empty table counts as one.
     leaves: u32,
-    /// Whether a tombstone or a reference may stand somewhere below: such a table cannot be shared
-    /// between a layer and the merged tree as it is. Set by what comes in, never cleared.
+    /// Whether there may be a tombstone or a reference below: a layer and the merged tree cannot share such
+    /// a table. Set when such a node is added, and never cleared.
     special: bool,
 }
 
@@ -131,7 +131,7 @@ impl Leaf {
 }
 
 impl Node {
-    /// A value as a node: a table becomes a subtree, all of it from one origin.
+    /// A value as a node. A table becomes a subtree, whose leaves have the same origin.
     pub(crate) fn of(value: Value, origin: &Origin) -> Node {
         match value {
             Value::Table(fields) => {
@@ -145,7 +145,7 @@ impl Node {
         }
     }
 
-    /// This with its references followed for good.
+    /// This with its references resolved for good.
     pub(crate) fn fixed(&self) -> Node {
         self.map_resolved(&|resolved| {
             let mut fixed = resolved.clone();
@@ -154,14 +154,14 @@ impl Node {
         })
     }
 
-    /// This with something else in place of what refers to other keys.
-    pub(crate) fn map_resolved(&self, other: &dyn Fn(&Resolved) -> Node) -> Node {
+    /// This with each resolved leaf replaced by the result of `map`.
+    pub(crate) fn map_resolved(&self, map: &dyn Fn(&Resolved) -> Node) -> Node {
         match self {
-            Node::Resolved(resolved) => other(resolved),
+            Node::Resolved(resolved) => map(resolved),
             Node::Table(table) if table.special => {
                 let mut mapped = table.clone();
                 for entry in table.map.iter().filter(|entry| entry.node.special()) {
-                    mapped.put(&entry.name, entry.node.map_resolved(other));
+                    mapped.put(&entry.name, entry.node.map_resolved(map));
                 }
                 Node::Table(mapped)
             }
@@ -169,6 +169,7 @@ impl Node {
         }
     }
 
+    /// Whether this is a tombstone or a reference, or may contain one; see [`Table`].
     pub(crate) fn special(&self) -> bool {
         match self {
             Node::Leaf(leaf) => matches!(leaf.value, Value::Unset) || leaf.value.may_refer(),
@@ -177,7 +178,7 @@ impl Node {
         }
     }
 
-    /// How many leaves it is or holds; an empty table is one.
+    /// The number of leaves in this; an empty table counts as one.
     fn leaves(&self) -> u32 {
         match self {
             Node::Table(table) if !table.is_empty() => table.leaves,
@@ -217,7 +218,7 @@ impl Node {
         first
     }
 
-    /// Where the value was written; a table has no single place.
+    /// Where the value was written; a table has no single origin.
     pub(crate) fn origin(&self) -> Option<&Origin> {
         match self {
             Node::Leaf(leaf) => Some(&leaf.origin),
@@ -236,11 +237,11 @@ impl Table {
         self.special |= entry.node.special();
         self.leaves += entry.node.leaves();
         let old = self.map.insert(entry);
-        self.gone(old.as_ref());
+        self.subtract_leaves(old.as_ref());
         old
     }
 
-    fn gone(&mut self, old: Option<&Arc<Entry>>) {
+    fn subtract_leaves(&mut self, old: Option<&Arc<Entry>>) {
         if let Some(old) = old {
             self.leaves -= old.node.leaves();
         }
@@ -255,14 +256,14 @@ impl Table {
 
     pub(crate) fn remove(&mut self, name: &str) -> Option<Arc<Entry>> {
         let old = self.map.remove(name);
-        self.gone(old.as_ref());
+        self.subtract_leaves(old.as_ref());
         old
     }
 
-    /// Puts a node at a path, making the tables on the way.
+    /// Puts a node at a path, and creates the tables above it.
     ///
-    /// Refused when a value stands where a table is needed or a table where a value is to go: the
-    /// key names the same thing twice. The path must not be empty.
+    /// Fails if a key above has a value, or if the node would replace a table by a value or a value by a
+    /// table. The path must not be empty.
     pub(crate) fn put_path<S: AsRef<str>>(
         &mut self,
         path: &[S],
@@ -290,24 +291,24 @@ impl Table {
         let Node::Table(table) = &mut Arc::make_mut(entry).node else {
             return Err(Clash);
         };
-        // A clash further down has made no table on its way to it, so it has changed nothing.
+        // A clash below is with an existing node, so no table was created above it.
         let old = table.put_path(rest, node)?;
         self.special |= table.special;
         self.leaves = self.leaves - before + table.leaves;
         Ok(old)
     }
 
-    /// What keeps a node from a path: the value further up, or else what stands there. Returns the
-    /// first place where it was written, and whether it is a table.
-    pub(crate) fn in_the_way<S: AsRef<str>>(&self, path: &[S]) -> Option<(Option<&Origin>, bool)> {
-        let mut on_the_way = (1..=path.len()).filter_map(|end| self.find(&path[..end]));
-        let entry = on_the_way
+    /// The node that clashes with one at a path: a value above, or else the node there. Returns its first
+    /// origin, and whether it is a table.
+    pub(crate) fn clashing<S: AsRef<str>>(&self, path: &[S]) -> Option<(Option<&Origin>, bool)> {
+        let mut on_path = (1..=path.len()).filter_map(|end| self.find(&path[..end]));
+        let entry = on_path
             .find(|entry| entry.node.table().is_none())
             .or_else(|| self.find(path))?;
         Some((entry.node.first_origin(), entry.node.table().is_some()))
     }
 
-    /// Takes out what stands at a path, and the tables on the way that are empty then.
+    /// Removes the entry at a path, and the tables above it that are empty then.
     pub(crate) fn remove_path<S: AsRef<str>>(&mut self, path: &[S]) -> Option<Arc<Entry>> {
         let (name, rest) = path.split_first()?;
         let name = name.as_ref();
@@ -360,7 +361,7 @@ impl Table {
         }
     }
 
-    /// How many tables stand on the way to a path.
+    /// The number of existing tables above a path.
     #[cfg(any(feature = "properties", feature = "dotenv"))]
     pub(crate) fn tables_on<S: AsRef<str>>(&self, path: &[S]) -> usize {
         let mut table = self;
@@ -374,7 +375,7 @@ impl Table {
         count
     }
 
-    /// The entry of a key without quotes; `None` also for a key that needs a closer look.
+    /// The entry of a key without quotes; `None` also for a key that the full parser has to read.
     #[inline]
     pub(crate) fn find_bare(&self, key: &str, seed: Seed) -> Option<&Arc<Entry>> {
         let key = key.as_bytes();
@@ -398,7 +399,7 @@ impl Table {
         }
     }
 
-    /// How many leaves stand below, those of lists not counted and an empty table being one.
+    /// The number of leaves below; a list counts as one, and so does an empty table.
     pub(crate) fn leaves(&self) -> usize {
         let leaves = self.leaves as usize;
         debug_assert_eq!(leaves, self.counted(), "the count is kept by each change");

@@ -8,7 +8,7 @@ use crate::value::{Value, count, position};
 /// Where a value was written: `file app.toml:12:7`, `env CHECKOUT_RATELIMIT_QPS`,
 /// `consul config/checkout/qps @ 4711`.
 ///
-/// Cloning is cheap: all values of one document share the name of their place.
+/// Cloning is cheap: all values of one document share its kind and name.
 ///
 /// ```
 /// use liveprops::Origin;
@@ -20,33 +20,35 @@ use crate::value::{Value, count, position};
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Origin {
     place: Arc<Place>,
-    at: At,
+    within: Within,
 }
 
+/// The document, variable or store key: the kind of its source, and its name.
 #[derive(Debug, Eq, Hash, PartialEq)]
 struct Place {
     kind: Box<str>,
     name: Box<str>,
 }
 
-/// A line and a column.
-pub(crate) type Spot = (u32, u32);
+/// A line and a column, both counted from 1; the column counts characters.
+pub(crate) type Position = (u32, u32);
 
+/// The part of a place that an origin names.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-enum At {
+enum Within {
     Whole,
     Line(u32, u32),
-    /// Of a list: where it begins, then where each value in it begins, in the order of
-    /// [`position`]. Boxed once more, so that an origin without items is no larger.
-    Items(Arc<Box<[Spot]>>),
-    /// Of a list that several places make up: its own origin, then that of each value in it, in the
-    /// order of [`position`]. None of them has parts.
+    /// The positions of a list and of each value in it, in the order of [`position`]. Boxed once more, so
+    /// that an origin without items is no larger.
+    Items(Arc<Box<[Position]>>),
+    /// The origins of a list that several places make up and of each value in it, in the order of
+    /// [`position`]. None of them has parts.
     Parts(Arc<Box<[Origin]>>),
     Revision(u64),
 }
 
 impl Origin {
-    /// Names a place: what kind of source it is, and which one.
+    /// Creates an origin: the kind of source, and the name of the document, variable or store key.
     pub fn new(kind: &str, name: impl Into<String>) -> Self {
         let place = Place {
             kind: kind.into(),
@@ -54,7 +56,7 @@ impl Origin {
         };
         Self {
             place: Arc::new(place),
-            at: At::Whole,
+            within: Within::Whole,
         }
     }
 
@@ -69,7 +71,7 @@ impl Origin {
     pub fn at(&self, line: u32, column: u32) -> Self {
         Self {
             place: Arc::clone(&self.place),
-            at: At::Line(line, column),
+            within: Within::Line(line, column),
         }
     }
 
@@ -78,68 +80,86 @@ impl Origin {
     pub fn revision(&self, revision: u64) -> Self {
         Self {
             place: Arc::clone(&self.place),
-            at: At::Revision(revision),
+            within: Within::Revision(revision),
         }
     }
 
-    /// The same place at a list and the values in it.
-    pub(crate) fn with_items(&self, spots: Vec<Spot>) -> Self {
-        let at = match *spots.as_slice() {
-            [] => At::Whole,
-            [(line, column)] => At::Line(line, column),
-            _ => At::Items(Arc::new(spots.into())),
+    /// The same place, with the positions of a list and the values in it.
+    pub(crate) fn with_items(&self, positions: Vec<Position>) -> Self {
+        let within = match *positions.as_slice() {
+            [] => Within::Whole,
+            [(line, column)] => Within::Line(line, column),
+            _ => Within::Items(Arc::new(positions.into())),
         };
         Self {
             place: Arc::clone(&self.place),
-            at,
+            within,
         }
     }
 
-    /// The same place at a list whose values come from several places. `parts` begins with the origin
-    /// of the list itself.
+    /// The same place, with the origins of a list whose values come from several places. `parts` begins
+    /// with the origin of the list itself.
     pub(crate) fn with_parts(&self, parts: Vec<Origin>) -> Self {
         Self {
             place: Arc::clone(&self.place),
-            at: At::Parts(Arc::new(parts.into())),
+            within: Within::Parts(Arc::new(parts.into())),
         }
     }
 
-    /// Where a value and each value in it were written, in the order of [`position`], if this is the
-    /// origin of the value. What has no origin of its own has that of the value.
+    /// The origins of a value and of each value in it, in the order of [`position`], if this is the origin
+    /// of the value. A part without an origin of its own has that of the value.
     pub(crate) fn of_all(&self, value: &Value) -> Vec<Self> {
         let count = value.count();
-        match &self.at {
-            At::Items(spots) if spots.len() == count => spots
+        match &self.within {
+            Within::Items(positions) if positions.len() == count => positions
                 .iter()
                 .map(|(line, column)| self.at(*line, *column))
                 .collect(),
-            At::Parts(parts) if parts.len() == count => parts.to_vec(),
+            Within::Parts(parts) if parts.len() == count => parts.to_vec(),
             _ => vec![self.clone(); count],
         }
     }
 
-    /// Where the list and the values in it begin, if that is known.
-    pub(crate) fn items(&self) -> Option<&[Spot]> {
-        match &self.at {
-            At::Items(spots) => Some(spots),
+    /// The positions of a list and of the values in it, if they are known.
+    pub(crate) fn items(&self) -> Option<&[Position]> {
+        match &self.within {
+            Within::Items(positions) => Some(positions),
             _ => None,
         }
     }
 
-    /// Where what stands at a path in a list was written, if this is the origin of the list; `None` if this does not
-    /// say. The list may have been joined with another one since, and then its values are more.
+    /// The origin of the value at a path in a list, if this is the origin of the list; `None` if it is not
+    /// known. It is not known of a list that was joined with another one since.
     #[cold]
     pub(crate) fn of_item(&self, list: &[Value], path: &[String]) -> Option<Self> {
-        match &self.at {
-            At::Items(spots) if spots.len() == count(list) => {
-                let (line, column) = *spots.get(position(list, path)?)?;
+        match &self.within {
+            Within::Items(positions) if positions.len() == count(list) => {
+                let (line, column) = *positions.get(position(list, path)?)?;
                 Some(self.at(line, column))
             }
-            At::Parts(parts) if parts.len() == count(list) => {
+            Within::Parts(parts) if parts.len() == count(list) => {
                 parts.get(position(list, path)?).cloned()
             }
             _ => None,
         }
+    }
+
+    /// Whether the place of the value at a path in a list, as [`of_item`](Self::of_item) finds it, has no
+    /// other value of the list.
+    #[cold]
+    pub(crate) fn is_of_one_item(&self, list: &[Value], path: &[String]) -> bool {
+        let Within::Parts(parts) = &self.within else {
+            return false;
+        };
+        let Some(item) = self.of_item(list, path) else {
+            return false;
+        };
+        // The list and a table in it have the origin of their first value.
+        let around = (0..path.len()).filter(|end| {
+            let around = self.of_item(list, &path[..*end]);
+            around.is_some_and(|around| around == item)
+        });
+        parts.iter().filter(|part| **part == item).count() == around.count() + 1
     }
 
     /// The kind of source: `file`, `env`, `memory`.
@@ -154,19 +174,19 @@ impl Origin {
 
     /// The revision of its store, where the source has one.
     pub(crate) fn revised(&self) -> Option<u64> {
-        match &self.at {
-            At::Revision(revision) => Some(*revision),
-            At::Parts(parts) => parts.first()?.revised(),
+        match &self.within {
+            Within::Revision(revision) => Some(*revision),
+            Within::Parts(parts) => parts.first()?.revised(),
             _ => None,
         }
     }
 
     /// The line and the column, where the source has them.
     pub fn line(&self) -> Option<(u32, u32)> {
-        match &self.at {
-            At::Line(line, column) => Some((*line, *column)),
-            At::Items(spots) => spots.first().copied(),
-            At::Parts(parts) => parts.first()?.line(),
+        match &self.within {
+            Within::Line(line, column) => Some((*line, *column)),
+            Within::Items(positions) => positions.first().copied(),
+            Within::Parts(parts) => parts.first()?.line(),
             _ => None,
         }
     }

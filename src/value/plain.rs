@@ -1,5 +1,4 @@
-//! The shortcut of reading: a number asked for where a number stands, or text where text does,
-//! without the deserializer.
+//! The fast path of reading: a number as a number, or text as text, without the deserializer.
 
 use std::any::Any;
 
@@ -9,7 +8,7 @@ use crate::value::scalar::{Number, Repr};
 /// The value as a `T`, if both are the same plain kind and it is in range; `None` leaves the
 /// answer, which may be an error, to the deserializer.
 ///
-/// Which `T` it is, is decided by the compiler: what remains is a match and a conversion.
+/// The compiler decides the type tests: what remains is a match and a conversion.
 #[inline(always)]
 pub(crate) fn plain<T: 'static>(value: &Value) -> Option<T> {
     let mut answer: Option<T> = None;
@@ -49,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_in_range_is_taken_and_all_else_is_left() {
+    fn a_value_of_the_same_kind_and_in_range_is_read() {
         assert_eq!(plain::<u32>(&Value::from(7)), Some(7));
         assert_eq!(plain::<i64>(&Value::from(-7)), Some(-7));
         assert_eq!(plain::<u8>(&Value::from(256)), None);

@@ -115,7 +115,7 @@ impl Number {
         }
     }
 
-    /// Returns the float, or the integer if a float holds exactly its value.
+    /// Returns the float, or the integer if a float has exactly its value.
     pub fn as_f64(&self) -> Option<f64> {
         /// The first float beyond `i128`.
         const BEYOND: f64 = 170_141_183_460_469_231_731_687_303_715_884_105_728.0;
@@ -164,7 +164,7 @@ impl fmt::Debug for Number {
 }
 
 /// An `i128` with the alignment of a `u64`: a [`Value`](crate::value::Value) stays at three words, and
-/// the tag of [`Repr`] can hold those of the other kinds of value too.
+/// the discriminant of [`Repr`] has room for those of the other kinds of value.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) struct Wide([u64; 2]);
 

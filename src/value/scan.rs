@@ -1,8 +1,8 @@
-//! Names as machine words: the end of a segment is found and its hash computed in one pass.
+//! Scans names as machine words: one pass finds the end of a segment and computes its hash.
 //!
-//! This is in the way of every by-name read. Looking for the dot first and hashing the name then
-//! reads each byte twice and takes short names apart byte by byte: 120 instructions for
-//! `section0.key7`; in one pass over words of eight bytes it is 62.
+//! Every read by name scans its key. Searching the dot first and hashing the name then reads each byte
+//! twice and handles short names byte by byte: 120 instructions for `section0.key7`. One pass over words of
+//! eight bytes takes 62.
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
@@ -10,13 +10,13 @@ use std::sync::LazyLock;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 
-/// All maps of a process hash alike, so that they can be walked side by side; the seed differs
-/// from process to process, so that nobody outside can prepare names that collide.
+/// All maps of a process use one seed, so that they can be walked side by side. The seed differs from
+/// process to process, so that nobody can prepare names that collide.
 static HASHER: LazyLock<SeedableRandomState> =
     LazyLock::new(|| SeedableRandomState::with_seed(0, SharedSeed::global_random()));
 
-/// What names are hashed with; whoever reads often keeps it, since asking whether it is there yet
-/// costs five instructions.
+/// The seed of the hashes. A generation keeps it, since checking whether it is initialized costs five
+/// instructions.
 #[derive(Clone, Copy)]
 pub(crate) struct Seed(&'static SeedableRandomState);
 
@@ -26,15 +26,15 @@ impl Seed {
     }
 }
 
-/// Takes a key apart.
+/// Splits a key into segments and hashes them.
 #[derive(Clone, Copy)]
 pub(crate) struct Scan {
     seed: Seed,
-    /// The last eight bytes of the key; zeros stand before a key that is shorter.
+    /// The last eight bytes of the key, with zeros before a shorter key.
     last: u64,
 }
 
-/// The hash of a name, whatever bytes it is made of.
+/// The hash of a name, which may have any bytes.
 #[inline]
 pub(crate) fn hash(name: &[u8]) -> u64 {
     Scan::new(name, Seed::get()).scan::<false>(name).1
@@ -50,15 +50,15 @@ impl Scan {
         Self { seed, last }
     }
 
-    /// The length and the hash of the segment that the rest of the key begins with. It ends at the
-    /// end, at a dot, or at a byte that calls for a closer look, see [`stops`].
+    /// The length and the hash of the first segment of the rest of a key. The segment ends at the end of the
+    /// key, at a dot, or at a byte that the full parser has to read; see [`stops`].
     #[inline(always)]
     pub(crate) fn segment(self, rest: &[u8]) -> (usize, u64) {
         self.scan::<true>(rest)
     }
 
-    /// A word at a time. Nothing is no word, so that a name of eight bytes hashes alike whether or
-    /// not something follows.
+    /// Scans a word at a time. An empty word is not hashed, so that a name of eight bytes has the same hash
+    /// whether another segment follows or not.
     #[inline(always)]
     fn scan<const STOPS: bool>(self, rest: &[u8]) -> (usize, u64) {
         let mut hasher = self.seed.0.build_hasher();
@@ -79,7 +79,7 @@ impl Scan {
         if left.is_empty() {
             return (rest.len(), hasher.finish());
         }
-        // The last bytes of the key without those that stand before what is left.
+        // The last bytes of the key, without those before the rest.
         let word = self.last >> ((8 - left.len()) * 8 % 64);
         let stops = if STOPS { stops(word) } else { 0 };
         let (length, word) = match stops {
@@ -93,17 +93,16 @@ impl Scan {
     }
 }
 
-/// How many bytes stand before the first stop, and only those.
+/// The number of bytes before the first stop, and these bytes.
 #[inline(always)]
 fn before(stops: u64, word: u64) -> (usize, u64) {
     let mask = (stops & stops.wrapping_neg()) - 1;
     (stops.trailing_zeros() as usize / 8, word & (mask >> 7))
 }
 
-/// Sets the high bit of the first byte that is a dot, a quote, `&`, `*` or not ASCII; above it it
-/// may err. The first four are one pattern with two bits left out, so one comparison finds them,
-/// and telling bytes beyond ASCII apart would cost three instructions a word: what is rare in keys
-/// takes a closer look instead.
+/// Sets the high bit of the first byte that is a dot, a quote, `&`, `*` or not ASCII; the bits of later
+/// bytes may be wrong. The first four differ in two bits only, so one comparison finds them. Distinguishing
+/// bytes beyond ASCII would cost three instructions a word: the full parser reads these rare keys instead.
 #[inline(always)]
 fn stops(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -113,7 +112,7 @@ fn stops(word: u64) -> u64 {
     zero_where.wrapping_sub(ONES) & HIGH
 }
 
-/// Fewer than eight bytes, by loads that may overlap: what is read twice is the same.
+/// Fewer than eight bytes as a word, by loads that may overlap.
 #[inline(always)]
 fn short(bytes: &[u8]) -> u64 {
     let byte = |at: usize| u64::from(bytes[at]) << (8 * at);
@@ -127,7 +126,7 @@ fn short(bytes: &[u8]) -> u64 {
     }
 }
 
-/// Whether two names are equal. Names are short: two words that may overlap spare the call of a
+/// Whether two names are equal. Names are short: comparing two words that may overlap saves the call of a
 /// general comparison.
 #[inline]
 pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
@@ -150,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// Where a segment ends, found byte after byte.
+    /// The end of a segment, found byte by byte.
     fn end(key: &[u8], from: usize) -> usize {
         let stop = |b: &u8| matches!(b, b'.' | b'"' | b'&' | b'*' | 0x81..);
         from + key[from..].iter().take_while(|b| !stop(b)).count()
@@ -164,7 +163,7 @@ mod tests {
         }
 
         #[test]
-        fn a_segment_ends_where_it_ends_and_hashes_as_by_itself(
+        fn a_segment_has_the_end_of_a_plain_search_and_the_hash_of_its_name(
             key in "[a-c]{0,20}[.\"&*\u{e9}]?[a-c.]{0,40}", from in 0usize..20
         ) {
             let bytes = key.as_bytes();

@@ -36,9 +36,9 @@ impl Value {
     /// other text is kept unread, since each format spells values in its own way. For the parser of a
     /// [`Format`](crate::Format) of your own.
     ///
-    /// A float of the size of an integer keeps its canonical text too if it is not exactly the number
-    /// that this text says: the float nearest to `1e23` is 8388608 less. Who asks for an integer gets
-    /// that of the text.
+    /// A float of the size of an integer keeps its canonical text too if its value is not exactly that of
+    /// the text: the float nearest to `1e23` is 8388608 less. Reading it as an integer gives that of the
+    /// text.
     ///
     /// ```
     /// use liveprops::Value;
@@ -76,7 +76,7 @@ impl Value {
         }
     }
 
-    /// Whether this is the wanted value, which has any spelling if it comes without one.
+    /// Whether this is the wanted value. A wanted value without a spelling matches any spelling.
     pub(crate) fn is(&self, wanted: &Value) -> bool {
         self == wanted || self.canonical() == wanted
     }
@@ -89,10 +89,10 @@ impl Value {
     }
 }
 
-/// No integer type holds a float of this size.
+/// A float of this size is larger than any integer type.
 const BEYOND_INTEGERS: f64 = 340_282_366_920_938_463_463_374_607_431_768_211_456.0;
 
-/// Whether the canonical form of a float without a fraction says exactly its value. Up to 2^53 it does.
+/// Whether the canonical form of a float without a fraction has exactly its value. Up to 2^53 it has.
 pub(crate) fn is_shortest_exact(value: f64) -> bool {
     const FIRST_GAP: f64 = 9_007_199_254_740_992.0;
     // The first form is that of the shortest text, and the second has all digits.
@@ -115,7 +115,7 @@ fn is_canonical(value: &Value, text: &str) -> bool {
     write!(rest, "{value}").is_ok() && rest.0.is_empty()
 }
 
-/// What is left of a text after what was written, which must be its beginning.
+/// The rest of a text after its written prefix.
 struct Rest<'a>(&'a str);
 
 impl fmt::Write for Rest<'_> {

@@ -16,7 +16,7 @@ use crate::value::Value;
 /// let servers = Value::from(vec![server]);
 /// assert_eq!(servers.to_string(), "[{host = 0, port = 8080}]");
 /// ```
-// Sorted by name, each name once: half the memory of a map, and built at once.
+// Sorted by name, without duplicates: half the memory of a map.
 #[derive(Clone, Default, PartialEq)]
 pub struct Table(Box<[(Box<str>, Value)]>);
 

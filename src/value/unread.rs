@@ -1,4 +1,4 @@
-//! The parts of a source that a document could not read, and the last good values that stay for them.
+//! The unread parts of a source, whose last good values stay.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::value::origin::Origin;
 /// One part that could not be read.
 #[derive(Clone, Debug)]
 enum Part {
-    /// Nobody knows which: every value may be of it.
+    /// Any value may belong to the part.
     Any,
     /// A key and all below it.
     Key(Box<str>),
@@ -20,7 +20,8 @@ enum Part {
     Origin(Box<str>),
     /// Everything of one fragment. Its last good values also replace those of another fragment.
     Fragment(Origin),
-    /// A fragment without values. It counts as unread if it had some, with this problem.
+    /// A fragment without values, such as an empty file. It counts as unread if it had values before, with
+    /// this problem.
     Emptied(Origin, Error),
 }
 
@@ -81,47 +82,49 @@ impl Unread {
         })
     }
 
-    /// Completes what a source could read by what was in force before of the parts that it could
-    /// not read. What both share by pointer costs nothing. Returns the problems of the emptied
-    /// fragments that keep values.
-    pub(crate) fn keep_last_good(&self, now: &mut Table, before: &Table) -> Vec<Error> {
+    /// Adds the last good values of the unread parts to the values that a source could read. Subtrees that
+    /// both share cost nothing. Returns the problems of the emptied fragments that keep values; `None` if
+    /// no value stays.
+    pub(crate) fn keep_last_good(&self, now: &mut Table, before: &Table) -> Option<Vec<Error>> {
         if self.is_empty() {
-            return Vec::new();
+            return None;
         }
         let parts = Parts::of(self);
         let emptied = parts.emptied.clone();
         let mut problems = BTreeMap::new();
+        let mut any_stays = false;
         let mut kept = Vec::new();
         Search {
             parts,
             kept: &mut kept,
             key: String::new(),
         }
-        .differing(before, now);
+        .compare(before, now);
         for (key, leaf) in kept {
             let path: Vec<_> = key::segments(&key).map_while(Result::ok).collect();
-            // Where a table stands in the way of a value, or the reverse, what was read counts.
+            // The new node stays if it is a table in place of a value, or the reverse.
             if now
                 .find(&path)
                 .is_none_or(|entry| entry.node.table().is_none())
             {
                 let problem = emptied.get(&fragment_of(&leaf.origin)).copied();
                 if now.put_path(&path, Node::Leaf(leaf)).is_ok() {
+                    any_stays = true;
                     problems.extend(problem);
                 }
             }
         }
-        problems.into_values().cloned().collect()
+        any_stays.then(|| problems.into_values().cloned().collect())
     }
 }
 
-/// The parts in the form in which they are looked up.
+/// The parts, indexed for look-ups.
 struct Parts<'a> {
     any: bool,
     keys: HashSet<&'a str>,
     origins: HashSet<&'a str>,
     fragments: HashSet<(&'a str, &'a str)>,
-    /// The fragments without values, with their problems and the order of these.
+    /// The fragments without values, with the order of their problems, and the problems.
     emptied: HashMap<(&'a str, &'a str), (usize, &'a Error)>,
     later_wins: bool,
 }
@@ -141,7 +144,7 @@ impl<'a> Parts<'a> {
                 Part::Any => parts.any = true,
                 Part::Key(key) => drop(parts.keys.insert(key)),
                 Part::Origin(origin) => {
-                    // With and without its position: a name may look like one.
+                    // With and without a position: the end of a name may look like one.
                     parts.origins.insert(origin);
                     parts.origins.insert(without_position(origin));
                 }
@@ -153,7 +156,7 @@ impl<'a> Parts<'a> {
                 }
             }
         }
-        // Its problem is reported already.
+        // The problem of an unread fragment is reported already.
         let Self {
             fragments, emptied, ..
         } = &mut parts;
@@ -190,7 +193,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// What identifies the fragment of an origin.
+/// The kind and the name of an origin, which identify its fragment.
 fn fragment_of(origin: &Origin) -> (&str, &str) {
     (origin.kind(), origin.name())
 }
@@ -226,12 +229,12 @@ pub(crate) fn without_position(origin: &str) -> &str {
 struct Search<'a, 'k> {
     parts: Parts<'a>,
     kept: &'k mut Vec<(String, Leaf)>,
-    /// Where the search is.
+    /// The key of the current entry.
     key: String,
 }
 
 impl Search<'_, '_> {
-    fn differing(&mut self, before: &Table, now: &Table) {
+    fn compare(&mut self, before: &Table, now: &Table) {
         before.map().diff(now.map(), &mut |old, new| {
             let Some(old) = old else {
                 return;
@@ -239,22 +242,22 @@ impl Search<'_, '_> {
             let length = self.key.len();
             push_segment(&mut self.key, &old.name);
             match (&old.node, new.map(|new| &new.node)) {
-                (Node::Table(before), Some(Node::Table(now))) => self.differing(before, now),
+                (Node::Table(before), Some(Node::Table(now))) => self.compare(before, now),
                 (Node::Leaf(before), Some(Node::Leaf(now))) => {
                     if self.parts.has_overridden(&before.origin, &now.origin) {
                         self.kept.push((self.key.clone(), before.clone()));
                     }
                 }
-                (_, None) => self.missing(old),
-                // A table stands where a value stood, or the reverse: what was read counts.
+                (_, None) => self.keep_missing(old),
+                // A table in place of a value, or the reverse: the new node stays.
                 (_, Some(_)) => {}
             }
             self.key.truncate(length);
         });
     }
 
-    /// All that stood at a name is missing now.
-    fn missing(&mut self, old: &Entry) {
+    /// Keeps the values of an entry that is missing now.
+    fn keep_missing(&mut self, old: &Entry) {
         match &old.node {
             Node::Leaf(leaf) => {
                 if self.parts.has_missing(&self.key, &leaf.origin) {
@@ -265,7 +268,7 @@ impl Search<'_, '_> {
                 for entry in table.map().iter() {
                     let length = self.key.len();
                     push_segment(&mut self.key, &entry.name);
-                    self.missing(entry);
+                    self.keep_missing(entry);
                     self.key.truncate(length);
                 }
             }
@@ -309,17 +312,17 @@ mod tests {
     ];
 
     #[test]
-    fn a_complete_document_keeps_nothing_of_what_it_leaves_out() {
+    fn a_complete_document_keeps_no_missing_value() {
         let now = document(&[("a.x", 5, "1.toml")]);
         assert_eq!(completed(now, &document(&BEFORE)), ["a.x = 5 @ 1.toml"]);
     }
 
     #[test]
-    fn a_problem_keeps_the_values_of_its_key_or_of_its_origin_or_all_that_are_missing() {
+    fn a_problem_keeps_the_values_of_its_key_or_its_origin_or_all_missing_values() {
         let before = document(&BEFORE);
         let with = |problem: Error| {
             let mut now = document(&[("a.x", 5, "1.toml")]);
-            now.report(problem);
+            now.report_unreadable(problem);
             completed(now, &before)
         };
         for origin in ["file 2.toml", "file 2.toml:9:1", "file 2.toml @ 17"] {
@@ -343,13 +346,13 @@ mod tests {
     #[test]
     fn a_conflict_between_parts_keeps_nothing() {
         let mut now = document(&[("a.x", 5, "1.toml")]);
-        now.warn(problem().with_source_name("file 2.toml"));
+        now.report_problem(problem().with_source_name("file 2.toml"));
         assert_eq!(now.problems().len(), 1);
         assert_eq!(completed(now, &document(&BEFORE)).len(), 1);
     }
 
     #[test]
-    fn a_fragment_overrides_as_it_did_before_but_for_later_fragments() {
+    fn an_unread_fragment_overrides_as_before_except_for_later_fragments() {
         let before = document(&[("x", 2, "2.toml"), ("y", 2, "2.toml"), ("z", 2, "2.toml")]);
         let mut now = document(&[("x", 1, "1.toml"), ("y", 3, "3.toml"), ("z.a", 1, "1.toml")]);
         now.set_later_wins();
@@ -359,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_fragment_keeps_its_values_and_is_reported_only_where_it_had_some() {
+    fn an_emptied_fragment_keeps_its_values_and_is_reported_only_if_it_had_some() {
         let before = document(&BEFORE);
         let mut now = document(&[("a.x", 5, "1.toml")]);
         for file in ["2.toml", "other.toml", "3.toml"] {
@@ -376,10 +379,10 @@ mod tests {
     }
 
     #[test]
-    fn a_document_merged_over_another_brings_its_unread_parts() {
+    fn a_document_merged_over_another_keeps_its_unread_parts() {
         let mut now = document(&[("a.x", 5, "1.toml")]);
         let mut over = document(&[]);
-        over.report(problem().with_source_name("file 3.toml"));
+        over.report_unreadable(problem().with_source_name("file 3.toml"));
         now.merge(over);
         let kept = completed(now, &document(&BEFORE));
         assert_eq!(kept, ["a.x = 5 @ 1.toml", "d = 4 @ 3.toml"]);

@@ -1,4 +1,4 @@
-//! The secrets of a part of a source whose last values stay from the cache.
+//! The secrets in a part of a source that keeps its cached values.
 
 use liveprops::sources::{Dir, File};
 
@@ -72,7 +72,7 @@ fn check(props: &Properties, what: &str) {
 }
 
 #[test]
-fn a_secret_of_a_part_that_stays_from_the_cache_is_missing_for_that_reason() {
+fn the_error_of_a_secret_in_a_cached_part_names_the_cache_as_the_reason() {
     type Start = fn(&Started) -> Properties;
     let starts: [(&str, Start); 2] = [("file", Started::file), ("dir", Started::dir)];
     for (name, start) in starts {

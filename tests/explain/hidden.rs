@@ -1,4 +1,4 @@
-//! A value in place of a table of a weaker layer, and the keys that it hides.
+//! A value that replaces a table of a weaker layer, and the keys that it hides.
 
 use liveprops::sources::Env;
 
@@ -24,8 +24,8 @@ fn over_a_file(value: &str) -> Properties {
 }
 
 #[test]
-fn a_key_that_a_value_hides_names_the_layer_that_defines_it() {
-    let says = |what: &str, error: Error| {
+fn the_error_of_a_hidden_key_names_the_layer_that_defines_it() {
+    let check_message = |what: &str, error: Error| {
         let text = error.to_string();
         for part in [
             "the value of `http` replaces the table of memory low, which defines it",
@@ -36,26 +36,26 @@ fn a_key_that_a_value_hides_names_the_layer_that_defines_it() {
         assert!(!text.contains("no layer defines"), "{what}: {text}");
     };
     let text = over_a_file("po");
-    says("get", text.get::<u16>("http.port").unwrap_err());
-    says(
+    check_message("get", text.get::<u16>("http.port").unwrap_err());
+    check_message(
         "handle",
         text.property::<u16>("http.port").build().unwrap_err(),
     );
     let table = over_a_file("{\"port\": 84}");
-    says("struct", table.get::<Web>("http").unwrap_err());
-    says("bind", table.bind::<Web>("http").build().unwrap_err());
-    // What no layer defines is said as before.
+    check_message("struct", table.get::<Web>("http").unwrap_err());
+    check_message("bind", table.bind::<Web>("http").build().unwrap_err());
+    // Keys that no layer defines keep their usual error.
     let error = text.get::<u16>("http.none").unwrap_err().to_string();
     assert!(error.contains("no layer defines it"), "{error}");
 }
 
 #[test]
-fn a_value_in_force_over_a_table_is_a_note_and_no_refusal() {
+fn a_value_that_replaces_a_table_is_reported_but_not_rejected() {
     let props = over_a_file("po");
-    let told = props.explain("http");
-    assert!(told.rejected.is_empty(), "{told}");
-    assert_eq!(told.clashes.len(), 1, "{told}");
-    let text = told.to_string();
+    let explanation = props.explain("http");
+    assert!(explanation.rejected.is_empty(), "{explanation}");
+    assert_eq!(explanation.clashes.len(), 1, "{explanation}");
+    let text = explanation.to_string();
     assert!(text.contains("\n  note: `http`"), "{text}");
     assert!(!text.contains("rejected"), "{text}");
     let rejected = props.health().rejected;

@@ -1,7 +1,7 @@
-//! Three servers that are one store, each of which can be killed, frozen or cut off from the others.
+//! Three servers that form one store. Tests kill, freeze or isolate each of them.
 //!
-//! What they say to each other goes through gates, which find out by the system's tables whose
-//! connection it is: so one member can be parted from the others, whoever called whom.
+//! Connections between members pass through gates. A gate identifies the connecting member by the
+//! system's tables, so it can isolate a member in both directions.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -16,26 +16,28 @@ use crate::proxy::Proxy;
 use crate::server::{Kind, Server};
 
 const COUNT: usize = 3;
-const NOBODY: usize = usize::MAX;
-/// How long the members may take to be a cluster before they are started again, and how often they are.
-const PATIENCE: Duration = Duration::from_secs(30);
-const STARTS: usize = 3;
-/// Where a member of Consul says that it is: there its gates are, on the ports of its own.
-const SHOWN: [&str; COUNT] = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
+const NO_MEMBER: usize = usize::MAX;
+const UNKNOWN_MEMBER: usize = usize::MAX - 1;
+/// How long the members may take to form a cluster before they are restarted.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the members are restarted.
+const RESTARTS: usize = 3;
+/// The addresses that members of Consul advertise: those of their gates, with the members' own ports.
+const ADVERTISED: [&str; COUNT] = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
 
 pub(crate) struct Cluster {
     pub(crate) servers: Vec<Server>,
-    /// Before each member, for the clients.
+    /// One proxy per member, between clients and the member.
     pub(crate) proxies: Vec<Proxy>,
     links: Arc<Links>,
     gates: Vec<SocketAddr>,
-    _alone: MutexGuard<'static, ()>,
+    _exclusive: MutexGuard<'static, ()>,
 }
 
-/// What goes on between the members.
+/// The connections between members.
 struct Links {
-    /// Who is cut off.
-    apart: AtomicUsize,
+    /// The isolated member, or [`NO_MEMBER`].
+    isolated: AtomicUsize,
     ended: AtomicBool,
     ids: Mutex<[Option<u32>; COUNT]>,
     open: Mutex<Vec<Link>>,
@@ -49,8 +51,8 @@ struct Link {
 
 impl Links {
     fn is_cut(&self, from: usize, to: usize) -> bool {
-        let apart = self.apart.load(Ordering::SeqCst);
-        from != to && (from == apart || to == apart)
+        let isolated = self.isolated.load(Ordering::SeqCst);
+        from != to && (from == isolated || to == isolated)
     }
 
     fn cut(&self, which: impl Fn(&Link) -> bool) {
@@ -65,8 +67,8 @@ impl Links {
         });
     }
 
-    /// Which member has called a gate.
-    fn caller(&self, stream: &TcpStream) -> Option<usize> {
+    /// Returns the member at the other end of a connection to a gate.
+    fn connecting_member(&self, stream: &TcpStream) -> Option<usize> {
         let (there, here) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
         let socket = format!("socket:[{}]", inode(there.port(), here.port())?);
         let ids = *self.ids.lock().unwrap();
@@ -81,7 +83,7 @@ impl Links {
     }
 }
 
-/// The number of the socket at one end of a connection of this machine.
+/// Returns the inode of the socket at one end of a local connection.
 fn inode(port: u16, other: u16) -> Option<String> {
     let (port, other) = (format!(":{port:04X}"), format!(":{other:04X}"));
     ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -96,8 +98,8 @@ fn inode(port: u16, other: u16) -> Option<String> {
         })
 }
 
-/// Opens a gate before a port of a member.
-fn gate(links: &Arc<Links>, to: usize, host: &str, port: u16, target: u16) -> SocketAddr {
+/// Opens a gate in front of a port of a member.
+fn open_gate(links: &Arc<Links>, to: usize, host: &str, port: u16, target: u16) -> SocketAddr {
     let listener = TcpListener::bind((host, port)).unwrap();
     let address = listener.local_addr().unwrap();
     let links = Arc::clone(links);
@@ -107,14 +109,14 @@ fn gate(links: &Arc<Links>, to: usize, host: &str, port: u16, target: u16) -> So
                 return;
             }
             let links = Arc::clone(&links);
-            thread::spawn(move || join(&links, to, stream, target));
+            thread::spawn(move || forward(&links, to, stream, target));
         }
     });
     address
 }
 
-fn join(links: &Arc<Links>, to: usize, client: TcpStream, target: u16) {
-    let from = links.caller(&client).unwrap_or(NOBODY - 1);
+fn forward(links: &Arc<Links>, to: usize, client: TcpStream, target: u16) {
+    let from = links.connecting_member(&client).unwrap_or(UNKNOWN_MEMBER);
     let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else {
         return;
     };
@@ -133,7 +135,7 @@ fn join(links: &Arc<Links>, to: usize, client: TcpStream, target: u16) {
     pump(&forth, (from, to), client, server);
 }
 
-/// Passes on what comes; swallows it while one of the two is cut off.
+/// Forwards bytes; discards them while one of the two members is isolated.
 fn pump(links: &Links, (one, other): (usize, usize), mut from: TcpStream, mut to: TcpStream) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
@@ -146,10 +148,10 @@ fn pump(links: &Links, (one, other): (usize, usize), mut from: TcpStream, mut to
     }
 }
 
-/// Passes on the gossip of members of Consul, so that each seems to be where it says it is.
-fn gossip(links: &Arc<Links>, ports: Vec<u16>) {
+/// Forwards the gossip of members of Consul, so that each one seems to use its advertised address.
+fn forward_gossip(links: &Arc<Links>, ports: Vec<u16>) {
     let bind = |(n, port): (usize, &u16)| {
-        let socket = UdpSocket::bind((SHOWN[n], *port)).unwrap();
+        let socket = UdpSocket::bind((ADVERTISED[n], *port)).unwrap();
         let wake = Duration::from_millis(200);
         socket.set_read_timeout(Some(wake)).unwrap();
         socket
@@ -173,15 +175,15 @@ fn gossip(links: &Arc<Links>, ports: Vec<u16>) {
 }
 
 impl Cluster {
-    /// Three members that have found each other; `None` where no server can be had.
+    /// Starts three members and waits until they form a cluster; `None` if no server is available.
     pub(crate) fn start(kind: Kind) -> Option<Self> {
-        // They are heavy: one at a time.
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE
+        // A machine runs one cluster at a time.
+        static RUNNING: Mutex<()> = Mutex::new(());
+        let exclusive = RUNNING
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         let links = Arc::new(Links {
-            apart: AtomicUsize::new(NOBODY),
+            isolated: AtomicUsize::new(NO_MEMBER),
             ended: AtomicBool::new(false),
             ids: Mutex::default(),
             open: Mutex::default(),
@@ -190,19 +192,19 @@ impl Cluster {
         let mut gates = Vec::new();
         for (n, server) in servers.iter().enumerate() {
             let [_, second, third, fourth] = server.ports();
-            // NATS has its monitor on the second.
+            // NATS uses the second port for monitoring.
             let (host, port, target) = match kind {
                 Kind::Consul => {
-                    gates.push(gate(&links, n, SHOWN[n], third, third));
-                    (SHOWN[n], second, second)
+                    gates.push(open_gate(&links, n, ADVERTISED[n], third, third));
+                    (ADVERTISED[n], second, second)
                 }
                 Kind::Etcd | Kind::ZooKeeper => ("127.0.0.1", 0, second),
                 Kind::Nats => ("127.0.0.1", 0, fourth),
             };
-            gates.push(gate(&links, n, host, port, target));
+            gates.push(open_gate(&links, n, host, port, target));
         }
         if kind == Kind::Consul {
-            gossip(&links, servers.iter().map(|it| it.ports()[2]).collect());
+            forward_gossip(&links, servers.iter().map(|it| it.ports()[2]).collect());
         }
         for (n, server) in servers.iter_mut().enumerate() {
             let arguments = arguments(kind, n, server, &gates);
@@ -213,14 +215,15 @@ impl Cluster {
             for (n, server) in servers.iter_mut().enumerate() {
                 fs::create_dir_all(server.dir().join("data")).unwrap();
                 fs::write(server.dir().join("data/myid"), (n + 1).to_string()).unwrap();
-                // Its own ports are those it listens on; those of the others are their gates.
+                // The member listens on its own ports and connects to the gates of the others.
                 let lines = all
                     .iter()
                     .enumerate()
                     .map(|(other, [_, second, third, _])| {
-                        let port = match other == n {
-                            true => *second,
-                            false => gates[other].port(),
+                        let port = if other == n {
+                            *second
+                        } else {
+                            gates[other].port()
                         };
                         format!("server.{}=127.0.0.1:{port}:{third}", other + 1)
                     });
@@ -233,80 +236,79 @@ impl Cluster {
                 return None;
             }
         }
-        let proxies = servers.iter().map(|it| Proxy::before(it.port())).collect();
+        let proxies = servers.iter().map(|it| Proxy::new(it.port())).collect();
         let mut cluster = Self {
             servers,
             proxies,
             links,
             gates,
-            _alone: alone,
+            _exclusive: exclusive,
         };
-        cluster.know();
-        // Members of NATS that call each other at once may refuse each other's routes again and again.
-        for _ in 0..STARTS {
+        cluster.update_process_ids();
+        // Members of NATS that connect at the same time may keep rejecting each other's routes.
+        for _ in 0..RESTARTS {
             if cluster
                 .servers
                 .iter_mut()
-                .all(|it| it.is_ready_within(PATIENCE))
+                .all(|it| it.is_ready_within(START_TIMEOUT))
             {
                 break;
             }
-            cluster.begin_again();
+            cluster.restart_all();
         }
         cluster.servers.iter_mut().for_each(Server::wait);
         Some(cluster)
     }
 
-    /// Ends all members and starts them again, on the data that are there.
-    fn begin_again(&mut self) {
+    /// Restarts all members with their present data.
+    fn restart_all(&mut self) {
         (0..COUNT).for_each(|n| self.kill(n));
         for server in &mut self.servers {
             assert!(server.begin());
         }
-        self.know();
+        self.update_process_ids();
     }
 
-    /// Takes down which process is which member.
-    fn know(&self) {
+    /// Records the process of each member.
+    fn update_process_ids(&self) {
         let ids = std::array::from_fn(|n| self.servers[n].id());
         *self.links.ids.lock().unwrap() = ids;
     }
 
-    /// Where the clients find the members.
+    /// Returns the ports for clients, one per member.
     pub(crate) fn ports(&self) -> Vec<u16> {
         self.proxies.iter().map(Proxy::port).collect()
     }
 
-    /// The other members.
+    /// Returns all members but one.
     pub(crate) fn others(&self, one: usize) -> Vec<usize> {
         (0..COUNT).filter(|n| *n != one).collect()
     }
 
-    /// `kill -9`.
+    /// Kills a member with `SIGKILL`.
     pub(crate) fn kill(&mut self, n: usize) {
         self.servers[n].kill();
-        // What they had open goes with it.
         self.links.cut(|link| link.from == n || link.to == n);
     }
 
-    /// Starts one again, and waits until it and all that run are ready.
+    /// Starts a member again, and waits until it and all running members are ready.
     pub(crate) fn restart(&mut self, n: usize) {
         assert!(self.servers[n].begin());
-        self.know();
+        self.update_process_ids();
         let running = self.servers.iter_mut().filter(|it| it.id().is_some());
         running.for_each(Server::wait);
     }
 
-    /// Parts one from the others, who hear nothing of it.
-    pub(crate) fn part(&self, n: usize) {
-        self.links.apart.store(n, Ordering::SeqCst);
+    /// Isolates a member: its connections stay open, but transfer nothing.
+    pub(crate) fn isolate(&self, n: usize) {
+        self.links.isolated.store(n, Ordering::SeqCst);
     }
 
-    /// Joins it to them again, by new connections.
+    /// Ends the isolation and closes the connections of the isolated member.
     pub(crate) fn heal(&self) {
-        let apart = self.links.apart.swap(NOBODY, Ordering::SeqCst);
+        let isolated = self.links.isolated.swap(NO_MEMBER, Ordering::SeqCst);
         self.links
-            .cut(|link| link.from == apart || link.to == apart);
+            .cut(|link| link.from == isolated || link.to == isolated);
     }
 }
 
@@ -321,7 +323,7 @@ impl Drop for Cluster {
     }
 }
 
-/// What makes a server a member; of ZooKeeper, further lines of its configuration.
+/// Returns the arguments of a member; for ZooKeeper, lines of its configuration.
 fn arguments(kind: Kind, n: usize, server: &Server, gates: &[SocketAddr]) -> Vec<String> {
     let [.., fourth] = server.ports();
     let list = |of: &dyn Fn(usize, &SocketAddr) -> String| -> String {
@@ -356,10 +358,10 @@ fn arguments(kind: Kind, n: usize, server: &Server, gates: &[SocketAddr]) -> Vec
                 "-node".to_owned(),
                 format!("m{n}"),
                 "-advertise".to_owned(),
-                SHOWN[n].to_owned(),
+                ADVERTISED[n].to_owned(),
                 "-retry-interval=1s".to_owned(),
             ];
-            // The gates before what they tell each other who is there.
+            // Members discover each other through these gates.
             for gate in gates.iter().step_by(2) {
                 all.extend(["-retry-join".to_owned(), gate.to_string()]);
             }

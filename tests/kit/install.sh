@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches real key-value servers for the tests: into a directory, without touching a system service.
 #   install.sh DIR NAME...     nats nats29 etcd etcd34 zk consul
-# Needs Debian 12 or newer on any architecture, as any user. What is there already is left alone.
+# Needs Debian 12 or newer on any architecture, as any user. Existing programs stay unchanged.
 #
 # Each server comes from the release of Debian that has the version wanted, whatever the machine runs:
 # the packages are unpacked, not installed.

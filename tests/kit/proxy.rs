@@ -1,4 +1,4 @@
-//! A TCP proxy between a client and a server that misbehaves when it is told to.
+//! A TCP proxy between a client and a server that injects faults.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,18 +7,18 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What becomes of connections.
+/// How the proxy treats connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub(crate) enum Mode {
     Pass,
-    /// New connections are closed at once, and those that are there are cut.
+    /// Closes open connections, and new ones at once.
     Refuse,
-    /// Those that are there are reset, new ones too.
+    /// Resets open and new connections.
     Reset,
-    /// All stay open, and what is sent is swallowed.
+    /// Keeps connections open and discards all bytes.
     HalfOpen,
-    /// All stay open, and what is sent waits.
+    /// Keeps connections open and delays all bytes.
     Stall,
 }
 
@@ -40,18 +40,18 @@ struct Shared {
     target: AtomicU16,
     ended: AtomicBool,
     accepted: AtomicUsize,
-    /// How many bytes went through.
-    passed: AtomicUsize,
-    /// When each connection came.
+    /// Bytes forwarded in both directions.
+    forwarded: AtomicUsize,
+    /// When each connection was accepted.
     times: Mutex<Vec<Instant>>,
-    /// When clients sent something.
+    /// When clients sent bytes.
     sent: Mutex<Vec<Instant>>,
-    /// Those that are open, by number.
+    /// Open connections, with their numbers.
     pairs: Mutex<Vec<(usize, TcpStream, TcpStream)>>,
-    /// What a client has sent last, by the number of its connection.
+    /// The last bytes of each client, with the number of its connection.
     last: Mutex<Vec<(usize, Vec<u8>)>>,
-    /// The numbers of connections that stay open and swallow everything.
-    swallowed: Mutex<Vec<usize>>,
+    /// The numbers of connections that stay open and discard all bytes.
+    discarding: Mutex<Vec<usize>>,
 }
 
 impl Shared {
@@ -63,7 +63,7 @@ impl Shared {
         for (_, client, server) in self.pairs.lock().unwrap().drain(..) {
             for stream in [client, server] {
                 if reset {
-                    // Data that wait unread make the end of a socket a reset; so does this.
+                    // Without lingering, closing sends a reset.
                     linger(&stream);
                 }
                 let _ = stream.shutdown(Shutdown::Both);
@@ -78,8 +78,8 @@ fn linger(stream: &TcpStream) {
 }
 
 impl Proxy {
-    /// A proxy before a port of this machine.
-    pub(crate) fn before(target: u16) -> Self {
+    /// Starts a proxy in front of a local port.
+    pub(crate) fn new(target: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
@@ -87,12 +87,12 @@ impl Proxy {
             target: AtomicU16::new(target),
             ended: AtomicBool::new(false),
             accepted: AtomicUsize::new(0),
-            passed: AtomicUsize::new(0),
+            forwarded: AtomicUsize::new(0),
             times: Mutex::default(),
             sent: Mutex::default(),
             pairs: Mutex::default(),
             last: Mutex::default(),
-            swallowed: Mutex::default(),
+            discarding: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
@@ -105,7 +105,7 @@ impl Proxy {
                 match accepting.mode() {
                     Mode::Refuse => drop(client.shutdown(Shutdown::Both)),
                     Mode::Reset => linger(&client),
-                    _ => join(&accepting, number, client),
+                    _ => forward(&accepting, number, client),
                 }
             }
         });
@@ -125,46 +125,45 @@ impl Proxy {
         }
     }
 
-    /// Cuts what is connected now; new connections are let through.
+    /// Closes open connections; new ones pass.
     pub(crate) fn cut(&self) {
         self.shared.cut(false);
     }
 
-    /// Lets the connections whose client has sent a text last swallow everything from now on; says how
-    /// many those are.
-    #[allow(dead_code)] // by some stores only
-    pub(crate) fn swallow(&self, text: &str) -> usize {
+    /// Discards all further bytes of connections whose client last sent `text`. Returns their number.
+    #[allow(dead_code)] // used for some stores only
+    pub(crate) fn discard(&self, text: &str) -> usize {
         let last = self.shared.last.lock().unwrap();
         let has_sent = |sent: &[u8]| String::from_utf8_lossy(sent).contains(text);
-        let those = last.iter().filter(|(_, sent)| has_sent(sent));
-        let those: Vec<usize> = those.map(|(number, _)| *number).collect();
-        self.shared.swallowed.lock().unwrap().extend(&those);
-        those.len()
+        let matching = last.iter().filter(|(_, sent)| has_sent(sent));
+        let matching: Vec<usize> = matching.map(|(number, _)| *number).collect();
+        self.shared.discarding.lock().unwrap().extend(&matching);
+        matching.len()
     }
 
-    /// Leads to another port from now on, and cuts what is connected.
-    pub(crate) fn aim(&self, target: u16) {
+    /// Forwards new connections to another port and closes open ones.
+    pub(crate) fn set_target(&self, target: u16) {
         self.shared.target.store(target, Ordering::SeqCst);
         self.shared.cut(false);
     }
 
-    /// When clients sent something, which is about a request each time.
+    /// Returns when clients sent bytes: about once per request.
     pub(crate) fn requests(&self) -> Vec<Instant> {
         self.shared.sent.lock().unwrap().clone()
     }
 
-    /// How many connections have come, and when.
+    /// Returns when each connection was accepted.
     pub(crate) fn connections(&self) -> Vec<Instant> {
         self.shared.times.lock().unwrap().clone()
     }
 
-    /// How many bytes went through, both ways.
-    #[allow(dead_code)] // by benches only
-    pub(crate) fn passed(&self) -> usize {
-        self.shared.passed.load(Ordering::SeqCst)
+    /// Returns the bytes forwarded in both directions.
+    #[allow(dead_code)] // used by benches only
+    pub(crate) fn forwarded(&self) -> usize {
+        self.shared.forwarded.load(Ordering::SeqCst)
     }
 
-    /// How many connections there are now.
+    /// Returns the number of open connections.
     pub(crate) fn open(&self) -> usize {
         self.shared.pairs.lock().unwrap().len()
     }
@@ -178,7 +177,7 @@ impl Drop for Proxy {
     }
 }
 
-fn join(shared: &Arc<Shared>, number: usize, client: TcpStream) {
+fn forward(shared: &Arc<Shared>, number: usize, client: TcpStream) {
     let target = shared.target.load(Ordering::SeqCst);
     let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else {
         return;
@@ -191,16 +190,16 @@ fn join(shared: &Arc<Shared>, number: usize, client: TcpStream) {
         return;
     };
     shared.pairs.lock().unwrap().push((number, kept, other));
-    for (from, to, counts) in [(client, to, true), (server, from, false)] {
+    for (from, to, is_client) in [(client, to, true), (server, from, false)] {
         let shared = Arc::clone(shared);
-        thread::spawn(move || pump(&shared, number, from, to, counts));
+        thread::spawn(move || pump(&shared, number, from, to, is_client));
     }
 }
 
-fn pump(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream, counts: bool) {
+fn pump(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream, is_client: bool) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        if counts {
+        if is_client {
             shared.sent.lock().unwrap().push(Instant::now());
             let mut last = shared.last.lock().unwrap();
             last.retain(|(other, _)| *other != number);
@@ -209,16 +208,16 @@ fn pump(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream, 
         while shared.mode() == Mode::Stall && !shared.ended.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(1));
         }
-        let is_swallowed = shared.swallowed.lock().unwrap().contains(&number);
-        if is_swallowed || shared.mode() == Mode::HalfOpen {
+        let is_discarding = shared.discarding.lock().unwrap().contains(&number);
+        if is_discarding || shared.mode() == Mode::HalfOpen {
             continue;
         }
         if to.write_all(&buffer[..length]).is_err() {
             break;
         }
-        shared.passed.fetch_add(length, Ordering::SeqCst);
+        shared.forwarded.fetch_add(length, Ordering::SeqCst);
     }
-    // A half that ended ends the other, unless nobody is to notice.
+    // The end of one direction ends the other, except in half-open connections.
     if shared.mode() != Mode::HalfOpen {
         for stream in [&from, &to] {
             let _ = stream.shutdown(Shutdown::Both);

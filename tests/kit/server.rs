@@ -1,4 +1,4 @@
-//! Throwaway servers on loopback, each with a port and a directory of its own.
+//! Temporary servers on the loopback interface, each with its own ports and directory.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const READY: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[allow(dead_code)] // by some features only
+#[allow(dead_code)] // used with some features only
 pub(crate) enum Kind {
     Consul,
     Etcd,
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What `install.sh` calls it: an older one if the environment says so.
+    /// Returns the name of the server in `install.sh`: an older version if `LIVEPROPS_OLD_SERVERS` is set.
     fn name(self) -> String {
         let (name, older) = match self {
             Kind::Consul => ("consul", None),
@@ -34,19 +34,19 @@ impl Kind {
     }
 }
 
-/// A server that runs; killed when this is dropped, or when the test's thread is gone.
+/// A server process. It ends when this is dropped or the thread of the test ends.
 pub(crate) struct Server {
     kind: Kind,
     dir: tempfile::TempDir,
-    /// For clients, and for the server itself.
+    /// The port for clients comes first.
     ports: [u16; 4],
     arguments: Vec<String>,
     process: Option<Child>,
 }
 
-/// Where the servers' programs are, after they were fetched if need be.
+/// Returns the directory of the server programs and downloads missing ones.
 ///
-/// Where they cannot be had, that is said, and is a failure in continuous integration.
+/// Prints a message if they are not available. Panics if `CI` is set.
 pub(crate) fn tools(kind: Kind) -> Option<PathBuf> {
     static MISSING: Mutex<Vec<Kind>> = Mutex::new(Vec::new());
     let mut missing = MISSING
@@ -55,22 +55,22 @@ pub(crate) fn tools(kind: Kind) -> Option<PathBuf> {
     if missing.contains(&kind) {
         return None;
     }
-    let why = match fetch(kind) {
+    let reason = match fetch(kind) {
         Ok(dir) => return Some(dir),
-        Err(why) => why,
+        Err(reason) => reason,
     };
     assert!(
         std::env::var_os("CI").is_none(),
-        "{kind:?} cannot be had: {why}"
+        "{kind:?} is not available: {reason}"
     );
     missing.push(kind);
-    // Past the harness, which shows nothing of a test that passes.
-    let line = format!("\nSKIPPED: {kind:?} cannot be had: {why}\n");
+    // The harness hides the captured output of a test that passes.
+    let line = format!("\nSKIPPED: {kind:?} is not available: {reason}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
     None
 }
 
-/// Fetches a server's programs where they are missing: the directory, or why it cannot be done.
+/// Downloads the missing programs of a server. Returns the directory, or the reason of a failure.
 fn fetch(kind: Kind) -> Result<PathBuf, String> {
     for tool in ["bash", "flock", "setpriv"] {
         let found = Command::new(tool).arg("--version").output();
@@ -82,7 +82,7 @@ fn fetch(kind: Kind) -> Result<PathBuf, String> {
     };
     fs::create_dir_all(&dir).unwrap();
     let script = include_str!("install.sh");
-    // Another test program may be at it.
+    // Another test program may download at the same time.
     let done = Command::new("flock")
         .arg(dir.join(".lock"))
         .args(["bash", "-c", script, "install.sh"])
@@ -96,7 +96,7 @@ fn fetch(kind: Kind) -> Result<PathBuf, String> {
     }
 }
 
-/// A program below a directory.
+/// Finds a program below a directory.
 fn program(dir: &Path, name: &str) -> PathBuf {
     let wanted = ["bin", "sbin"].map(|folder| Path::new(folder).join(name));
     let mut folders = vec![dir.to_owned()];
@@ -113,7 +113,7 @@ fn program(dir: &Path, name: &str) -> PathBuf {
     panic!("{name} is not below {}", dir.display());
 }
 
-/// The archives that ZooKeeper needs.
+/// Returns the class path of ZooKeeper.
 fn archives(dir: &Path) -> String {
     const WANTED: [&str; 11] = [
         "zookeeper",
@@ -161,18 +161,18 @@ pub(crate) fn free_port() -> u16 {
 }
 
 impl Server {
-    /// A server with nothing in it; `None` where it cannot be had.
+    /// Starts a server without data; `None` if it is not available.
     pub(crate) fn start(kind: Kind) -> Option<Self> {
         Self::start_with(kind, &[])
     }
 
-    /// A server with further arguments; of ZooKeeper, with further lines of its configuration.
+    /// Starts a server with further arguments; for ZooKeeper, with further lines of its configuration.
     pub(crate) fn start_with(kind: Kind, arguments: &[&str]) -> Option<Self> {
         let mut server = Self::prepare(kind, arguments);
         server.restart().then_some(server)
     }
 
-    /// A server that is not started yet.
+    /// Creates a server without starting it.
     pub(crate) fn prepare(kind: Kind, arguments: &[&str]) -> Self {
         Self {
             kind,
@@ -183,50 +183,50 @@ impl Server {
         }
     }
 
-    /// All of its ports, for members of a cluster.
-    #[allow(dead_code)] // by some stores only
+    /// Returns all ports of the server.
+    #[allow(dead_code)] // used for some stores only
     pub(crate) fn ports(&self) -> [u16; 4] {
         self.ports
     }
 
-    /// The number of its process.
-    #[allow(dead_code)] // by some stores only
+    /// Returns the id of the process.
+    #[allow(dead_code)] // used for some stores only
     pub(crate) fn id(&self) -> Option<u32> {
         self.process.as_ref().map(Child::id)
     }
 
-    /// Adds arguments for the next start, some of which may name its ports.
-    #[allow(dead_code)] // by some stores only
+    /// Adds arguments for the next start.
+    #[allow(dead_code)] // used for some stores only
     pub(crate) fn add_arguments<A: Into<String>>(&mut self, more: impl IntoIterator<Item = A>) {
         self.arguments.extend(more.into_iter().map(Into::into));
     }
 
-    /// Where clients find it.
+    /// Returns the port for clients.
     pub(crate) fn port(&self) -> u16 {
         self.ports[0]
     }
 
-    /// A second port, for what a server offers besides.
-    #[allow(dead_code)] // by some stores only
+    /// Returns a second port, such as that of monitoring.
+    #[allow(dead_code)] // used for some stores only
     pub(crate) fn other_port(&self) -> u16 {
         self.ports[1]
     }
 
-    #[allow(dead_code)] // by some stores only
+    #[allow(dead_code)] // used for some stores only
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Starts it, on the data that are there, and waits until it is ready.
+    /// Starts the server with its present data and waits until it is ready.
     pub(crate) fn restart(&mut self) -> bool {
-        let begun = self.begin();
-        if begun {
+        let is_started = self.begin();
+        if is_started {
             self.wait();
         }
-        begun
+        is_started
     }
 
-    /// Starts it, on the data that are there.
+    /// Starts the server with its present data; `false` if it is not available.
     pub(crate) fn begin(&mut self) -> bool {
         let Some(tools) = tools(self.kind) else {
             return false;
@@ -284,9 +284,10 @@ impl Server {
                     self.arguments.join("\n")
                 );
                 fs::write(&config, text).unwrap();
-                let java = match tools.join("java").exists() {
-                    true => program(&tools.join("java"), "java").display().to_string(),
-                    false => "java".to_owned(),
+                let java = if tools.join("java").exists() {
+                    program(&tools.join("java"), "java").display().to_string()
+                } else {
+                    "java".to_owned()
                 };
                 [
                     &java,
@@ -344,7 +345,7 @@ impl Server {
             Kind::ZooKeeper => &[],
             _ => &self.arguments,
         };
-        // Nothing may outlive the thread of the test, whatever ends that.
+        // No server may outlive the thread of the test.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .args(words)
@@ -359,7 +360,7 @@ impl Server {
         true
     }
 
-    /// Waits until it is ready.
+    /// Waits until the server is ready.
     pub(crate) fn wait(&mut self) {
         let begun = Instant::now();
         while !self.is_ready() {
@@ -374,8 +375,8 @@ impl Server {
         }
     }
 
-    /// Whether it is ready before a time is over.
-    #[allow(dead_code)] // by clusters only
+    /// Returns whether the server becomes ready within `time`.
+    #[allow(dead_code)] // used by clusters only
     pub(crate) fn is_ready_within(&self, time: Duration) -> bool {
         let begun = Instant::now();
         while !self.is_ready() {
@@ -387,12 +388,12 @@ impl Server {
         true
     }
 
-    /// Whether it answers, and in a cluster whether there is a leader.
+    /// Returns whether the server answers; in a cluster, whether it has a leader.
     pub(crate) fn is_ready(&self) -> bool {
         match self.kind {
             Kind::Nats => get(self.ports[1], "/healthz").contains("ok"),
             Kind::Etcd => get(self.ports[0], "/health").contains("true"),
-            Kind::ZooKeeper => words(self.ports[0], "srvr").contains("Mode"),
+            Kind::ZooKeeper => exchange(self.ports[0], "srvr").contains("Mode"),
             Kind::Consul => {
                 let leader = get(self.ports[0], "/v1/status/leader");
                 let keys = get(self.ports[0], "/v1/kv/?keys&consistent&separator=/");
@@ -402,7 +403,7 @@ impl Server {
         }
     }
 
-    /// `kill -9`.
+    /// Kills the server with `SIGKILL`.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
@@ -411,9 +412,9 @@ impl Server {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.process.as_ref().expect("it runs").id().to_string();
+        let id = self.process.as_ref().expect("running").id().to_string();
         assert!(
-            // The shell's own: the program of this name is not everywhere.
+            // The `kill` of the shell: some systems lack the program.
             Command::new("sh")
                 .args(["-c", "kill \"$0\" \"$1\"", name, &id])
                 .status()
@@ -422,7 +423,7 @@ impl Server {
         );
     }
 
-    /// Stops its time.
+    /// Stops the process with `SIGSTOP`.
     pub(crate) fn freeze(&self) {
         self.signal("-STOP");
     }
@@ -431,9 +432,9 @@ impl Server {
         self.signal("-CONT");
     }
 
-    /// Takes all data away from one that does not run.
+    /// Deletes all data of a stopped server.
     pub(crate) fn wipe(&self) {
-        assert!(self.process.is_none(), "it runs");
+        assert!(self.process.is_none(), "the server runs");
         fs::remove_dir_all(self.dir.path().join("data")).unwrap();
     }
 }
@@ -444,21 +445,21 @@ impl Drop for Server {
     }
 }
 
-/// Sends some words and reads what comes until the end, a second at most.
-fn words(port: u16, words: &str) -> String {
-    let ask = || -> std::io::Result<String> {
+/// Sends a text and reads the answer until its end, for a second at most.
+fn exchange(port: u16, text: &str) -> String {
+    let answer = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(words.as_bytes())?;
+        stream.write_all(text.as_bytes())?;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         Ok(String::from_utf8_lossy(&answer).into_owned())
     };
-    ask().unwrap_or_default()
+    answer().unwrap_or_default()
 }
 
 fn get(port: u16, path: &str) -> String {
-    words(
+    exchange(
         port,
         &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
     )

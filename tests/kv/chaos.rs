@@ -1,4 +1,4 @@
-//! Four stores under one program, and every fault of each at the same time.
+//! One program follows four stores while each one has every fault, all at the same time.
 #![cfg(all(
     feature = "consul",
     feature = "etcd",
@@ -14,14 +14,14 @@ use liveprops::health::Status;
 use liveprops::sources::Memory;
 use liveprops::{Properties, Source};
 
+use crate::SECOND;
 use crate::proxy::Mode;
 use crate::scenario::{SOON, Scenario, Store, wait_until};
 use crate::support::Random;
 
-const SECOND: Duration = Duration::from_secs(1);
 const KEYS: usize = 10;
 
-/// What is done to a store, whichever it is.
+/// The operations on a store of any kind.
 trait Victim {
     fn name(&self) -> String;
     fn source(&self) -> Box<dyn Source>;
@@ -52,7 +52,7 @@ impl Fault {
         Fault::Kill,
     ];
 
-    /// Whether the store itself is away.
+    /// Whether the store itself does not answer.
     fn is_of_the_store(self) -> bool {
         matches!(self, Fault::Freeze | Fault::Kill)
     }
@@ -100,7 +100,7 @@ fn start<S: Store + 'static>() -> Option<Box<dyn Victim>> {
 }
 
 #[test]
-fn thirty_seconds_of_faults_in_four_stores_change_no_reading() {
+fn thirty_seconds_of_faults_in_four_stores_change_no_value() {
     let victims = [
         start::<crate::consul::Client>(),
         start::<crate::etcd::Client>(),
@@ -112,7 +112,7 @@ fn thirty_seconds_of_faults_in_four_stores_change_no_reading() {
     };
     let names: Vec<String> = victims.iter().map(|victim| victim.name()).collect();
     let names = &names;
-    // What shows if a layer loses its values.
+    // The weakest layer: its values show if another layer loses its own.
     let defaults = names
         .iter()
         .flat_map(|name| (0..KEYS).map(move |n| (format!("{name}.n{n}"), -1)));
@@ -133,7 +133,8 @@ fn thirty_seconds_of_faults_in_four_stores_change_no_reading() {
                 .flat_map(|name| (0..KEYS).map(move |n| format!("{name}.n{n}")))
                 .map(|key| props.property::<i64>(&key).build().unwrap())
                 .collect();
-            // A handle has a value a moment before the tree does, so each is held against itself.
+            // A handle changes shortly before the tree, so each is compared with its own last
+            // value.
             let mut seen = vec![(0, 0); handles.len()];
             let mut slowest = Duration::ZERO;
             while !ended.load(Ordering::SeqCst) {
@@ -153,7 +154,7 @@ fn thirty_seconds_of_faults_in_four_stores_change_no_reading() {
             slowest
         });
         let mut faults: Vec<Option<(Fault, Instant)>> = vec![None; victims.len()];
-        // Each has each fault once, and then what comes.
+        // Each store has each fault once, and random ones afterwards.
         let mut first: Vec<Vec<Fault>> = vec![Fault::ALL.to_vec(); victims.len()];
         first.iter_mut().for_each(|all| random.shuffle(all));
         let mut count = 0;
@@ -200,7 +201,7 @@ fn thirty_seconds_of_faults_in_four_stores_change_no_reading() {
             })
         });
         let took = over.elapsed();
-        wait_until(SOON, "all is told", || {
+        wait_until(SOON, "all changes are reported", || {
             let sources = props.health().sources;
             sources.iter().all(|it| matches!(it.status, Status::Up))
         });
@@ -215,5 +216,5 @@ fn thirty_seconds_of_faults_in_four_stores_change_no_reading() {
         );
         assert!(took < 10 * SECOND, "{took:?}");
     });
-    assert_eq!(stale.len(), names.len(), "each was told of: {stale:?}");
+    assert_eq!(stale.len(), names.len(), "each one was stale: {stale:?}");
 }

@@ -1,25 +1,24 @@
-//! Consul, and what only it does.
+//! Consul: behaviour that no other store has.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use liveprops::health::Status;
 use liveprops::source::Scope;
 use liveprops::sources::Consul;
 use liveprops::{Properties, Source};
 
+use crate::SECOND;
 use crate::faults::{BACK, others_stay};
 use crate::proxy::Mode;
 use crate::scenario::{
-    Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, wait_until,
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, report_time, toml, wait_until,
 };
 use crate::server::{Kind, Server, free_port};
 use crate::suite;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) struct Client(String);
 
@@ -37,7 +36,7 @@ fn source(port: u16, consul: Consul) -> Box<dyn Source> {
 impl Store for Client {
     const KIND: Kind = Kind::Consul;
     const LARGEST: usize = 512 << 10;
-    /// The watch's, and that of its heartbeats.
+    /// One for the watch, one for its heartbeats.
     const CONNECTIONS: usize = 2;
 
     fn connect(server: &Server) -> Self {
@@ -62,7 +61,7 @@ impl Store for Client {
         }
     }
 
-    /// Not as a transaction, which may be no longer than the largest value.
+    /// A transaction may not be larger than the largest value.
     fn put(&self, key: &str, value: impl AsRef<[u8]>) {
         let put = ureq::put(format!("{}/kv/{key}", self.0));
         assert_eq!(put.send(value.as_ref()).unwrap().status(), 200);
@@ -106,7 +105,7 @@ fn the_last_key_is_removed_and_can_return() {
     let Some(scenario) = Scenario::<Client>::with(&[("app/only", "1")]) else {
         return;
     };
-    // Without its guard, or the last one would be held.
+    // A removal guard would withhold the deletion of the last key.
     let consul =
         Consul::prefix("app").address(format!("http://127.0.0.1:{}", scenario.proxy.port()));
     let props = Properties::builder()
@@ -115,12 +114,12 @@ fn the_last_key_is_removed_and_can_return() {
         .unwrap();
     let only = props.property::<u32>("only").default(7).build().unwrap();
     assert_eq!(only.get(), 1);
-    // The answer is 404 then, with a higher index.
+    // The answer of an empty prefix is 404, with a higher index.
     scenario.store.delete("app/only");
-    wait_until(SOON, "it is gone", || only.get() == 7);
+    wait_until(SOON, "the key is removed", || only.get() == 7);
     assert!(is_up(&props), "nothing is wrong");
     scenario.store.put("app/only", "2");
-    wait_until(SOON, "it is back", || only.get() == 2);
+    wait_until(SOON, "the key has returned", || only.get() == 2);
 }
 
 #[test]
@@ -148,45 +147,45 @@ fn a_rejected_token_removes_nothing_and_is_read_again() {
         .unwrap();
     let n = props.property::<u32>("n").build().unwrap();
     assert_eq!(n.get(), 1);
-    // Nobody may read without one: an empty list would be no refusal.
+    // The default policy denies reads; otherwise the agent would return an empty list.
     std::fs::write(&token, "wrong").unwrap();
-    // An agent may answer for a moment as if nothing were there, which is held.
-    wait_until(SOON, "it is told", || {
+    // An agent may report an empty store for a short time; that update is withheld.
+    wait_until(SOON, "health reports it", || {
         let Status::Stale { reason, .. } = health(&props).status else {
             return false;
         };
-        let told = reason.to_string();
-        assert!(!told.contains("wrong"), "{told}");
-        told.contains("403") && told.contains("ACL token")
+        let message = reason.to_string();
+        assert!(!message.contains("wrong"), "{message}");
+        message.contains("403") && message.contains("ACL token")
     });
     assert_eq!(n.get(), 1);
     assert!(put("2"));
     std::fs::write(&token, MASTER).unwrap();
-    wait_until(SOON, "it is read anew", || n.get() == 2);
-    wait_until(SOON, "health says so", || is_up(&props));
+    wait_until(SOON, "the token is read again", || n.get() == 2);
+    wait_until(SOON, "the source is up", || is_up(&props));
 
     let shown = format!("{:?}", consul().token(MASTER.to_owned()));
     assert!(!shown.contains(MASTER), "{shown}");
 }
 
-/// Answers everybody with a status and some words, and nothing else.
+/// Starts a server that answers every request with a status and a short text.
 fn stand_in(status: u16) -> u16 {
     stand_in_with(&format!("{status} x\r\nContent-Length: 6\r\n\r\nno way")).0
 }
 
-/// Answers everybody with the same, and keeps what it was asked.
+/// Starts a server that sends the same answer to every request and records the requests.
 pub(crate) fn stand_in_with(answer: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let answer = format!("HTTP/1.1 {answer}");
     let asked = Arc::new(Mutex::new(Vec::new()));
-    let heard = Arc::clone(&asked);
+    let log = Arc::clone(&asked);
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut request = [0; 4096];
             let length = stream.read(&mut request).unwrap_or(0);
             let request = String::from_utf8_lossy(&request[..length]).into_owned();
-            heard.lock().unwrap().push(request);
+            log.lock().unwrap().push(request);
             let _ = stream.write_all(answer.as_bytes());
         }
     });
@@ -199,7 +198,7 @@ fn an_incomplete_or_old_answer_changes_nothing() {
         return;
     };
     let props = scenario.follow();
-    for (header, says) in [
+    for (header, expected) in [
         (
             "X-Consul-Results-Filtered-By-ACLs: true",
             "may not read all",
@@ -208,11 +207,11 @@ fn an_incomplete_or_old_answer_changes_nothing() {
         ("X-Consul-LastContact: 60000", "60s"),
     ] {
         let answer = format!("404 x\r\nX-Consul-Index: 9\r\n{header}\r\nContent-Length: 0\r\n\r\n");
-        scenario.proxy.aim(stand_in_with(&answer).0);
-        wait_until(SOON, "it is told", || why(&props).contains(says));
+        scenario.proxy.set_target(stand_in_with(&answer).0);
+        wait_until(SOON, "health reports it", || why(&props).contains(expected));
         assert_eq!(props.get::<u32>("n").unwrap(), 1);
-        scenario.proxy.aim(scenario.server.port());
-        wait_until(SOON, "it is over", || is_up(&props));
+        scenario.proxy.set_target(scenario.server.port());
+        wait_until(SOON, "the source has recovered", || is_up(&props));
     }
 }
 
@@ -226,12 +225,12 @@ fn credentials_are_never_sent_without_the_configured_tls() {
     let plain = Consul::prefix("app")
         .address(format!("http://127.0.0.1:{port}"))
         .token("s3cret".to_owned());
-    let told = plain.clone().ca(&ca).load().unwrap_err().to_string();
-    assert!(told.contains("https"), "{told}");
+    let message = plain.clone().ca(&ca).load().unwrap_err().to_string();
+    assert!(message.contains("https"), "{message}");
     let empty = dir.path().join("token");
     std::fs::write(&empty, "\n").unwrap();
-    let told = plain.clone().token_file(&empty).load().unwrap_err();
-    assert!(told.to_string().contains("token is empty"), "{told}");
+    let message = plain.clone().token_file(&empty).load().unwrap_err();
+    assert!(message.to_string().contains("token is empty"), "{message}");
     assert!(asked.lock().unwrap().is_empty());
     assert!(plain.load().is_ok());
     let asked = asked.lock().unwrap();
@@ -260,30 +259,32 @@ fn an_error_response_removes_nothing() {
     };
     let props = scenario.follow();
     let reader = Reader::of(&props);
-    // The agents that the tests can have end connections where newer ones answer with 429.
-    for (n, (status, says)) in (1..).zip([
+    // The tested agents close connections where newer ones answer 429.
+    for (n, (status, expected)) in (1..).zip([
         (403, "ACL token"),
         (429, "fewer requests"),
         (500, "no leader"),
         (503, "log of the agent"),
     ]) {
-        scenario.proxy.aim(stand_in(status));
-        wait_until(SOON, "it is told", || {
-            let told = why(&props);
-            told.contains(&status.to_string()) && told.contains(says) && told.contains("no way")
+        scenario.proxy.set_target(stand_in(status));
+        wait_until(SOON, "health reports it", || {
+            let message = why(&props);
+            message.contains(&status.to_string())
+                && message.contains(expected)
+                && message.contains("no way")
         });
         scenario.store.put("app/n0", n.to_string());
         scenario.store.delete(&format!("app/n{}", n + 1));
         std::thread::sleep(SECOND / 2);
         assert_eq!(props.get::<i64>("n0").unwrap(), n - 1);
-        scenario.proxy.aim(scenario.server.port());
+        scenario.proxy.set_target(scenario.server.port());
         let took = wait_until(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
-        tell::<Client>(&format!("an answer of {status}: over"), took);
-        reader.is_well(&scenario, &props);
+        report_time::<Client>(&format!("an answer of {status}: recovered"), took);
+        reader.assert_recovered(&scenario, &props);
     }
 }
 
-/// Why a store is stale.
+/// Returns why the store is stale.
 fn why(props: &Properties) -> String {
     match health(props).status {
         Status::Stale { reason, .. } => reason.to_string(),
@@ -291,7 +292,7 @@ fn why(props: &Properties) -> String {
     }
 }
 
-/// A second agent that takes part in the decisions of the first one.
+/// A second agent that votes with the first one.
 fn second_agent(first: &mut Server) -> Option<Server> {
     let port = free_port().to_string();
     let join = format!("127.0.0.1:{port}");
@@ -306,8 +307,8 @@ fn second_agent(first: &mut Server) -> Option<Server> {
         &join,
     ]);
     for agent in [&mut *first, &mut second] {
-        // Those of the protocol before need not wait for their vote; and what cannot be answered is
-        // answered so soon, and not when the client has given up.
+        // Agents of the previous protocol vote at once. The agent answers within the time limit of
+        // the client.
         let hold = "performance { rpc_hold_timeout = \"300ms\" }";
         agent.add_arguments(["-raft-protocol", "2", "-hcl", hold]);
     }
@@ -335,11 +336,11 @@ fn an_agent_without_a_leader_removes_nothing() {
     let reader = Reader::of(&props);
     second.kill();
     let begun = Instant::now();
-    wait_until(SOON, "it is told", || {
-        let told = why(&props);
-        told.contains("500") && told.contains("No cluster leader")
+    wait_until(SOON, "health reports it", || {
+        let message = why(&props);
+        message.contains("500") && message.contains("No cluster leader")
     });
-    tell::<Client>("no leader: told", begun.elapsed());
+    report_time::<Client>("no leader: reported", begun.elapsed());
     assert!(others_stay(&props) && props.get::<i64>("n0").unwrap() == 0);
     assert!(second.restart());
     wait_until(SOON, "it decides again", || {
@@ -347,8 +348,8 @@ fn an_agent_without_a_leader_removes_nothing() {
         answer.is_ok_and(|answer| answer.status() == 200)
     });
     let took = wait_until(BACK, "the change", || props.get::<i64>("n0").unwrap() == 1);
-    tell::<Client>("no leader: over", took);
-    reader.is_well(&scenario, &props);
+    report_time::<Client>("no leader: recovered", took);
+    reader.assert_recovered(&scenario, &props);
 }
 
 #[test]
@@ -367,31 +368,31 @@ fn a_store_that_is_restored_from_the_past_is_read_from_scratch() {
     }
     scenario.store.put("app/new", "1");
     scenario.store.delete("app/n7");
-    wait_until(SOON, "it is followed", || {
+    wait_until(SOON, "the program follows the store", || {
         scenario.agrees(&props) && n0() == 50
     });
     let index = |props: &Properties| -> u64 { health(props).revision.unwrap().parse().unwrap() };
     let before = index(&props);
-    // A read blocks. One that comes just after it blocks for as long as any.
+    // A read that starts shortly after a change blocks for its full time.
     std::thread::sleep(SECOND / 4);
     let answer = ureq::put(format!("{}/snapshot", scenario.store.0)).send(&past[..]);
     assert_eq!(answer.unwrap().status(), 200);
     let took = wait_until(2 * SECOND, "the past", || {
         n0() == 0 && scenario.agrees(&props)
     });
-    tell::<Client>("restored from the past", took);
+    report_time::<Client>("restored from the past", took);
     assert!(index(&props) < before, "the index went backwards");
     scenario.store.put("app/n0", "1");
-    wait_until(SECOND, "it is followed", || n0() == 1);
-    // The same while it cannot be seen.
+    wait_until(SECOND, "the program follows the store", || n0() == 1);
+    // The same during an outage.
     scenario.proxy.set(Mode::Refuse);
-    wait_until(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "the source is stale", || is_stale(&props));
     scenario.store.delete("app/n8");
     let answer = ureq::put(format!("{}/snapshot", scenario.store.0)).send(&past[..]);
     assert_eq!(answer.unwrap().status(), 200);
     scenario.proxy.set(Mode::Pass);
     wait_until(BACK, "the past", || n0() == 0);
-    reader.is_well(&scenario, &props);
+    reader.assert_recovered(&scenario, &props);
 }
 
 #[test]
@@ -399,7 +400,7 @@ fn a_server_that_is_no_consul_agent_is_skipped_for_the_next_address() {
     let Some(scenario) = Scenario::<Client>::with(&[("app/n", "1")]) else {
         return;
     };
-    // Answers, but is no agent; and one where nobody is.
+    // One address is of a server that is no agent, one has no listener.
     let Some(other) = Server::start(Kind::Etcd) else {
         return;
     };
@@ -413,7 +414,7 @@ fn a_server_that_is_no_consul_agent_is_skipped_for_the_next_address() {
         .unwrap();
     assert_eq!(props.get::<u32>("n").unwrap(), 1);
     scenario.store.put("app/n", "2");
-    wait_until(SOON, "it is followed", || {
+    wait_until(SOON, "the program follows the store", || {
         props.get::<u32>("n").unwrap() == 2
     });
 }

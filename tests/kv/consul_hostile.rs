@@ -1,6 +1,6 @@
-//! Consul: how much memory the answers of a hostile or broken agent take at most.
+//! Consul: the answers of a hostile or broken agent need bounded memory.
 //!
-//! The system counts the memory of a whole process, so each measurement has one of its own.
+//! The system counts the memory of a process, so each measurement runs in its own process.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,14 +13,14 @@ use liveprops::{ErrorKind, Source};
 use crate::support::child::{self, Child};
 use crate::support::proc::status;
 
-/// What one read may take at most, as `src/guide/stores.md` states: an answer of 32 MiB, and 12.5 MiB of
-/// items as they are parsed and as they are held.
+/// The bound of one read in `src/guide/stores.md`: an answer of 32 MiB, and 12.5 MiB of items, both
+/// parsed and stored.
 const MOST: usize = 192 << 20;
 
-/// How long a load may take, with what a busy machine adds.
+/// The time limit of a load on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What an agent sends after its status line, without an end.
+/// The bytes that an agent repeats endlessly after its status line.
 type Send = fn(&mut TcpStream) -> std::io::Result<()>;
 
 const HEAD: &str = "200 OK\r\nX-Consul-Index: 7\r\n";
@@ -56,7 +56,7 @@ fn endless(stream: &mut TcpStream, begin: &str, repeated: &str) -> std::io::Resu
 
 const MIB: usize = 1 << 20;
 
-/// What an agent sends, and what the load makes of it.
+/// The answer of an agent and the expected error of the load.
 const ALL: [(&str, Send, ErrorKind); 11] = [
     (
         "an endless body",
@@ -163,7 +163,7 @@ fn memory_is_bounded_for_the_answer_of_a_hostile_agent() {
     let address = serve(send);
     let consul = Consul::prefix("").address(address);
     let (before, begun) = (status("VmHWM") as usize * 1024, Instant::now());
-    // A debug build on a busy machine may need longer than the source allows an answer.
+    // A debug build on a busy machine may exceed the time limit of the source.
     let mut outcome = consul.load().map(|document| document.problems().to_vec());
     while outcome
         .as_ref()
@@ -177,7 +177,7 @@ fn memory_is_bounded_for_the_answer_of_a_hostile_agent() {
         Err(error) => error,
         Ok(problems) => problems.first().expect("a problem"),
     };
-    child::say(format!("{what}: {} KiB, {error}", took >> 10));
+    child::report(format!("{what}: {} KiB, {error}", took >> 10));
     assert!(took < MOST, "{took} bytes for {what}");
     assert_eq!(error.kind(), kind, "{what}: {error}");
 }
@@ -188,9 +188,10 @@ fn memory_is_bounded_for_as_many_small_items_as_fit() {
     if child::role().is_none() {
         return Child::of(TEST).succeeds();
     }
-    // Made before anything is measured.
+    // Created before the measurement.
     static ITEMS: LazyLock<String> = LazyLock::new(|| {
-        // Each counts 38 bytes, and all of them nearly 12.5 MiB: more than may be in force.
+        // Each one counts as 38 bytes, all of them as nearly 12.5 MiB: more than the limit of a
+        // layer.
         let items =
             (100_000..440_000).map(|n| format!(r#"{{"Key":"{n}","Value":null,"ModifyIndex":1}}"#));
         items.collect::<Vec<_>>().join(",")
@@ -201,7 +202,7 @@ fn memory_is_bounded_for_as_many_small_items_as_fit() {
     let before = status("VmHWM") as usize * 1024;
     let error = consul.load().unwrap_err();
     let took = status("VmHWM") as usize * 1024 - before;
-    child::say(format!("{} KiB, {error}", took >> 10));
+    child::report(format!("{} KiB, {error}", took >> 10));
     assert!(took < MOST, "{took} bytes");
     let is_expected = matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Timeout);
     assert!(is_expected, "{error}");

@@ -1,4 +1,4 @@
-//! Consul: what an idle program costs its store, and how it notices that its watch is dead.
+//! Consul: the cost of an idle program, and the detection of a dead watch.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,15 +11,15 @@ use liveprops::health::SourceEventKind;
 use liveprops::sources::Consul;
 use liveprops::{Properties, Source};
 
+use crate::SECOND;
 use crate::consul::Client;
-use crate::scenario::{SOON, Scenario, Store, health, is_up, say, wait_until};
+use crate::scenario::{SOON, Scenario, Store, health, is_up, report, wait_until};
 use crate::server::{Kind, Server};
 
-const SECOND: Duration = Duration::from_secs(1);
-/// How late a change may be seen at the worst.
+/// The longest delay of a change.
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
-/// A store with so many keys below the prefix `app`, none of which has a name in common with another.
+/// Creates a store with `count` keys below the prefix `app`. Their names have no common part.
 fn flat(count: usize) -> Option<Scenario<Client>> {
     let scenario = Scenario::<Client>::with(&[("app/n", "0")])?;
     let keys: Vec<String> = (0..count).map(|n| format!("app/key{n}")).collect();
@@ -31,7 +31,7 @@ fn flat(count: usize) -> Option<Scenario<Client>> {
     Some(scenario)
 }
 
-/// Waits until the watch waits for changes.
+/// Waits until the watch is active.
 fn is_followed(scenario: &Scenario<Client>, props: &Properties, n: i64) {
     scenario.store.put("app/n", n.to_string());
     wait_until(SOON, "the change", || props.get::<i64>("n").unwrap() == n);
@@ -41,14 +41,14 @@ fn is_followed(scenario: &Scenario<Client>, props: &Properties, n: i64) {
     });
 }
 
-/// What an idle program transfers in one heartbeat, on average.
+/// Returns the average bytes that an idle program transfers per heartbeat.
 fn bytes_per_heartbeat(count: usize, between: impl Fn(&Scenario<Client>)) -> Option<usize> {
     const HEARTBEATS: usize = 4;
     let scenario = flat(count)?;
     let props = scenario.follow();
     is_followed(&scenario, &props, 1);
     let mut seen = 0;
-    let (begun, bytes) = (Instant::now(), scenario.proxy.passed());
+    let (begun, bytes) = (Instant::now(), scenario.proxy.forwarded());
     for _ in 0..HEARTBEATS {
         between(&scenario);
         let next = || {
@@ -56,15 +56,15 @@ fn bytes_per_heartbeat(count: usize, between: impl Fn(&Scenario<Client>)) -> Opt
             requests.iter().filter(|at| **at > begun).count() > seen
         };
         wait_until(SOON, "a heartbeat", next);
-        // Its answer, and further requests of the same heartbeat.
+        // Waits for the answer and further requests of the same heartbeat.
         thread::sleep(SECOND / 2);
         seen = {
             let requests = scenario.proxy.requests();
             requests.iter().filter(|at| **at > begun).count()
         };
     }
-    let (took, bytes) = (begun.elapsed(), scenario.proxy.passed() - bytes);
-    say(format!(
+    let (took, bytes) = (begun.elapsed(), scenario.proxy.forwarded() - bytes);
+    report(format!(
         "Consul: idle at {count} keys: {seen} requests and {bytes} bytes in {took:?}"
     ));
     // At most one heartbeat in 2 seconds.
@@ -109,11 +109,11 @@ fn a_change_arrives_in_ten_seconds_although_the_connection_of_the_watch_is_dead(
     is_followed(&scenario, &props, 1);
     let nested = || props.get_opt::<i64>("deep.er.n").unwrap();
     for round in 0..2 {
-        assert_eq!(scenario.proxy.swallow("&wait="), 1, "the watch");
+        assert_eq!(scenario.proxy.discard("&wait="), 1, "the watch");
         let begun = Instant::now();
         scenario.store.put("app/deep/er/n", round.to_string());
         let took = wait_until(SOON, "the change", || nested() == Some(round));
-        say(format!(
+        report(format!(
             "Consul: the watch is dead: {} ms",
             took.as_millis()
         ));
@@ -131,7 +131,7 @@ fn a_deletion_arrives_although_the_connection_of_the_watch_is_dead() {
     };
     let props = scenario.follow();
     is_followed(&scenario, &props, 1);
-    assert_eq!(scenario.proxy.swallow("&wait="), 1, "the watch");
+    assert_eq!(scenario.proxy.discard("&wait="), 1, "the watch");
     let begun = Instant::now();
     scenario.store.delete("app/key7");
     wait_until(SOON, "the deletion", || {
@@ -155,8 +155,8 @@ fn a_document_arrives_although_the_connection_of_the_watch_is_dead() {
     wait_until(SOON, "the watch waits again", || {
         scenario.proxy.requests().len() > requests
     });
-    assert_eq!(scenario.proxy.swallow("&wait="), 1, "the watch");
-    // Others are no news.
+    assert_eq!(scenario.proxy.discard("&wait="), 1, "the watch");
+    // Changes of other keys are not reported.
     scenario.store.put("app.toml.bak", "n = 2");
     let begun = Instant::now();
     scenario.store.put("app.toml", "n = 3");
@@ -164,7 +164,7 @@ fn a_document_arrives_although_the_connection_of_the_watch_is_dead() {
     assert!(begun.elapsed() < TEN_SECONDS);
 }
 
-/// A store with ACLs: keeps the address, and does what needs all rights.
+/// A store with ACLs. It knows the address and sends requests with all rights.
 struct Guarded {
     scenario: Scenario<Client>,
 }
@@ -179,7 +179,7 @@ impl Guarded {
             "acl {{ enabled = true default_policy = \"deny\" {settings} tokens {{ master = \
              \"{master}\" }} }}"
         );
-        // It is ready when it lets somebody write: it may let nobody list.
+        // A write shows that the agent is ready: a list may be denied.
         let mut server = Server::prepare(Kind::Consul, &["-hcl", &rules]);
         if !server.begin() {
             return None;
@@ -193,7 +193,7 @@ impl Guarded {
         Some(guarded)
     }
 
-    /// `None` if it is refused.
+    /// `None` if the agent denies the request.
     fn put(&self, path: &str, body: &str) -> Option<()> {
         let at = format!("http://127.0.0.1:{}/v1/{path}", self.scenario.server.port());
         let put = ureq::put(at).header("x-consul-token", Self::MASTER);
@@ -202,7 +202,7 @@ impl Guarded {
             .then_some(())
     }
 
-    /// By what name the token can be changed.
+    /// The accessor id of the token.
     fn token_accessor(&self) -> String {
         let port = self.scenario.server.port();
         let at = format!("http://127.0.0.1:{port}/v1/acl/token/self");
@@ -212,7 +212,7 @@ impl Guarded {
         token["AccessorID"].as_str().unwrap().to_owned()
     }
 
-    /// Makes a token whose rights are these.
+    /// Creates a token with these rights.
     fn allow(&self, rules: &str) {
         let rules = rules.replace('"', "\\\"");
         let policy = format!(r#"{{"Name":"app","Rules":"{rules}"}}"#);
@@ -244,20 +244,20 @@ fn a_token_for_the_prefix_alone_is_enough_for_heartbeats() {
                 use SourceEventKind::{Initialized, Updated};
                 if !matches!(event.kind, Initialized | Updated) {
                     counted.fetch_add(1, Ordering::SeqCst);
-                    say(format!("{event:?}"));
+                    report(format!("{event:?}"));
                 }
             })
             .build()
             .unwrap();
         assert_eq!(props.get::<u32>("n").unwrap(), 1);
-        // The token may not list the keys beside the prefix.
+        // The token may not list keys outside of the prefix.
         for n in 0..4 {
             guarded.put("kv/elsewhere/n", &n.to_string()).unwrap();
             let requests = proxy.requests().len();
             wait_until(SOON, "a heartbeat", || proxy.requests().len() > requests);
         }
         assert_eq!(failures.load(Ordering::SeqCst), 0, "{settings}");
-        assert_eq!(proxy.swallow("&wait="), 1, "the watch");
+        assert_eq!(proxy.discard("&wait="), 1, "the watch");
         let begun = Instant::now();
         guarded.put("kv/app/n", "2").unwrap();
         wait_until(SOON, "the change", || props.get::<u32>("n").unwrap() == 2);
@@ -282,7 +282,7 @@ fn a_token_that_loses_or_gets_its_rights_is_noticed_soon() {
         .build()
         .unwrap();
     let n = || props.get_opt::<u32>("n").unwrap();
-    // This agent shows an empty store to it.
+    // The agent returns an empty store for this token.
     assert_eq!(n(), None);
     let all = r#"{"Name":"all","Rules":"key_prefix \"app/\" { policy = \"read\" }"}"#;
     guarded.put("acl/policy", all).unwrap();
@@ -297,11 +297,11 @@ fn a_token_that_loses_or_gets_its_rights_is_noticed_soon() {
     set("all");
     let begun = Instant::now();
     wait_until(2 * SOON, "what it may read", || n() == Some(1));
-    say(format!("Consul: rights given: {:?}", begun.elapsed()));
+    report(format!("Consul: rights granted: {:?}", begun.elapsed()));
     set("app");
     let begun = Instant::now();
     wait_until(2 * SOON, "what it may not read", || n().is_none());
-    say(format!("Consul: rights taken: {:?}", begun.elapsed()));
+    report(format!("Consul: rights revoked: {:?}", begun.elapsed()));
 }
 
 #[test]
@@ -331,10 +331,10 @@ fn an_absent_prefix_is_read_ever_less_often_while_other_keys_change() {
         thread::sleep(6 * SECOND);
         // Two to three heartbeats, each of up to three requests, and one or two reads.
         let count = later();
-        say(format!("Consul: an absent prefix: {count} requests in 6 s"));
+        report(format!("Consul: an absent prefix: {count} requests in 6 s"));
         let begun = Instant::now();
         scenario.store.put("not/there/n", "1");
-        wait_until(SOON, "what was created", || {
+        wait_until(SOON, "the new key", || {
             props.get_opt::<i64>("n").unwrap() == Some(1)
         });
         let took = begun.elapsed();
@@ -345,14 +345,14 @@ fn an_absent_prefix_is_read_ever_less_often_while_other_keys_change() {
     assert!(is_up(&props));
 }
 
-/// Answers each request with what a function makes of its number; keeps when each came.
+/// Starts a server that answers requests by their number and records their times.
 fn agent(
     answer: impl Fn(usize) -> String + Send + Sync + 'static,
 ) -> (Consul, Arc<Mutex<Vec<Instant>>>) {
     agent_that_reads(move |number, _| answer(number))
 }
 
-/// The same, of its number and its text.
+/// Like the one above, but the answer also depends on the text of the request.
 fn agent_that_reads(
     answer: impl Fn(usize, &str) -> String + Send + Sync + 'static,
 ) -> (Consul, Arc<Mutex<Vec<Instant>>>) {
@@ -382,7 +382,7 @@ fn agent_that_reads(
     (consul, times)
 }
 
-/// Reads a request; `None` at the end of a connection.
+/// Reads a request; `None` at the end of the connection.
 fn request(stream: &mut TcpStream) -> Option<String> {
     let mut request = [0; 4096];
     let length = stream
@@ -426,7 +426,7 @@ fn an_agent_that_never_waits_is_polled_less_and_less_often() {
                 });
                 let most = most.max().unwrap();
                 let late = times.iter().filter(|at| **at > begun + 3 * SECOND).count();
-                say(format!(
+                report(format!(
                     "Consul: {what}: {most} requests in a second, {late} after 3 s"
                 ));
                 assert!(most <= 5, "{what}: {most} requests in a second");
@@ -472,8 +472,8 @@ fn an_answer_that_is_too_large_is_not_read_again_until_something_changes() {
         thread::sleep(SECOND / 10);
     }
     assert_eq!(reads.load(Ordering::SeqCst), before);
-    let told = format!("{:?}", health(&props).status);
-    assert!(told.contains("13107200 bytes"), "{told}");
+    let message = format!("{:?}", health(&props).status);
+    assert!(message.contains("13107200 bytes"), "{message}");
     is_large.store(false, Ordering::SeqCst);
     wait_until(SOON, "what fits", || {
         props.get_opt::<u32>("n").unwrap() == Some(1) && is_up(&props)
@@ -506,7 +506,7 @@ fn an_agent_that_closes_its_connections_without_notice_is_no_failure() {
                     base64::engine::general_purpose::STANDARD.encode(now.to_string())
                 });
                 let _ = stream.write_all(format!("HTTP/1.1 {}", answer_of(now, &item)).as_bytes());
-                // The next request on this connection meets its end.
+                // The next request on this connection fails.
                 let _ = request(&mut stream);
             });
         }
@@ -520,7 +520,7 @@ fn an_agent_that_closes_its_connections_without_notice_is_no_failure() {
     let _events = props.on_source_event(move |event| {
         if !matches!(event.kind, SourceEventKind::Updated) {
             counted.fetch_add(1, Ordering::SeqCst);
-            say(format!("{event:?}"));
+            report(format!("{event:?}"));
         }
     });
     // Three heartbeats, and as many changes.
@@ -555,7 +555,7 @@ fn a_prefix_or_key_that_no_request_can_name_is_an_error_of_the_start() {
             "{prefix}: {error}"
         );
     }
-    // The slashes at both ends are the usual way to write one.
+    // Prefixes are usually written with slashes at both ends.
     for prefix in ["", "/", "/app", "app/", "/app/.hidden/..twice"] {
         let error = Consul::prefix(prefix)
             .address("http://127.0.0.1:1")
@@ -575,7 +575,7 @@ fn keys_that_begin_with_a_slash_or_hold_empty_names_are_reported() {
     let Some(scenario) = Scenario::<Client>::with(&[]) else {
         return;
     };
-    // Only a transaction can set them.
+    // Only a transaction sets such keys.
     let keys = ["/lead", "app//twice", "app/n"];
     scenario
         .store
@@ -587,7 +587,7 @@ fn keys_that_begin_with_a_slash_or_hold_empty_names_are_reported() {
     let problems: Vec<String> = health.problems.iter().map(ToString::to_string).collect();
     for key in &keys[..2] {
         assert!(
-            problems.iter().any(|told| told.contains(key)),
+            problems.iter().any(|message| message.contains(key)),
             "{key}: {problems:?}"
         );
     }

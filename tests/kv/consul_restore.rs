@@ -1,13 +1,13 @@
-//! A store that is restored from a backup: its revisions go backwards.
+//! A store that is restored from a backup: its revisions decrease.
 
 use std::io::Read;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::consul::Client;
-use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, wait_until};
+use crate::scenario::{SOON, Scenario, Store, health, is_up, report_time, wait_until};
 
-/// What the agent keeps, as it keeps it.
+/// Returns a snapshot of the agent.
 fn snapshot(at: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let answer = ureq::get(format!("{at}/v1/snapshot")).call().unwrap();
@@ -34,7 +34,7 @@ fn a_restored_older_snapshot_is_followed() {
     scenario.store.delete("app/n19");
     let props = scenario.follow();
     let n0 = props.property::<i64>("n0").build().unwrap();
-    let (send, told) = channel();
+    let (send, changes) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let keys = batch
             .changes()
@@ -43,22 +43,22 @@ fn a_restored_older_snapshot_is_followed() {
         let _ = send.send(keys.collect::<Vec<String>>());
     });
     assert_eq!(n0.get(), 199);
-    wait_until(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     let index = || -> u64 { health(&props).revision.unwrap().parse().unwrap() };
     let before = index();
-    // The watch is set.
+    // The watch is active.
     std::thread::sleep(Duration::from_millis(500));
     let done = ureq::put(format!("{at}/v1/snapshot")).send(&older[..]);
     assert_eq!(done.unwrap().status(), 200);
     let took = wait_until(SOON, "what was", || n0.get() == 0);
-    tell::<Client>("an older snapshot restored", took);
-    // A read that blocks is not woken by it, and ends by itself.
+    report_time::<Client>("an older snapshot restored", took);
+    // A restore does not wake a blocking read; it ends at its time limit.
     assert!(took < Duration::from_secs(5), "{took:?}");
-    let mut changed = told.recv_timeout(SOON).unwrap();
+    let mut changed = changes.recv_timeout(SOON).unwrap();
     changed.sort();
     assert_eq!(changed, ["n0", "n19", "new"]);
     assert!(index() < before, "it went backwards");
-    // It is followed from there.
+    // The program follows the restored store.
     for n in 1..20 {
         scenario.store.put("app/n0", n.to_string());
         let took = wait_until(SOON, "a change", || n0.get() == n);

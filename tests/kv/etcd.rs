@@ -1,4 +1,4 @@
-//! etcd, and what only it does.
+//! etcd: behaviour that no other store has.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -10,9 +10,10 @@ use liveprops::source::Scope;
 use liveprops::sources::{Etcd, Memory};
 use liveprops::{Properties, Source};
 
+use crate::SECOND;
 use crate::proxy::{Mode, Proxy};
 use crate::scenario::{
-    Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, wait_until,
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, report_time, toml, wait_until,
 };
 use crate::server::{Kind, Server};
 use crate::suite;
@@ -36,7 +37,7 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
 }
 
 impl Client {
-    /// Asks the server for something, and gives its answer.
+    /// Sends a request and returns the answer.
     fn ask(&self, path: &str, body: &str) -> serde_json::Value {
         self.try_ask(path, body).unwrap()
     }
@@ -51,21 +52,22 @@ impl Client {
         Ok(serde_json::from_str(&text).unwrap())
     }
 
-    /// The newest revision.
+    /// Returns the newest revision.
     fn revision(&self) -> u64 {
         let answer = self.ask("kv/range", "{\"key\":\"AA==\"}");
         let revision = answer["header"]["revision"].as_str().unwrap();
         revision.parse().unwrap()
     }
 
-    /// Forgets what was before the newest revision.
+    /// Compacts the history up to the newest revision.
     fn compact(&self) {
         let revision = self.revision();
         let body = format!("{{\"revision\":\"{revision}\",\"physical\":true}}");
         self.ask("kv/compaction", &body);
     }
 
-    /// Adds the user `root`, and `shop` with the password `s3cr3t`, who may read below `app/`.
+    /// Adds the user `root`, and the user `shop` with the password `s3cr3t` and read access below
+    /// `app/`.
     fn add_users(&self) {
         let grant = format!(
             "{{\"name\":\"reader\",\"perm\":{{\"permType\":\"READ\",\"key\":\"{}\",\"range_end\":\"{}\"}}}}",
@@ -159,8 +161,6 @@ impl Store for Client {
 
 suite!(Client);
 
-const SECOND: Duration = Duration::from_secs(1);
-
 fn keys(count: usize) -> Vec<(String, String)> {
     (0..count)
         .map(|n| (format!("app/n{n}"), n.to_string()))
@@ -174,12 +174,12 @@ fn scenario(count: usize) -> Option<Scenario<Client>> {
 }
 
 #[test]
-fn a_compaction_while_it_was_cut_off_hides_nothing() {
+fn a_compaction_during_an_outage_hides_no_change() {
     let Some(scenario) = scenario(20) else { return };
     let props = scenario.follow();
     let reader = Reader::of(&props);
     scenario.proxy.set(Mode::Refuse);
-    wait_until(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "the source is stale", || is_stale(&props));
     scenario.store.put("app/new", "1");
     for n in 0..200 {
         scenario.store.put("app/n0", n.to_string());
@@ -190,27 +190,27 @@ fn a_compaction_while_it_was_cut_off_hides_nothing() {
     scenario.store.compact();
     scenario.store.put("app/after", "1");
     scenario.proxy.set(Mode::Pass);
-    let took = wait_until(SOON, "all of it", || scenario.agrees(&props));
-    tell::<Client>("compaction while cut", took);
-    wait_until(SOON, "it is told", || is_up(&props));
-    // And again while it swallows, so that it goes on from where it was.
+    let took = wait_until(SOON, "all changes", || scenario.agrees(&props));
+    report_time::<Client>("compaction while cut", took);
+    wait_until(SOON, "the source is up", || is_up(&props));
+    // The same in half-open connections, so that the stream resumes from its last revision.
     scenario.proxy.set(Mode::HalfOpen);
     scenario.store.put("app/n7", "77");
     scenario.store.delete("app/n8");
     scenario.store.compact();
     std::thread::sleep(SECOND);
     scenario.proxy.set(Mode::Pass);
-    let took = wait_until(SOON, "all of it", || scenario.agrees(&props));
-    tell::<Client>("compaction while half-open", took);
-    reader.is_well(&scenario, &props);
+    let took = wait_until(SOON, "all changes", || scenario.agrees(&props));
+    report_time::<Client>("compaction while half-open", took);
+    reader.assert_recovered(&scenario, &props);
 }
 
 #[test]
 fn a_compacted_stream_is_restarted() {
     let Some(scenario) = scenario(20) else { return };
     let props = scenario.follow();
-    wait_until(SOON, "it is up", || is_up(&props));
-    // The place of the program is behind what is compacted when the next stream begins.
+    wait_until(SOON, "the source is up", || is_up(&props));
+    // The next stream starts from a compacted revision.
     for n in 0..50 {
         scenario.store.put("other", n.to_string());
     }
@@ -221,26 +221,28 @@ fn a_compacted_stream_is_restarted() {
     }
     scenario.store.put("app/n0", "50");
     scenario.store.delete("app/n1");
-    wait_until(SECOND, "it is followed", || scenario.agrees(&props));
+    wait_until(SECOND, "the program follows the store", || {
+        scenario.agrees(&props)
+    });
 }
 
 #[test]
 fn a_thousand_puts_during_a_reconnect_end_on_the_last_of_each() {
     let Some(scenario) = scenario(20) else { return };
     let props = scenario.follow();
-    let (send, told) = mpsc::channel();
+    let (send, changes) = mpsc::channel();
     let n0 = props.property::<i64>("n0").build().unwrap();
     let _guard = n0.on_change(move |change| {
         let _ = send.send(*change.new_value());
     });
-    wait_until(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     for n in 1..=1000 {
         match n {
             200 => scenario.proxy.set(Mode::Refuse),
-            // What came since then cannot be had any more.
+            // The changes since then are compacted.
             650 => scenario.store.compact(),
             700 => scenario.proxy.set(Mode::Pass),
-            // The connection is made anew again and again.
+            // The program reconnects again and again.
             n if n % 90 == 0 => scenario.proxy.cut(),
             _ => {}
         }
@@ -252,16 +254,16 @@ fn a_thousand_puts_during_a_reconnect_end_on_the_last_of_each() {
         }
     }
     let took = wait_until(SOON, "the last values", || scenario.agrees(&props));
-    tell::<Client>("1,000 puts during a reconnect", took);
-    let seen: Vec<i64> = told.try_iter().collect();
+    report_time::<Client>("1,000 puts during a reconnect", took);
+    let seen: Vec<i64> = changes.try_iter().collect();
     assert!(seen.is_sorted() && seen.last() == Some(&1000), "{seen:?}");
 }
 
 #[test]
-fn changes_go_on_in_their_order_while_streams_end_and_begin() {
+fn changes_keep_their_order_while_streams_restart() {
     let Some(scenario) = scenario(20) else { return };
     let props = scenario.follow();
-    let (send, told) = mpsc::channel();
+    let (send, changes) = mpsc::channel();
     let n0 = props.property::<i64>("n0").build().unwrap();
     let _guard = n0.on_change(move |change| {
         let _ = send.send(*change.new_value());
@@ -269,15 +271,15 @@ fn changes_go_on_in_their_order_while_streams_end_and_begin() {
     let begun = Instant::now();
     let mut last = 100;
     let mut slowest = Duration::ZERO;
-    // More than two streams' time.
+    // Longer than two streams last.
     while begun.elapsed() < 10 * SECOND {
         last += 1;
         scenario.store.put("app/n0", last.to_string());
         slowest = slowest.max(wait_until(SECOND, "a change", || n0.get() == last));
         std::thread::sleep(Duration::from_millis(9));
     }
-    tell::<Client>("the slowest change over 10 s", slowest);
-    let seen: Vec<i64> = told.try_iter().collect();
+    report_time::<Client>("the slowest change over 10 s", slowest);
+    let seen: Vec<i64> = changes.try_iter().collect();
     assert!(seen.is_sorted() && seen.last() == Some(&last), "{seen:?}");
     assert!(is_up(&props));
 }
@@ -286,7 +288,7 @@ fn changes_go_on_in_their_order_while_streams_end_and_begin() {
 fn a_storm_of_changes_is_few_generations() {
     let Some(scenario) = scenario(20) else { return };
     let props = scenario.follow();
-    wait_until(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     let before = props.generation();
     let begun = Instant::now();
     for n in 1..=1000 {
@@ -294,7 +296,7 @@ fn a_storm_of_changes_is_few_generations() {
     }
     let n0 = || props.get::<i64>("n0").unwrap();
     let took = wait_until(SOON, "the last one", || n0() == 1000);
-    tell::<Client>("the last of 1,000", took);
+    report_time::<Client>("the last of 1,000", took);
     let generations = props.generation() - before;
     let most = 40 + begun.elapsed().as_millis() as u64 / 100;
     println!(
@@ -305,29 +307,29 @@ fn a_storm_of_changes_is_few_generations() {
 }
 
 #[test]
-fn a_stream_that_goes_silent_is_noticed_in_time() {
+fn a_silent_stream_is_detected_in_time() {
     let Some(scenario) = scenario(20) else { return };
     let props = scenario.follow();
-    wait_until(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     std::thread::sleep(SECOND / 2);
     scenario.proxy.set(Mode::HalfOpen);
     scenario.store.put("app/n0", "1");
-    let took = wait_until(8 * SECOND, "it is told", || is_stale(&props));
-    tell::<Client>("half-open stream: told", took);
+    let took = wait_until(8 * SECOND, "the source is stale", || is_stale(&props));
+    report_time::<Client>("half-open stream: reported", took);
     scenario.proxy.set(Mode::Pass);
     wait_until(10 * SECOND, "the change", || scenario.agrees(&props));
-    wait_until(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     std::thread::sleep(SECOND / 2);
     scenario.server.freeze();
-    let took = wait_until(8 * SECOND, "it is told", || is_stale(&props));
-    tell::<Client>("frozen stream: told", took);
+    let took = wait_until(8 * SECOND, "the source is stale", || is_stale(&props));
+    report_time::<Client>("frozen stream: reported", took);
     scenario.server.thaw();
     scenario.store.put("app/n0", "2");
     wait_until(10 * SECOND, "the change", || scenario.agrees(&props));
 }
 
 #[test]
-fn a_store_that_others_write_to_is_caught_up_with() {
+fn a_store_with_writes_of_other_programs_is_followed() {
     let Some(scenario) = scenario(20) else { return };
     let props = scenario.follow();
     let n0 = || props.get::<i64>("n0").unwrap();
@@ -341,7 +343,7 @@ fn a_store_that_others_write_to_is_caught_up_with() {
             });
         }
     });
-    // Streams begin far behind, then where the store is.
+    // The first streams begin far behind, the later ones at the newest revision.
     std::thread::sleep(9 * SECOND);
     assert!(is_up(&props), "{:?}", health(&props));
     scenario.store.compact();
@@ -352,8 +354,8 @@ fn a_store_that_others_write_to_is_caught_up_with() {
     assert!(scenario.agrees(&props));
 }
 
-/// A member that others write to: what it holds is far ahead when the second stream is to begin, and one
-/// of our keys has changed between the two.
+/// A member with writes of other programs. Its revision is far ahead when the second stream begins,
+/// and one of our keys has changed between both streams.
 fn member_that_is_far_ahead() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -399,7 +401,7 @@ fn member_that_is_far_ahead() -> u16 {
             let length = stream.read(&mut request).unwrap_or(0);
             let request = String::from_utf8_lossy(&request[..length]).into_owned();
             let _ = stream.write_all(answer(&request, &mut streams).as_bytes());
-            // A stream goes on.
+            // The stream continues.
             if request.contains("/v3/watch") {
                 open.push(stream);
             }
@@ -409,7 +411,7 @@ fn member_that_is_far_ahead() -> u16 {
 }
 
 #[test]
-fn a_change_between_two_streams_is_not_jumped_over_where_the_store_is_far_ahead() {
+fn a_change_between_two_streams_is_not_skipped_if_the_store_is_far_ahead() {
     let etcd = Etcd::prefix("app").address(local(member_that_is_far_ahead()));
     let props = Properties::builder().source(etcd).build().unwrap();
     assert_eq!(props.get::<u32>("n").unwrap(), 0);
@@ -427,11 +429,11 @@ fn a_user_whose_token_expires_again_and_again_is_logged_in_again() {
     root.ask("auth/enable", "{}");
     root.log_in("root", "r");
     root.put("app/n0", "0");
-    let proxy = Proxy::before(server.port());
+    let proxy = Proxy::new(server.port());
     let etcd = || Etcd::prefix("app").address(local(proxy.port()));
 
-    // Nobody, a wrong password, and what is not allowed: each is told, and no password is.
-    for (etcd, says) in [
+    // No user, a wrong password and a denied prefix: each is an error without the password.
+    for (etcd, expected) in [
         (etcd(), "user name is empty"),
         (
             etcd().user("shop", "wr0ng".to_owned()),
@@ -445,7 +447,7 @@ fn a_user_whose_token_expires_again_and_again_is_logged_in_again() {
         ),
     ] {
         let error = etcd.load().unwrap_err().to_string();
-        assert!(error.contains(says), "{error}");
+        assert!(error.contains(expected), "{error}");
         assert!(
             !error.contains("wr0ng") && !error.contains("s3cr3t"),
             "{error}"
@@ -460,7 +462,7 @@ fn a_user_whose_token_expires_again_and_again_is_logged_in_again() {
     let other = build(etcd().user_file("shop", &file));
     let n0 = |props: &Properties| props.get::<i64>("n0").unwrap();
     for n in 1..4 {
-        // Longer than a token lasts, and than a stream does.
+        // Longer than the lifetime of a token and of a stream.
         for _ in 0..30 {
             std::thread::sleep(SECOND / 6);
             assert!(is_up(&props) && is_up(&other), "{:?}", health(&props));
@@ -477,16 +479,18 @@ fn a_user_whose_token_expires_again_and_again_is_logged_in_again() {
         });
         wait_until(SOON, "a change", || n0(&props) == n && n0(&other) == n);
     }
-    // Everything is read again with a token that is too old.
+    // A full read with an expired token.
     proxy.cut();
     root.put("app/n0", "4");
     wait_until(SOON, "a change", || n0(&props) == 4 && n0(&other) == 4);
-    // Another password is used as soon as it is there.
+    // The source uses a new password at once.
     root.ask(
         "auth/user/changepw",
         "{\"name\":\"shop\",\"password\":\"n3w\"}",
     );
-    wait_until(SOON, "it is told", || is_stale(&props) && is_stale(&other));
+    wait_until(SOON, "the source is stale", || {
+        is_stale(&props) && is_stale(&other)
+    });
     std::fs::write(&file, "n3w\n").unwrap();
     wait_until(SOON, "the new password", || is_up(&other));
     assert!(is_stale(&props) && n0(&props) == 4);
@@ -518,15 +522,15 @@ fn a_user_is_logged_in_once_the_store_checks_users_and_not_before() {
             root.put("app/n0", last.to_string());
             for (at, props) in programs.iter().enumerate() {
                 wait_until(SOON, "a change", || props.get::<i64>("n0").unwrap() == last);
-                wait_until(SOON, "it is up", || is_up(props));
-                // Some servers do not look at a token that they have given before.
+                wait_until(SOON, "the source is up", || is_up(props));
+                // Some servers do not check a token that they have issued.
                 if !off || at + 1 == programs.len() {
-                    wait_until(SOON, "it is told", || is_unchecked(props) == off);
+                    wait_until(SOON, "health reports it", || is_unchecked(props) == off);
                 }
             }
         }
     };
-    // There is no such user yet.
+    // The user does not exist yet.
     all_follow(&programs, &root, true);
     root.add_users();
     for _ in 0..2 {
@@ -539,7 +543,7 @@ fn a_user_is_logged_in_once_the_store_checks_users_and_not_before() {
         programs.push(program());
         all_follow(&programs, &root, true);
     }
-    // Who is wrong is so only where it counts.
+    // A wrong password matters only if the store checks users.
     root.ask("auth/enable", "{}");
     let wrong = Etcd::prefix("app")
         .address(local(server.port()))
@@ -549,17 +553,17 @@ fn a_user_is_logged_in_once_the_store_checks_users_and_not_before() {
 }
 
 #[test]
-fn one_of_two_members_may_be_down() {
+fn one_of_two_members_may_fail() {
     let Some(scenario) = scenario(20) else { return };
-    let second = Proxy::before(scenario.server.port());
+    let second = Proxy::new(scenario.server.port());
     let both = [local(scenario.proxy.port()), local(second.port())];
     scenario.proxy.set(Mode::Refuse);
     let etcd = Etcd::prefix("app").addresses(both);
     let props = Properties::builder().source(etcd).build().unwrap();
     let n0 = || props.get::<i64>("n0").unwrap();
     assert_eq!(props.snapshot().keys().len(), 20);
-    wait_until(SOON, "it is up", || is_up(&props));
-    // To and fro, as one goes and the other comes, and nobody is told of anything.
+    wait_until(SOON, "the source is up", || is_up(&props));
+    // The members fail alternately, and no failure is reported.
     for (n, gone) in (1..5).zip([Mode::Refuse, Mode::Reset, Mode::Refuse, Mode::Reset]) {
         let (to, from) = match n % 2 {
             0 => (&second, &scenario.proxy),
@@ -573,15 +577,15 @@ fn one_of_two_members_may_be_down() {
             assert!(is_up(&props));
             n0() == n
         });
-        tell::<Client>("the other member", took);
+        report_time::<Client>("the other member", took);
     }
-    // One that swallows everything is left when its stream is over.
+    // The source leaves a half-open member at the end of its stream.
     second.set(Mode::HalfOpen);
     scenario.proxy.set(Mode::Pass);
     scenario.store.put("app/n0", "9");
     let took = wait_until(9 * SECOND, "the other one", || n0() == 9);
-    tell::<Client>("the other member, from one that swallows", took);
-    wait_until(SOON, "it is up", || is_up(&props));
+    report_time::<Client>("the other member, from a half-open one", took);
+    wait_until(SOON, "the source is up", || is_up(&props));
 }
 
 #[test]
@@ -591,20 +595,20 @@ fn a_slash_before_the_first_name_counts_and_an_empty_prefix_is_everything() {
         return;
     };
     scenario.store.put("/one", "a = 7\n");
-    // A name that is not text.
+    // A name that is not UTF-8.
     let body = format!("{{\"key\":\"{}\",\"value\":\"\"}}", encode(b"/app/\xff"));
     scenario.store.ask("kv/put", &body);
-    let says = |etcd: Etcd| {
+    let value_of = |etcd: Etcd| {
         let document = etcd.address(local(scenario.proxy.port())).load().unwrap();
         let keys: Vec<String> = document.iter().map(|(key, ..)| key.to_string()).collect();
         (keys.join(" "), document.problems().len())
     };
-    assert_eq!(says(Etcd::prefix("/app")), ("a".to_owned(), 0));
-    assert_eq!(says(Etcd::prefix("app/")), ("b".to_owned(), 0));
-    assert_eq!(says(Etcd::prefix("")), ("app.b x".to_owned(), 2));
-    assert_eq!(says(Etcd::prefix("/")), ("app.a one".to_owned(), 0));
+    assert_eq!(value_of(Etcd::prefix("/app")), ("a".to_owned(), 0));
+    assert_eq!(value_of(Etcd::prefix("app/")), ("b".to_owned(), 0));
+    assert_eq!(value_of(Etcd::prefix("")), ("app.b x".to_owned(), 2));
+    assert_eq!(value_of(Etcd::prefix("/")), ("app.a one".to_owned(), 0));
     assert_eq!(
-        says(Etcd::document("/one").format(toml())),
+        value_of(Etcd::document("/one").format(toml())),
         ("a".to_owned(), 0)
     );
 }
@@ -627,11 +631,11 @@ fn a_key_that_expires_lets_the_weaker_layer_show() {
     let n0 = || props.get::<i64>("n0").unwrap();
     wait_until(SOON, "the value", || n0() == 5);
     let took = wait_until(SOON, "it expires", || n0() == -1);
-    tell::<Client>("lease of 1 s", took);
+    report_time::<Client>("lease of 1 s", took);
 }
 
-/// Two members of one cluster, the second on a thread of its own: each message on the channel has it
-/// stopped or started. What it sends back says that it was.
+/// Starts a cluster of two members, the second one on another thread. Each message stops or starts
+/// that member; the thread confirms each one.
 fn two_members() -> Option<(Server, mpsc::Sender<()>, mpsc::Receiver<()>)> {
     let mut members = ["a", "b"].map(|_| Server::prepare(Kind::Etcd, &[]));
     let peers: Vec<String> = ["a", "b"]
@@ -648,9 +652,9 @@ fn two_members() -> Option<(Server, mpsc::Sender<()>, mpsc::Receiver<()>)> {
     let (report, done) = mpsc::channel();
     std::thread::spawn(move || {
         while second.restart() {
-            let told = report.send(()).is_ok() && orders.recv().is_ok();
+            let is_stopped = report.send(()).is_ok() && orders.recv().is_ok();
             second.kill();
-            if !told || report.send(()).is_err() || orders.recv().is_err() {
+            if !is_stopped || report.send(()).is_err() || orders.recv().is_err() {
                 return;
             }
         }
@@ -668,23 +672,23 @@ fn a_member_without_a_quorum_changes_nothing() {
     (0..10).for_each(|n| store.put(&format!("app/n{n}"), "0"));
     let etcd = Etcd::prefix("app").address(local(first.port()));
     let props = Properties::builder().source(etcd).build().unwrap();
-    wait_until(SOON, "it is up", || is_up(&props));
-    // Its stream has begun.
+    wait_until(SOON, "the source is up", || is_up(&props));
+    // The stream has begun.
     std::thread::sleep(SECOND);
     order.send(()).unwrap();
     done.recv().unwrap();
-    let took = wait_until(10 * SECOND, "it is told", || is_stale(&props));
-    tell::<Client>("no leader: told", took);
+    let took = wait_until(10 * SECOND, "the source is stale", || is_stale(&props));
+    report_time::<Client>("no leader: reported", took);
     assert_eq!(props.get::<i64>("n0").unwrap(), 0);
     order.send(()).unwrap();
     done.recv().unwrap();
     store.put("app/n0", "1");
     let took = wait_until(SOON, "the change", || props.get::<i64>("n0").unwrap() == 1);
-    tell::<Client>("no leader: over", took);
+    report_time::<Client>("no leader: recovered", took);
 }
 
 #[test]
-fn certificates_are_shown_and_checked() {
+fn certificates_are_sent_and_verified() {
     use rcgen::{
         BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose as For, IsCa, KeyPair,
     };
@@ -726,10 +730,10 @@ fn certificates_are_shown_and_checked() {
     }
     let store = Client::connect(&server);
     store.put("app/n0", "0");
-    let proxy = Proxy::before(port);
+    let proxy = Proxy::new(port);
     let etcd = || Etcd::prefix("app").address(format!("https://localhost:{}", proxy.port()));
-    let nobody = etcd().ca(path("ca")).load().unwrap_err().to_string();
-    assert!(nobody.contains("failed"), "{nobody}");
+    let error = etcd().ca(path("ca")).load().unwrap_err().to_string();
+    assert!(error.contains("failed"), "{error}");
     let shown = etcd().client_certificate(path("client"), path("client.key"));
     let unknown = shown.clone().load().unwrap_err().to_string();
     assert!(unknown.contains("TLS"), "{unknown}");
@@ -738,12 +742,12 @@ fn certificates_are_shown_and_checked() {
         .build()
         .unwrap();
     let n0 = || props.get::<i64>("n0").unwrap();
-    wait_until(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     for n in 1..=3 {
         store.put("app/n0", n.to_string());
         let took = wait_until(SECOND, "a change", || n0() == n);
-        tell::<Client>("put to handle, by TLS", took);
-        // The stream is begun anew.
+        report_time::<Client>("put to handle, by TLS", took);
+        // The stream restarts.
         std::thread::sleep(2 * SECOND);
         assert!(is_up(&props));
     }

@@ -1,28 +1,27 @@
-//! Memory, whatever a server that answers like etcd sends.
+//! etcd: the answers of a hostile server need bounded memory.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use liveprops::sources::Etcd;
 use liveprops::{ErrorKind, Properties, Source};
 
+use crate::SECOND;
 use crate::etcd_standin::{Standin, Then, header, item, n, range, stream, whole};
 use crate::scenario::health;
 use crate::support::child::{self, Child};
 use crate::support::proc::peak_mib;
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// How much memory a program may take for what is refused, and for as many keys as are taken, in MiB:
+/// The memory bounds in MiB of rejected answers and of the largest accepted one.
 /// `src/guide/stores.md` states the first.
 const MOST_REFUSED: usize = 160;
 const MOST_TAKEN: usize = 384;
 
-/// As much of something as an answer may hold.
+/// Repeats a text up to the size limit of an answer.
 fn many(one: &str) -> String {
     one.repeat((31 << 20) / one.len())
 }
 
-/// Tiny keys, each another one, of so many bytes altogether.
+/// Returns small distinct keys with a total of `bytes` bytes.
 fn keys(bytes: usize) -> String {
     let mut all = String::new();
     let mut n = 0;
@@ -43,13 +42,13 @@ fn chunk(text: &str) -> Vec<u8> {
     format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
-/// What a hostile server answers to a read.
+/// The answers of a hostile server to a read.
 fn hostile_reads() -> Vec<(&'static str, Vec<u8>, Then)> {
     let with = |fields: &str| whole(format!("{{{},{fields}\"count\":\"1\"}}", header(5)));
     let list = |one: &str| with(&format!("\"kvs\":[{}{{}}],", many(one)));
     let mut cases = vec![
         (
-            "empty objects in place of keys",
+            "empty objects instead of keys",
             list("{\"\":0},"),
             Then::Keep,
         ),
@@ -59,12 +58,12 @@ fn hostile_reads() -> Vec<(&'static str, Vec<u8>, Then)> {
             Then::Keep,
         ),
         (
-            "objects that nobody asked for",
+            "objects without a request",
             with(&format!("\"x\":[{}0],", many("{\"\":0},"))),
             Then::Keep,
         ),
         (
-            "names that nobody asked for",
+            "names without a request",
             with(&many("\"x\":0,")),
             Then::Keep,
         ),
@@ -79,7 +78,7 @@ fn hostile_reads() -> Vec<(&'static str, Vec<u8>, Then)> {
             Then::Keep,
         ),
         (
-            "lists in lists in place of keys",
+            "lists in lists instead of keys",
             with(&format!("\"kvs\":{}", many("["))),
             Then::Keep,
         ),
@@ -123,7 +122,7 @@ fn hostile_reads() -> Vec<(&'static str, Vec<u8>, Then)> {
             Then::Repeat(vec![b'y'; 60_000]),
         ),
         (
-            "news without an end",
+            "endless events",
             Vec::new(),
             Then::Repeat(b"HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n".to_vec()),
         ),
@@ -149,7 +148,7 @@ fn hostile_reads() -> Vec<(&'static str, Vec<u8>, Then)> {
     cases
 }
 
-/// What a hostile server streams after a good read.
+/// The streams of a hostile server after a valid read.
 fn hostile_streams() -> Vec<(&'static str, Vec<u8>, Then)> {
     let begin = stream(5, &[]);
     let line = |text: &str| [&*begin, &*chunk(text)].concat();
@@ -204,7 +203,7 @@ fn hostile_streams() -> Vec<(&'static str, Vec<u8>, Then)> {
             Then::Hold,
         ),
         (
-            "news without an end",
+            "endless events",
             Vec::new(),
             Then::Repeat(b"HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n".to_vec()),
         ),
@@ -227,7 +226,7 @@ fn memory_is_bounded_whatever_a_server_sends() {
         let server = Standin::start(move |_| (bytes.clone(), then.clone()));
         run("load", what, &server);
     }
-    // Each takes the time of a stream.
+    // Each round lasts as long as a stream.
     std::thread::scope(|scope| {
         for (what, bytes, then) in hostile_streams() {
             let server = Standin::start(move |request| match request.path.as_str() {
@@ -239,16 +238,16 @@ fn memory_is_bounded_whatever_a_server_sends() {
     });
 }
 
-/// The bound holds for what is accepted, too, and for what is held although it is too much.
+/// Accepted and withheld updates have the same bound.
 #[test]
 fn memory_is_bounded_for_as_many_keys_as_are_accepted() {
     let test = "etcd_hostile::memory_is_bounded_for_as_many_keys_as_are_accepted";
     if let Some(role) = child::role() {
         return measure(&role);
     }
-    let taken = 150_000;
-    // Twice as many are held at most, which takes too long where nothing is optimized.
-    for (how, count) in [("accept", taken), ("hold", taken / 4 * 5)] {
+    let accepted_count = 150_000;
+    // The limit of withheld keys is twice as high, too slow for a debug build.
+    for (how, count) in [("accept", accepted_count), ("hold", accepted_count / 4 * 5)] {
         let all: Vec<String> = (0..count)
             .map(|n| item(&format!("{n:06}"), "", 5).replace(",\"value\":\"\"", ""))
             .collect();
@@ -291,7 +290,7 @@ fn measure(role: &str) {
         "accept" | "hold" => (peak_mib() - before, MOST_TAKEN),
         _ => (peak_mib() - before, MOST_REFUSED),
     };
-    child::say(format!(
+    child::report(format!(
         "{grown} MiB in {:?}: {outcome:.120}",
         begun.elapsed()
     ));

@@ -1,4 +1,4 @@
-//! Servers that answer like etcd, and badly.
+//! Servers that imitate etcd with faults.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,33 +10,32 @@ use liveprops::health::SourceEventKind;
 use liveprops::sources::Etcd;
 use liveprops::{ErrorKind, Properties, Source};
 
+use crate::SECOND;
 use crate::scenario::{SOON, is_stale, is_up, wait_until};
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// What becomes of a connection after an answer.
+/// The fate of a connection after an answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Then {
-    /// It takes the next request.
+    /// The connection accepts the next request.
     Keep,
-    /// It is closed, which nothing has announced.
+    /// The server closes the connection silently.
     Close,
-    /// It stays open, and nothing more is said.
+    /// The connection stays open without further bytes.
     Hold,
-    /// This is said without end.
+    /// The server repeats this endlessly.
     Repeat(Vec<u8>),
 }
 
 type Answer = Box<dyn FnMut(&Request) -> (Vec<u8>, Then) + Send>;
 
-/// A request as it came.
+/// A received request.
 pub(crate) struct Request {
     pub(crate) path: String,
-    /// How many came before on the same connection.
+    /// The number of earlier requests on the same connection.
     before: usize,
 }
 
-/// A server that answers as the test wants it to.
+/// A server with the answers of the test.
 pub(crate) struct Standin {
     port: u16,
     answer: Arc<Mutex<Answer>>,
@@ -71,7 +70,7 @@ impl Standin {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// How many requests came since a moment.
+    /// Returns the number of requests since a time.
     fn since(&self, moment: Instant) -> usize {
         let requests = self.requests.lock().unwrap();
         requests.iter().filter(|at| **at >= moment).count()
@@ -98,7 +97,7 @@ fn serve(stream: TcpStream, answer: &Mutex<Answer>, requests: &Mutex<Vec<Instant
                 while writer.write_all(&bytes).is_ok() {}
                 return;
             }
-            // Until the other side closes it.
+            // Waits until the client closes the connection.
             Then::Hold => {
                 let _ = reader.read_to_end(&mut Vec::new());
                 return;
@@ -107,7 +106,7 @@ fn serve(stream: TcpStream, answer: &Mutex<Answer>, requests: &Mutex<Vec<Instant
     }
 }
 
-/// Reads a request, and says what path it is for.
+/// Reads a request and returns its path.
 fn read_request(reader: &mut impl BufRead) -> Option<String> {
     let mut length = 0;
     let mut path = None;
@@ -133,7 +132,7 @@ pub(crate) fn header(revision: u64) -> String {
     format!("\"header\":{{\"cluster_id\":\"1\",\"raft_term\":\"1\",\"revision\":\"{revision}\"}}")
 }
 
-/// A key of the prefix `app`, as an answer holds it.
+/// Returns a key of the prefix `app` in the format of an answer.
 pub(crate) fn item(name: &str, value: &str, revision: u64) -> String {
     use base64::Engine as _;
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
@@ -141,20 +140,20 @@ pub(crate) fn item(name: &str, value: &str, revision: u64) -> String {
     format!("{{\"key\":\"{key}\",\"value\":\"{value}\",\"mod_revision\":\"{revision}\"}}")
 }
 
-/// A whole answer.
+/// Returns a complete answer.
 pub(crate) fn whole(body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
-/// What a range read answers.
+/// Returns the answer to a range read.
 pub(crate) fn range(revision: u64, value: &str) -> Vec<u8> {
     let (header, item) = (header(revision), item("n", value, revision));
     whole(format!("{{{header},\"kvs\":[{item}],\"count\":\"1\"}}"))
 }
 
-/// The beginning of a stream, with some lines after the first.
+/// Returns the beginning of a stream, with some lines after the first.
 pub(crate) fn stream(revision: u64, lines: &[String]) -> Vec<u8> {
     let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     let created = format!("{{\"result\":{{{},\"created\":true}}}}", header(revision));
@@ -177,16 +176,16 @@ pub(crate) fn n(props: &Properties) -> u64 {
     props.get("n").unwrap()
 }
 
-/// Has servers answer for a while, and wants them to be asked ever more rarely.
+/// Asserts that the requests to failing servers become less frequent.
 #[track_caller]
 fn is_polled_less_and_less_often(servers: &[&Standin], what: &str) {
     let props = follow(servers);
     let begun = Instant::now();
-    let mut told = false;
+    let mut was_stale = false;
     let mut wait = |time: Duration| {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            told |= is_stale(&props);
+            was_stale |= is_stale(&props);
             std::thread::sleep(Duration::from_millis(5));
         }
         Instant::now()
@@ -205,8 +204,8 @@ fn is_polled_less_and_less_often(servers: &[&Standin], what: &str) {
         2 * late < all,
         "{what}: {all} requests, and {late} in the second half"
     );
-    assert!(told, "{what}: health never says anything");
-    // It is followed as soon as it is well.
+    assert!(was_stale, "{what}: health never reports it");
+    // The program follows a recovered server at once.
     for server in servers {
         server.set(|request| match request.path.as_str() {
             "/v3/kv/range" => (range(1 << 40, "7"), Then::Keep),
@@ -214,7 +213,7 @@ fn is_polled_less_and_less_often(servers: &[&Standin], what: &str) {
         });
     }
     wait_until(SOON, "the value", || n(&props) == 7);
-    wait_until(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
 }
 
 #[test]
@@ -241,7 +240,7 @@ fn members_that_end_each_stream_at_once_are_contacted_less_and_less_often() {
 #[test]
 fn empty_answers_that_come_at_once_are_requested_less_and_less_often() {
     let compacted = "{\"result\":{\"canceled\":true,\"compact_revision\":\"9\"}}".to_owned();
-    // Which revision the nth request finds, for a read and for a stream, and what the stream brings.
+    // The revision of the nth read and stream, and the content of the stream.
     type Case = (&'static str, fn(u64) -> u64, fn(u64) -> u64, Vec<String>);
     let cases: [Case; 5] = [
         ("a revision of zero", |_| 5, |_| 0, vec![]),
@@ -278,8 +277,8 @@ fn empty_answers_that_come_at_once_are_requested_less_and_less_often() {
     });
 }
 
-/// A server that closes a connection after each answer, without a word and as the next request comes. A
-/// request that was not answered has done nothing, so it is sent again.
+/// A server closes each connection silently when the second request arrives. The client repeats a
+/// request without an answer, since it had no effect.
 #[test]
 fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
     let last = Arc::new(AtomicU64::new(5));
@@ -291,7 +290,7 @@ fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
             let revision = now.load(Ordering::SeqCst);
             (range(revision, &revision.to_string()), Then::Keep)
         }
-        // It is compacted away at once, so that all is read again, and then goes on.
+        // The first revision is compacted, so the program reads everything again and continues.
         _ => {
             let revision = now.fetch_add(1, Ordering::SeqCst);
             let gone = "{\"result\":{\"canceled\":true,\"compact_revision\":\"9\"}}".to_owned();
@@ -316,7 +315,7 @@ fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
             })
             .build()
             .unwrap();
-        // Two streams and more.
+        // Longer than two streams last.
         wait_until(SOON, "a change", || n(&props) >= before + 2);
         let all: Vec<String> = failures.try_iter().collect();
         assert!(all.is_empty(), "{all:?}");
@@ -324,7 +323,7 @@ fn a_connection_that_is_closed_after_an_answer_is_no_failure() {
     }
 }
 
-/// Where no connection is kept that might have been closed, a failure is one.
+/// A failure of a new connection is reported: the server cannot have closed it earlier.
 #[test]
 fn a_new_connection_that_is_closed_is_not_tried_again_at_once() {
     let server = Standin::start(|_| (Vec::new(), Then::Close));

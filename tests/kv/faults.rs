@@ -1,27 +1,27 @@
-//! Faults between a program and its store change no value.
+//! Faults of stores and connections change no value.
 
-use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use liveprops::Properties;
 
+use crate::SECOND;
 use crate::proxy::Mode;
 use crate::scenario::{
-    Reader, SOON, Scenario, Store, health, is_stale, is_up, say, tell, wait_until,
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, report, report_time, wait_until,
 };
 use crate::server::Server;
 use crate::support::child::{self, Child};
 use crate::support::proc::{open_files, threads};
+use crate::support::run_exclusively;
 
-const SECOND: Duration = Duration::from_secs(1);
-/// The longest pause between two tries, and what it takes to try.
+/// The longest back-off plus the time of a connection attempt.
 pub(crate) const BACK: Duration = Duration::from_secs(6);
-/// After this time of tries in vain the pauses do not grow any more.
+/// The back-off reaches its maximum after this time of failures.
 const FULL: Duration = Duration::from_millis(6500);
-/// How long it takes to give up a store that does not answer when it is read.
+/// The read timeout of a store that does not answer.
 const TIMEOUT: Duration = Duration::from_millis(3500);
-/// When a store that says nothing is stale at the latest.
+/// The time after which a silent store is stale.
 const DEADLINE: Duration = Duration::from_secs(7);
 
 fn keys() -> Vec<(String, String)> {
@@ -36,22 +36,22 @@ fn scenario<S: Store>() -> Option<Scenario<S>> {
     Scenario::with(&keys)
 }
 
-/// Waits until the watch is set: a fault before that is another one.
+/// Waits until the watch is active: an earlier fault is a different case.
 fn is_followed<S: Store>(scenario: &Scenario<S>, props: &Properties) {
     for n in [-1, 0] {
         scenario.store.put("app/n0", n.to_string());
-        wait_until(SOON, "it is followed", || {
+        wait_until(SOON, "the program follows the store", || {
             props.get::<i64>("n0").unwrap() == n
         });
     }
 }
 
-/// Whether every value is that of the start, but for `n0`.
+/// Returns whether every value except `n0` is unchanged since the start.
 pub(crate) fn others_stay(props: &Properties) -> bool {
     (1..20).all(|n| props.get::<i64>(&format!("n{n}")).is_ok_and(|now| now == n))
 }
 
-/// Runs a test for several lengths of a fault, all at the same time.
+/// Runs a test concurrently for several durations of a fault.
 fn for_each(lengths: &[u64], run: impl Fn(u64) + Sync) {
     std::thread::scope(|scope| {
         for length in lengths {
@@ -61,13 +61,13 @@ fn for_each(lengths: &[u64], run: impl Fn(u64) + Sync) {
     });
 }
 
-/// The length of a long outage in seconds: less than it might be, so that the tests take less.
+/// Returns the length of a long outage in seconds; short by default, to keep the tests fast.
 fn long() -> u64 {
     let seconds = std::env::var("LIVEPROPS_OUTAGE").map(|it| it.parse().unwrap());
     seconds.unwrap_or(12)
 }
 
-pub(crate) fn a_store_that_is_killed_is_followed_again_however_long_it_was_gone<S: Store>() {
+pub(crate) fn a_killed_store_is_followed_again_after_any_time<S: Store>() {
     for_each(&[2, long()], killed_for::<S>);
 }
 
@@ -80,7 +80,7 @@ fn killed_for<S: Store>(seconds: u64) {
     let n0 = props.property::<i64>("n0").build().unwrap();
     scenario.server.kill();
     let killed = Instant::now();
-    wait_until(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "the source is stale", || is_stale(&props));
     assert!(others_stay(&props) && n0.get() == 0);
     while killed.elapsed() < SECOND * seconds as u32 {
         std::thread::sleep(SECOND / 100);
@@ -95,8 +95,8 @@ fn killed_for<S: Store>(seconds: u64) {
     scenario.store.put("app/n0", "1");
     scenario.store.delete("app/n19");
     let took = wait_until(BACK, "the change after the outage", || n0.get() == 1);
-    tell::<S>(&format!("kill -9, {seconds} s down"), took);
-    reader.is_well(&scenario, &props);
+    report_time::<S>(&format!("kill -9, {seconds} s down"), took);
+    reader.assert_recovered(&scenario, &props);
 }
 
 pub(crate) fn changes_during_an_outage_are_reported_once_and_nothing_else<S: Store>() {
@@ -105,7 +105,7 @@ pub(crate) fn changes_during_an_outage_are_reported_once_and_nothing_else<S: Sto
     };
     let props = scenario.follow();
     let reader = Reader::of(&props);
-    let (send, told) = channel();
+    let (send, received) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let changes: Vec<String> = batch
             .changes()
@@ -114,28 +114,30 @@ pub(crate) fn changes_during_an_outage_are_reported_once_and_nothing_else<S: Sto
             .collect();
         let _ = send.send(changes);
     });
-    // Nothing changes: nothing is told.
+    // An outage without changes reports no change.
     scenario.proxy.set(Mode::Refuse);
-    wait_until(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "the source is stale", || is_stale(&props));
     scenario.proxy.set(Mode::Pass);
-    wait_until(SOON, "it is told", || is_up(&props));
-    assert!(told.try_recv().is_err(), "nothing had changed");
+    wait_until(SOON, "the source is up", || is_up(&props));
+    assert!(received.try_recv().is_err(), "nothing had changed");
 
     scenario.proxy.set(Mode::Refuse);
-    wait_until(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "the source is stale", || is_stale(&props));
     for n in 0..3 {
         scenario.store.put(&format!("app/n{n}"), "77");
     }
     scenario.store.delete("app/n3");
     std::thread::sleep(3 * SECOND);
     scenario.proxy.set(Mode::Pass);
-    let took = wait_until(BACK, "all of it", || props.get::<i64>("n2").unwrap() == 77);
-    tell::<S>("cut for 3 s", took);
-    let mut changes = told.recv_timeout(SOON).unwrap();
+    let took = wait_until(BACK, "all changes", || {
+        props.get::<i64>("n2").unwrap() == 77
+    });
+    report_time::<S>("cut for 3 s", took);
+    let mut changes = received.recv_timeout(SOON).unwrap();
     changes.sort();
     assert_eq!(changes, ["n0", "n1", "n2", "n3"]);
-    reader.is_well(&scenario, &props);
-    assert!(told.try_recv().is_err());
+    reader.assert_recovered(&scenario, &props);
+    assert!(received.try_recv().is_err());
 }
 
 pub(crate) fn fifty_changes_in_an_outage_arrive_as_one_value<S: Store>() {
@@ -144,19 +146,19 @@ pub(crate) fn fifty_changes_in_an_outage_arrive_as_one_value<S: Store>() {
     };
     let props = scenario.follow();
     let n0 = props.property::<i64>("n0").build().unwrap();
-    let (send, told) = channel();
+    let (send, changes) = channel();
     let _guard = n0.on_change(move |change| {
         let _ = send.send(*change.new_value());
     });
     scenario.proxy.set(Mode::Refuse);
-    wait_until(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "the source is stale", || is_stale(&props));
     for n in 1..=50 {
         scenario.store.put("app/n0", n.to_string());
     }
     scenario.proxy.set(Mode::Pass);
-    assert_eq!(told.recv_timeout(SOON).unwrap(), 50);
-    wait_until(SOON, "it is told", || is_up(&props));
-    assert!(told.try_recv().is_err());
+    assert_eq!(changes.recv_timeout(SOON).unwrap(), 50);
+    wait_until(SOON, "the source is up", || is_up(&props));
+    assert!(changes.try_recv().is_err());
 }
 
 pub(crate) fn the_values_of_a_wiped_store_stay<S: Store>() {
@@ -172,13 +174,15 @@ pub(crate) fn the_values_of_a_wiped_store_stay<S: Store>() {
     scenario.server.wipe();
     scenario.restart();
     scenario.store.put("app/n0", "1");
-    let took = wait_until(BACK, "it is told", || health(&props).withheld.is_some());
-    tell::<S>("wiped: withheld", took);
+    let took = wait_until(BACK, "an update is withheld", || {
+        health(&props).withheld.is_some()
+    });
+    report_time::<S>("wiped: withheld", took);
     assert!(
         others_stay(&props),
         "most keys are gone there, and stay here"
     );
-    // It is filled again, with other revisions.
+    // The store gets the same keys again, with other revisions.
     for (key, value) in keys().iter().skip(1) {
         scenario.store.put(key, value);
     }
@@ -186,11 +190,11 @@ pub(crate) fn the_values_of_a_wiped_store_stay<S: Store>() {
         health(&props).withheld.is_none()
     });
     scenario.store.put("app/n0", "2");
-    wait_until(SOON, "it is followed", || {
+    wait_until(SOON, "the program follows the store", || {
         props.get::<i64>("n0").unwrap() == 2
     });
     assert!(others_stay(&props));
-    reader.is_well(&scenario, &props);
+    reader.assert_recovered(&scenario, &props);
 }
 
 pub(crate) fn a_replaced_store_is_read_from_scratch<S: Store>() {
@@ -203,21 +207,23 @@ pub(crate) fn a_replaced_store_is_read_from_scratch<S: Store>() {
     let props = scenario.follow();
     let reader = Reader::of(&props);
     is_followed(&scenario, &props);
-    // It has the same keys, but for one, and has seen fewer changes.
+    // The new store lacks one key and has a lower revision.
     let mut other = self::scenario::<S>().unwrap();
     other.store.put("app/n0", "1");
     other.store.delete("app/n7");
     std::mem::swap(&mut scenario.server, &mut other.server);
     std::mem::swap(&mut scenario.store, &mut other.store);
-    scenario.proxy.aim(scenario.server.port());
-    let took = wait_until(2 * SECOND, "what it holds", || scenario.agrees(&props));
-    tell::<S>("another store in its place", took);
+    scenario.proxy.set_target(scenario.server.port());
+    let took = wait_until(2 * SECOND, "the values of the new store", || {
+        scenario.agrees(&props)
+    });
+    report_time::<S>("another store in its place", took);
     scenario.store.put("app/n0", "2");
     let took = wait_until(2 * SECOND, "a change", || {
         props.get::<i64>("n0").unwrap() == 2
     });
     assert!(took < 2 * SECOND);
-    reader.is_well(&scenario, &props);
+    reader.assert_recovered(&scenario, &props);
 }
 
 pub(crate) fn a_frozen_store_is_reported_and_its_values_stay<S: Store>() {
@@ -234,7 +240,7 @@ fn frozen_for<S: Store>(seconds: u64) {
     scenario.server.freeze();
     let frozen = Instant::now();
     let limit = DEADLINE + SECOND;
-    let told = wait_until(limit, "it is told", || is_stale(&props));
+    let reported_after = wait_until(limit, "the source is stale", || is_stale(&props));
     while frozen.elapsed() < SECOND * seconds as u32 {
         assert!(is_stale(&props) && others_stay(&props));
         std::thread::sleep(SECOND / 100);
@@ -244,12 +250,12 @@ fn frozen_for<S: Store>(seconds: u64) {
     let took = wait_until(SECOND * 3 / 2, "the change after it", || {
         props.get::<i64>("n0").unwrap() == 1
     });
-    tell::<S>(&format!("frozen for {seconds} s: told"), told);
-    tell::<S>(&format!("frozen for {seconds} s: over"), took);
-    reader.is_well(&scenario, &props);
+    report_time::<S>(&format!("frozen for {seconds} s: reported"), reported_after);
+    report_time::<S>(&format!("frozen for {seconds} s: recovered"), took);
+    reader.assert_recovered(&scenario, &props);
 }
 
-pub(crate) fn a_connection_that_swallows_everything_is_closed<S: Store>() {
+pub(crate) fn a_half_open_connection_is_closed<S: Store>() {
     let Some(scenario) = scenario::<S>() else {
         return;
     };
@@ -259,16 +265,18 @@ pub(crate) fn a_connection_that_swallows_everything_is_closed<S: Store>() {
     scenario.proxy.set(Mode::HalfOpen);
     scenario.store.put("app/n0", "1");
     scenario.store.delete("app/n19");
-    let took = wait_until(DEADLINE + SECOND, "it is told", || is_stale(&props));
-    tell::<S>("half-open: told", took);
+    let took = wait_until(DEADLINE + SECOND, "the source is stale", || {
+        is_stale(&props)
+    });
+    report_time::<S>("half-open: reported", took);
     assert!(others_stay(&props));
     scenario.proxy.set(Mode::Pass);
-    // What was sent before is never answered.
+    // Requests sent earlier never get an answer.
     let took = wait_until(TIMEOUT + SECOND, "the change", || {
         props.get::<i64>("n0").unwrap() == 1
     });
-    tell::<S>("half-open: over", took);
-    reader.is_well(&scenario, &props);
+    report_time::<S>("half-open: recovered", took);
+    reader.assert_recovered(&scenario, &props);
 }
 
 pub(crate) fn a_connection_that_is_reset_or_stalls_is_replaced<S: Store>() {
@@ -283,14 +291,16 @@ pub(crate) fn a_connection_that_is_reset_or_stalls_is_replaced<S: Store>() {
         let before = connections();
         scenario.proxy.set(mode);
         scenario.store.put("app/n0", n.to_string());
-        let took = wait_until(DEADLINE + SECOND, "it is told", || is_stale(&props));
-        tell::<S>(&format!("{mode:?}: told"), took);
-        wait_until(BACK, "it is begun anew", || connections() > before);
+        let took = wait_until(DEADLINE + SECOND, "the source is stale", || {
+            is_stale(&props)
+        });
+        report_time::<S>(&format!("{mode:?}: reported"), took);
+        wait_until(BACK, "the program reconnects", || connections() > before);
         assert!(others_stay(&props));
         scenario.proxy.set(Mode::Pass);
         let took = wait_until(BACK, "the change", || props.get::<i64>("n0").unwrap() == n);
-        tell::<S>(&format!("{mode:?}: over"), took);
-        reader.is_well(&scenario, &props);
+        report_time::<S>(&format!("{mode:?}: recovered"), took);
+        reader.assert_recovered(&scenario, &props);
     }
 }
 
@@ -310,21 +320,21 @@ pub(crate) fn a_store_that_is_absent_at_the_start_is_used_once_it_is_up<S: Store
         .build()
         .unwrap_err();
     assert!(error.to_string().contains("app"), "{error}");
-    // Its pauses are at their longest by then.
+    // The back-off has reached its maximum.
     std::thread::sleep(FULL);
     if !server.restart() {
         return;
     }
     let store = S::connect(&server);
     store.change(&[("app/n0", Some(b"0")), ("app/n1", Some(b"1"))]);
-    let took = wait_until(BACK, "it is there", || {
+    let took = wait_until(BACK, "the source is up", || {
         props.get_opt::<i64>("n1").unwrap() == Some(1)
     });
-    tell::<S>("absent at the start", took);
-    Reader::of(&props).is_well(&Scenario::<S>::of(server), &props);
+    report_time::<S>("absent at the start", took);
+    Reader::of(&props).assert_recovered(&Scenario::<S>::of(server), &props);
 }
 
-pub(crate) fn the_end_does_not_wait_for_a_read_that_waits<S: Store>() {
+pub(crate) fn shutdown_does_not_wait_for_a_blocking_read<S: Store>() {
     let Some(scenario) = scenario::<S>() else {
         return;
     };
@@ -332,7 +342,7 @@ pub(crate) fn the_end_does_not_wait_for_a_read_that_waits<S: Store>() {
         .map(|_| {
             let props = scenario.follow();
             wait_until(SOON, "it waits for changes", || is_up(&props));
-            // It has read, has paused, and waits.
+            // The source has read everything and waits for changes.
             std::thread::sleep(Duration::from_millis(400));
             let begun = Instant::now();
             drop(props);
@@ -340,40 +350,40 @@ pub(crate) fn the_end_does_not_wait_for_a_read_that_waits<S: Store>() {
         })
         .collect();
     all.sort();
-    tell::<S>("drop", all[3]);
-    // A machine that is busy makes one or the other late.
+    report_time::<S>("drop", all[3]);
+    // A busy machine may delay single measurements.
     assert!(all[3] < SECOND / 10 && all[6] < SECOND / 2, "{all:?}");
     wait_until(SOON, "nothing is connected any more", || {
         scenario.proxy.open() == 0
     });
 }
 
-/// How many threads and files of this process are open.
+/// Returns the numbers of threads and open files of this process.
 fn open() -> [usize; 2] {
     [threads(), open_files()]
 }
 
-/// Runs a test in a process of its own, where nobody else has threads and files that come and go.
-fn alone<S: Store>(test: &str, run: impl FnOnce()) {
+/// Runs a test in another process, where no other test opens threads and files.
+fn run_in_child<S: Store>(test: &str, run: impl FnOnce()) {
     const DONE: &str = "done";
     if child::role().is_some() {
         run();
-        return child::say(DONE);
+        return child::report(DONE);
     }
     let store = std::any::type_name::<S>().split("::").nth(1).unwrap();
     let mut child = Child::of(&format!("{store}::{test}")).start();
-    let ended = child.ends_well();
-    let said = || child.said.recv_timeout(SECOND).ok();
-    let said: Vec<String> = std::iter::from_fn(said).collect();
-    // One that was told of no test that it has ends well, too.
-    let done = said.last().is_some_and(|last| last == DONE);
-    said.into_iter().for_each(say);
+    let ended = child.exits_successfully();
+    let lines = || child.output.recv_timeout(SECOND).ok();
+    let lines: Vec<String> = std::iter::from_fn(lines).collect();
+    // A test program also succeeds if its filter matches no test.
+    let done = lines.last().is_some_and(|last| last == DONE);
+    lines.into_iter().for_each(report);
     assert!(ended && done, "the child failed");
 }
 
-/// Waits until no more threads and files are open than there were.
+/// Waits until the numbers of threads and files are back at `before`.
 #[track_caller]
-fn nothing_leaks(before: [usize; 2], what: &str) {
+fn assert_no_leaks(before: [usize; 2], what: &str) {
     let begun = Instant::now();
     let mut now = open();
     while now.iter().zip(before).any(|(now, before)| *now > before) {
@@ -386,15 +396,15 @@ fn nothing_leaks(before: [usize; 2], what: &str) {
 
 pub(crate) fn fifty_cuts_leak_nothing_and_end_on_the_last_value<S: Store>() {
     let test = "fifty_cuts_leak_nothing_and_end_on_the_last_value";
-    alone::<S>(test, || {
+    run_in_child::<S>(test, || {
         let Some(scenario) = scenario::<S>() else {
             return;
         };
-        // Whatever is made once for all.
+        // Creates everything that exists once per process.
         drop(scenario.follow());
         wait_until(SOON, "it has ended", || scenario.proxy.open() == 0);
         let before = open();
-        // The more often one was cut off, the later it comes back; so there are some.
+        // The back-off grows with each cut, so several programs share the cuts.
         let programs: Vec<Properties> = (0..10).map(|_| scenario.follow()).collect();
         let readers: Vec<Reader> = programs.iter().map(Reader::of).collect();
         programs
@@ -415,26 +425,26 @@ pub(crate) fn fifty_cuts_leak_nothing_and_end_on_the_last_value<S: Store>() {
                 .iter()
                 .all(|props| props.get::<i64>("n0").unwrap() == 50)
         });
-        tell::<S>("50 cuts", took);
+        report_time::<S>("50 cuts", took);
         for (props, reader) in programs.iter().zip(&readers) {
-            reader.is_well(&scenario, props);
+            reader.assert_recovered(&scenario, props);
         }
         let made = connections() - first;
         assert!(made >= 30, "only {made} connections were made");
-        nothing_leaks(following, "after 50 cuts");
+        assert_no_leaks(following, "after 50 cuts");
         wait_until(SOON, "the server forgets them", || {
             scenario.store.readers() <= programs.len()
         });
         drop((programs, readers));
-        nothing_leaks(before, "after the end");
+        assert_no_leaks(before, "after the end");
     });
 }
 
 const PROGRAMS: usize = 200;
-/// The piece of time in which connections and requests are counted.
+/// The interval in which connections and requests are counted.
 const WINDOW: Duration = Duration::from_millis(250);
 
-/// How many fall into the busiest piece of a time, and into each at the mean.
+/// Returns the largest and the mean number of events per interval.
 fn rate(all: &[Instant], from: Instant, until: Instant) -> (usize, f64) {
     let during = |from: Instant, until: Instant| {
         let moments = all.iter().filter(move |at| **at >= from && **at < until);
@@ -447,11 +457,10 @@ fn rate(all: &[Instant], from: Instant, until: Instant) -> (usize, f64) {
 }
 
 pub(crate) fn two_hundred_programs_come_back_without_a_rush<S: Store>() {
-    // One store at a time, or they would be in each other's way.
-    static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // The programs of several stores would overload the machine.
+    let _exclusive = run_exclusively();
     let test = "two_hundred_programs_come_back_without_a_rush";
-    alone::<S>(test, two_hundred_programs::<S>);
+    run_in_child::<S>(test, two_hundred_programs::<S>);
 }
 
 fn two_hundred_programs<S: Store>() {
@@ -471,11 +480,11 @@ fn two_hundred_programs<S: Store>() {
     let spread = |what: &str, times: Vec<Instant>, from: Instant, until: Instant| {
         let times = &times;
         let (peak, mean) = rate(times, from, until);
-        say(format!(
+        report(format!(
             "{:?}: {PROGRAMS} programs, {what}: {peak} in 250 ms at most, {mean:.0} at the mean",
             S::KIND
         ));
-        // Few are always uneven.
+        // A small number is always uneven.
         assert!(
             peak as f64 <= 5.0 * mean.max(8.0),
             "{what}: {peak} of {mean}"
@@ -484,20 +493,22 @@ fn two_hundred_programs<S: Store>() {
     };
     scenario.server.kill();
     let killed = Instant::now();
-    wait_until(3 * SECOND, "all are told", || programs.iter().all(is_stale));
+    wait_until(3 * SECOND, "all sources are stale", || {
+        programs.iter().all(is_stale)
+    });
     while killed.elapsed() < 3 * SECOND {
         std::thread::sleep(SECOND / 100);
     }
     let tries = scenario.proxy.connections();
     let (peak, mean) = spread("tries in an outage", tries, killed, Instant::now());
-    // Fewer than five of each, and never all of them at once.
+    // Fewer than five requests per program, never all at the same time.
     let limit = 5.0 * PROGRAMS as f64 / 12.0;
     assert!(peak <= PROGRAMS && mean < limit, "{peak}, {mean}");
     scenario.restart();
     scenario.store.put("app/n0", "1");
     let ready = Instant::now();
     let took = wait_until(10 * SECOND, "all have it", || all_have(1));
-    tell::<S>("200 programs, 3 s down", took);
+    report_time::<S>("200 programs, 3 s down", took);
     let back = Instant::now();
     let made = scenario.proxy.connections();
     spread("connections on the return", made, ready, back);
@@ -507,5 +518,5 @@ fn two_hundred_programs<S: Store>() {
     assert!(peak <= PROGRAMS / 2, "{peak} requests at once");
     assert!(programs.iter().all(|props| scenario.agrees(props)));
     drop(programs);
-    nothing_leaks(before, "after the end");
+    assert_no_leaks(before, "after the end");
 }

@@ -1,4 +1,4 @@
-//! The example `fleet`, by its own script: a real server, the loader and three services.
+//! Runs the example `fleet` by its own script: a real server, the loader and three services.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -19,20 +19,20 @@ const SERVICES: [&str; 3] = ["checkout", "search", "mail"];
 const CHECKOUT: usize = 0;
 const SEARCH: usize = 1;
 const MAIL: usize = 2;
-/// Between two requests of a client.
+/// The pause between two requests of a client.
 const PAUSE: Duration = Duration::from_millis(5);
 
 struct Fleet {
     temporary: tempfile::TempDir,
     tools: PathBuf,
     program: PathBuf,
-    /// Of the server and of the services.
+    /// The ports of the server and of the services.
     ports: [u16; 4],
-    /// Stops everything when its input ends, also when this process is killed.
+    /// Stops everything when its input ends, so also if this process is killed.
     guard: Option<Child>,
 }
 
-/// What a service answers.
+/// The answer of a service.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 struct Answer {
     service: String,
@@ -42,7 +42,7 @@ struct Answer {
     pid: u32,
 }
 
-/// A file of which each part tells which one it is.
+/// A configuration whose values all contain its version.
 fn change(n: u32) -> String {
     format!(
         "greeting = \"change {n}\"\nlimit = {}\nlog = \"changes\"\n",
@@ -55,7 +55,7 @@ impl Answer {
         self.greeting == format!("change {n}") && self.limit == 5000 + n
     }
 
-    /// Whether its parts are of different files.
+    /// Returns whether the values are of different versions.
     fn is_torn(&self) -> bool {
         let n = self.greeting.strip_prefix("change ");
         n.is_some_and(|n| !self.is_change(n.parse().unwrap()))
@@ -63,7 +63,7 @@ impl Answer {
 }
 
 impl Fleet {
-    /// Nothing runs yet; `None` where no server can be had.
+    /// Prepares a fleet without starting it; `None` if no server is available.
     fn new() -> Option<Self> {
         let mut fleet = Self {
             temporary: tempfile::tempdir().unwrap(),
@@ -102,27 +102,27 @@ impl Fleet {
         command
     }
 
-    /// Runs the script to its end.
+    /// Runs the script and returns its output.
     #[track_caller]
     fn script(&self, words: &[&str]) -> String {
         let begun = Instant::now();
         let output = self.command(SCRIPT).args(words).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words:?}: {said}{errors}");
+        assert!(output.status.success(), "{words:?}: {stdout}{errors}");
         println!("fleet.sh {words:?}: {} ms", begun.elapsed().as_millis());
-        said
+        stdout
     }
 
-    /// Runs the script, which has to fail: what it says of that.
+    /// Runs the script, asserts that it fails and returns its error.
     #[track_caller]
-    fn refuses(&self, words: &[&str]) -> String {
+    fn fails(&self, words: &[&str]) -> String {
         let output = self.command(SCRIPT).args(words).output().unwrap();
         assert!(!output.status.success(), "{words:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// Asks a service; anything but an answer is an error.
+    /// Sends a request to a service.
     fn ask(&self, service: usize) -> Result<Answer, String> {
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.ports[service + 1]))?;
@@ -146,7 +146,7 @@ impl Fleet {
         self.ask(service).unwrap()
     }
 
-    /// Waits until a service answers as a change says.
+    /// Waits until the answer of a service shows a change.
     #[track_caller]
     fn follows(&self, service: usize, n: u32) -> Duration {
         let what = format!("change {n} of {}", SERVICES[service]);
@@ -167,19 +167,19 @@ impl Fleet {
         fs::read_to_string(self.dir().join(format!("{name}.log"))).unwrap_or_default()
     }
 
-    /// Waits until a log has a line that says all of this.
+    /// Waits until a line of a log contains all words.
     #[track_caller]
     fn is_logged(&self, name: &str, words: &[&str]) {
-        let says = |line: &str| words.iter().all(|word| line.contains(word));
+        let matches_all = |line: &str| words.iter().all(|word| line.contains(word));
         let what = format!("{words:?} in the log of {name}");
-        wait_until(SOON, &what, || self.log(name).lines().any(says));
+        wait_until(SOON, &what, || self.log(name).lines().any(matches_all));
     }
 
     fn published(&self) -> usize {
         self.log("loader").matches(" published ").count()
     }
 
-    /// How much was published, when it has been so for a while.
+    /// Returns the number of published files once it is stable.
     fn published_by_now(&self) -> usize {
         let mut before = self.published();
         loop {
@@ -192,7 +192,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until so much was published, and no more: what is published is told a moment later.
+    /// Waits until exactly `wanted` files were published; the log follows shortly after.
     #[track_caller]
     fn has_published(&self, wanted: usize) -> Duration {
         let what = format!("{wanted} published");
@@ -212,13 +212,13 @@ impl Fleet {
         let kill = Command::new("sh").args(kill).status();
         assert!(kill.unwrap().success());
         let command = format!("/proc/{pid}/cmdline");
-        // Of one that nobody waits for an empty one stays.
-        wait_until(SOON, "it is gone", || {
+        // A zombie process has an empty command line.
+        wait_until(SOON, "the key is removed", || {
             fs::read(&command).unwrap_or_default().is_empty()
         });
     }
 
-    /// The processes that were started with a path in the directory of the run.
+    /// Returns the processes with the directory of the run in their arguments.
     fn left(&self) -> Vec<String> {
         let dir = self.dir().display().to_string();
         let processes = fs::read_dir("/proc").unwrap().flatten();
@@ -244,13 +244,13 @@ impl Drop for Fleet {
     }
 }
 
-/// What clients saw that asked all the while.
+/// Clients that send requests all the time, and their errors.
 #[derive(Default)]
 struct Traffic {
     over: AtomicBool,
     asked: AtomicUsize,
     failed: Mutex<Vec<String>>,
-    /// Held while a service is asked, and while it is not to be.
+    /// Locked during a request, and while requests to the service are paused.
     gates: [Mutex<()>; 3],
 }
 
@@ -274,8 +274,8 @@ impl Traffic {
                 Ok(_) => None,
             };
             if let Some(fault) = fault {
-                let told = format!("{}: {fault}", SERVICES[service]);
-                self.failed.lock().unwrap().push(told);
+                let message = format!("{}: {fault}", SERVICES[service]);
+                self.failed.lock().unwrap().push(message);
             }
             last = answer.ok();
             std::thread::sleep(PAUSE);
@@ -283,7 +283,7 @@ impl Traffic {
     }
 }
 
-/// Ends the clients whatever happens.
+/// Ends the clients when it is dropped.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -293,12 +293,12 @@ impl Drop for Ends<'_> {
 }
 
 #[test]
-fn the_fleet_follows_its_files_through_everything_and_loses_no_request() {
+fn the_fleet_follows_its_files_through_all_faults_and_loses_no_request() {
     let Some(fleet) = Fleet::new() else { return };
     assert!(fleet.script(&["help"]).contains("restart [NAME]"));
     fleet.script(&["down"]);
-    let said = fleet.script(&["up"]);
-    assert!(said.contains("curl http://127.0.0.1:"), "{said}");
+    let output = fleet.script(&["up"]);
+    assert!(output.contains("curl http://127.0.0.1:"), "{output}");
     let first = fleet.answer(CHECKOUT);
     assert_eq!(first.greeting, "Welcome to the checkout");
     assert_eq!((first.limit, first.service.as_str()), (1000, "checkout"));
@@ -324,18 +324,18 @@ fn the_fleet_follows_its_files_through_everything_and_loses_no_request() {
     println!("{asked} requests, {} failed", failed.len());
     assert!(asked > 300 && failed.is_empty(), "{asked}: {failed:#?}");
 
-    let said = fleet.script(&["logs", "loader", "--once"]);
-    assert!(said.contains("published checkout.toml"), "{said}");
+    let output = fleet.script(&["logs", "loader", "--once"]);
+    assert!(output.contains("published checkout.toml"), "{output}");
     assert_eq!(fleet.left().len(), 5);
     fleet.script(&["down"]);
     assert_eq!(fleet.left(), [""; 0]);
-    let said = fleet.script(&["status"]);
-    assert_eq!(said.matches("does not run").count(), 5, "{said}");
+    let output = fleet.script(&["status"]);
+    assert_eq!(output.matches("does not run").count(), 5, "{output}");
     fleet.script(&["clean"]);
     assert!(!fleet.dir().exists());
 }
 
-/// A file that is edited changes its service, and no other, at once.
+/// An edited file changes its own service at once, and no other one.
 fn edits(fleet: &Fleet) {
     let others = [SEARCH, MAIL].map(|service| fleet.answer(service).generation);
     let mut took: Vec<Duration> = (0..20)
@@ -374,7 +374,7 @@ fn edits(fleet: &Fleet) {
     assert!(text.starts_with("# What the service mail"), "{text}");
 }
 
-/// A file that is invalid is logged with its line, and the old values stay.
+/// An invalid file is logged with its line, and the old values stay.
 fn refusals(fleet: &Fleet) {
     let before = [CHECKOUT, SEARCH, MAIL].map(|service| fleet.answer(service));
     let published = fleet.published_by_now();
@@ -390,13 +390,13 @@ fn refusals(fleet: &Fleet) {
     );
     assert_eq!(fleet.published(), published);
 
-    // Whoever writes past the loader is refused by the service, and put right by the loader.
+    // The service rejects a bad value written without the loader, and the loader restores its own.
     let mut wire = Wire::connect(fleet.ports[0], "");
     let bad = change(1).replace("5001", "-1");
     let answer = wire.request("$KV.fleet.checkout.toml", "", bad.as_bytes());
     assert!(answer.contains("\"seq\":"), "{answer}");
-    let told = ["`limit`", "-1", "(nats fleet.checkout.toml:2:9)"];
-    fleet.is_logged("checkout", &told);
+    let parts = ["`limit`", "-1", "(nats fleet.checkout.toml:2:9)"];
+    fleet.is_logged("checkout", &parts);
     fleet.is_logged("checkout", &["works again"]);
     fleet.has_published(published + 1);
 
@@ -408,7 +408,7 @@ fn refusals(fleet: &Fleet) {
     }
 }
 
-/// Who was down starts with the newest, and with nothing else.
+/// A service that was down starts with the newest values.
 fn restarts(fleet: &Fleet, traffic: &Traffic) {
     let gate = traffic.gates[SEARCH].lock().unwrap();
     fleet.kill("search");
@@ -418,20 +418,22 @@ fn restarts(fleet: &Fleet, traffic: &Traffic) {
     }
     fleet.script(&["up"]);
     fleet.follows(SEARCH, 52);
-    // On a machine that is very slow, after what it had kept.
+    // A very slow machine shows the cached values first.
     assert!(fleet.answer(SEARCH).generation <= 2, "one value came");
     drop(gate);
 
-    // The loader publishes only what the bucket does not hold.
+    // The loader publishes only files that the bucket lacks.
     let (published, connected) = (fleet.published_by_now(), fleet.connected());
     fleet.script(&["restart", "loader"]);
-    wait_until(SOON, "it is back", || fleet.connected() > connected);
+    wait_until(SOON, "the key has returned", || {
+        fleet.connected() > connected
+    });
     fleet.write(MAIL, &change(3));
     fleet.follows(MAIL, 3);
     fleet.has_published(published + 1);
 }
 
-/// Without the server everything goes on, and follows when it is back, also when it has lost all.
+/// The fleet continues without the server and follows it again, even if it has lost its data.
 fn outages(fleet: &Fleet, traffic: &Traffic) {
     fleet.kill("nats");
     fleet.write(CHECKOUT, &change(100));
@@ -450,7 +452,8 @@ fn outages(fleet: &Fleet, traffic: &Traffic) {
     println!("server killed and back, to answer: {took} ms");
     fleet.has_published(published + 1);
 
-    // All is lost, and one of the files is broken at that: its last good text is published.
+    // The server has lost its data and one file is invalid: the loader publishes its last valid
+    // text.
     fleet.kill("nats");
     fs::remove_dir_all(fleet.dir().join("data")).unwrap();
     fleet.script(&["up"]);
@@ -472,7 +475,7 @@ fn the_script_ends_only_what_it_has_started() {
     };
     make();
     let mut other = Command::new("sleep").arg("600").spawn().unwrap();
-    // A number that another process has by now.
+    // An id that belongs to another process.
     let stale = |ticks: &str| {
         let text = format!("{} {ticks}\n", other.id());
         fs::write(fleet.dir().join("search.pid"), text).unwrap();
@@ -482,8 +485,8 @@ fn the_script_ends_only_what_it_has_started() {
         fleet.script(&["down"]);
     }
     stale("1");
-    let said = fleet.script(&["clean"]);
-    assert!(!said.contains("stopped"), "{said}");
+    let output = fleet.script(&["clean"]);
+    assert!(!output.contains("stopped"), "{output}");
     let ended = other.try_wait().unwrap();
     other.kill().unwrap();
     other.wait().unwrap();
@@ -498,13 +501,13 @@ fn the_script_ends_only_what_it_has_started() {
     fleet.script(&["clean"]);
     assert!(mine.exists());
 
-    // A directory that is no fleet's.
+    // A directory without a fleet.
     let mine = fleet.dir().join("data/mine");
     fs::create_dir(fleet.dir().join("data")).unwrap();
     fs::write(&mine, "mine").unwrap();
     for words in [&["clean"][..], &["up"]] {
-        let said = fleet.refuses(words);
-        assert!(said.contains("no fleet"), "{words:?}: {said}");
+        let output = fleet.fails(words);
+        assert!(output.contains("no fleet"), "{words:?}: {output}");
         assert!(mine.exists());
     }
 
@@ -513,7 +516,7 @@ fn the_script_ends_only_what_it_has_started() {
         &["restart", "nobody"],
         &["up!"],
     ] {
-        fleet.refuses(words);
+        fleet.fails(words);
     }
 }
 
@@ -527,6 +530,6 @@ fn another_program_on_the_port_of_a_service_is_recognized() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\npid = 1\n");
         }
     });
-    let said = fleet.refuses(&["up"]);
-    assert!(said.contains("checkout is not ready"), "{said}");
+    let output = fleet.fails(&["up"]);
+    assert!(output.contains("checkout is not ready"), "{output}");
 }

@@ -1,8 +1,8 @@
-//! Key-value stores, each a real server that is started for the test: one suite for all of them,
-//! with a proxy in between that cuts, stalls and swallows.
+//! Key-value stores. Each test starts a real server, with a proxy that injects faults. One suite
+//! covers all stores.
 //!
-//! Servers are fetched where they are missing (`tests/kit/install.sh`); where that is not possible a
-//! test says so, and fails if `CI` is set.
+//! `tests/kit/install.sh` downloads missing servers. If that fails, a test prints that it is
+//! skipped, or fails if `CI` is set.
 #![cfg(all(
     target_os = "linux",
     feature = "toml",
@@ -77,7 +77,9 @@ mod zookeeper_standin;
 #[path = "zookeeper/tree.rs"]
 mod zookeeper_tree;
 
-/// Every test of the suite, for one store.
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Defines every test of the suite for one store.
 macro_rules! suite {
     ($store:ty) => {
         suite! { $store:
@@ -94,21 +96,21 @@ macro_rules! suite {
             values: a_key_inside_a_document_is_a_clash_and_the_document_stays,
             values: scopes_are_layers_and_a_value_walks_down_as_stronger_ones_go,
             values: ten_thousand_keys_are_loaded_and_one_change_is_one_change,
-            faults: a_store_that_is_killed_is_followed_again_however_long_it_was_gone,
+            faults: a_killed_store_is_followed_again_after_any_time,
             faults: changes_during_an_outage_are_reported_once_and_nothing_else,
             faults: fifty_changes_in_an_outage_arrive_as_one_value,
             faults: the_values_of_a_wiped_store_stay,
             faults: a_replaced_store_is_read_from_scratch,
             faults: a_frozen_store_is_reported_and_its_values_stay,
-            faults: a_connection_that_swallows_everything_is_closed,
+            faults: a_half_open_connection_is_closed,
             faults: a_connection_that_is_reset_or_stalls_is_replaced,
             faults: a_store_that_is_absent_at_the_start_is_used_once_it_is_up,
-            faults: the_end_does_not_wait_for_a_read_that_waits,
+            faults: shutdown_does_not_wait_for_a_blocking_read,
             faults: fifty_cuts_leak_nothing_and_end_on_the_last_value,
             faults: two_hundred_programs_come_back_without_a_rush,
             order: fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing,
             order: five_hundred_random_changes_are_each_seen_at_once,
-            order: a_key_that_is_created_later_is_seen,
+            order: a_key_that_is_created_later_is_followed,
             order: the_values_of_a_wiped_prefix_stay,
             order: a_start_waits_for_a_late_store_or_continues_without_it,
             order: a_start_without_the_store_uses_the_cache,

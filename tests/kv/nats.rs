@@ -1,4 +1,4 @@
-//! NATS JetStream, and what only it does.
+//! NATS JetStream: behaviour that no other store has.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,17 +13,18 @@ use liveprops::source::Scope;
 use liveprops::sources::Nats;
 use liveprops::{Properties, Source};
 
+use crate::SECOND;
 use crate::cluster::Cluster;
 use crate::faults::others_stay;
 use crate::proxy::{Mode, Proxy};
 use crate::quorum::Members;
-use crate::scenario::{Reader, SOON, Scenario, Store, health, is_up, tell, toml, wait_until};
+use crate::scenario::{
+    Reader, SOON, Scenario, Store, health, is_up, report_time, toml, wait_until,
+};
 use crate::server::{Kind, Server};
 use crate::suite;
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A client that knows just enough of the protocol, and nothing of the one that is tested.
+/// A minimal client that shares no code with the tested one.
 pub(crate) struct Wire {
     stream: BufReader<TcpStream>,
     number: usize,
@@ -35,7 +36,7 @@ impl Wire {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
-        // Answers are for one connection alone.
+        // Answers are addressed to one connection.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::SeqCst);
         let mut wire = Self {
@@ -64,7 +65,7 @@ impl Wire {
         line
     }
 
-    /// Sends a message, whose answer goes where the next is read, if one is wanted.
+    /// Sends a message, with a reply subject if `answer` is set.
     fn send(&mut self, subject: &str, headers: &str, body: &[u8], answer: bool) {
         let reply = match answer {
             true => format!(" answer.{}.{}", self.number, self.asked),
@@ -107,14 +108,14 @@ impl Wire {
         self.answer()
     }
 
-    /// A request of JetStream's that has to succeed.
+    /// Sends a JetStream request that has to succeed.
     fn api(&mut self, what: &str, body: &str) -> String {
         let answer = self.request(&format!("$JS.API.{what}"), "", body.as_bytes());
         assert!(!answer.contains("\"error\""), "{what}: {answer}");
         answer
     }
 
-    /// Makes the bucket, if it is not there.
+    /// Creates the bucket unless it exists.
     pub(crate) fn make(&mut self, more: &str) {
         let answer = self.ask_to_make(more);
         assert!(!answer.contains("\"error\""), "{answer}");
@@ -143,11 +144,11 @@ impl Wire {
 
 pub(crate) struct Client(Mutex<Wire>);
 
-/// What a test of several servers does, where an answer may stay away.
+/// Requests of tests with several servers, some of which may not answer.
 pub(crate) mod cluster {
     use super::{BufRead, BufReader, Read, SECOND, SOON, TcpStream, Wire, Write, wait_until};
 
-    /// Makes a bucket that three servers keep, as soon as they know of each other.
+    /// Creates a bucket with three replicas as soon as the servers form a cluster.
     pub(crate) fn make(port: u16) {
         let mut wire = Wire::connect(port, "");
         wait_until(SOON, "the bucket", || {
@@ -156,7 +157,7 @@ pub(crate) mod cluster {
         });
     }
 
-    /// Asks on a connection of its own; nothing if there is no answer.
+    /// Sends a request on a new connection; `None` without an answer.
     pub(crate) fn ask(port: u16, subject: &str, body: &str) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
         stream.set_read_timeout(Some(2 * SECOND)).ok()?;
@@ -209,7 +210,7 @@ impl Store for Client {
         Self(Mutex::new(wire))
     }
 
-    /// More than one change are a batch that the server takes as one.
+    /// Sends several changes as one atomic batch.
     fn change(&self, changes: &[(&str, Option<&[u8]>)]) {
         let mut wire = self.wire();
         let id = format!("batch{}.{}", wire.number, wire.asked);
@@ -266,8 +267,8 @@ impl Store for Client {
                 let bytes = base64::engine::general_purpose::STANDARD.decode(bytes);
                 String::from_utf8(bytes.unwrap()).unwrap()
             };
-            let told = text("hdrs");
-            if !told.contains("KV-Operation") && !told.contains("Nats-Marker-Reason") {
+            let headers = text("hdrs");
+            if !headers.contains("KV-Operation") && !headers.contains("Nats-Marker-Reason") {
                 let key = subject["$KV.config.".len()..].replace('.', "/");
                 all.insert(key, text("data"));
             }
@@ -318,7 +319,7 @@ fn a_burst_becomes_few_generations_and_the_last_value_is_right() {
     let Some(scenario) = scenario() else { return };
     let props = scenario.follow();
     let before = props.generation();
-    // Without a batch, each on its own.
+    // Servers without batches get single changes.
     let mut wire = scenario.store.wire();
     for n in 0..64 {
         let key = subject(&format!("app/n{}", n % 8));
@@ -337,7 +338,7 @@ fn a_deleted_consumer_is_noticed_and_created_again() {
     let Some(scenario) = scenario() else { return };
     let props = scenario.follow();
     let reader = Reader::of(&props);
-    wait_until(SOON, "it is followed", || {
+    wait_until(SOON, "the program follows the store", || {
         scenario.store.wire().consumers().len() == 1
     });
     let names = scenario.store.wire().consumers();
@@ -347,8 +348,8 @@ fn a_deleted_consumer_is_noticed_and_created_again() {
     }
     scenario.store.put("app/n0", "1");
     let took = wait_until(6 * SECOND, "the change", || n0(&props) == 1);
-    tell::<Client>("consumer deleted", took);
-    reader.is_well(&scenario, &props);
+    report_time::<Client>("consumer deleted", took);
+    reader.assert_recovered(&scenario, &props);
     assert_eq!(scenario.store.wire().consumers().len(), 1);
 }
 
@@ -365,7 +366,7 @@ fn a_purged_key_is_removed_with_and_without_a_marker() {
     wait_until(2 * SECOND, "the purge of a key", || {
         props.get_opt::<i64>("n1").unwrap().is_none()
     });
-    // As a server says of what has expired.
+    // The marker of a server for an expired key.
     let marker = "Nats-Marker-Reason: MaxAge\r\n";
     scenario
         .store
@@ -374,16 +375,16 @@ fn a_purged_key_is_removed_with_and_without_a_marker() {
     wait_until(2 * SECOND, "what has expired", || {
         props.get_opt::<i64>("n2").unwrap().is_none()
     });
-    // Of this no message tells.
+    // This deletion causes no message.
     let filter = format!("{{\"filter\":\"{}\"}}", subject("app/n3"));
     scenario.store.wire().api("STREAM.PURGE.KV_config", &filter);
     let took = wait_until(6 * SECOND, "the purge of the stream", || {
         props.get_opt::<i64>("n3").unwrap().is_none()
     });
-    tell::<Client>("purged without a marker", took);
+    report_time::<Client>("purged without a marker", took);
     scenario.store.put("app/n0", "1");
-    wait_until(SOON, "it is followed", || n0(&props) == 1);
-    reader.is_well(&scenario, &props);
+    wait_until(SOON, "the program follows the store", || n0(&props) == 1);
+    reader.assert_recovered(&scenario, &props);
 }
 
 #[test]
@@ -392,16 +393,16 @@ fn a_missing_bucket_is_empty_and_followed_once_it_is_created() {
     scenario.store.wire().api("STREAM.DELETE.KV_config", "");
     let props = scenario.follow();
     assert!(props.snapshot().keys().is_empty());
-    wait_until(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     std::thread::sleep(SECOND);
     scenario.store.wire().make("");
     scenario.store.put("app/deep/er/n", "7");
     let took = wait_until(2 * SECOND, "the bucket", || {
         props.get_opt::<u32>("deep.er.n").unwrap() == Some(7)
     });
-    tell::<Client>("bucket made", took);
+    report_time::<Client>("bucket made", took);
     scenario.store.put("app/deep/er/n", "8");
-    wait_until(SOON, "it is followed", || {
+    wait_until(SOON, "the program follows the store", || {
         props.get::<u32>("deep.er.n").unwrap() == 8
     });
 }
@@ -414,10 +415,10 @@ fn a_recreated_bucket_is_followed_and_its_removals_are_withheld() {
     scenario.store.wire().api("STREAM.DELETE.KV_config", "");
     scenario.store.wire().make("");
     scenario.store.put("app/n0", "1");
-    let took = wait_until(6 * SECOND, "it is told", || {
+    let took = wait_until(6 * SECOND, "an update is withheld", || {
         health(&props).withheld.is_some()
     });
-    tell::<Client>("bucket made anew: withheld", took);
+    report_time::<Client>("bucket created again: withheld", took);
     assert!(others_stay(&props));
     for n in 1..20 {
         scenario.store.put(&format!("app/n{n}"), n.to_string());
@@ -426,8 +427,8 @@ fn a_recreated_bucket_is_followed_and_its_removals_are_withheld() {
         health(&props).withheld.is_none()
     });
     scenario.store.put("app/n0", "2");
-    wait_until(SOON, "it is followed", || n0(&props) == 2);
-    reader.is_well(&scenario, &props);
+    wait_until(SOON, "the program follows the store", || n0(&props) == 2);
+    reader.assert_recovered(&scenario, &props);
 }
 
 #[test]
@@ -445,10 +446,10 @@ fn a_bucket_that_expires_values_is_reported_and_expired_keys_go() {
     refresh();
     scenario.store.put("app/brief", "1");
     let props = scenario.follow();
-    let told = wait_until(SOON, "it is warned of", || {
+    let reported_after = wait_until(SOON, "health has a warning", || {
         health(&props).degraded.is_some()
     });
-    assert!(told < SECOND, "{told:?}");
+    assert!(reported_after < SECOND, "{reported_after:?}");
     let warning = health(&props).degraded.unwrap().to_string();
     assert!(
         warning.contains("expire") && warning.contains("6s"),
@@ -462,7 +463,7 @@ fn a_bucket_that_expires_values_is_reported_and_expired_keys_go() {
         }
         props.get_opt::<u32>("brief").unwrap().is_none()
     });
-    tell::<Client>("expired after 6 s", took);
+    report_time::<Client>("expired after 6 s", took);
     assert!(took > 3 * SECOND && took < 12 * SECOND, "{took:?}");
     assert!(others_stay(&props) && n0(&props) == 0);
 }
@@ -473,7 +474,7 @@ fn the_values_of_a_bucket_in_which_everything_expires_stay() {
     scenario.store.wire().api("STREAM.DELETE.KV_config", "");
     let ages = ",\"max_age\":3000000000,\"duplicate_window\":1000000000";
     scenario.store.wire().make(ages);
-    // All in one go: what is written long before the others expires alone, and is gone.
+    // Written at once: keys written much earlier would expire separately.
     {
         let mut wire = scenario.store.wire();
         for n in 0..20 {
@@ -492,11 +493,13 @@ fn the_values_of_a_bucket_in_which_everything_expires_stay() {
     wait_until(SOON, "all are gone there", || {
         messages().contains("\"messages\":0,")
     });
-    let took = wait_until(SOON, "it is told", || health(&props).withheld.is_some());
-    tell::<Client>("all expired: withheld", took);
+    let took = wait_until(SOON, "an update is withheld", || {
+        health(&props).withheld.is_some()
+    });
+    report_time::<Client>("all expired: withheld", took);
     std::thread::sleep(SECOND);
     assert!(others_stay(&props) && n0(&props) == 0);
-    // The loader writes again.
+    // The store is filled again.
     (0..20).for_each(|n| scenario.store.put(&format!("app/n{n}"), n.to_string()));
     wait_until(SOON, "nothing is withheld any more", || {
         health(&props).withheld.is_none()
@@ -519,7 +522,7 @@ fn writes_during_a_full_read_are_never_missing() {
     std::thread::scope(|scope| {
         let ended = &ended;
         let writer = scope.spawn(move || {
-            // Some that are there, and others that are new; none of them ever goes.
+            // Some keys exist, others are new; none is ever deleted.
             let mut written = 0;
             while !ended.load(Ordering::SeqCst) {
                 for n in 0..8 {
@@ -547,7 +550,7 @@ fn writes_during_a_full_read_are_never_missing() {
     });
 }
 
-/// Twenty keys that three members keep, and which of them leads.
+/// A bucket of twenty keys with three replicas.
 fn three_members() -> Option<(Cluster, usize)> {
     let cluster = Cluster::start(Kind::Nats)?;
     cluster::make(cluster.servers[0].port());
@@ -572,14 +575,14 @@ fn a_member_comes_back_behind(wiped: bool) {
     let port = cluster.servers[leader].port();
     let nats = || below("app").address(format!("127.0.0.1:{port}"));
     let props = Properties::builder().source(nats()).build().unwrap();
-    wait_until(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     let member = cluster.others(leader)[0];
     cluster.kill(member);
     if wiped {
         cluster.servers[member].wipe();
     }
     let mut wire = Wire::connect(port, "");
-    // It has to fetch all that before it knows of the last.
+    // The member has to receive everything before it has the last value.
     let text = [b'x'; 1024];
     for n in 1..=20_000 {
         let waits = n % 500 == 0;
@@ -620,9 +623,8 @@ fn a_member_comes_back_behind(wiped: bool) {
         reader.join().unwrap()
     });
     println!("Nats: a member behind: {read} read, {failed} failed");
-    // A busy machine reads more slowly.
     assert!(read > 2 && failed < 5, "{read} {failed}");
-    wait_until(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     cluster.servers[member].wait();
     wait_until(10 * SECOND, "one consumer is left", || {
         wire.consumers().len() == 1
@@ -683,12 +685,12 @@ fn fifty_cuts_leave_no_consumer_behind() {
     });
 }
 
-/// A program that follows what a source of one value says.
+/// Follows a source with one value.
 pub(crate) fn follows(nats: Nats) -> Result<(), liveprops::Error> {
     let props = Properties::builder().load_timeout(3 * SECOND).source(nats);
     let props = props.build()?;
     assert_eq!(props.get::<u32>("app.k")?, 1);
-    wait_until(SOON, "it is followed", || is_up(&props));
+    wait_until(SOON, "the program follows the store", || is_up(&props));
     Ok(())
 }
 
@@ -713,19 +715,19 @@ fn a_token_and_a_password_are_sent_and_never_reported() {
     follows(at(&server).token("s3cr3t\n".to_owned())).unwrap();
     for wrong in [at(&server), at(&server).token("wr0ng".to_owned())] {
         assert!(!format!("{wrong:?}").contains("wr0ng"));
-        let told = follows(wrong).unwrap_err().to_string();
+        let message = follows(wrong).unwrap_err().to_string();
         assert!(
-            told.contains("credentials") && !told.contains("wr0ng"),
-            "{told}"
+            message.contains("credentials") && !message.contains("wr0ng"),
+            "{message}"
         );
     }
     let address = format!("nats://me:wr0ng@127.0.0.1:{}", server.port());
-    let told = follows(at(&server).address(address))
+    let text = follows(at(&server).address(address))
         .unwrap_err()
         .to_string();
     assert!(
-        told.contains("127.0.0.1") && !told.contains("wr0ng"),
-        "{told}"
+        text.contains("127.0.0.1") && !text.contains("wr0ng"),
+        "{text}"
     );
 
     let login = ",\"user\":\"me\",\"pass\":\"s3cr3t\"";
@@ -737,7 +739,8 @@ fn a_token_and_a_password_are_sent_and_never_reported() {
     assert!(follows(at(&server).user("me", "wr0ng".to_owned())).is_err());
 }
 
-/// A server with a value in it, which then gets settings that this file's client could not talk to.
+/// Starts a server with a value and then applies settings that the client of this file does not
+/// support.
 pub(crate) fn with_settings(dir: &Path, settings: &str) -> Option<Server> {
     let file = dir.join("nats.conf");
     std::fs::write(&file, "max_payload: 1MB\n").unwrap();
@@ -756,12 +759,12 @@ fn a_key_signs_and_so_does_a_file_of_credentials() {
     let Some(server) = with_settings(dir.path(), settings) else {
         return;
     };
-    // Made for this test.
+    // A key pair of this test only.
     let seed = "SUAG4GQLI7HGMAFNEC3Z7ES7TM2DTRV6LVR7KW3ZHM6AO4OXVZASBLHL3M";
     follows(at(&server).nkey(seed.to_owned())).unwrap();
     for wrong in [seed.replace("AG", "AH"), "SUsomething".to_owned()] {
-        let told = follows(at(&server).nkey(wrong.clone())).unwrap_err();
-        assert!(!told.to_string().contains(&wrong), "{told}");
+        let error = follows(at(&server).nkey(wrong.clone())).unwrap_err();
+        assert!(!error.to_string().contains(&wrong), "{error}");
     }
 
     let file = |name: &str, text: &str| {
@@ -774,21 +777,21 @@ fn a_key_signs_and_so_does_a_file_of_credentials() {
         return;
     };
     let good = file("user.creds", include_str!("nats/user.creds"));
-    // This account has no buckets yet, which is an answer as any other.
+    // This account has no buckets yet, which is no error.
     let empty = at(&server).credentials_file(&good).load().unwrap();
     assert!(empty.iter().next().is_none());
-    let told = at(&server).load().unwrap_err().to_string();
-    assert!(told.contains("check the credentials"), "{told}");
+    let message = at(&server).load().unwrap_err().to_string();
+    assert!(message.contains("check the credentials"), "{message}");
     let bad = file("bad.creds", "SUsomething");
-    let told = at(&server).credentials_file(&bad).load().unwrap_err();
-    assert!(!told.to_string().contains("SUsomething"), "{told}");
+    let message = at(&server).credentials_file(&bad).load().unwrap_err();
+    assert!(!message.to_string().contains("SUsomething"), "{message}");
     let gone = at(&server).credentials_file(dir.path().join("gone"));
-    let told = gone.load().unwrap_err().to_string();
-    assert!(told.contains("gone"), "{told}");
+    let message = gone.load().unwrap_err().to_string();
+    assert!(message.contains("gone"), "{message}");
 }
 
-/// Makes an authority, and what it has signed.
-fn certify(dir: &Path) {
+/// Creates a certificate authority and certificates that it signs.
+fn create_certificates(dir: &Path) {
     use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
     let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
@@ -816,7 +819,7 @@ fn certify(dir: &Path) {
 #[test]
 fn tls_trusts_the_configured_roots_and_sends_a_client_certificate() {
     let dir = tempfile::tempdir().unwrap();
-    certify(dir.path());
+    create_certificates(dir.path());
     let path = |name: &str| dir.path().join(name);
     let settings = |verify: bool| {
         format!(
@@ -833,18 +836,18 @@ fn tls_trusts_the_configured_roots_and_sends_a_client_certificate() {
     follows(trusting()).unwrap();
     let address = format!("tls://127.0.0.1:{}", server.port());
     follows(trusting().address(&address)).unwrap();
-    // The system does not know the authority, and nor does another one.
+    // Neither the roots of the system nor another authority verify the certificate.
     for wrong in [
         at(&server).address(&address),
         at(&server).ca(path("stranger.pem")),
     ] {
-        let told = follows(wrong).unwrap_err().to_string();
-        assert!(told.contains("certificate"), "{told}");
+        let message = follows(wrong).unwrap_err().to_string();
+        assert!(message.contains("authority with `ca`"), "{message}");
     }
-    let told = follows(at(&server)).unwrap_err().to_string();
-    assert!(told.contains("tls://"), "{told}");
-    let told = follows(at(&server).ca(path("server.key"))).unwrap_err();
-    assert!(told.to_string().contains("CA certificate"), "{told}");
+    let text = follows(at(&server)).unwrap_err().to_string();
+    assert!(text.contains("tls://"), "{text}");
+    let text = follows(at(&server).ca(path("server.key"))).unwrap_err();
+    assert!(text.to_string().contains("CA certificate"), "{text}");
 
     server.kill();
     std::fs::write(path("nats.conf"), settings(true)).unwrap();
@@ -853,21 +856,21 @@ fn tls_trusts_the_configured_roots_and_sends_a_client_certificate() {
     follows(trusting().client_certificate(path("client.pem"), path("client.key"))).unwrap();
     assert!(follows(trusting()).is_err());
     let mixed = trusting().client_certificate(path("client.pem"), path("server.key"));
-    let told = follows(mixed).unwrap_err().to_string();
-    assert!(told.contains("pair"), "{told}");
+    let text = follows(mixed).unwrap_err().to_string();
+    assert!(text.contains("pair"), "{text}");
 }
 
 #[test]
-fn a_silent_server_is_left_within_the_heartbeat_timeout() {
+fn a_silent_server_is_abandoned_within_the_heartbeat_timeout() {
     let Some(scenario) = scenario() else { return };
     let props = scenario.follow();
     std::thread::sleep(SECOND);
     scenario.store.put("app/n0", "1");
     let took = wait_until(SECOND, "a change by itself", || n0(&props) == 1);
-    tell::<Client>("one put to handle", took);
+    report_time::<Client>("one put to handle", took);
     scenario.proxy.set(Mode::Stall);
-    let took = wait_until(6 * SECOND, "it is told", || !is_up(&props));
-    tell::<Client>("stalled: told", took);
+    let took = wait_until(6 * SECOND, "the source is not up", || !is_up(&props));
+    report_time::<Client>("stalled: reported", took);
     scenario.store.put("app/n0", "2");
     scenario.proxy.set(Mode::Pass);
     wait_until(6 * SECOND, "the change", || n0(&props) == 2);
@@ -876,19 +879,19 @@ fn a_silent_server_is_left_within_the_heartbeat_timeout() {
 #[test]
 fn a_second_address_is_used_when_the_first_fails() {
     let Some(scenario) = scenario() else { return };
-    let dead = Proxy::before(scenario.server.port());
+    let dead = Proxy::new(scenario.server.port());
     let addresses = [dead.port(), scenario.proxy.port()].map(|port| format!("127.0.0.1:{port}"));
     let nats = below("app").addresses(addresses);
     let props = Properties::builder().source(nats).build().unwrap();
     dead.set(Mode::Refuse);
     scenario.store.put("app/n0", "1");
     wait_until(2 * SECOND, "the change", || n0(&props) == 1);
-    // Both ways.
+    // Both orders of the addresses.
     dead.set(Mode::Pass);
     scenario.proxy.set(Mode::HalfOpen);
     scenario.store.put("app/n0", "2");
     wait_until(10 * SECOND, "the change", || n0(&props) == 2);
-    wait_until(SOON, "it is up", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
 }
 
 #[test]
@@ -906,55 +909,56 @@ fn impossible_bucket_names_are_rejected_without_a_request() {
     let address = listener.local_addr().unwrap().to_string();
     for nats in wrong {
         let nats = nats.address(&address);
-        let told = nats.load().unwrap_err().to_string();
-        assert!(told.contains("is not"), "{told}");
+        let message = nats.load().unwrap_err().to_string();
+        assert!(message.contains("is not"), "{message}");
         let nats = nats.with(|policy| policy.optional());
         let props = Properties::builder().source(nats).build().unwrap();
         std::thread::sleep(SECOND / 10);
-        let told = format!("{:?}", health(&props));
-        assert!(told.contains("is not"), "{told}");
+        let message = format!("{:?}", health(&props));
+        assert!(message.contains("is not"), "{message}");
     }
-    let nobody = listener.accept().unwrap_err();
-    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    let error = listener.accept().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[test]
 fn an_address_of_another_scheme_is_not_contacted() {
     let dir = tempfile::tempdir().unwrap();
-    certify(dir.path());
+    create_certificates(dir.path());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     for scheme in ["ws", "wss", "WSS", "w\tss"] {
         let nats = Nats::bucket("config").token("s3cr3t".to_owned());
         let nats = nats.address(format!("{scheme}://{address}"));
-        let told = nats.ca(dir.path().join("ca.pem")).load().unwrap_err();
-        assert!(told.to_string().contains("invalid address"), "{told}");
+        let error = nats.ca(dir.path().join("ca.pem")).load().unwrap_err();
+        assert!(error.to_string().contains("invalid address"), "{error}");
     }
-    let nobody = listener.accept().unwrap_err();
-    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    let error = listener.accept().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 }
 
-/// What a server that is made up says of consumers: on which member the one with a number is, and
-/// how many of its two values come.
+/// The consumers of a simulated server: for each number, the member of the consumer and how many of
+/// the two values it delivers.
 type LayerValue = fn(usize) -> (&'static str, usize);
 
-/// A server with a bucket that `m1` leads; with how many consumers were made and deleted.
-fn made_up(says: LayerValue) -> (u16, Arc<[AtomicUsize; 2]>) {
+/// Starts a simulated server with a bucket whose leader is `m1`; counts created and deleted
+/// consumers.
+fn simulated_server(consumer_state: LayerValue) -> (u16, Arc<[AtomicUsize; 2]>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let counts = Arc::new([const { AtomicUsize::new(0) }; 2]);
     let counted = Arc::clone(&counts);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            serve(stream, says, &counted);
+            serve(stream, consumer_state, &counted);
         }
     });
     (port, counts)
 }
 
-/// Speaks with a client until it goes.
-fn serve(mut stream: TcpStream, says: LayerValue, counts: &[AtomicUsize; 2]) {
+/// Serves a client until it disconnects.
+fn serve(mut stream: TcpStream, consumer_state: LayerValue, counts: &[AtomicUsize; 2]) {
     let info = "INFO {\"server_id\":\"x\",\"server_name\":\"m1\",\"host\":\"x\",\"port\":1,\
                 \"version\":\"2.14.0\",\"headers\":true,\"max_payload\":1048576,\"proto\":1,\
                 \"client_id\":1,\"go\":\"\"}\r\n";
@@ -992,7 +996,7 @@ fn serve(mut stream: TcpStream, says: LayerValue, counts: &[AtomicUsize; 2]) {
                 } else if words[1].contains("CONSUMER.CREATE") {
                     counts[0].fetch_add(1, Ordering::SeqCst);
                     made += 1;
-                    let (member, come) = says(made);
+                    let (member, come) = consumer_state(made);
                     says_all = answer(&format!(
                         "{{\"num_pending\":2,\"delivered\":{{\"consumer_seq\":0}},\
                          \"cluster\":{{\"leader\":\"{member}\"}}}}"
@@ -1025,7 +1029,7 @@ fn serve(mut stream: TcpStream, says: LayerValue, counts: &[AtomicUsize; 2]) {
 #[test]
 fn consumers_are_created_until_one_is_on_the_leader_and_the_others_are_deleted() {
     let at = |port: u16| below("app").address(format!("127.0.0.1:{port}"));
-    let (port, counts) = made_up(|n| match n {
+    let (port, counts) = simulated_server(|n| match n {
         3.. => ("m1", 2),
         _ => ("m2", 1),
     });
@@ -1033,14 +1037,14 @@ fn consumers_are_created_until_one_is_on_the_leader_and_the_others_are_deleted()
     let count = |n: usize| counts[n].load(Ordering::SeqCst);
     assert_eq!([count(0), count(1)], [3, 3]);
 
-    let (port, counts) = made_up(|_| ("m2", 2));
+    let (port, counts) = simulated_server(|_| ("m2", 2));
     let begun = Instant::now();
-    let told = at(port).load().unwrap_err();
+    let error = at(port).load().unwrap_err();
     let took = begun.elapsed();
-    assert_eq!(told.kind(), liveprops::ErrorKind::Timeout);
+    assert_eq!(error.kind(), liveprops::ErrorKind::Timeout);
     assert!(
-        told.to_string().contains("`m2`, which may be behind"),
-        "{told}"
+        error.to_string().contains("`m2`, which may be behind"),
+        "{error}"
     );
     assert!(took > 2 * SECOND && took < 4 * SECOND, "{took:?}");
     let [made, deleted] = [0, 1].map(|n| counts[n].load(Ordering::SeqCst));
@@ -1053,7 +1057,7 @@ fn consumers_are_created_until_one_is_on_the_leader_and_the_others_are_deleted()
 
 #[test]
 fn an_incomplete_read_is_repeated() {
-    let (port, counts) = made_up(|n| ("m1", n));
+    let (port, counts) = simulated_server(|n| ("m1", n));
     let nats = below("app").address(format!("127.0.0.1:{port}"));
     assert_eq!(nats.load().unwrap().iter().count(), 2);
     assert_eq!(counts[0].load(Ordering::SeqCst), 2);

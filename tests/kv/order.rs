@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 use liveprops::source::Scope;
 use liveprops::{Properties, Source, Value};
 
+use crate::SECOND;
 use crate::proxy::Mode;
-use crate::scenario::{SOON, Scenario, Store, health, is_stale, is_up, tell, wait_until};
+use crate::scenario::{SOON, Scenario, Store, health, is_stale, is_up, report_time, wait_until};
 use crate::support::Random;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 fn scenario<S: Store>(count: usize) -> Option<Scenario<S>> {
     let scenario = Scenario::<S>::with(&[])?;
@@ -42,9 +41,9 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing<S: Sto
     let props = scenario.follow();
     let seen: Mutex<BTreeMap<String, Vec<i64>>> = Mutex::default();
     let seen = std::sync::Arc::new(seen);
-    let told = std::sync::Arc::clone(&seen);
+    let log = std::sync::Arc::clone(&seen);
     let _guard = props.on_change_under("", move |batch| {
-        let mut seen = told.lock().unwrap();
+        let mut seen = log.lock().unwrap();
         for change in batch.changes() {
             let Some(Value::Text(value)) = change.new_value() else {
                 panic!("{change:?}");
@@ -64,7 +63,7 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing<S: Sto
                 let keys: Vec<String> = (0..KEYS)
                     .map(|n| format!("app/n{}", writer * KEYS + n))
                     .collect();
-                // Some at a time: stores that write each transaction to the disk take 4 ms for one.
+                // Several changes per transaction: a transaction with a disk write needs 4 ms.
                 for n in 1..=LAST {
                     let value = n.to_string();
                     let all: Vec<(&str, Option<&[u8]>)> = keys
@@ -81,7 +80,7 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing<S: Sto
             wait_until(3 * SOON, "the writers go on", || {
                 done.load(Ordering::SeqCst) >= cut * WRITES / 51
             });
-            // After so many failures the next try may be seconds away.
+            // After many failures the back-off may last seconds.
             let waits = Instant::now() + Duration::from_millis(200);
             while scenario.proxy.open() == 0 && Instant::now() < waits {
                 std::thread::sleep(Duration::from_millis(1));
@@ -102,7 +101,7 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing<S: Sto
         scenario.proxy.connections().len(),
         took.as_millis()
     );
-    wait_until(SOON, "all is told", || {
+    wait_until(SOON, "all changes are reported", || {
         let seen = seen.lock().unwrap();
         seen.len() == WRITERS * KEYS
             && (0..WRITERS * KEYS).all(|n| seen[&format!("n{n}")].last() == Some(&LAST))
@@ -110,7 +109,7 @@ pub(crate) fn fifty_cuts_amid_ten_thousand_writes_lose_and_revert_nothing<S: Sto
     for (key, values) in &*seen.lock().unwrap() {
         assert!(values.is_sorted(), "{key}: {values:?}");
     }
-    wait_until(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
 }
 
 pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
@@ -119,7 +118,7 @@ pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
         return;
     };
     let props = scenario.follow();
-    wait_until(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     let mut random = Random::new(&format!("{:?}", S::KIND));
     let (send, made) = channel::<(String, Option<i64>, Instant)>();
     let watching = props.clone();
@@ -137,7 +136,7 @@ pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
             let ended = more == Err(std::sync::mpsc::RecvTimeoutError::Disconnected);
             waits.extend(more);
             waits.extend(made.try_iter());
-            // What is seen says that what came before it for the same key is over, too.
+            // A received value confirms all earlier changes of the same key.
             let mut over = BTreeSet::new();
             for (key, wanted, at) in waits.iter().rev() {
                 let waited: Duration = at.elapsed();
@@ -158,7 +157,7 @@ pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
     });
     let mut there = [true; KEYS];
     let mut value = 0;
-    // The same key comes again only after half of the others, so that each change can be seen.
+    // A key changes again only after half of the other keys, so that each change is visible.
     let mut order: Vec<usize> = (0..KEYS).collect();
     for _ in 0..5 {
         random.shuffle(&mut order[..KEYS / 2]);
@@ -181,32 +180,32 @@ pub(crate) fn five_hundred_random_changes_are_each_seen_at_once<S: Store>() {
     let mut took: Vec<Duration> = observer.join().unwrap();
     took.sort();
     assert_eq!(took.len(), 500);
-    tell::<S>("500 random changes: median", took[250]);
-    tell::<S>("500 random changes: 99 of 100", took[495]);
-    tell::<S>("500 random changes: worst", took[499]);
+    report_time::<S>("500 random changes: median", took[250]);
+    report_time::<S>("500 random changes: 99 of 100", took[495]);
+    report_time::<S>("500 random changes: worst", took[499]);
     assert!(took[499] < 10 * SECOND, "{:?}", took[499]);
     assert!(took[250] < Duration::from_millis(200), "{:?}", took[250]);
     let left = there.iter().filter(|there| **there).count();
     assert_eq!(props.snapshot().keys().len(), left);
 }
 
-pub(crate) fn a_key_that_is_created_later_is_seen<S: Store>() {
+pub(crate) fn a_key_that_is_created_later_is_followed<S: Store>() {
     let Some(scenario) = Scenario::<S>::with(&[]) else {
         return;
     };
     let source = S::prefix(scenario.proxy.port(), "one/two/three");
     let props = Properties::builder().source(source).build().unwrap();
-    wait_until(SOON, "nothing is an answer", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     assert!(props.snapshot().keys().is_empty());
-    // Until the watch is set that is nothing special.
+    // The watch has to be active before the key is created.
     std::thread::sleep(SECOND / 2);
     let begun = Instant::now();
     scenario.store.put("one/two/three/deep/n", "1");
-    wait_until(SOON, "what was created", || {
+    wait_until(SOON, "the new key", || {
         props.get_opt::<i64>("deep.n").unwrap() == Some(1)
     });
     let took = begun.elapsed();
-    tell::<S>("created three levels deep", took);
+    report_time::<S>("created three levels deep", took);
     assert!(took < SECOND, "{took:?}");
 }
 
@@ -215,18 +214,20 @@ pub(crate) fn the_values_of_a_wiped_prefix_stay<S: Store>() {
         return;
     };
     let props = scenario.follow();
-    wait_until(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     let keys: Vec<String> = (0..30).map(|n| format!("app/n{n}")).collect();
     let all: Vec<(&str, Option<&[u8]>)> = keys.iter().map(|key| (key.as_str(), None)).collect();
     scenario.store.change(&all);
-    let took = wait_until(SOON, "it is told", || health(&props).withheld.is_some());
-    tell::<S>("a wiped prefix: withheld", took);
+    let took = wait_until(SOON, "an update is withheld", || {
+        health(&props).withheld.is_some()
+    });
+    report_time::<S>("a wiped prefix: withheld", took);
     let until = Instant::now() + SECOND;
     while Instant::now() < until {
         assert!((0..30).all(|n| props.get::<i64>(&format!("n{n}")).is_ok()));
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Another connection says so, too.
+    // A new connection reports the same.
     scenario.proxy.cut();
     wait_until(SOON, "it is connected again", || scenario.proxy.open() > 0);
     wait_until(SOON, "it is still withheld", || {
@@ -256,10 +257,10 @@ pub(crate) fn a_start_waits_for_a_late_store_or_continues_without_it<S: Store>()
         let late = source().with(|policy| policy.required_within(10 * SECOND));
         let with = Properties::builder().source(late).build().unwrap();
         let took = begun.elapsed();
-        tell::<S>("a start that waits for a store that is 3 s late", took);
+        report_time::<S>("a start that waits for a store that is 3 s late", took);
         assert!(took >= LATE && took < LATE + 6 * SECOND, "{took:?}");
         assert_eq!(with.get::<i64>("n1").unwrap(), 0);
-        wait_until(6 * SECOND, "it is there", || {
+        wait_until(6 * SECOND, "the source is up", || {
             without.get_opt::<i64>("n1").unwrap() == Some(0)
         });
     });
@@ -282,30 +283,30 @@ pub(crate) fn a_start_without_the_store_uses_the_cache<S: Store>() {
     let first = files(dir.path());
     scenario.store.put("app/n1", "7");
     wait_until(SOON, "a change", || props.get::<i64>("n1").unwrap() == 7);
-    // The end does not wait for a slow disk.
+    // Shutdown does not wait for a slow disk.
     wait_until(SOON, "the change is kept", || files(dir.path()) != first);
     drop(props);
     scenario.server.kill();
     let begun = Instant::now();
     let props = start(&scenario);
-    tell::<S>("a start without the store", begun.elapsed());
+    report_time::<S>("a start without the store", begun.elapsed());
     assert_eq!(props.get::<i64>("n1").unwrap(), 7);
     assert_eq!(props.snapshot().keys().len(), 20);
     assert!(is_stale(&props) && health(&props).cached.is_some());
     scenario.restart();
     scenario.store.put("app/n1", "8");
     wait_until(SOON, "the change", || props.get::<i64>("n1").unwrap() == 8);
-    wait_until(SOON, "it is told", || {
+    wait_until(SOON, "the source is up", || {
         is_up(&props) && health(&props).cached.is_none()
     });
 }
 
-/// The complete files of a state directory, with what is in them.
+/// Returns the complete files of a state directory with their contents.
 fn files(dir: &Path) -> Vec<(OsString, Vec<u8>)> {
     let entries = std::fs::read_dir(dir).unwrap();
     let read = |entry: std::io::Result<DirEntry>| {
         let name = entry.unwrap().file_name();
-        // A temporary file may be gone by now.
+        // A temporary file may have been deleted.
         let content = std::fs::read(dir.join(&name)).ok()?;
         let complete = name.to_str()?.ends_with(".cache");
         complete.then_some((name, content))

@@ -4,27 +4,27 @@ use std::time::{Duration, Instant};
 
 use liveprops::{Properties, Source};
 
+use crate::SECOND;
 use crate::cluster::Cluster;
 use crate::faults::others_stay;
-use crate::scenario::{SOON, Store, is_stale, is_up, tell, wait_until};
+use crate::scenario::{SOON, Store, is_stale, is_up, report_time, wait_until};
 
-const SECOND: Duration = Duration::from_secs(1);
-/// How long a change may take from the moment a member went, an election included.
+/// The longest delay of a change after the loss of a member, including an election.
 const BUDGET: Duration = Duration::from_secs(10);
 
 /// A store of several members.
 pub(crate) trait Members: Store {
-    /// Whether the gates are in the way of elections too, so that a member that is cut off cannot be
-    /// elected again and again.
+    /// Whether the gates also carry elections, so that an isolated member is not elected
+    /// repeatedly.
     const ELECTS_BY_GATES: bool = true;
 
-    /// Makes what has to be there before a key can be set.
+    /// Creates everything that a key needs.
     fn prepare(_cluster: &Cluster) {}
-    /// The source of the prefix `app`, with the address of each member.
+    /// Returns a source of the prefix `app` with the addresses of all members.
     fn source(ports: &[u16]) -> Box<dyn Source>;
-    /// Sets a key, if the member can do that now.
+    /// Sets a key and returns whether the member accepted it.
     fn try_put(cluster: &Cluster, n: usize, key: &str, value: &str) -> bool;
-    /// Whether a member is the one that leads.
+    /// Returns whether a member is the leader.
     fn leads(cluster: &Cluster, n: usize) -> bool;
 }
 
@@ -37,17 +37,17 @@ fn leader<S: Members>(cluster: &Cluster) -> usize {
     found.unwrap()
 }
 
-/// A program that asks one member first.
+/// Creates a program that connects to one member first.
 fn follow<S: Members>(cluster: &Cluster, first: usize) -> Properties {
     let mut ports = cluster.ports();
     ports.rotate_left(first);
     let source = S::source(&ports);
-    // Members that have just come back may ask for a moment.
+    // Restarted members may need some time.
     let source = source.with(|policy| policy.required_within(SOON));
     Properties::builder().source(source).build().unwrap()
 }
 
-/// Three members, and a program that follows them.
+/// A cluster of three members and a program that follows it.
 struct Three {
     cluster: Cluster,
     props: Properties,
@@ -55,7 +55,7 @@ struct Three {
 }
 
 impl Three {
-    /// The program asks the member that leads first, or last.
+    /// The program connects to the leader first, or last.
     fn start<S: Members>(leader_first: bool) -> Option<Self> {
         let cluster = Cluster::start(S::KIND)?;
         S::prepare(&cluster);
@@ -72,19 +72,19 @@ impl Three {
             props,
             last: 0,
         };
-        // The watch is set.
+        // The watch is active.
         three.put::<S>(&[0, 1, 2]);
-        wait_until(SOON, "it is followed", || three.is_last());
-        wait_until(SOON, "it is told", || is_up(&three.props));
+        wait_until(SOON, "the program follows the store", || three.is_last());
+        wait_until(SOON, "the source is up", || is_up(&three.props));
         Some(three)
     }
 
-    /// Sets one more key, as soon as one of some members can do that. What was given up may be done
-    /// later, and must not undo what came after it: so it is another key each time.
+    /// Sets another key as soon as one of `members` accepts it. A failed attempt may take effect
+    /// later, so every attempt uses a new key.
     fn put<S: Members>(&mut self, members: &[usize]) {
         self.last += 1;
         let key = format!("app/step{}", self.last);
-        // The others may elect a leader first.
+        // The other members may have to elect a leader first.
         wait_until(3 * SOON, "one can write", || {
             let mut members = members.iter();
             members.any(|n| S::try_put(&self.cluster, *n, &key, "1"))
@@ -96,7 +96,7 @@ impl Three {
         self.props.get_opt::<i64>(&key).unwrap() == Some(1) && others_stay(&self.props)
     }
 
-    /// The member that the program is connected to.
+    /// Returns the member that the program is connected to.
     fn connected(&self) -> usize {
         let mut found = None;
         wait_until(SOON, "it is connected to one", || {
@@ -109,7 +109,7 @@ impl Three {
         found.unwrap()
     }
 
-    /// Does something to a member, changes a value by way of the others, and waits until it is seen.
+    /// Applies a fault to a member, changes a value through the others and waits until it arrives.
     fn loses<S: Members>(&mut self, what: &str, member: usize, how: impl FnOnce(&mut Cluster)) {
         let begun = Instant::now();
         how(&mut self.cluster);
@@ -127,8 +127,8 @@ impl Three {
         assert!(took - wrote < BUDGET, "{what}: {took:?}");
     }
 
-    fn is_well(&self) {
-        wait_until(SOON, "it is told", || is_up(&self.props));
+    fn assert_recovered(&self) {
+        wait_until(SOON, "the source is up", || is_up(&self.props));
     }
 }
 
@@ -138,34 +138,34 @@ pub(crate) fn any_one_of_three_members_may_be_killed_and_a_lost_majority_is_repo
     };
     let first = three.connected();
     three.loses::<S>("the connected member killed", first, |it| it.kill(first));
-    three.is_well();
+    three.assert_recovered();
     let second = three.connected();
     assert_ne!(first, second);
     let begun = Instant::now();
     three.cluster.kill(second);
-    // A leader goes on for a moment. Whatever the last one answers after that is neither believed,
-    // nor are the values given up.
-    let mut told = None;
+    // A leader continues for a short time. The last member can neither change nor remove values
+    // after that.
+    let mut stale_since = None;
     wait_until(SOON, "that there is no majority", || {
         assert!(three.is_last());
-        told = match is_stale(&three.props) {
-            true => told.or(Some(Instant::now())),
+        stale_since = match is_stale(&three.props) {
+            true => stale_since.or(Some(Instant::now())),
             false => None,
         };
-        told.is_some_and(|told| told.elapsed() > 3 * SECOND)
+        stale_since.is_some_and(|stale_since| stale_since.elapsed() > 3 * SECOND)
     });
-    tell::<S>("no majority: told", told.unwrap() - begun);
-    assert!(told.unwrap() - begun < BUDGET);
+    report_time::<S>("no majority: reported", stale_since.unwrap() - begun);
+    assert!(stale_since.unwrap() - begun < BUDGET);
     three.cluster.restart(second);
     let begun = Instant::now();
     three.put::<S>(&[second]);
     wait_until(BUDGET, "the change after it", || three.is_last());
-    tell::<S>("a majority again: seen", begun.elapsed());
-    three.is_well();
+    report_time::<S>("a majority again: recovered", begun.elapsed());
+    three.assert_recovered();
     three.cluster.restart(first);
     let leader = leader::<S>(&three.cluster);
     three.loses::<S>("the leader killed", leader, |it| it.kill(leader));
-    three.is_well();
+    three.assert_recovered();
 }
 
 pub(crate) fn a_member_that_is_frozen_or_cut_off_is_left_for_another<S: Members>() {
@@ -176,25 +176,31 @@ pub(crate) fn a_member_that_is_frozen_or_cut_off_is_left_for_another<S: Members>
     three.loses::<S>("the connected member frozen", frozen, |it| {
         it.servers[frozen].freeze();
     });
-    three.is_well();
+    three.assert_recovered();
     three.cluster.servers[frozen].thaw();
     three.put::<S>(&[frozen]);
-    wait_until(SOON, "it is followed", || three.is_last());
-    // One that leads takes itself for the leader for a while.
-    wait_until(SOON, "one is followed that may be cut off", || {
-        let leader = leader::<S>(&three.cluster);
-        let first = leader + usize::from(!S::ELECTS_BY_GATES);
-        three.props = follow::<S>(&three.cluster, first % 3);
-        S::ELECTS_BY_GATES || three.connected() != leader
+    wait_until(SOON, "the program follows the store", || three.is_last());
+    // An isolated leader stays leader for a while.
+    wait_until(
+        SOON,
+        "the program follows a member that may be isolated",
+        || {
+            let leader = leader::<S>(&three.cluster);
+            let first = leader + usize::from(!S::ELECTS_BY_GATES);
+            three.props = follow::<S>(&three.cluster, first % 3);
+            S::ELECTS_BY_GATES || three.connected() != leader
+        },
+    );
+    three.assert_recovered();
+    let isolated = three.connected();
+    three.loses::<S>("the connected member cut off", isolated, |it| {
+        it.isolate(isolated)
     });
-    three.is_well();
-    let apart = three.connected();
-    three.loses::<S>("the connected member cut off", apart, |it| it.part(apart));
-    three.is_well();
+    three.assert_recovered();
     three.cluster.heal();
     three.put::<S>(&[0, 1, 2]);
-    wait_until(SOON, "it is followed", || three.is_last());
-    three.is_well();
+    wait_until(SOON, "the program follows the store", || three.is_last());
+    three.assert_recovered();
 }
 
 #[cfg(any(feature = "consul", feature = "etcd"))]
@@ -290,7 +296,7 @@ impl Members for crate::zookeeper::Client {
         Box::new(liveprops::sources::ZooKeeper::prefix("app").addresses(all))
     }
 
-    /// It waits until the member has the others.
+    /// The member waits until it has a quorum.
     fn try_put(cluster: &Cluster, n: usize, key: &str, value: &str) -> bool {
         let server = &cluster.servers[n];
         server.is_ready() && Self::try_put(server, key, value)

@@ -1,4 +1,4 @@
-//! A store, a proxy before it, and a program that follows the store through the proxy.
+//! A store, a proxy in front of it, and programs that follow the store through the proxy.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,30 +14,30 @@ use crate::server::{Kind, Server};
 use crate::support::child;
 pub(crate) use crate::support::wait_until;
 
-/// How long anything may take that has to happen.
+/// The longest wait for an expected event.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// What a test does to a store, past the proxy.
+/// A client that changes a store without the proxy.
 pub(crate) trait Store: Sized + Send + Sync {
     const KIND: Kind;
-    /// How many bytes the largest value has that the server takes.
+    /// The size limit of values in bytes.
     const LARGEST: usize;
-    /// How many connections a source that follows the store has at least.
+    /// The least number of connections of a source.
     const CONNECTIONS: usize = 1;
 
     fn connect(server: &Server) -> Self;
-    /// Sets and deletes keys below the prefix `app`, all at once where the store can.
+    /// Sets and deletes keys below the prefix `app`, atomically if the store supports it.
     fn change(&self, changes: &[(&str, Option<&[u8]>)]);
-    /// The source of a prefix.
+    /// Returns a source of a prefix.
     fn prefix(port: u16, prefix: &str) -> Box<dyn Source>;
-    /// The source of a prefix with a document in TOML in one of its keys.
+    /// Returns a source of a prefix in which one key contains a TOML document.
     fn with_document(port: u16, prefix: &str, key: &str) -> Box<dyn Source>;
-    /// The source of one key that holds a document in TOML.
+    /// Returns a source of one key that contains a TOML document.
     fn document(port: u16, key: &str) -> Box<dyn Source>;
     fn of_scope(port: u16, prefix: &str, scope: &Scope) -> Vec<Box<dyn Source>>;
-    /// All that is there below the prefix `app`.
+    /// Returns all keys below the prefix `app` with their values.
     fn all(&self) -> BTreeMap<String, String>;
-    /// How many of its readers the server keeps books of, where it does.
+    /// Returns how many readers the server tracks; 0 if it tracks none.
     fn readers(&self) -> usize {
         0
     }
@@ -58,7 +58,7 @@ pub(crate) struct Scenario<S> {
 }
 
 impl<S: Store> Scenario<S> {
-    /// A store with some values; `None` where no server can be had.
+    /// Starts a store with some values; `None` if no server is available.
     pub(crate) fn with(values: &[(&str, &str)]) -> Option<Self> {
         let scenario = Self::of(Server::start(S::KIND)?);
         values
@@ -67,10 +67,10 @@ impl<S: Store> Scenario<S> {
         Some(scenario)
     }
 
-    /// With a server that runs.
+    /// Uses a running server.
     pub(crate) fn of(server: Server) -> Self {
         Self {
-            proxy: Proxy::before(server.port()),
+            proxy: Proxy::new(server.port()),
             store: S::connect(&server),
             server,
         }
@@ -80,12 +80,12 @@ impl<S: Store> Scenario<S> {
         Properties::builder().source(S::prefix(self.proxy.port(), "app"))
     }
 
-    /// A program that follows the prefix `app`.
+    /// Creates a program that follows the prefix `app`.
     pub(crate) fn follow(&self) -> Properties {
         self.builder().build().unwrap()
     }
 
-    /// Whether a program holds what the store does, no more and no less.
+    /// Returns whether a program has exactly the keys and values of the store.
     pub(crate) fn agrees(&self, props: &Properties) -> bool {
         let all = self.store.all();
         let same = |(key, value): (&String, &String)| {
@@ -95,14 +95,14 @@ impl<S: Store> Scenario<S> {
         props.snapshot().keys().len() == all.len() && all.iter().all(same)
     }
 
-    /// Starts the server again, and a client of it.
+    /// Restarts the server and reconnects the client.
     pub(crate) fn restart(&mut self) {
         assert!(self.server.restart());
         self.store = S::connect(&self.server);
     }
 }
 
-/// The store's health: it is the weakest source.
+/// Returns the health of the store, which is the weakest source.
 pub(crate) fn health(props: &Properties) -> SourceHealth {
     props.health().sources.last().unwrap().clone()
 }
@@ -115,26 +115,26 @@ pub(crate) fn is_stale(props: &Properties) -> bool {
     matches!(health(props).status, Status::Stale { .. })
 }
 
-/// Prints a figure, with the store it is of.
-pub(crate) fn tell<S: Store>(what: &str, took: Duration) {
-    say(format!("{:?}: {what}: {} ms", S::KIND, took.as_millis()));
+/// Prints a duration with the name of the store.
+pub(crate) fn report_time<S: Store>(what: &str, took: Duration) {
+    report(format!("{:?}: {what}: {} ms", S::KIND, took.as_millis()));
 }
 
-/// Prints a line, also from a child.
-pub(crate) fn say(line: String) {
+/// Prints a line; in a child, sends it to the parent.
+pub(crate) fn report(line: String) {
     match child::role() {
-        Some(_) => child::say(line),
+        Some(_) => child::report(line),
         None => println!("{line}"),
     }
 }
 
-/// So many threads of the crate's have panicked.
+/// The number of panicked threads of the crate.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 fn count_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let tell = std::panic::take_hook();
+        let default_hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let thread = std::thread::current();
             if thread
@@ -143,12 +143,12 @@ fn count_panics() {
             {
                 PANICS.fetch_add(1, Ordering::SeqCst);
             }
-            tell(panic);
+            default_hook(panic);
         }));
     });
 }
 
-/// Reads a value all the time, whatever becomes of the store.
+/// Reads a value continuously during faults of the store.
 pub(crate) struct Reader {
     longest: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
@@ -174,15 +174,15 @@ impl Reader {
         reader
     }
 
-    /// A fault is over: the program is up and holds what the store does, nothing has panicked and
-    /// no read has waited.
+    /// Asserts that a program has recovered: it is up and has the values of the store, no thread
+    /// has panicked and no read has waited.
     #[track_caller]
-    pub(crate) fn is_well<S: Store>(&self, scenario: &Scenario<S>, props: &Properties) {
-        wait_until(SOON, "it is up", || is_up(props));
+    pub(crate) fn assert_recovered<S: Store>(&self, scenario: &Scenario<S>, props: &Properties) {
+        wait_until(SOON, "the source is up", || is_up(props));
         wait_until(SOON, "it holds what the store does", || {
             scenario.agrees(props)
         });
-        // A machine that is busy makes a thread wait, but not for as long as a store does.
+        // A busy machine delays a thread as well, but for less time than a store.
         let longest = self.longest.load(Ordering::SeqCst);
         assert!(longest < 500, "a read took {longest} ms");
         assert_eq!(PANICS.load(Ordering::SeqCst), 0, "panics");

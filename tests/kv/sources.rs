@@ -1,4 +1,4 @@
-//! A source by itself: its location, and its use by several programs.
+//! A single source: its location, and its use in several programs.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ pub(crate) fn health_and_explanations_name_the_location_of_a_source<S: Store>() 
         return;
     };
     let props = scenario.follow();
-    wait_until(SOON, "it says where it is", || {
+    wait_until(SOON, "health has the location", || {
         health(&props).location.is_some()
     });
-    let place = health(&props).location.unwrap();
+    let location = health(&props).location.unwrap();
     let server = format!("127.0.0.1:{}", scenario.proxy.port());
-    assert!(place.contains(&server), "{place}");
+    assert!(location.contains(&server), "{location}");
     let explained = props.explain("n").to_string();
     assert!(
-        explained.contains(&format!("read from {place}")),
+        explained.contains(&format!("read from {location}")),
         "{explained}"
     );
     assert!(props.snapshot().explain("n").layers[0].location.is_none());
@@ -68,16 +68,16 @@ fn a_discovered_address_is_reported_with_its_parts_and_its_server() {
         .source(Consul::prefix("app").locator(locator))
         .build()
         .unwrap();
-    wait_until(SOON, "it says where it is", || {
+    wait_until(SOON, "health has the location", || {
         health(&props).location.is_some()
     });
-    let told = props.explain("n").to_string();
+    let message = props.explain("n").to_string();
     for part in [
         "scheme by default",
         "host from env WAZO_CONSUL_HOST",
         &format!("port from file {}:1", file.display()),
     ] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(message.contains(part), "{part}: {message}");
     }
 
     let gone = crate::server::free_port();
@@ -88,13 +88,13 @@ fn a_discovered_address_is_reported_with_its_parts_and_its_server() {
         ]))
         .build()
         .unwrap();
-    wait_until(SOON, "it says where it is", || {
+    wait_until(SOON, "health has the location", || {
         health(&props).location.is_some()
     });
-    let told = health(&props).location.unwrap();
+    let message = health(&props).location.unwrap();
     let server = format!("127.0.0.1:{}", scenario.proxy.port());
     assert!(
-        told.contains(&server) && !told.contains("s3cret"),
-        "the one that answers: {told}"
+        message.contains(&server) && !message.contains("s3cret"),
+        "the one that answers: {message}"
     );
 }

@@ -1,4 +1,4 @@
-//! How a store's keys and values become properties.
+//! The keys and values of a store become properties.
 
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use liveprops::source::Scope;
 use liveprops::sources::Memory;
 use liveprops::{ErrorKind, Properties, Source, Value};
 
-use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, wait_until};
+use crate::scenario::{SOON, Scenario, Store, health, is_up, report_time, wait_until};
 
 pub(crate) fn values_and_changes_are_seen_and_a_deleted_key_falls_through<S: Store>() {
     let Some(scenario) = Scenario::<S>::with(&[("app/rate/qps", "100"), ("app/name", "shop")])
     else {
         return;
     };
-    // Among a few keys, two that go are most of them.
+    // Two keys are a large part of a small store, so the removal guard is disabled.
     (0..8).for_each(|n| scenario.store.put(&format!("app/stays{n}"), "1"));
     let below = Memory::from([("rate.qps", 1)]);
     let props = Properties::builder()
@@ -32,7 +32,7 @@ pub(crate) fn values_and_changes_are_seen_and_a_deleted_key_falls_through<S: Sto
         scenario.store.put("app/rate/qps", (n + 200).to_string());
         let took = wait_until(SOON, "a change", || qps.get() == n + 200);
         if n == 19 {
-            tell::<S>("put to handle", took);
+            report_time::<S>("put to handle", took);
         }
     }
     scenario.store.put("app/new/deep/key", "1");
@@ -112,11 +112,14 @@ pub(crate) fn a_value_that_is_no_text_or_too_large_is_rejected_alone<S: Store>()
     assert_eq!(props.get::<String>("pem").unwrap(), pem);
     let problems = health(&props).problems;
     assert_eq!(problems.len(), 1, "{problems:?}");
-    let told = problems[0].to_string();
-    assert!(told.contains("bad") && told.contains("UTF-8"), "{told}");
-    // A good value that is followed by a bad one stays.
+    let message = problems[0].to_string();
+    assert!(
+        message.contains("bad") && message.contains("UTF-8"),
+        "{message}"
+    );
+    // A valid value stays if a bad one replaces it.
     scenario.store.put("app/good1", [0xff]);
-    wait_until(SOON, "the second is told", || {
+    wait_until(SOON, "the second value is reported", || {
         health(&props).problems.len() == 2
     });
     assert_eq!(props.get::<u32>("good1").unwrap(), 1);
@@ -124,15 +127,15 @@ pub(crate) fn a_value_that_is_no_text_or_too_large_is_rejected_alone<S: Store>()
     wait_until(SOON, "others change", || {
         props.get::<u32>("good2").unwrap() == 22
     });
-    // The largest value that the store takes, but for what it needs for itself, is read if it is not
-    // more than any may have.
+    // The largest value of the store, minus its overhead, is read if it is within the limit of the
+    // crate.
     let large = "x".repeat(S::LARGEST - (2 << 10));
     scenario.store.put("app/large", &large);
     match large.len() <= 1 << 20 {
-        true => wait_until(SOON, "it is there", || {
+        true => wait_until(SOON, "the source is up", || {
             props.get_opt::<String>("large").unwrap().as_ref() == Some(&large)
         }),
-        false => wait_until(SOON, "it is rejected alone", || {
+        false => wait_until(SOON, "the value is rejected alone", || {
             let problems = health(&props).problems;
             problems.iter().any(|it| it.to_string().contains("1048576"))
         }),
@@ -169,15 +172,15 @@ pub(crate) fn a_key_may_hold_a_document<S: Store>() {
     assert!(whole.get::<bool>("whole").unwrap());
     scenario.store.put("app/limits", "qps = ");
     scenario.store.put("all", "whole = ");
-    wait_until(SOON, "it is told", || {
+    wait_until(SOON, "the source is not up", || {
         health(&mounted).problems.len() == 1 && !is_up(&whole)
     });
     assert_eq!(mounted.get::<u32>("limits.qps").unwrap(), 5);
-    let told = health(&mounted).problems[0].to_string();
-    assert!(told.contains("limits:1:"), "line and column: {told}");
-    let told = format!("{:?}", health(&whole).status);
-    assert!(told.contains("all:1:"), "line and column: {told}");
-    // It is so until it is mended, however often the store says that nothing is new.
+    let message = health(&mounted).problems[0].to_string();
+    assert!(message.contains("limits:1:"), "line and column: {message}");
+    let message = format!("{:?}", health(&whole).status);
+    assert!(message.contains("all:1:"), "line and column: {message}");
+    // The problem stays until the value is repaired, even if polls return no changes.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(6) {
         assert!(!is_up(&whole), "{:?}", begun.elapsed());
@@ -190,7 +193,7 @@ pub(crate) fn a_key_may_hold_a_document<S: Store>() {
         mounted.get::<u32>("limits.qps").unwrap() == 6 && !whole.get::<bool>("whole").unwrap()
     });
     assert!(mounted.get_opt::<Value>("limits.deep.x").unwrap().is_none());
-    wait_until(SOON, "health says so", || {
+    wait_until(SOON, "the source is up", || {
         is_up(&whole) && health(&mounted).problems.is_empty()
     });
 }
@@ -215,7 +218,7 @@ pub(crate) fn a_document_that_is_absent_at_the_start_is_an_error_unless_it_is_op
     wait_until(SOON, "the document", || {
         props.get_opt::<u32>("qps").unwrap() == Some(5)
     });
-    wait_until(SOON, "health says so", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
 }
 
 pub(crate) fn a_prefix_without_keys_is_a_hint<S: Store>() {
@@ -253,20 +256,24 @@ pub(crate) fn a_key_inside_a_document_is_a_clash_and_the_document_stays<S: Store
     };
     let props = follow();
     scenario.store.put("app/limits/qps", "9");
-    wait_until(SOON, "it is told", || health(&props).problems.len() == 1);
-    let told = health(&props).problems[0].to_string();
+    wait_until(SOON, "health reports it", || {
+        health(&props).problems.len() == 1
+    });
+    let message = health(&props).problems[0].to_string();
     assert!(
-        told.contains("is ignored") && told.contains("qps"),
-        "{told}"
+        message.contains("is ignored") && message.contains("qps"),
+        "{message}"
     );
-    // A program that starts now sees the same.
+    // A program that starts now reports the same.
     for props in [&props, &follow()] {
         assert_eq!(props.get::<u32>("limits.qps").unwrap(), 1);
         assert_eq!(props.get::<u32>("limits.burst").unwrap(), 2);
         assert_eq!(health(props).problems.len(), 1);
     }
     scenario.store.delete("app/limits/qps");
-    wait_until(SOON, "it is over", || health(&props).problems.is_empty());
+    wait_until(SOON, "the source has recovered", || {
+        health(&props).problems.is_empty()
+    });
     assert_eq!(props.get::<u32>("limits.qps").unwrap(), 1);
 }
 
@@ -281,7 +288,7 @@ pub(crate) fn scopes_are_layers_and_a_value_walks_down_as_stronger_ones_go<S: St
     let Some(scenario) = Scenario::<S>::with(&values) else {
         return;
     };
-    // Each of the layers has a key that stays, or most of it would be gone.
+    // A second key stays in each layer, so that the removal guard accepts the deletion.
     for name in names {
         let stays: Vec<String> = (0..9).map(|n| format!("conf/{name}/stays{n}")).collect();
         stays.iter().for_each(|key| scenario.store.put(key, "1"));
@@ -313,12 +320,12 @@ pub(crate) fn ten_thousand_keys_are_loaded_and_one_change_is_one_change<S: Store
     }
     let begun = std::time::Instant::now();
     let props = scenario.follow();
-    tell::<S>("load of 10,000 keys", begun.elapsed());
+    report_time::<S>("load of 10,000 keys", begun.elapsed());
     assert_eq!(props.snapshot().keys().len(), 10_000);
     let before = props.generation();
     scenario.store.put("app/k7/n7", "2");
     let took = wait_until(SOON, "a change", || props.get::<u32>("k7.n7").unwrap() == 2);
-    tell::<S>("one change among 10,000 keys", took);
+    report_time::<S>("one change among 10,000 keys", took);
     assert_eq!(props.generation(), before + 1);
 }
 
@@ -332,11 +339,11 @@ pub(crate) fn a_store_over_the_limit_is_rejected_and_read_once_it_is_below<S: St
         scenario.store.put(&format!("app/large{n}"), &large);
     }
     scenario.store.put("app/n", "1");
-    wait_until(SOON, "it is told", || match health(&props).status {
+    wait_until(SOON, "health reports it", || match health(&props).status {
         Status::Stale { reason, .. } => reason.kind() == ErrorKind::TooLarge,
         _ => false,
     });
-    // As many stay as are in force by now, or nearly: what is gone at once is held.
+    // Nearly as many keys as before stay, since a mass removal would be withheld.
     for n in 20..60 {
         scenario.store.delete(&format!("app/large{n}"));
     }
@@ -348,6 +355,6 @@ pub(crate) fn a_store_over_the_limit_is_rejected_and_read_once_it_is_below<S: St
         };
         has("large0") && has("large19") && props.get::<u32>("n").unwrap() == 1
     });
-    wait_until(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     assert!(props.get_opt::<String>("large20").unwrap().is_none());
 }

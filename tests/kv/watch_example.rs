@@ -1,4 +1,4 @@
-//! The example that follows a store, as a program.
+//! Runs the example that follows a store.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -16,11 +16,14 @@ fn an_error_about_an_address_hides_its_password() {
         "ftp://me:s3/cret@h/x",
     ] {
         let watch = Command::new(example("kv_watch")).arg(url).output().unwrap();
-        let told = String::from_utf8_lossy(&watch.stderr).into_owned();
-        assert!(!watch.status.success() && !told.contains("s3"), "{told}");
+        let message = String::from_utf8_lossy(&watch.stderr).into_owned();
         assert!(
-            told.contains("ftp://h`") || told.contains("no scheme"),
-            "{told}"
+            !watch.status.success() && !message.contains("s3"),
+            "{message}"
+        );
+        assert!(
+            message.contains("ftp://h`") || message.contains("no scheme"),
+            "{message}"
         );
     }
 }

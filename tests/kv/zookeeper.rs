@@ -1,4 +1,4 @@
-//! ZooKeeper, and what only it does.
+//! ZooKeeper: behaviour that no other store has.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
@@ -13,25 +13,24 @@ use liveprops::sources::{Locator, Memory, ZooKeeper};
 use liveprops::{Properties, Source};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
+use crate::SECOND;
 use crate::proxy::{Mode, Proxy};
 use crate::scenario::{
-    Reader, SOON, Scenario, Store, health, is_stale, is_up, tell, toml, wait_until,
+    Reader, SOON, Scenario, Store, health, is_stale, is_up, report_time, toml, wait_until,
 };
 use crate::server::{Kind, Server, free_port};
 use crate::suite;
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// What writes: a client of its own, which shares nothing with the one that is tested.
+/// A client for writes that shares no code with the tested one.
 pub(crate) struct Client {
     port: u16,
-    /// How long an answer may take.
+    /// The time limit of an answer.
     patience: Duration,
     connection: Mutex<Option<TcpStream>>,
     folders: Mutex<HashSet<String>>,
 }
 
-/// The operations, and what they are called on the wire.
+/// The operation codes of the protocol.
 enum Op<'a> {
     Create(&'a str, &'a [u8], Acl),
     Delete(&'a str),
@@ -41,7 +40,7 @@ enum Op<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum Acl {
     Open,
-    /// For those who logged in as the writer did.
+    /// An ACL for clients with the credentials of the writer.
     Own,
 }
 
@@ -110,13 +109,14 @@ fn send(stream: &mut TcpStream, message: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// The error in a header.
+/// The error code of a header.
 fn error_of(answer: &[u8]) -> i32 {
     i32::from_be_bytes(answer[12..16].try_into().unwrap())
 }
 
 impl Client {
-    /// Sets a node, if the server takes it soon: one that has lost the others does not answer.
+    /// Sets a node and returns whether the server accepted it soon: a member without a quorum does
+    /// not answer.
     pub(crate) fn try_put(server: &Server, key: &str, value: &str) -> bool {
         let client = Self {
             patience: 2 * SECOND,
@@ -146,7 +146,7 @@ impl Client {
         Ok(stream)
     }
 
-    /// Asks; on a new connection if the old one is gone.
+    /// Sends a request; reconnects if the connection is closed.
     fn ask(&self, kind: i32, body: &[u8]) -> Vec<u8> {
         let mut message = 1i32.to_be_bytes().to_vec();
         message.extend(kind.to_be_bytes());
@@ -178,7 +178,7 @@ impl Client {
         error_of(&self.ask(EXISTS, &body)) == 0
     }
 
-    /// Looks anew which folders there are.
+    /// Updates the list of existing folders.
     pub(crate) fn forget(&self) {
         self.folders.lock().unwrap().clear();
     }
@@ -195,7 +195,7 @@ impl Client {
         assert!(first > 0, "the transaction failed");
     }
 
-    /// The folders above a node that are missing.
+    /// Returns the missing folders above a node.
     fn missing(&self, path: &str) -> Vec<String> {
         let mut known = self.folders.lock().unwrap();
         let ends = path.match_indices('/').map(|(at, _)| at).skip(1);
@@ -225,7 +225,7 @@ impl Client {
         self.commit(&ops);
     }
 
-    /// Creates nodes that are not there, all at once.
+    /// Creates missing nodes in one transaction.
     pub(crate) fn create(&self, nodes: &[(&str, Option<&[u8]>)]) {
         let nodes: Vec<(String, &[u8])> = nodes
             .iter()
@@ -243,7 +243,7 @@ impl Client {
         self.commit(&ops);
     }
 
-    /// Creates a node that goes with the session.
+    /// Creates an ephemeral node.
     pub(crate) fn create_ephemeral(&self, path: &str, value: &[u8], own: Acl) {
         let mut body = Vec::new();
         text(&mut body, path);
@@ -253,7 +253,7 @@ impl Client {
         assert_eq!(error_of(&self.ask(CREATE, &body)), 0);
     }
 
-    /// Ends the session.
+    /// Closes the session.
     pub(crate) fn close(&self) {
         assert_eq!(error_of(&self.ask(CLOSE, &[])), 0);
     }
@@ -341,7 +341,7 @@ impl Store for Client {
     }
 
     fn readers(&self) -> usize {
-        // One is that of the writer.
+        // One session is that of the writer.
         sessions(self.port) - 1
     }
 }
@@ -388,26 +388,28 @@ fn an_expired_session_is_replaced_and_brings_all_changes() {
     let props = scenario.follow();
     let reader = Reader::of(&props);
     scenario.store.put("app/n3", "3");
-    wait_until(SOON, "it is followed", || get(&props, "n3") == Some(3));
+    wait_until(SOON, "the program follows the store", || {
+        get(&props, "n3") == Some(3)
+    });
     scenario.proxy.set(Mode::HalfOpen);
     scenario.store.put("app/n0", "1");
     scenario.store.delete("app/n1");
-    wait_until(5 * SECOND, "it is told", || is_stale(&props));
-    // Longer than the server keeps the session.
+    wait_until(5 * SECOND, "the source is stale", || is_stale(&props));
+    // Longer than the session timeout.
     std::thread::sleep(8 * SECOND);
     scenario.store.put("app/n2", "2");
     assert_eq!(get(&props, "n1"), Some(0));
     assert!(scenario.proxy.open() <= 1, "what is given up is closed");
     scenario.proxy.set(Mode::Pass);
-    let took = wait_until(SOON, "all of it", || {
+    let took = wait_until(SOON, "all changes", || {
         get(&props, "n0") == Some(1) && get(&props, "n1").is_none() && get(&props, "n2") == Some(2)
     });
-    tell::<Client>("session expired", took);
+    report_time::<Client>("session expired", took);
     scenario.store.put("app/n1", "3");
     wait_until(SECOND, "the watch is set again", || {
         get(&props, "n1") == Some(3)
     });
-    reader.is_well(&scenario, &props);
+    reader.assert_recovered(&scenario, &props);
 }
 
 #[test]
@@ -415,7 +417,7 @@ fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
     let Some(scenario) = ten() else { return };
     let props = scenario.follow();
     let reader = Reader::of(&props);
-    let (send, told) = channel();
+    let (send, changes) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let keys: Vec<String> = batch
             .changes()
@@ -425,15 +427,15 @@ fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
         let _ = send.send(keys);
     });
     scenario.proxy.set(Mode::Refuse);
-    wait_until(SOON, "it is told", || is_stale(&props));
+    wait_until(SOON, "the source is stale", || is_stale(&props));
     for (key, value) in [("app/n0", "7"), ("app/n1", "0")] {
         scenario.store.delete(key);
         scenario.store.put(key, value);
     }
     scenario.proxy.set(Mode::Pass);
-    assert_eq!(told.recv_timeout(SOON).unwrap(), ["n0"]);
-    wait_until(SOON, "it is told", || is_up(&props));
-    // The same with nothing in between.
+    assert_eq!(changes.recv_timeout(SOON).unwrap(), ["n0"]);
+    wait_until(SOON, "the source is up", || is_up(&props));
+    // The same without another change in between.
     scenario.store.delete("app/n0");
     scenario.store.put("app/n0", "8");
     wait_until(SOON, "the last value", || get(&props, "n0") == Some(8));
@@ -441,7 +443,7 @@ fn a_node_that_is_deleted_and_created_again_while_cut_is_one_change_or_none() {
     wait_until(SOON, "the one that looks the same", || {
         get(&props, "n1") == Some(9)
     });
-    reader.is_well(&scenario, &props);
+    reader.assert_recovered(&scenario, &props);
 }
 
 #[test]
@@ -454,11 +456,9 @@ fn a_root_that_is_created_later_is_followed() {
     assert!(props.snapshot().keys().is_empty() && is_up(&props));
     scenario.store.put("one/n", "0");
     scenario.store.put("one/two/three/deep/n", "1");
-    let took = wait_until(SECOND, "what was created", || {
-        get(&props, "deep.n") == Some(1)
-    });
-    tell::<Client>("created three levels deep", took);
-    // Gone and there again, root and all.
+    let took = wait_until(SECOND, "the new key", || get(&props, "deep.n") == Some(1));
+    report_time::<Client>("created three levels deep", took);
+    // The root is deleted and created again.
     for path in ["deep/n", "deep", ""] {
         let key = format!("one/two/three/{path}");
         scenario.store.delete(key.trim_end_matches('/'));
@@ -497,7 +497,7 @@ fn a_node_without_data_is_a_folder_and_children_win_over_data() {
     assert!(props.get_opt::<String>("folder").unwrap().is_none());
     scenario.store.put("app/n1/deep", "1");
     wait_until(SOON, "the child", || get(&props, "n1.deep") == Some(1));
-    wait_until(SOON, "the clash is told", || {
+    wait_until(SOON, "the clash is reported", || {
         props
             .health()
             .sources
@@ -534,7 +534,7 @@ fn transactions_that_follow_each_other_are_never_seen_in_halves() {
     };
     all("0");
     let props = scenario.follow();
-    let (send, told) = channel();
+    let (send, received) = channel();
     let _guard = props.on_change_under("", move |batch| {
         let values: HashSet<String> = batch
             .changes()
@@ -548,7 +548,7 @@ fn transactions_that_follow_each_other_are_never_seen_in_halves() {
         std::thread::sleep(Duration::from_millis(n % 9));
     }
     wait_until(SOON, "the last", || get(&props, "k0.n0") == Some(40));
-    let batches: Vec<(usize, usize)> = told.try_iter().collect();
+    let batches: Vec<(usize, usize)> = received.try_iter().collect();
     println!(
         "ZooKeeper: 40 transactions of 64: {} generations",
         batches.len()
@@ -604,30 +604,33 @@ fn an_unreadable_node_is_rejected_alone_and_a_digest_makes_it_readable() {
         "{problems:?}"
     );
     assert!(!is_up(&without), "a part of it is rejected");
-    // It is said again in each session.
+    // Each session reports it again.
     scenario.proxy.cut();
     scenario.store.put("app/private", "3");
     wait_until(SOON, "with a digest", || get(&text, "private") == Some(3));
     scenario.store.put("app/n0", "1");
     wait_until(SOON, "without one", || get(&without, "n0") == Some(1));
-    // What is opened is read, although no watch tells of that.
+    // A node that becomes readable is read, although a change of an ACL causes no event.
     scenario.store.open_to_all("/app/private");
     scenario.store.open_to_all("/app/vault");
     let took = wait_until(5 * SECOND, "what is opened", || {
         get(&without, "private") == Some(3) && get(&without, "vault.n") == Some(2)
     });
-    tell::<Client>("an ACL that was opened", took);
+    report_time::<Client>("an ACL that was opened", took);
     wait_until(SOON, "nothing is wrong", || {
         health(&without).problems.is_empty()
     });
-    // A root that may not be read is an error, and shows no password.
+    // An unreadable root is an error without the password.
     scenario.store.set(&[("closed", Some(b""))], Acl::Own);
     let source = ZooKeeper::prefix("closed")
         .digest("writer", "wr0ng".to_owned())
         .address(format!("127.0.0.1:{port}"));
-    let told = format!("{source:?} {}", source.load().unwrap_err());
-    assert!(told.contains("ACL") && told.contains("closed"), "{told}");
-    assert!(!told.contains("wr0ng"), "{told}");
+    let message = format!("{source:?} {}", source.load().unwrap_err());
+    assert!(
+        message.contains("ACL") && message.contains("closed"),
+        "{message}"
+    );
+    assert!(!message.contains("wr0ng"), "{message}");
 }
 
 #[test]
@@ -646,7 +649,7 @@ fn any_of_several_servers_with_a_chroot_is_used() {
     scenario.proxy.set(Mode::Refuse);
     scenario.store.put("production/app/n0", "8");
     wait_until(SOON, "by another", || get(&props, "n0") == Some(8));
-    wait_until(SOON, "it is told", || is_up(&props));
+    wait_until(SOON, "the source is up", || is_up(&props));
     let locator = Locator::new("LIVEPROPS_TEST_ZK")
         .vars([("LIVEPROPS_TEST_ZK_PORT", port.to_string())])
         .host("127.0.0.1");
@@ -655,7 +658,7 @@ fn any_of_several_servers_with_a_chroot_is_used() {
     assert_eq!(keys.len(), 11, "without the store's own: {keys:?}");
 }
 
-/// How many sessions the server keeps.
+/// Returns the number of sessions of the server.
 fn sessions(port: u16) -> usize {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(b"dump").unwrap();
@@ -667,16 +670,20 @@ fn sessions(port: u16) -> usize {
 }
 
 #[test]
-fn an_end_leaves_no_session_behind() {
+fn shutdown_leaves_no_session_behind() {
     let Some(scenario) = ten() else { return };
     let before = sessions(scenario.server.port());
     assert_eq!(before, 1, "that of the writer");
     for _ in 0..5 {
         let props = scenario.follow();
         scenario.store.put("app/n0", "-1");
-        wait_until(SOON, "it is followed", || get(&props, "n0") == Some(-1));
+        wait_until(SOON, "the program follows the store", || {
+            get(&props, "n0") == Some(-1)
+        });
         scenario.store.put("app/n0", "0");
-        wait_until(SOON, "it is followed", || get(&props, "n0") == Some(0));
+        wait_until(SOON, "the program follows the store", || {
+            get(&props, "n0") == Some(0)
+        });
         assert_eq!(sessions(scenario.server.port()), before + 1);
     }
     wait_until(SECOND, "the last has ended", || {
@@ -684,8 +691,8 @@ fn an_end_leaves_no_session_behind() {
     });
 }
 
-/// An authority, a server and a client, in files of PEM.
-fn certify(dir: &Path) {
+/// Creates an authority, and certificates of a server and a client, in PEM files.
+fn create_certificates(dir: &Path) {
     let write = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -697,7 +704,7 @@ fn certify(dir: &Path) {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &issuer).unwrap().pem();
         write(&format!("{name}.key"), key.serialize_pem());
-        // The store wants both in one file.
+        // The key store is one file with both.
         let both = key.serialize_pem() + &certificate;
         write(&format!("{name}.pem"), certificate);
         write(&format!("{name}-both.pem"), both);
@@ -707,7 +714,7 @@ fn certify(dir: &Path) {
 #[test]
 fn tls_authenticates_server_and_client() {
     let dir = tempfile::tempdir().unwrap();
-    certify(dir.path());
+    create_certificates(dir.path());
     let file = |name: &str| dir.path().join(name);
     let secure = free_port();
     let lines = [
@@ -727,10 +734,11 @@ fn tls_authenticates_server_and_client() {
     };
     let store = Client::connect(&server);
     store.put("app/n", "1");
-    let proxy = Proxy::before(secure);
+    let proxy = Proxy::new(secure);
     let at = format!("127.0.0.1:{}", proxy.port());
     let anonymous = ZooKeeper::prefix("app").address(&at).ca(file("ca.pem"));
-    assert!(anonymous.load().is_err(), "nobody has shown a certificate");
+    let message = anonymous.load().unwrap_err().to_string();
+    assert!(message.contains("with `client_certificate`"), "{message}");
     let known = anonymous.client_certificate(file("client.pem"), file("client.key"));
     let stranger = known.clone().ca(file("client.pem")).load().unwrap_err();
     assert!(stranger.to_string().contains("certificate"), "{stranger}");
@@ -750,7 +758,7 @@ fn tls_authenticates_server_and_client() {
             .is_some_and(|text| text.len() == 900_000)
     });
     proxy.set(Mode::HalfOpen);
-    wait_until(5 * SECOND, "it is told", || is_stale(&props));
+    wait_until(5 * SECOND, "the source is stale", || is_stale(&props));
     store.put("app/n", "77");
     proxy.set(Mode::Pass);
     wait_until(SOON, "the change", || get(&props, "n") == Some(77));
@@ -774,15 +782,15 @@ fn a_server_that_is_no_zookeeper_is_reported() {
         }
     });
     let source = ZooKeeper::prefix("app").address(&address);
-    let told = source.load().unwrap_err().to_string();
+    let message = source.load().unwrap_err().to_string();
     assert!(
-        told.contains(&address) && told.contains("ZooKeeper?"),
-        "{told}"
+        message.contains(&address) && message.contains("ZooKeeper?"),
+        "{message}"
     );
-    let told = ZooKeeper::prefix("app").address("ftp://me:s3cret@x").load();
-    let told = told.unwrap_err().to_string();
+    let message = ZooKeeper::prefix("app").address("ftp://me:s3cret@x").load();
+    let message = message.unwrap_err().to_string();
     assert!(
-        told.contains("zookeeper app/") && !told.contains("s3cret"),
-        "{told}"
+        message.contains("zookeeper app/") && !message.contains("s3cret"),
+        "{message}"
     );
 }

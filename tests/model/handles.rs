@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use crate::naive::{Node, Raw, Read, Seen, View, find, path};
 use crate::steps::{Asked, KEYS};
 
-/// Reads typed values out of the model: fresh properties with a single layer that holds what the
-/// model says, so that nothing in them was ever changed, merged or followed.
+/// Reads typed values of the model by new properties with a single layer. Those have no changes,
+/// merges or references.
 pub(crate) struct Oracle<'a> {
     view: &'a View,
     props: Properties,
@@ -59,7 +59,7 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// Stands for errors about unresolved references and nothing else: a live handle keeps its value.
+/// Represents errors about unresolved references only: a live handle keeps its value.
 pub(crate) const UNRESOLVED: ErrorKind = ErrorKind::Unavailable;
 
 fn kind_of(error: &Error) -> ErrorKind {
@@ -70,7 +70,7 @@ fn kind_of(error: &Error) -> ErrorKind {
     }
 }
 
-/// A value with parts as in `raw`, of which those with references are broken.
+/// Creates a value with the parts of `raw`, in which parts with references are broken.
 fn broken_like(raw: &Raw, reference: &str) -> Value {
     match raw {
         Raw::List(items) => {
@@ -87,7 +87,7 @@ fn broken_like(raw: &Raw, reference: &str) -> Value {
     }
 }
 
-/// The text with all dollars before a brace doubled: an odd one would begin a reference.
+/// Doubles all dollars before a brace: an odd one would begin a reference.
 fn escaped(text: &str) -> String {
     let mut pieces = text.split('{');
     let mut escaped = pieces.next_back().unwrap_or_default().to_owned();
@@ -98,7 +98,7 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The value written so that nothing in it is taken for a reference.
+/// Escapes a value so that nothing in it is a reference.
 fn literal(value: &Value) -> Value {
     match value {
         Value::Text(text) => Value::from(escaped(text)),
@@ -130,26 +130,26 @@ struct Bound {
     z: Option<Value>,
 }
 
-/// What a subscription was told: old, new, generation.
-type Told = Arc<Mutex<Vec<(String, String, u64)>>>;
+/// The calls of a subscription: old value, new value, generation.
+type Reported = Arc<Mutex<Vec<(String, String, u64)>>>;
 
-/// What a handle would read, by the oracle.
-type Draw = Box<dyn Fn(&Oracle<'_>) -> Result<String, ErrorKind>>;
+/// Returns the expected value of a handle.
+type Expectation = Box<dyn Fn(&Oracle<'_>) -> Result<String, ErrorKind>>;
 
 pub(crate) struct Handle {
-    /// The value the model wants.
-    pub(crate) draw: Draw,
+    /// The value that the model expects.
+    pub(crate) expected: Expectation,
     readings: Box<dyn FnMut() -> Vec<String>>,
-    subscribe: Box<dyn Fn(Told) -> Subscription>,
+    subscribe: Box<dyn Fn(Reported) -> Subscription>,
     version: Box<dyn Fn() -> u64>,
     keys: Vec<&'static str>,
     value: String,
     generation: u64,
-    watching: Vec<(Subscription, Told)>,
+    watching: Vec<(Subscription, Reported)>,
 }
 
 impl Handle {
-    /// Builds a handle; it must be there exactly if the model says so.
+    /// Builds a handle, which must exist exactly if the model expects it.
     pub(crate) fn ask(props: &Properties, asked: &Asked, oracle: &Oracle<'_>) -> Option<Self> {
         let key = KEYS[asked.key];
         let own = vec![key];
@@ -174,26 +174,26 @@ impl Handle {
     }
 
     pub(crate) fn watch(&mut self) {
-        let told = Told::default();
-        let guard = (self.subscribe)(Arc::clone(&told));
-        self.watching.push((guard, told));
+        let reported = Reported::default();
+        let guard = (self.subscribe)(Arc::clone(&reported));
+        self.watching.push((guard, reported));
     }
 
     pub(crate) fn unwatch(&mut self) {
         self.watching.pop();
     }
 
-    /// Whether a change of a key, without references, can concern the handle. What hides or shows
-    /// a table changes all of it, so the first segment decides.
+    /// Returns whether a change of a key can affect the handle, apart from references. Hiding a
+    /// table changes all its keys, so the first segment decides.
     pub(crate) fn concerns(&self, key: &str) -> bool {
         let first = |key: &str| path(key).swap_remove(0);
         self.keys.iter().any(|own| first(own) == first(key))
     }
 
     pub(crate) fn compare(&mut self, oracle: &Oracle<'_>, generation: u64, grown: u64) {
-        let wanted = match (self.draw)(oracle) {
+        let wanted = match (self.expected)(oracle) {
             Err(UNRESOLVED) => self.value.clone(),
-            drawn => drawn.unwrap_or_else(|kind| {
+            value => value.unwrap_or_else(|kind| {
                 panic!("a live handle on {:?} has no value: {kind:?}", self.keys)
             }),
         };
@@ -210,11 +210,11 @@ impl Handle {
             assert_eq!(version, generation);
         }
         self.generation = version;
-        for (_, told) in &self.watching {
-            let told = std::mem::take(&mut *told.lock().unwrap());
+        for (_, reported) in &self.watching {
+            let reported = std::mem::take(&mut *reported.lock().unwrap());
             match changed {
-                true => assert_eq!(told, [(old.clone(), self.value.clone(), generation)]),
-                false => assert_eq!(told, []),
+                true => assert_eq!(reported, [(old.clone(), self.value.clone(), generation)]),
+                false => assert_eq!(reported, []),
             }
         }
     }
@@ -229,8 +229,8 @@ fn plain<T: DeserializeOwned + Clone + Debug + PartialEq + Send + Sync + 'static
     oracle: &Oracle<'_>,
 ) -> Option<Handle> {
     let builder = terms(props.property::<T>(keys[0]), asked, &keys, &default, accept);
-    let draw = expectation(asked, keys.clone(), default, accept, false);
-    handle(builder.build(), keys, show(draw), oracle)
+    let expected = expectation(asked, keys.clone(), default, accept, false);
+    handle(builder.build(), keys, show(expected), oracle)
 }
 
 fn bound(
@@ -241,11 +241,11 @@ fn bound(
 ) -> Option<Handle> {
     let (default, accept) = (Bound::default(), |v: &Bound| v.y.len() < 5);
     let builder = terms(props.bind(key), asked, &[key], &default, accept);
-    let draw = expectation(asked, vec![key], default, accept, true);
-    handle(builder.build(), vec![key], show(draw), oracle)
+    let expected = expectation(asked, vec![key], default, accept, true);
+    handle(builder.build(), vec![key], show(expected), oracle)
 }
 
-/// A property computed from another one, whose own handle is gone.
+/// A property computed from another one, whose own handle is dropped.
 fn mapped(
     props: &Properties,
     asked: &Asked,
@@ -254,14 +254,14 @@ fn mapped(
 ) -> Option<Handle> {
     let (default, accept) = ("dflt".to_owned(), |v: &String| v.len() < 6);
     let builder = terms(props.property(keys[0]), asked, &keys, &default, accept);
-    let draw = expectation(asked, keys.clone(), default, accept, false);
+    let expected = expectation(asked, keys.clone(), default, accept, false);
     let built = builder.build().map(|parent| {
         parent
             .map(|text| text.len() as u64)
             .map(|length| length / 2)
     });
-    let draw = move |oracle: &Oracle<'_>| draw(oracle).map(|text| text.len() as u64 / 2);
-    handle(built, keys, show(draw), oracle)
+    let expected = move |oracle: &Oracle<'_>| expected(oracle).map(|text| text.len() as u64 / 2);
+    handle(built, keys, show(expected), oracle)
 }
 
 fn terms<T: DeserializeOwned + Clone + Send + Sync + 'static>(
@@ -313,17 +313,17 @@ fn expectation<T: DeserializeOwned + Clone + 'static>(
     }
 }
 
-fn show<T: Debug>(draw: impl Fn(&Oracle<'_>) -> Result<T, ErrorKind> + 'static) -> Draw {
-    Box::new(move |oracle| draw(oracle).map(|value| format!("{value:?}")))
+fn show<T: Debug>(expected: impl Fn(&Oracle<'_>) -> Result<T, ErrorKind> + 'static) -> Expectation {
+    Box::new(move |oracle| expected(oracle).map(|value| format!("{value:?}")))
 }
 
 fn handle<T: Clone + Debug + PartialEq + Send + Sync + 'static>(
     built: Result<DynamicProperty<T>, Error>,
     keys: Vec<&'static str>,
-    draw: Draw,
+    expected: Expectation,
     oracle: &Oracle<'_>,
 ) -> Option<Handle> {
-    let wanted = draw(oracle);
+    let wanted = expected(oracle);
     let prop = match (built, &wanted) {
         (Ok(prop), Ok(_)) => prop,
         (Err(error), Err(kind)) => {
@@ -335,7 +335,7 @@ fn handle<T: Clone + Debug + PartialEq + Send + Sync + 'static>(
     let mut reader: Reader<T> = prop.reader();
     let (read, listen, version) = (prop.clone(), prop.clone(), prop);
     Some(Handle {
-        draw,
+        expected,
         readings: Box::new(move || {
             vec![
                 format!("{:?}", read.get()),
@@ -344,13 +344,16 @@ fn handle<T: Clone + Debug + PartialEq + Send + Sync + 'static>(
                 format!("{:?}", read.versioned().value),
             ]
         }),
-        subscribe: Box::new(move |told| {
+        subscribe: Box::new(move |reported| {
             listen.on_change(move |change| {
                 let (old, new) = (
                     format!("{:?}", change.old_value()),
                     format!("{:?}", change.new_value()),
                 );
-                told.lock().unwrap().push((old, new, change.generation()));
+                reported
+                    .lock()
+                    .unwrap()
+                    .push((old, new, change.generation()));
             })
         }),
         version: Box::new(move || version.versioned().generation()),

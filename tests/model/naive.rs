@@ -1,5 +1,5 @@
-//! What the properties should say, computed from scratch and with nothing clever: plain maps,
-//! a recursive merge, references followed by recursion with a stack of what is being followed.
+//! Computes the expected properties from scratch with the simplest code: plain maps, a recursive
+//! merge, and recursive references with a stack.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ pub(crate) enum Node {
     Table(Tree),
 }
 
-/// A value as it is written, with its references not yet text.
+/// A written value whose references are not resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Raw {
     Unset,
@@ -22,9 +22,9 @@ pub(crate) enum Raw {
     Text(Vec<Part>),
     List(Vec<Raw>),
     Table(BTreeMap<String, Raw>),
-    /// Written like this, and resolved for good.
+    /// Written like this and resolved permanently.
     Fixed(Box<Raw>, Result<Value, Broken>),
-    /// A value in which nothing is a reference.
+    /// A value without references.
     Literal(Value),
 }
 
@@ -35,7 +35,7 @@ pub(crate) enum Part {
     Ref(Vec<Part>, Option<Vec<Part>>),
     /// `$${name}`, which means `${name}`.
     Escaped(String),
-    /// `${` that nothing closes; only at the very end.
+    /// `${` without an end; only at the end of the value.
     Open(String),
 }
 
@@ -43,14 +43,14 @@ pub(crate) enum Part {
 #[derive(Debug)]
 pub(crate) struct Clash;
 
-/// A reference leads nowhere good.
+/// A reference is broken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Broken {
-    /// Whether that is so because nothing defines its key.
+    /// Whether the reason is an undefined key.
     pub(crate) unresolved: bool,
 }
 
-/// In a circle, or to a table.
+/// The reference leads to a cycle or to a table.
 const LOST: Broken = Broken { unresolved: false };
 
 pub(crate) fn path(key: &str) -> Vec<String> {
@@ -58,7 +58,7 @@ pub(crate) fn path(key: &str) -> Vec<String> {
     key.segments().map(|segment| segment.into_owned()).collect()
 }
 
-fn key_of(path: &[String]) -> String {
+pub(crate) fn key_of(path: &[String]) -> String {
     Key::from_segments(path).unwrap().as_str().to_owned()
 }
 
@@ -99,7 +99,7 @@ impl Raw {
         }
     }
 
-    /// Whether it is perhaps another value as a whole if it has a reference.
+    /// Returns whether a reference could replace the whole value.
     pub(crate) fn is_another(&self) -> bool {
         match self {
             Raw::List(items) => cases(items).is_some(),
@@ -117,7 +117,7 @@ impl Raw {
         }
     }
 
-    /// Whether it has a reference, and not only what escapes one.
+    /// Returns whether the value contains a reference that is not escaped.
     fn has_reference(&self) -> bool {
         match self {
             Raw::Text(parts) => parts.iter().any(|part| matches!(part, Part::Ref(..))),
@@ -127,7 +127,7 @@ impl Raw {
         }
     }
 
-    /// As it is written, but for what is resolved for good.
+    /// The written text, except for parts that are resolved permanently.
     pub(crate) fn unfixed(&self) -> Raw {
         match self {
             Raw::Fixed(_, Ok(value)) => Raw::Literal(value.clone()),
@@ -196,7 +196,7 @@ pub(crate) fn remove(tree: &mut Tree, path: &[String]) -> bool {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Joins {
     pub(crate) append: BTreeSet<Vec<String>>,
-    /// How many layers, from the strongest, join with nothing of the others.
+    /// The number of strongest layers that are not joined with the others.
     pub(crate) bootstrap: usize,
 }
 
@@ -205,12 +205,12 @@ pub(crate) fn merge(layers: &[&Tree], joins: &Joins) -> Tree {
     merge_noting(layers, joins).0
 }
 
-/// What merging finds beside the tree.
+/// The results of merging besides the tree.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// The items of lists that do not count, each with its layer.
+    /// The ignored items of lists, each with its layer.
     pub(crate) ignored: BTreeSet<(String, usize)>,
-    /// The lists that indexes have a part in, each with the layers of its parts.
+    /// The lists with items by index, each with the layers of its parts.
     pub(crate) indexed: BTreeMap<String, BTreeSet<usize>>,
 }
 
@@ -288,17 +288,17 @@ fn merge_name(
         return None;
     }
     let below = merge_at(&tables, joins, path, notes);
-    // What only tombstones emptied is not there; what was written empty is.
+    // A table emptied by tombstones is absent; a table that is written empty exists.
     let is_there = !below.is_empty() || tables.iter().any(|(_, table)| table.is_empty());
     is_there.then_some(Node::Table(below))
 }
 
-/// Whether a name is meant for an item of a list.
+/// Returns whether a name is written as an index.
 fn is_index(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The item that a name is an index of: each has one name.
+/// Returns the index that a name means; each index has one name.
 fn index_of(name: &str) -> Option<usize> {
     let index = name.parse::<usize>().ok();
     index.filter(|index| index.to_string() == name)
@@ -319,7 +319,8 @@ fn overridable(raw: &Raw) -> Option<Vec<Raw>> {
     }
 }
 
-/// The items of a list of which at least one is broken; `None` if only the reference would tell them.
+/// Returns the items of a list with at least one broken item; `None` if only the reference defines
+/// the items.
 fn broken_items(written: &Raw, broken: Broken) -> Option<Vec<Raw>> {
     let part = |item: &Raw| broken_part(item, broken);
     match written {
@@ -328,7 +329,7 @@ fn broken_items(written: &Raw, broken: Broken) -> Option<Vec<Raw>> {
     }
 }
 
-/// A part of a broken value: what has no references in it can be read.
+/// A part of a broken value: parts without references are readable.
 fn broken_part(raw: &Raw, broken: Broken) -> Raw {
     match raw {
         Raw::Table(fields) => {
@@ -347,7 +348,7 @@ fn broken_part(raw: &Raw, broken: Broken) -> Raw {
     }
 }
 
-/// A list of some items, resolved for good if one of them is.
+/// Creates a list, resolved permanently if one of its items is.
 fn whole(items: Vec<Raw>) -> Raw {
     fn broken(raw: &Raw) -> Option<Broken> {
         match raw {
@@ -387,8 +388,8 @@ fn whole(items: Vec<Raw>) -> Raw {
     list
 }
 
-/// A list with the items that tables have by index, the strongest table first, and whether one of
-/// these counts.
+/// Applies the items that tables have by index, strongest table first. Also returns whether one of
+/// them counts.
 fn over_list(
     tables: &[(usize, Node)],
     (below, mut items): (usize, Vec<Raw>),
@@ -432,7 +433,7 @@ fn over_list(
     (items, any_counts)
 }
 
-/// Notes the names that are decimal and no index.
+/// Records decimal names that are no index.
 fn note_other_names(tables: &[(usize, Node)], path: &mut Vec<String>, notes: &mut Notes) {
     let names = tables.iter().flat_map(|(_, node)| match node {
         Node::Table(table) => table.keys().collect(),
@@ -458,7 +459,7 @@ fn children(tables: &[(usize, Node)], name: &str) -> Vec<(usize, Node)> {
     tables.filter_map(child).collect()
 }
 
-/// What shows of several layers inside a list.
+/// Merges several layers inside a list.
 fn over(
     views: &[(usize, Node)],
     path: &mut Vec<String>,
@@ -517,7 +518,7 @@ fn over(
     (is_there || !fields.is_empty()).then_some(Raw::Table(fields))
 }
 
-/// The layers whose lists are joined at a name, the strongest first.
+/// The layers whose lists are joined at a name, strongest first.
 fn lists<'a>(layers: &[(usize, &'a Tree)], joins: &Joins, name: &str) -> Vec<(usize, &'a Raw)> {
     let mut lists: Vec<(usize, &Raw)> = Vec::new();
     for (at, layer) in layers {
@@ -544,11 +545,11 @@ fn lists<'a>(layers: &[(usize, &'a Tree)], joins: &Joins, name: &str) -> Vec<(us
     lists
 }
 
-/// Stands for a table of items by index.
+/// Represents a table of items by index.
 const INDEXED: &Raw = &Raw::Unset;
 
-/// The layers whose lists make up what the layers say at a path, the strongest first; `None` if there
-/// is no list.
+/// Returns the layers whose lists are joined at a path, strongest first; `None` if there is no
+/// list.
 pub(crate) fn contributors(layers: &[&Tree], joins: &Joins, path: &[String]) -> Option<Vec<usize>> {
     let (name, above) = path.split_last().unwrap();
     let mut seen: Vec<(usize, &Tree)> = layers.iter().copied().enumerate().collect();
@@ -574,8 +575,8 @@ pub(crate) fn contributors(layers: &[&Tree], joins: &Joins, path: &[String]) -> 
     if lists.is_empty() {
         return None;
     }
-    // A part whose items only its broken reference would tell stands for the whole list: the stronger
-    // layers have no part in what is shown.
+    // A part with a broken reference has unknown items and represents the whole list. Stronger
+    // layers are not shown.
     let is_opaque = |(_, raw): &(usize, &Raw)| match raw {
         Raw::Fixed(written, Err(broken)) => broken_items(written, *broken).is_none(),
         _ => false,
@@ -618,7 +619,7 @@ fn join(
     Some(whole(joined))
 }
 
-/// The items of a list, or of a text that spells one; texts here hold at most a comma.
+/// Returns the items of a list, or of a text that spells one. Texts here contain at most one comma.
 fn items(raw: &Raw) -> Option<Vec<Raw>> {
     let literals = |items: &[Value]| items.iter().cloned().map(Raw::Literal).collect();
     match raw {
@@ -641,7 +642,7 @@ fn items(raw: &Raw) -> Option<Vec<Raw>> {
     }
 }
 
-/// What must hold, and the value if it does.
+/// A condition and the value if it is true.
 type Case<'a> = (Option<&'a BTreeMap<String, Raw>>, &'a Raw);
 
 /// The cases of a contextual value.
@@ -661,7 +662,7 @@ fn cases(items: &[Raw]) -> Option<Vec<Case<'_>>> {
     wanted.any(Option::is_some).then_some(cases)
 }
 
-/// What a leaf reads as.
+/// The readable value of a leaf.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Seen {
     Value(Value),
@@ -680,14 +681,14 @@ impl Seen {
     }
 }
 
-/// The merged tree with its references followed.
+/// The merged tree with resolved references.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct View {
     pub(crate) leaves: BTreeMap<String, Seen>,
     pub(crate) merged: Tree,
 }
 
-/// What reading a key by name gives.
+/// Returns the result of reading a key by name.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Read {
     Missing,
@@ -716,7 +717,7 @@ impl View {
         if let Some(node) = find(&self.merged, &path) {
             return self.node(node, &path);
         }
-        // Perhaps inside a list.
+        // The key may be inside a list.
         for end in (1..path.len()).rev() {
             match self.leaves.get(&key_of(&path[..end])) {
                 Some(Seen::Value(value)) => {
@@ -812,7 +813,7 @@ pub(crate) fn evaluate(root: &Tree, raw: &Raw, stack: &mut Stack) -> Result<Valu
     without_cases(root, raw, stack)
 }
 
-/// Whether the keys have the values that a case wants of them.
+/// Returns whether the condition of a case is true.
 fn holds(
     root: &Tree,
     wanted: Option<&BTreeMap<String, Raw>>,
@@ -880,7 +881,7 @@ fn refer(root: &Tree, part: &Part, stack: &mut Stack) -> Result<Value, Broken> {
     };
     let path: Vec<String> = key.segments().map(|s| s.into_owned()).collect();
     if path.is_empty() {
-        // No name at all, such as a shell writes it: not a reference of ours.
+        // An empty name, as in shells, is no reference.
         return as_written();
     }
     if let Some(found) = look_up(root, &path, stack)? {
@@ -897,7 +898,7 @@ fn refer(root: &Tree, part: &Part, stack: &mut Stack) -> Result<Value, Broken> {
     }
 }
 
-/// A sign before a number is a part of it.
+/// A sign before a number is part of the number.
 fn is_shell_form(default: &str) -> bool {
     let is_number = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
     let signed = default.strip_prefix(['-', '+']);
@@ -921,7 +922,7 @@ fn look_up(root: &Tree, path: &[String], stack: &mut Stack) -> Result<Option<Val
     Ok(None)
 }
 
-/// What stands inside a leaf that is broken: a part without references can be read.
+/// Returns a part of a broken leaf: a part without references is readable.
 fn inside_broken(raw: &Raw, path: &[String], broken: Broken) -> Result<Option<Value>, Broken> {
     let mut part = raw;
     while let Raw::Fixed(raw, _) = part {
@@ -961,8 +962,8 @@ fn holds_references(value: &Value) -> bool {
     }
 }
 
-/// Whether a list would be a contextual value if it did not stand in another list: it is no value to
-/// read while that list is broken.
+/// Returns whether a list would be a contextual value outside of its list. It is not readable while
+/// that list is broken.
 fn are_cases(items: &[Value]) -> bool {
     let is_case = |item: &Value| {
         let Value::Table(fields) = item else {

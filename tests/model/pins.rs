@@ -1,5 +1,5 @@
-//! What stays as it is, against a plain re-statement of its rules: bootstrap values, keys that need
-//! a restart, roll-backs and joined lists, with restarts in between.
+//! Compares values that stay fixed with a simple model: bootstrap values, keys that need a restart,
+//! roll-backs and joined lists, with restarts in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,7 +13,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 
-use crate::naive::{self, Joins, Node, Part, Raw, Read, Tree, View};
+use crate::naive::{self, Joins, Node, Part, Raw, Read, Tree, View, key_of};
+use crate::steps::rank;
+use crate::support::winners;
 
 const KEYS: &[&str] = &[
     "a", "b", "t", "t.u", "t.v", "l", "t.l", "g", "g.0", "n.x.y", "n.x", "l.0", "l.1", "g.1.x",
@@ -22,13 +24,13 @@ const KEYS: &[&str] = &[
 const FROZEN: &[&str] = &["a", "t", "t.u", "l", "g.0", "n.x", "t.l.0"];
 const APPEND: &[&str] = &["l", "t.l", "a"];
 const HISTORY: usize = 1_000;
-/// With fewer keys than this, the guard looks at removals of all keys only.
+/// With fewer keys than this, the guard checks only removals of all keys.
 const AT_LEAST: usize = 3;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Write(usize, Option<Raw>);
 
-/// What a program is built with.
+/// The settings of a program.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     bootstrap: Vec<Vec<Write>>,
@@ -36,7 +38,7 @@ pub(crate) struct Setup {
     append: Vec<&'static str>,
     frozen: Vec<&'static str>,
     sources: Vec<(i32, Vec<Write>)>,
-    /// Whether removals of the sources are looked at twice.
+    /// Whether sources have a removal guard.
     guarded: bool,
 }
 
@@ -122,10 +124,6 @@ fn change() -> impl Strategy<Value = Write> {
     (key(), value).prop_map(|(key, raw)| Write(key, raw))
 }
 
-fn rank() -> impl Strategy<Value = i32> {
-    prop_oneof![Just(500), Just(10), Just(900)]
-}
-
 /// A default: a tombstone or a reference in one is none.
 fn default_value() -> impl Strategy<Value = Write> {
     let value = prop_oneof![2 => plain(), 1 => vec(plain(), 0..3).prop_map(Raw::List)];
@@ -173,13 +171,13 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A memory and what it holds.
+/// A memory and its content.
 struct Source {
     memory: Memory,
     holds: Tree,
     id: SourceId,
     rank: i32,
-    /// What it held before the first update that its guard has seen.
+    /// The content before the first update that the guard has checked.
     base: Tree,
 }
 
@@ -190,20 +188,20 @@ struct Pin {
     earlier: Option<BTreeSet<Vec<String>>>,
 }
 
-/// A key that keeps what it was at the start.
+/// A key that keeps its value of the start.
 struct Frozen {
     path: Vec<String>,
     node: Option<Node>,
 }
 
-/// What the layers make, before and after what is frozen is put in place of what they say.
+/// The merged layers, before and after frozen values replace theirs.
 struct Free {
     layers: Tree,
     in_force: View,
     pending: Pending,
 }
 
-/// The keys that wait for a restart, with what the layers hold.
+/// The keys that wait for a restart, with their values in the layers.
 type Pending = BTreeMap<String, Option<Node>>;
 
 struct Handle {
@@ -211,7 +209,7 @@ struct Handle {
     /// Whether the handle has no default.
     needs: bool,
     property: DynamicProperty<Value>,
-    /// The value it had after the last step.
+    /// The value after the last step.
     last: Value,
 }
 
@@ -222,7 +220,7 @@ pub(crate) struct World {
     props: Option<Properties>,
     started: Instant,
     bootstrap_memories: Vec<(Memory, Tree)>,
-    /// The bootstrap layers, the strongest first, resolved for good.
+    /// The bootstrap layers, strongest first, resolved permanently.
     bootstrap: Vec<Tree>,
     overrides: Tree,
     sources: Vec<Source>,
@@ -231,8 +229,8 @@ pub(crate) struct World {
     frozen: Vec<Frozen>,
     pending: Pending,
     pin: Option<Pin>,
-    /// Whether a tree has been pinned since the start. A version says which layer its value came
-    /// from when a commit brought it, and a pin brings values that no layer holds any more.
+    /// Whether a tree has been pinned since the start. A version records the layer of its value at
+    /// commit time, and a pin restores values that no layer contains any more.
     was_pinned: bool,
     history: Vec<(u64, View)>,
     view: View,
@@ -267,11 +265,7 @@ fn leaves(tree: &Tree) -> Vec<(Vec<String>, Raw)> {
     all
 }
 
-fn key_of(path: &[String]) -> String {
-    Key::from_segments(path).unwrap().as_str().to_owned()
-}
-
-/// Whether a leaf is not there any more.
+/// Returns whether a leaf has been removed.
 fn is_gone((path, raw): &(Vec<String>, Raw), tree: &Tree) -> bool {
     let was_table = raw.value() == empty();
     match naive::find(tree, path) {
@@ -281,7 +275,7 @@ fn is_gone((path, raw): &(Vec<String>, Raw), tree: &Tree) -> bool {
     }
 }
 
-/// What a tree holds as it was written.
+/// Returns the written values of a tree.
 fn written(tree: &Tree) -> Vec<(Vec<String>, Value)> {
     let leaves = leaves(tree).into_iter();
     leaves.map(|(path, raw)| (path, raw.value())).collect()
@@ -295,7 +289,7 @@ fn memory_of(name: &str, tree: &Tree) -> Memory {
     memory
 }
 
-/// The part of a path at which a value stands that leaves no room for the rest.
+/// Returns the part of a path at which a value hides the rest.
 fn leaf_above<'p>(tree: &Tree, path: &'p [String]) -> Option<&'p [String]> {
     let above = (1..path.len()).map(|length| &path[..length]);
     let mut above = above.filter(|above| matches!(naive::find(tree, above), Some(Node::Leaf(_))));
@@ -310,7 +304,7 @@ fn same_written(a: &Node, b: &Node) -> bool {
     }
 }
 
-/// A value with its references resolved for good.
+/// Returns a value with permanently resolved references.
 fn fixed(node: &Node, path: &mut Vec<String>, view: &View) -> Node {
     match node {
         Node::Table(below) => {
@@ -394,7 +388,7 @@ impl World {
         })
     }
 
-    /// Whether the guard of a source lets it become this tree.
+    /// Returns whether the guard of a source accepts this tree.
     fn guard_accepts(&mut self, at: usize, next: &Tree) -> bool {
         let source = &mut self.sources[at];
         if !self.setup.guarded {
@@ -433,16 +427,16 @@ impl World {
     fn layers<'w>(
         &'w self,
         overrides: &'w Tree,
-        sources: &[Placed<'w>],
+        sources: &[RankedLayer<'w>],
     ) -> Vec<(String, &'w Tree)> {
         let last = self.bootstrap.len();
         let bootstrap = self.bootstrap.iter().enumerate();
         let bootstrap = bootstrap.map(|(at, tree)| (format!("memory boot{}", last - 1 - at), tree));
-        let mut sources: Vec<&Placed<'_>> = sources.iter().collect();
-        sources.sort_by_key(|placed| std::cmp::Reverse((placed.rank, placed.id)));
+        let mut sources: Vec<&RankedLayer<'_>> = sources.iter().collect();
+        sources.sort_by_key(|ranked| std::cmp::Reverse((ranked.rank, ranked.id)));
         let sources = sources
             .iter()
-            .map(|placed| (placed.name.clone(), placed.tree));
+            .map(|ranked| (ranked.name.clone(), ranked.tree));
         bootstrap
             .chain([("overrides".to_owned(), overrides)])
             .chain(sources)
@@ -450,10 +444,10 @@ impl World {
             .collect()
     }
 
-    fn placed(&self) -> Vec<Placed<'_>> {
+    fn ranked_layers(&self) -> Vec<RankedLayer<'_>> {
         let sources = self.sources.iter();
         sources
-            .map(|source| Placed {
+            .map(|source| RankedLayer {
                 name: source.memory.origin().to_string(),
                 rank: source.rank,
                 id: source.id,
@@ -467,8 +461,8 @@ impl World {
         naive::merge(&trees, &self.joins())
     }
 
-    /// What the layers make, with what is frozen in place of what they say.
-    fn free(&self, overrides: &Tree, sources: &[Placed<'_>]) -> Free {
+    /// Merges the layers and replaces frozen values.
+    fn free(&self, overrides: &Tree, sources: &[RankedLayer<'_>]) -> Free {
         let layers = self.merged(&self.layers(overrides, sources));
         let mut tree = layers.clone();
         let pending = self.hold(&mut tree);
@@ -479,13 +473,13 @@ impl World {
         }
     }
 
-    /// Puts what is frozen in place of what a tree holds.
+    /// Replaces values of a tree by frozen ones.
     fn hold(&self, tree: &mut Tree) -> Pending {
         let mut pending = Pending::new();
         for Frozen { path, node } in &self.frozen {
-            let says = naive::find(tree, path).cloned();
+            let layer_value = naive::find(tree, path).cloned();
             let key = key_of(path);
-            match (node, says) {
+            match (node, layer_value) {
                 (None, None) => {
                     let Some(above) = leaf_above(tree, path) else {
                         continue;
@@ -498,13 +492,16 @@ impl World {
                         pending.insert(key, Some(Node::Leaf(Raw::Literal(inside))));
                     }
                 }
-                (None, Some(says)) => {
+                (None, Some(layer_value)) => {
                     naive::remove(tree, path);
-                    pending.insert(key, Some(says));
+                    pending.insert(key, Some(layer_value));
                 }
-                (Some(node), says) => {
-                    if !says.as_ref().is_some_and(|says| same_written(node, says)) {
-                        pending.insert(key, says);
+                (Some(node), layer_value) => {
+                    if !layer_value
+                        .as_ref()
+                        .is_some_and(|layer_value| same_written(node, layer_value))
+                    {
+                        pending.insert(key, layer_value);
                     }
                     naive::remove(tree, path);
                     if let Some(above) = leaf_above(tree, path) {
@@ -517,7 +514,7 @@ impl World {
         pending
     }
 
-    /// What a pin keeps in force.
+    /// Returns the values that a pin keeps in force.
     fn over(&self, pin: &Pin) -> View {
         let Some(hidden) = &pin.earlier else {
             return View::of_tree(pin.tree.clone());
@@ -552,10 +549,10 @@ impl World {
     fn is_good(&self, free: &Free) -> bool {
         let next = || {
             let mut tree = free.in_force.merged.clone();
-            for (key, says) in &free.pending {
+            for (key, layer_value) in &free.pending {
                 let path = naive::path(key);
                 naive::remove(&mut tree, &path);
-                if let Some(node) = says {
+                if let Some(node) = layer_value {
                     if leaf_above(&tree, &path).is_none() {
                         put_node(&mut tree, &path, node);
                     }
@@ -563,9 +560,12 @@ impl World {
             }
             View::of_tree(tree)
         };
-        let is_new = |(key, says): (&String, &Option<Node>)| match (self.pending.get(key), says) {
+        let is_new = |(key, layer_value): (&String, &Option<Node>)| match (
+            self.pending.get(key),
+            layer_value,
+        ) {
             (Some(None), None) => false,
-            (Some(Some(before)), Some(says)) => !same_written(before, says),
+            (Some(Some(before)), Some(layer_value)) => !same_written(before, layer_value),
             _ => true,
         };
         let waits = free.pending.iter().any(is_new);
@@ -573,12 +573,12 @@ impl World {
     }
 
     /// Whether a change of the layers is accepted.
-    fn accepts(&self, overrides: &Tree, sources: &[Placed<'_>]) -> bool {
+    fn accepts(&self, overrides: &Tree, sources: &[RankedLayer<'_>]) -> bool {
         let new = self.free(overrides, sources);
         let Some(pin) = &self.pin else {
             return self.is_good(&new);
         };
-        let before = self.free(&self.overrides, &self.placed());
+        let before = self.free(&self.overrides, &self.ranked_layers());
         (self.is_good(&new) || !self.is_good(&before)) && self.readable(&self.over(pin))
     }
 
@@ -632,16 +632,16 @@ impl World {
                 let node = naive::find(&now.merged, &path);
                 let node = node.map(|node| fixed(node, &mut path.clone(), &now));
                 match node {
-                    // What cannot be read is not kept.
+                    // Unreadable values are not kept.
                     Some(Node::Leaf(Raw::Fixed(_, Err(_)))) => None,
                     node => Some(Frozen { path, node }),
                 }
             })
             .collect();
         self.view = self.in_force();
-        self.pending = self.free(&self.overrides, &self.placed()).pending;
-        // A broken reference to what is frozen may be broken for another reason from then on, which is
-        // a generation of its own.
+        self.pending = self.free(&self.overrides, &self.ranked_layers()).pending;
+        // A broken reference to a frozen key may have another reason from then on, which is another
+        // generation.
         let kept = self.props().history().unwrap();
         let kept = kept.iter().map(liveprops::Snapshot::generation);
         self.history = kept
@@ -655,7 +655,7 @@ impl World {
     fn in_force(&self) -> View {
         match &self.pin {
             Some(pin) => self.over(pin),
-            None => self.free(&self.overrides, &self.placed()).in_force,
+            None => self.free(&self.overrides, &self.ranked_layers()).in_force,
         }
     }
 
@@ -745,7 +745,7 @@ impl World {
         let sources = sources.into_iter();
         self.start(sources.map(|s| (s.rank, s.memory, s.holds)).collect());
 
-        // The same without the model: what was rolled back to is restored as it was.
+        // Independent of the model: the generation of the roll-back is restored unchanged.
         let mut bootstrap_memories = self.bootstrap_memories.iter();
         let refers =
             bootstrap_memories.any(|(_, tree)| leaves(tree).iter().any(|(_, r)| r.refers()));
@@ -757,7 +757,7 @@ impl World {
     // ---- Steps ----
 
     pub(crate) fn step(&mut self, step: &Step) {
-        // The guard counts removals of 10 seconds together, and the model those since the start.
+        // The guard adds up removals of 10 seconds, the model those since the start.
         if self.setup.guarded && self.started.elapsed() > Duration::from_secs(5) {
             self.restart(None, None);
         }
@@ -803,7 +803,7 @@ impl World {
             assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Withheld);
             return;
         }
-        let accepted = self.accepts(&self.overrides, &self.placed_with(at, &tree));
+        let accepted = self.accepts(&self.overrides, &self.ranked_with(at, &tree));
         assert_eq!(outcome.is_ok(), accepted, "{outcome:?}");
         if accepted {
             self.sources[at].holds = tree;
@@ -811,13 +811,13 @@ impl World {
         }
     }
 
-    fn placed_with<'w>(&'w self, at: usize, tree: &'w Tree) -> Vec<Placed<'w>> {
-        let mut placed = self.placed();
-        placed[at].tree = tree;
-        placed
+    fn ranked_with<'w>(&'w self, at: usize, tree: &'w Tree) -> Vec<RankedLayer<'w>> {
+        let mut ranked = self.ranked_layers();
+        ranked[at].tree = tree;
+        ranked
     }
 
-    /// What a source says of bootstrap keys without effect is reported.
+    /// Asserts that ignored values of bootstrap keys are reported.
     fn check_ignored(&self, at: usize, path: &[String]) {
         let related = |other: &[String]| other.starts_with(path) || path.starts_with(other);
         let source = &self.sources[at].holds;
@@ -827,8 +827,10 @@ impl World {
             }
             let unset = |at: &&[String]| naive::find(source, at) == Some(&Node::Leaf(Raw::Unset));
             let ignored = match naive::find(source, &key) {
-                Some(Node::Leaf(says)) => says.value() != fixed.value(),
-                Some(Node::Table(says)) => !says.is_empty() || fixed.value() != empty(),
+                Some(Node::Leaf(layer_value)) => layer_value.value() != fixed.value(),
+                Some(Node::Table(layer_value)) => {
+                    !layer_value.is_empty() || fixed.value() != empty()
+                }
                 None => {
                     let hides = leaf_above(source, &key).filter(unset).is_some();
                     hides && fixed.value() != Value::Unset
@@ -837,17 +839,17 @@ impl World {
             if ignored {
                 let key = key_of(&key);
                 let rejected = self.props().health().rejected;
-                let told = rejected.iter().any(|rejected| {
+                let message = rejected.iter().any(|rejected| {
                     let text = rejected.error.to_string();
                     rejected.error.key().map(Key::as_str) == Some(&key)
                         && text.contains("is ignored")
                 });
-                assert!(told, "{key} is ignored and not reported: {rejected:#?}");
+                assert!(message, "{key} is ignored and not reported: {rejected:#?}");
             }
         }
     }
 
-    /// A whole document. With handles it may be taken in part, which the other model tests.
+    /// A complete document. With handles it may be accepted in part, which the other model tests.
     fn replace(&mut self, at: usize, all: &[(usize, Raw)]) {
         let mut tree = Tree::new();
         for (key, raw) in all {
@@ -855,7 +857,7 @@ impl World {
                 return;
             }
         }
-        if !self.accepts(&self.overrides, &self.placed_with(at, &tree)) {
+        if !self.accepts(&self.overrides, &self.ranked_with(at, &tree)) {
             return;
         }
         let pairs = all.iter().map(|(key, raw)| (KEYS[*key], raw.value()));
@@ -872,10 +874,10 @@ impl World {
         }
     }
 
-    /// Whether the program would write an item that does not count.
+    /// Returns whether the program would write an ignored item.
     fn ignores(&self, overrides: &Tree, written: &str) -> bool {
-        let placed = self.placed();
-        let layers = self.layers(overrides, &placed);
+        let ranked = self.ranked_layers();
+        let layers = self.layers(overrides, &ranked);
         let own = layers.iter().position(|(name, _)| name == "overrides");
         let trees: Vec<&Tree> = layers.iter().map(|(_, tree)| *tree).collect();
         let ignored = naive::merge_noting(&trees, &self.joins()).1.ignored;
@@ -906,7 +908,7 @@ impl World {
         } else if clash || self.ignores(&tree, KEYS[*key]) {
             assert_eq!(outcome.unwrap_err().kind(), ErrorKind::InvalidKey);
         } else {
-            let accepted = self.accepts(&tree, &self.placed());
+            let accepted = self.accepts(&tree, &self.ranked_layers());
             assert_eq!(outcome.is_ok(), accepted, "{outcome:?}");
             if accepted {
                 self.overrides = tree;
@@ -914,7 +916,7 @@ impl World {
         }
     }
 
-    /// A bootstrap source that changes hears that it is too late.
+    /// A changing bootstrap source gets the error that it is too late.
     fn late(&mut self, Write(key, raw): &Write) {
         let Some((memory, holds)) = self.bootstrap_memories.first() else {
             return;
@@ -950,21 +952,21 @@ impl World {
             .add_source_in(Layer::new("added", rank), self.guarded(&memory));
         let id = match &outcome {
             Ok(id) => *id,
-            // One that is younger than all others.
+            // The newest source.
             Err(_) => {
                 let probe = self.props().add_source(Memory::new()).unwrap();
                 self.props().remove_source(probe).unwrap();
                 probe
             }
         };
-        let mut placed = self.placed();
-        placed.push(Placed {
+        let mut ranked = self.ranked_layers();
+        ranked.push(RankedLayer {
             name: String::new(),
             rank,
             id,
             tree: &holds,
         });
-        let accepted = self.accepts(&self.overrides, &placed);
+        let accepted = self.accepts(&self.overrides, &ranked);
         assert_eq!(outcome.is_ok(), accepted, "{outcome:?}");
         if accepted {
             self.sources.push(Source {
@@ -978,9 +980,9 @@ impl World {
     }
 
     fn remove(&mut self, at: usize) {
-        let mut placed = self.placed();
-        placed.remove(at);
-        let accepted = self.accepts(&self.overrides, &placed);
+        let mut ranked = self.ranked_layers();
+        ranked.remove(at);
+        let accepted = self.accepts(&self.overrides, &ranked);
         let outcome = self.props().remove_source(self.sources[at].id);
         assert_eq!(outcome.is_ok(), accepted, "{outcome:?}");
         if accepted {
@@ -989,9 +991,9 @@ impl World {
     }
 
     fn shift(&mut self, at: usize, rank: i32) {
-        let mut placed = self.placed();
-        placed[at].rank = rank;
-        let accepted = self.accepts(&self.overrides, &placed);
+        let mut ranked = self.ranked_layers();
+        ranked[at].rank = rank;
+        let accepted = self.accepts(&self.overrides, &ranked);
         let (id, to) = (self.sources[at].id, Layer::new("moved", rank));
         let outcome = self.props().move_source(id, to);
         assert_eq!(outcome.is_ok(), accepted, "{outcome:?}");
@@ -1015,7 +1017,7 @@ impl World {
     }
 
     fn unpin(&mut self) {
-        let free = self.free(&self.overrides, &self.placed());
+        let free = self.free(&self.overrides, &self.ranked_layers());
         let outcome = self.props().unpin();
         let accepted = self.is_good(&free);
         assert_eq!(outcome.is_ok(), accepted, "{outcome:?}");
@@ -1027,11 +1029,11 @@ impl World {
     // ---- Comparing ----
 
     pub(crate) fn compare(&mut self) {
-        let free = self.free(&self.overrides, &self.placed());
+        let free = self.free(&self.overrides, &self.ranked_layers());
         self.view = self.in_force();
         self.pending.clone_from(&free.pending);
         let snapshot = self.props().snapshot();
-        // A generation may be published anew, with the same values from other places.
+        // A generation may be published again, with the same values from other layers.
         self.history
             .retain(|(generation, _)| *generation != snapshot.generation());
         self.history
@@ -1085,8 +1087,8 @@ impl World {
         }
         self.compare_pending(&path, &explained, free);
 
-        let placed = self.placed();
-        let layers = self.layers(&self.overrides, &placed);
+        let ranked = self.ranked_layers();
+        let layers = self.layers(&self.overrides, &ranked);
         let named = |name: &str| layers.iter().find(|(n, _)| n == name).unwrap().1;
         let winners: Vec<&str> = winners(&explained);
         let keeps_out = explained.pinned.is_some() || explained.pending_restart.is_some();
@@ -1107,7 +1109,7 @@ impl World {
                 let made = naive::merge(&winning, joins);
                 naive::find(&made, &path).is_some_and(|made| same_written(made, &in_force))
             };
-            // A default below a roll-back of an earlier run is joined with nothing.
+            // A default below a roll-back of an earlier run is not joined.
             let alone = winning.len() == 1 && makes(&Joins::default());
             assert!(alone || makes(&all), "{}", at());
         }
@@ -1135,17 +1137,17 @@ impl World {
             assert_eq!(explained.pending_restart, None, "{explained}");
             return;
         };
-        let (says, in_force) = (
+        let (layer_value, in_force) = (
             naive::find(&free.layers, path),
             naive::find(&self.view.merged, path),
         );
-        let inside = says.is_none() && in_force.is_none();
+        let inside = layer_value.is_none() && in_force.is_none();
         if inside && above != path {
-            // Perhaps inside a list.
+            // The key may be inside a list.
             return;
         }
-        let same = match (says, in_force) {
-            (Some(says), Some(in_force)) => same_written(says, in_force),
+        let same = match (layer_value, in_force) {
+            (Some(layer_value), Some(in_force)) => same_written(layer_value, in_force),
             (None, None) => true,
             _ => false,
         };
@@ -1153,7 +1155,7 @@ impl World {
             None => assert!(same && above != path, "{explained}"),
             Some(brings) => {
                 assert!(!same || above == path, "{explained}");
-                let expected = match says {
+                let expected = match layer_value {
                     _ if leaf_above(&free.layers, path).is_some() => return,
                     None => LayerValue::Nothing,
                     Some(Node::Leaf(raw)) => LayerValue::Value(raw.value().to_string()),
@@ -1180,13 +1182,13 @@ impl World {
                 return;
             }
         }
-        // What keeps a list in force does not know the layers of its items, and a handle may.
+        // A frozen list does not record the layers of its items, but a handle may.
         let is_item = !matches!(
             naive::find(&self.view.merged, &naive::path(key)),
             Some(Node::Leaf(_))
         );
-        // A handle is not notified when its list begins or ends to wait for a restart because of other
-        // items.
+        // A handle is not notified if its list becomes pending, or is no longer pending, because of
+        // other items.
         let path = naive::path(key);
         let is_frozen = self.frozen.iter().any(|one| path.starts_with(&one.path));
         let is_kept = self.was_pinned || is_frozen;
@@ -1200,8 +1202,8 @@ impl World {
         match winners(&explained).as_slice() {
             [only] if explained.origin.is_some() => {
                 let layer = version.layer();
-                // A value that was kept in force without its layer may be of no layer, and a handle is
-                // not notified when it is of one again.
+                // A frozen value may belong to no layer. A handle is not notified if it belongs to
+                // one again.
                 let is_none = is_kept && layer.is_none();
                 assert!(
                     is_none || layer == Some(*only),
@@ -1219,10 +1221,11 @@ impl World {
     }
 }
 
-/// What a key reads as, and where that is written.
+/// Returns the value and the origin of a key.
 type Reading = (String, Result<Value, ErrorKind>, Option<String>);
 
-/// A bootstrap memory is read again by a restart, so its value may be of a later write of the same value.
+/// A restart reads a bootstrap memory again, so its value may come from a later write of the same
+/// value.
 fn without_late_writes(origin: String) -> String {
     match origin.split_once(" @ ") {
         Some((memory, _)) if memory.starts_with("memory boot") => memory.to_owned(),
@@ -1245,24 +1248,19 @@ fn readings(props: &Properties) -> Vec<Reading> {
     view.keys().iter().map(read).collect()
 }
 
-/// A layer with its place.
-struct Placed<'w> {
+/// A layer with its rank.
+struct RankedLayer<'w> {
     name: String,
     rank: i32,
     id: SourceId,
     tree: &'w Tree,
 }
 
-fn winners(explained: &Explanation) -> Vec<&str> {
-    let winners = explained.layers.iter().filter(|layer| layer.wins);
-    winners.map(|layer| &*layer.name).collect()
-}
-
 fn empty() -> Value {
     Value::Table(Default::default())
 }
 
-/// Puts a node where there is room for it.
+/// Inserts a node unless a value is above it.
 fn put_node(tree: &mut Tree, path: &[String], node: &Node) {
     let (name, rest) = path.split_first().unwrap();
     if rest.is_empty() {
@@ -1272,11 +1270,11 @@ fn put_node(tree: &mut Tree, path: &[String], node: &Node) {
     let below = tree.entry(name.clone()).or_insert(Node::Table(Tree::new()));
     match below {
         Node::Table(below) => put_node(below, rest, node),
-        Node::Leaf(_) => panic!("a value stands on the way"),
+        Node::Leaf(_) => panic!("a value is above the path"),
     }
 }
 
-/// The path of the list that a path reaches into, or may reach into once there is one.
+/// Returns the path of the list that contains, or may later contain, a path.
 fn whole_list<'p>(path: &'p [String], tree: &Tree) -> &'p [String] {
     let lists = (1..path.len()).filter(|at| path[*at].bytes().all(|b| b.is_ascii_digit()));
     let is_table = |at: &usize| matches!(naive::find(tree, &path[..*at]), Some(Node::Table(_)));
@@ -1284,7 +1282,7 @@ fn whole_list<'p>(path: &'p [String], tree: &Tree) -> &'p [String] {
     lists.next().map_or(path, |at| &path[..at])
 }
 
-/// A bootstrap layer whose references are resolved by the tree of the start.
+/// A bootstrap layer whose references are resolved by the first tree.
 fn fixed_layer(layer: &Tree, start: &View) -> Tree {
     let mut resolved = Tree::new();
     for (path, raw) in leaves(layer) {

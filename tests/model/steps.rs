@@ -1,4 +1,4 @@
-//! What happens to the properties: random steps over few keys, so that they meet often.
+//! Generates random steps over few keys, so that they often affect the same key.
 
 use std::collections::BTreeMap;
 
@@ -27,20 +27,20 @@ pub(crate) enum Step {
     Unwatch(usize),
 }
 
-/// A key, and what becomes of it; `None` takes it out.
+/// A key and its new value; `None` removes the key.
 #[derive(Clone, Debug)]
 pub(crate) struct Write(pub(crate) usize, pub(crate) Option<Raw>);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Condition {
     Nothing,
-    /// The generation in force plus so many.
+    /// The generation in force plus an offset.
     Generation(i64),
-    /// The value that a key has, or another one.
+    /// A condition with the value of a key or with another one.
     Value(usize, bool),
 }
 
-/// A handle that is asked for.
+/// A requested handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) kind: usize,
@@ -64,7 +64,7 @@ fn plain() -> impl Strategy<Value = String> {
     .prop_map(str::to_owned)
 }
 
-/// Defaults that begin as in shells, or as numbers do.
+/// Defaults that begin like those of shells, or like numbers.
 fn signed() -> impl Strategy<Value = String> {
     let all = ["-x", "-", "=x", "?x", "+x", "-1", "+7"];
     (0..all.len()).prop_map(move |at| all[at].to_owned())
@@ -130,7 +130,7 @@ fn raw() -> impl Strategy<Value = Raw> {
             2 => fields.prop_map(Raw::Table),
         ]
     });
-    // A tombstone inside a list is nothing that a source can mean.
+    // A tombstone inside a list has no meaning.
     prop_oneof![5 => leaf(), 2 => inner].prop_map(|raw| mend(raw, false))
 }
 
@@ -151,7 +151,7 @@ fn write() -> impl Strategy<Value = Write> {
     (0..KEYS.len(), value).prop_map(|(key, value)| Write(key, value))
 }
 
-fn rank() -> impl Strategy<Value = i32> {
+pub(crate) fn rank() -> impl Strategy<Value = i32> {
     prop_oneof![Just(500), Just(10), Just(900)]
 }
 
@@ -168,7 +168,7 @@ fn asked() -> impl Strategy<Value = Asked> {
     )
 }
 
-/// What the sources hold at the start, and where they stand.
+/// The content and the ranks of the sources at the start.
 pub(crate) fn beginning() -> impl Strategy<Value = Vec<(i32, Vec<Write>)>> {
     vec((rank(), vec(write(), 0..3)), 2..4)
 }

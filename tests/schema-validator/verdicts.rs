@@ -1,8 +1,8 @@
 //! An exported JSON Schema and `build` give the same verdict on the same document.
 //!
-//! Each test draws documents from a pool of values that lie at the edges of types. A validator that
-//! knows nothing of liveprops judges the document by the export, and `build` judges it by the
-//! schema. `SCHEMA_CASES` sets the number of documents of each test.
+//! Each test generates documents from values at the limits of types. An independent validator
+//! checks the document with the export, and `build` checks it with the schema. `SCHEMA_CASES` sets
+//! the number of documents of each test.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ impl Source for Once {
     }
 }
 
-/// What a key wants, as far as the verdict depends on it.
+/// The declaration of a key, as far as the verdict depends on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Wanted {
     Integer,
@@ -199,7 +199,7 @@ fn one<T: DeserializeOwned + 'static>(declaration: Declaration<T>) -> Schema {
     Schema::new().declare(declaration)
 }
 
-/// Numbers at the edges of types, as a document writes them.
+/// Numbers at the limits of types, as written in a document.
 const NUMBERS: &[&str] = &[
     "0",
     "-0",
@@ -273,7 +273,7 @@ const NUMBERS: &[&str] = &[
     "1e-60",
 ];
 
-/// Texts that are nearly of a type.
+/// Texts that are almost valid for a type.
 const TEXTS: &[&str] = &[
     "",
     " ",
@@ -436,7 +436,7 @@ fn text() -> impl Strategy<Value = Json> {
     let texts = select(TEXTS).prop_map(str::to_owned);
     let any = proptest::collection::vec(any::<char>(), 0..3).prop_map(|c| c.into_iter().collect());
     prop_oneof![6 => texts, 2 => parts, 1 => iso, 1 => any]
-        // These two are space for one of Rust and JavaScript, and not for the other.
+        // Only one of Rust and JavaScript treats these two as space.
         .prop_filter("not space for all", |text: &String| {
             !text.contains(['\u{85}', '\u{feff}'])
         })
@@ -466,8 +466,8 @@ fn value() -> impl Strategy<Value = Json> {
     prop_oneof![3 => scalar, 1 => list]
 }
 
-/// Whether the export describes values of this JSON type for the key. What else `build` reads, such
-/// as text for a number, the export leaves out.
+/// Returns whether the export describes values of this JSON type for the key. `build` also reads
+/// others, such as text for a number.
 fn described(wanted: Wanted, list: bool, value: &Json) -> bool {
     if list {
         let items = value.as_array();
@@ -482,7 +482,7 @@ fn described(wanted: Wanted, list: bool, value: &Json) -> bool {
     }
 }
 
-/// Whether a number in the value is not zero, but zero as `f32`.
+/// Returns whether a number in the value underflows to zero as `f32`.
 fn vanishes(value: &Json) -> bool {
     match value {
         Json::Array(items) => items.iter().any(vanishes),
@@ -556,7 +556,7 @@ fn an_export_and_build_give_the_same_verdict_on_each_value() {
     });
 }
 
-/// Names of which some are numbers, which may mean items of a list.
+/// Names, some of them numbers, which may mean items of a list.
 fn name() -> impl Strategy<Value = String> {
     select(&["a", "b", "c", "0", "1", "00", "x y"][..]).prop_map(str::to_owned)
 }

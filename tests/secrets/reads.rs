@@ -425,7 +425,7 @@ impl Source for Echo {
         }
         let mut document = document([("a".to_owned(), Value::from(1))])?;
         document.set_revision(format!("etag-{MARK}"));
-        document.report(
+        document.report_unreadable(
             Error::new(ErrorKind::Malformed, echo).with_key("b".parse::<liveprops::Key>()?),
         );
         Ok(document)

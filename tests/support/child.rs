@@ -1,4 +1,4 @@
-//! Runs one test of a test program once more, in a process of its own.
+//! Runs one test of a test program in another process.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 
 const ROLE: &str = "LIVEPROPS_CHILD";
 
-/// How long a child may take altogether.
+/// The time limit of a child.
 const LIFETIME: Duration = Duration::from_secs(240);
 
-/// What this process has to do as a child; `None` in the test program itself.
+/// Returns the role of this process as a child; `None` in the test program itself.
 pub(crate) fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
-/// Says something to the parent.
-pub(crate) fn say(what: impl std::fmt::Display) {
-    // The test harness may have begun a line already.
-    println!("\nchild: {what}");
+/// Sends a line to the parent.
+pub(crate) fn report(line: impl std::fmt::Display) {
+    // The output of the test harness may not end with a line break.
+    println!("\nchild: {line}");
 }
 
-/// A child that is about to be started.
+/// Starts a child.
 pub(crate) struct Child {
     test: String,
     role: String,
@@ -45,13 +45,13 @@ impl Child {
         self
     }
 
-    /// Where it puts what is temporary, for one that does not live to remove it.
+    /// Sets the directory of temporary files, for a child that is killed before it deletes them.
     pub(crate) fn temporary(mut self, dir: &Path) -> Self {
         self.temporary = dir.to_owned();
         self
     }
 
-    /// Runs it with another program in front; `None` where that program may not do its work.
+    /// Runs the child under another program; `None` if that program does not work here.
     pub(crate) fn under(mut self, wrapper: &[&str]) -> Option<Self> {
         self.wrapper = wrapper.iter().map(ToString::to_string).collect();
         let probe = Command::new(wrapper[0])
@@ -63,10 +63,10 @@ impl Child {
 
     pub(crate) fn start(self) -> Running {
         let program = std::env::current_exe().unwrap();
-        let words = self.wrapper.iter().map(Into::into);
-        let mut words = words.chain([program.into_os_string()]);
-        let mut process = Command::new(words.next().unwrap())
-            .args(words)
+        let wrapper = self.wrapper.iter().map(Into::into);
+        let mut command = wrapper.chain([program.into_os_string()]);
+        let mut process = Command::new(command.next().unwrap())
+            .args(command)
             .args([&self.test, "--exact", "--nocapture", "--test-threads=1"])
             .env(ROLE, self.role)
             .env("TMPDIR", self.temporary)
@@ -75,49 +75,52 @@ impl Child {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
-        let (send, said) = channel();
-        let out = BufReader::new(process.stdout.take().unwrap());
+        let (sender, output) = channel();
+        let stdout = BufReader::new(process.stdout.take().unwrap());
         std::thread::spawn(move || {
-            for line in out.lines().map_while(Result::ok) {
-                if let Some((_, what)) = line.split_once("child: ") {
-                    let _ = send.send(what.to_owned());
+            for line in stdout.lines().map_while(Result::ok) {
+                if let Some((_, line)) = line.split_once("child: ") {
+                    let _ = sender.send(line.to_owned());
                 }
             }
         });
-        Running { process, said }
+        Running { process, output }
     }
 
-    /// Runs it and wants it to say something and to end well.
+    /// Runs the child and asserts that it reports a line and exits successfully.
     #[track_caller]
     pub(crate) fn succeeds(self) {
         let mut child = self.start();
-        let what = child.said.recv_timeout(LIFETIME);
-        assert!(child.ends_well(), "the child failed after saying {what:?}");
-        println!("the child: {}", what.unwrap());
+        let line = child.output.recv_timeout(LIFETIME);
+        assert!(
+            child.exits_successfully(),
+            "the child failed after {line:?}"
+        );
+        println!("the child: {}", line.unwrap());
     }
 }
 
-/// A child that runs; killed when this is dropped.
+/// A running child; killed when this is dropped.
 pub(crate) struct Running {
     process: std::process::Child,
-    /// What it says.
-    pub(crate) said: Receiver<String>,
+    /// The lines that the child reports.
+    pub(crate) output: Receiver<String>,
 }
 
 impl Running {
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
-        // The shell's own: the program of this name is not everywhere.
+        // The `kill` of the shell: some systems lack the program.
         let kill = ["-c", "kill \"$0\" \"$1\"", name, &id];
         let sent = Command::new("sh").args(kill).status().unwrap();
         assert!(sent.success());
-        // A thread may run on for a moment.
+        // Threads stop some time after the signal.
         while name == "-STOP" && !self.is_stopped() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
 
-    /// Whether each of its threads has stopped.
+    /// Returns whether all threads of the child are stopped.
     fn is_stopped(&self) -> bool {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
         tasks.flatten().all(|task| {
@@ -127,14 +130,14 @@ impl Running {
         })
     }
 
-    /// Its state as the kernel shows it: `T` when it is stopped.
+    /// Returns the state of the process in `/proc`: `T` if it is stopped.
     pub(crate) fn state(&self) -> Option<char> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).ok()?;
         stat.rsplit_once(") ")?.1.chars().next()
     }
 
-    /// Closes its input and waits for its end.
-    pub(crate) fn ends_well(&mut self) -> bool {
+    /// Closes the input of the child, waits for its end and returns whether it succeeded.
+    pub(crate) fn exits_successfully(&mut self) -> bool {
         drop(self.process.stdin.take());
         let begun = Instant::now();
         while begun.elapsed() < LIFETIME {

@@ -1,4 +1,4 @@
-//! What the tests with real files share.
+//! Helpers of tests with real files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,36 +11,36 @@ use liveprops::{Format, Properties, sources::File};
 
 use super::wait_until;
 
-/// Far below the slow poll of 5 seconds, so that what comes within it was brought by an event.
+/// Less than the poll interval of 5 seconds, so that a change within this time came from an event.
 pub(crate) const SOON: Duration = Duration::from_secs(4);
 
-/// Waits until `condition` holds, which an event has to bring about.
+/// Waits until a file event makes `condition` true.
 #[track_caller]
-pub(crate) fn soon(what: &str, condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for_event(what: &str, condition: impl FnMut() -> bool) {
     wait_until(SOON, what, condition);
 }
 
-/// Replaces a file by a rename, from the same directory as programs should.
+/// Replaces a file by a rename within its directory.
 pub(crate) fn replace(path: &Path, content: impl AsRef<[u8]>) {
-    let aside = path.with_file_name(".aside");
-    fs::write(&aside, content).unwrap();
-    fs::rename(aside, path).unwrap();
+    let temporary = path.with_file_name(".aside");
+    fs::write(&temporary, content).unwrap();
+    fs::rename(temporary, path).unwrap();
 }
 
-/// Swings a symbolic link at once.
-pub(crate) fn swing(link: &Path, target: &str) {
-    let aside = link.with_file_name("..aside");
-    std::os::unix::fs::symlink(target, &aside).unwrap();
-    fs::rename(aside, link).unwrap();
+/// Replaces a symbolic link atomically.
+pub(crate) fn replace_link(link: &Path, target: &str) {
+    let temporary = link.with_file_name("..aside");
+    std::os::unix::fs::symlink(target, &temporary).unwrap();
+    fs::rename(temporary, link).unwrap();
 }
 
-/// A directory with one configuration file in it.
-pub(crate) struct Desk {
+/// A temporary directory with one configuration file.
+pub(crate) struct ConfigDir {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) path: PathBuf,
 }
 
-impl Desk {
+impl ConfigDir {
     pub(crate) fn new(name: &str, content: impl AsRef<[u8]>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
@@ -56,9 +56,9 @@ impl Desk {
         open(File::new(&self.path))
     }
 
-    /// The origin of a place in the file, as it is shown.
-    pub(crate) fn place(&self, place: &str) -> String {
-        format!("file {}:{place}", self.path.display())
+    /// Returns the displayed origin of a position, such as `2:7`, in the file.
+    pub(crate) fn origin(&self, position: &str) -> String {
+        format!("file {}:{position}", self.path.display())
     }
 }
 
@@ -70,12 +70,12 @@ pub(crate) fn format(extension: &str) -> Format {
     Format::from_extension(extension).unwrap()
 }
 
-/// Whether the feature of a format is on.
-pub(crate) fn knows(extension: &str) -> bool {
+/// Returns whether the feature of a format is enabled.
+pub(crate) fn is_supported(extension: &str) -> bool {
     Format::from_extension(extension).is_some()
 }
 
-/// The health of the only source.
+/// Returns the health of the only source.
 pub(crate) fn health(props: &Properties) -> SourceHealth {
     let mut sources = props.health().sources;
     sources.retain(|source| source.name.as_ref() != "overrides");
@@ -83,7 +83,7 @@ pub(crate) fn health(props: &Properties) -> SourceHealth {
     sources.remove(0)
 }
 
-/// Why the only source is stale, if it is.
+/// Returns why the only source is stale; `None` if it is not.
 pub(crate) fn stale(props: &Properties) -> Option<String> {
     match health(props).status {
         Status::Stale { reason, .. } => Some(reason.to_string()),
@@ -95,18 +95,18 @@ pub(crate) fn is_up(props: &Properties) -> bool {
     matches!(health(props).status, Status::Up)
 }
 
-/// What happens to the sources, as a list.
+/// Records the events of all sources.
 #[derive(Clone)]
-pub(crate) struct Diary {
+pub(crate) struct EventLog {
     events: Arc<Mutex<Vec<SourceEvent>>>,
     _guard: Arc<Subscription>,
 }
 
-impl Diary {
+impl EventLog {
     pub(crate) fn of(props: &Properties) -> Self {
         let events = Arc::new(Mutex::new(Vec::new()));
-        let into = Arc::clone(&events);
-        let guard = props.on_source_event(move |event| into.lock().unwrap().push(event.clone()));
+        let log = Arc::clone(&events);
+        let guard = props.on_source_event(move |event| log.lock().unwrap().push(event.clone()));
         Self {
             events,
             _guard: Arc::new(guard),

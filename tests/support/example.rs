@@ -1,10 +1,10 @@
-//! The examples as programs.
+//! Builds examples.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-/// The features that this test has been built with.
+/// Returns the features of this build.
 fn features() -> String {
     let mut features = Vec::new();
     macro_rules! add {
@@ -15,7 +15,7 @@ fn features() -> String {
     features.join(",")
 }
 
-/// The program of an example, built as the test is: after a run of all tests there is nothing to do.
+/// Builds an example with the profile and features of this test; returns the path of the program.
 pub(crate) fn example(name: &str) -> PathBuf {
     static BUILT: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let tests = std::env::current_exe().unwrap();
@@ -36,8 +36,8 @@ pub(crate) fn example(name: &str) -> PathBuf {
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
-    // What cargo tells this test of itself would have the scripts of dependencies run anew.
-    let told = [
+    // With these variables of the test, cargo would run the build scripts of dependencies again.
+    let prefixes = [
         "CARGO_PKG_",
         "CARGO_MANIFEST_",
         "CARGO_CRATE_",
@@ -45,11 +45,11 @@ pub(crate) fn example(name: &str) -> PathBuf {
     ];
     for (variable, _) in std::env::vars_os() {
         let variable = variable.to_string_lossy();
-        if told.iter().any(|start| variable.starts_with(start)) {
+        if prefixes.iter().any(|prefix| variable.starts_with(prefix)) {
             cargo.env_remove(variable.as_ref());
         }
     }
-    assert!(cargo.status().unwrap().success(), "{name} is not built");
+    assert!(cargo.status().unwrap().success(), "building {name} failed");
     built.push(name.to_owned());
     program
 }

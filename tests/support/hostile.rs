@@ -1,21 +1,21 @@
-//! Documents that are made to be expensive: of any size, for each format.
+//! Documents of any size that are expensive to parse, for each format.
 
 use std::fmt::Write;
 
 use liveprops::Format;
 
-/// A document of about so many bytes.
+/// Creates a document of about the given number of bytes.
 type Text = Box<dyn Fn(usize) -> String>;
 
 pub(crate) struct Shape {
     pub(crate) name: &'static str,
     pub(crate) format: Format,
     pub(crate) text: Text,
-    /// Whether each few bytes of it are a value or a table.
+    /// Whether every few bytes are a value or a table.
     pub(crate) has_many_nodes: bool,
 }
 
-/// One piece again and again between a head and a tail.
+/// Repeats a piece between a head and a tail.
 fn again(head: &'static str, piece: &'static str, tail: &'static str) -> Text {
     Box::new(move |bytes| {
         let room = bytes.saturating_sub(head.len() + tail.len());
@@ -23,7 +23,7 @@ fn again(head: &'static str, piece: &'static str, tail: &'static str) -> Text {
     })
 }
 
-/// Pieces that differ by a number, between a head and a tail.
+/// Repeats a numbered piece between a head and a tail.
 fn numbered(head: &'static str, piece: fn(&mut String, usize), tail: &'static str) -> Text {
     Box::new(move |bytes| {
         let mut text = head.to_owned();
@@ -41,7 +41,7 @@ fn numbered(head: &'static str, piece: fn(&mut String, usize), tail: &'static st
     })
 }
 
-/// Deep names, which share nothing but their first part.
+/// Writes a deeply nested name with its own first segment.
 fn deep(text: &mut String, number: usize, separator: &str) {
     let below = format!("{separator}b").repeat(60);
     writeln!(text, "a{number}{below}=1").unwrap();
@@ -63,7 +63,7 @@ fn shape(name: &'static str, format: Format, text: Text) -> Shape {
     }
 }
 
-/// As many short scalar keys as fit: what other documents are compared with.
+/// Returns the baseline of each format: as many short scalar keys as fit.
 pub(crate) fn scalars() -> Vec<Shape> {
     vec![
         #[cfg(feature = "toml")]
@@ -99,7 +99,7 @@ pub(crate) fn scalars() -> Vec<Shape> {
     ]
 }
 
-/// Documents that are expensive in one way or another, valid or not.
+/// Returns expensive documents, valid or not.
 pub(crate) fn shapes() -> Vec<Shape> {
     #[allow(unused_mut, reason = "every format is a feature")]
     let mut all = Vec::new();
@@ -299,7 +299,7 @@ fn json() -> Vec<Shape> {
     ]
 }
 
-/// Lists and mappings in brackets that may be keys: a parser cannot know before it has read all of one.
+/// Returns lists and mappings in brackets that may be keys. A parser has to read one completely to know.
 #[cfg(feature = "yaml")]
 pub(crate) fn possible_keys() -> Vec<Shape> {
     let pieces = [
@@ -313,7 +313,7 @@ pub(crate) fn possible_keys() -> Vec<Shape> {
         ("on a line of its own", "a:\n  [", "]\n"),
         ("as the root", "{", "}\n"),
         ("as a list at the root", "[", "]\n"),
-        ("as the root after a mark", "---\n{", "}\n"),
+        ("as the root after a document marker", "---\n{", "}\n"),
         ("as a key", "? [", "]\n"),
         ("as JSON", "{\"a\": {\"b\": [[", "]]}}\n"),
     ];

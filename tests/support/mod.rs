@@ -1,4 +1,4 @@
-//! What several test files need. No assertions of what is tested.
+//! Helpers of several test files. They assert nothing about the tested behaviour.
 #![allow(dead_code, unused_imports)] // each test file uses its own part
 
 pub(crate) mod child;
@@ -14,19 +14,20 @@ pub(crate) mod web;
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use liveprops::Properties;
+use liveprops::explain::Explanation;
 use liveprops::health::SourceHealth;
 
 pub(crate) use random::Random;
 pub(crate) use wait::{eventually, run_within, time_until, wait_until};
 
-/// How long anything that must happen may take.
+/// The longest wait for an expected event.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A sender for callbacks and its receiver; sending never fails, even after the test has ended.
+/// Returns a sender for callbacks and its receiver. Sending never fails, even after the test.
 pub(crate) fn reports<T>() -> (impl Fn(T) + Clone + Send + 'static, Inbox<T>)
 where
     T: Send + 'static,
@@ -35,32 +36,32 @@ where
     (move |item| drop(tx.send(item)), Inbox(rx))
 }
 
-/// What callbacks reported.
+/// Receives the reports of callbacks.
 pub(crate) struct Inbox<T>(Receiver<T>);
 
 impl<T: std::fmt::Debug> Inbox<T> {
-    /// The next report; panics if none comes in time.
+    /// Returns the next report; panics if none comes in time.
     #[track_caller]
     pub(crate) fn next(&self) -> T {
         match self.0.recv_timeout(DEADLINE) {
             Ok(item) => item,
             Err(RecvTimeoutError::Timeout) => panic!("nothing was reported within {DEADLINE:?}"),
-            Err(RecvTimeoutError::Disconnected) => panic!("the callback is gone"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the callback was dropped"),
         }
     }
 
-    /// The next report, if it comes within `wait`.
+    /// Returns the next report if it comes within `wait`.
     pub(crate) fn within(&self, wait: Duration) -> Option<T> {
         self.0.recv_timeout(wait).ok()
     }
 
-    /// Everything reported up to now.
+    /// Returns all reports so far.
     pub(crate) fn all(&self) -> Vec<T> {
         self.0.try_iter().collect()
     }
 }
 
-/// A gate that stops callers while it is closed; open at first.
+/// A gate that blocks callers of [`pass`](Self::pass) while it is closed. Open by default.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -87,18 +88,41 @@ impl Gate {
     }
 }
 
-/// Compares a text with a file of this repository, which `GOLDEN=write` writes.
+/// Compares a text with a file of this repository. `GOLDEN=write` writes the file first.
 #[track_caller]
-pub(crate) fn golden(path: &str, now: &str) {
+pub(crate) fn golden(path: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var("GOLDEN").is_ok_and(|what| what == "write") {
-        std::fs::write(&path, now).unwrap();
+    if std::env::var("GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::write(&path, actual).unwrap();
     }
-    let then = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(now, then.replace("\r\n", "\n"));
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(actual, expected.replace("\r\n", "\n"));
 }
 
-/// The health of the strongest source.
+/// Returns the result of a validator that accepts a value if `condition` is true.
+pub(crate) fn accept_if(condition: bool) -> Result<(), String> {
+    if condition {
+        Ok(())
+    } else {
+        Err("not acceptable".to_owned())
+    }
+}
+
+/// Returns the names of the layers that define the effective value.
+pub(crate) fn winners(explanation: &Explanation) -> Vec<&str> {
+    let winners = explanation.layers.iter().filter(|layer| layer.wins);
+    winners.map(|layer| &*layer.name).collect()
+}
+
+/// Blocks until no other test of this program holds the returned guard.
+pub(crate) fn run_exclusively() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    RUNNING
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Returns the health of the strongest source.
 pub(crate) fn first_source(props: &Properties) -> SourceHealth {
     props.health().sources.swap_remove(0)
 }

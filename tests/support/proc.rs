@@ -1,4 +1,4 @@
-//! What the kernel of Linux knows about this process.
+//! Figures of this process from `/proc` of Linux.
 
 use std::fs;
 
@@ -7,13 +7,13 @@ pub(crate) fn status(field: &str) -> u64 {
     number("/proc/self/status", field)
 }
 
-/// Returns how often the calling thread left its core, voluntarily or not.
+/// Returns the context switches of the calling thread.
 pub(crate) fn context_switches() -> u64 {
     let file = "/proc/thread-self/status";
     number(file, "voluntary_ctxt_switches") + number(file, "nonvoluntary_ctxt_switches")
 }
 
-/// Returns the most memory that this process has had, in MiB.
+/// Returns the peak memory of this process in MiB.
 pub(crate) fn peak_mib() -> usize {
     status("VmHWM") as usize / 1024
 }
@@ -22,7 +22,7 @@ pub(crate) fn threads() -> usize {
     fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-/// Returns how many threads have a name that begins so; the system cuts names to 15 bytes.
+/// Returns how many threads have a name with this prefix. The system cuts names to 15 bytes.
 pub(crate) fn threads_named(prefix: &str) -> usize {
     let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
     tasks

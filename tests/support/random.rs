@@ -1,11 +1,11 @@
-//! Random numbers that repeat with the same seed.
+//! Reproducible random numbers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    /// Creates a generator with a seed that is printed, or with that of `LIVEPROPS_SEED`.
+    /// Creates a generator with the seed in `LIVEPROPS_SEED`, or with a new one, and prints the seed.
     pub(crate) fn new(what: &str) -> Self {
         let given = std::env::var("LIVEPROPS_SEED").ok();
         let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {

@@ -1,9 +1,9 @@
-//! Waiting for a condition, with a deadline.
+//! Waits for conditions, with a time limit.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Returns how long it took until `condition` held; `None` if it did not hold within `limit`.
+/// Returns the time until `condition` was true; `None` if it was not true within `limit`.
 pub(crate) fn time_until(limit: Duration, mut condition: impl FnMut() -> bool) -> Option<Duration> {
     let begun = Instant::now();
     while !condition() {
@@ -15,19 +15,19 @@ pub(crate) fn time_until(limit: Duration, mut condition: impl FnMut() -> bool) -
     Some(begun.elapsed())
 }
 
-/// Returns whether `condition` held within `limit`.
+/// Returns whether `condition` becomes true within `limit`.
 pub(crate) fn eventually(limit: Duration, condition: impl FnMut() -> bool) -> bool {
     time_until(limit, condition).is_some()
 }
 
-/// Waits until `condition` holds and returns how long that took; panics after `limit`.
+/// Waits until `condition` is true and returns the time; panics after `limit`.
 #[track_caller]
 pub(crate) fn wait_until(limit: Duration, what: &str, condition: impl FnMut() -> bool) -> Duration {
     let took = time_until(limit, condition);
     took.unwrap_or_else(|| panic!("not within {limit:?}: {what}"))
 }
 
-/// Runs `f` on a thread of its own and panics if `f` does not end in time, as in a deadlock.
+/// Runs `f` on another thread and panics if `f` does not end within `limit`, as in a deadlock.
 #[track_caller]
 pub(crate) fn run_within<R: Send + 'static>(
     limit: Duration,

@@ -1,7 +1,7 @@
-//! A web server in a process of its own that misbehaves on command.
+//! A web server in another process that injects faults.
 //!
-//! What it does at `/name` stands in the file `name.says` of its directory: a line of words, and
-//! then the body. It notes each request in `log`, with the time.
+//! The file `name.response` in its directory defines the response of `/name`: a line with the mode,
+//! followed by the body. The server appends each request and its time to `log`.
 
 use std::convert::Infallible;
 use std::fs;
@@ -34,15 +34,15 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::child::{self, Child, Running};
 
-/// The doors of the server, in the order in which it names their ports.
-const DOORS: [&str; 7] = ["http", "raw", "full", "tls", "expired", "wrong", "mutual"];
+/// The listeners of the server, in the order of their ports.
+const LISTENERS: [&str; 7] = ["http", "raw", "full", "tls", "expired", "wrong", "mutual"];
 
-/// Who is known to the server, and what it shows.
+/// The certificates of the server and of its clients.
 const CERTIFICATES: [&str; 4] = ["tls", "expired", "wrong", "client"];
 
-/// The server, seen from a test. It ends with this.
+/// The server process of a test; killed when this is dropped.
 pub(crate) struct Web {
-    /// Ends before its directory does.
+    /// Declared first: the process ends before its directory is deleted.
     process: Option<Running>,
     dir: tempfile::TempDir,
     test: &'static str,
@@ -50,67 +50,70 @@ pub(crate) struct Web {
 }
 
 impl Web {
-    /// Starts the server by a test that calls [`serve_if_asked`].
+    /// Starts the server by a test that calls [`serve_as_child`].
     pub(crate) fn start(test: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        certify(dir.path());
+        create_certificates(dir.path());
         let mut web = Self {
             dir,
             test,
             process: None,
-            ports: vec![0; DOORS.len()],
+            ports: vec![0; LISTENERS.len()],
         };
         web.restart();
         web
     }
 
-    /// Starts it again, at the same ports.
+    /// Restarts the server with the same ports.
     pub(crate) fn restart(&mut self) {
         self.process = None;
         let ports: Vec<_> = self.ports.iter().map(u16::to_string).collect();
         let role = format!("serve {} {}", ports.join(","), self.dir.path().display());
         let process = Child::of(self.test).role(role).start();
-        let said = process.said.recv_timeout(Duration::from_secs(20)).unwrap();
-        self.ports = said.split(',').map(|it| it.parse().unwrap()).collect();
+        let ports = process
+            .output
+            .recv_timeout(Duration::from_secs(20))
+            .unwrap();
+        self.ports = ports.split(',').map(|it| it.parse().unwrap()).collect();
         self.process = Some(process);
     }
 
-    /// Ends it by `SIGKILL`.
+    /// Kills the server with `SIGKILL`.
     pub(crate) fn kill(&mut self) {
         self.process = None;
     }
 
-    /// Has it freeze, or go on.
+    /// Sends a signal to the server.
     pub(crate) fn signal(&self, name: &str) {
         self.process.as_ref().unwrap().signal(name);
     }
 
-    /// The address of a name at a door.
-    pub(crate) fn url(&self, door: &str, name: &str) -> String {
-        let at = DOORS.iter().position(|it| *it == door).unwrap();
-        let scheme = if at < 3 { "http" } else { "https" };
-        format!("{scheme}://127.0.0.1:{}/{name}", self.ports[at])
+    /// Returns the address of a name at a listener.
+    pub(crate) fn url(&self, listener: &str, name: &str) -> String {
+        let index = LISTENERS.iter().position(|it| *it == listener).unwrap();
+        let scheme = if index < 3 { "http" } else { "https" };
+        format!("{scheme}://127.0.0.1:{}/{name}", self.ports[index])
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// Says what is to happen at a name.
+    /// Sets the response of a name.
     pub(crate) fn set(&self, name: &str, mode: &str, body: impl AsRef<[u8]>) {
-        // One file, so that nobody is answered by half of it.
-        let aside = self.file("aside");
-        fs::write(&aside, [mode.as_bytes(), b"\n", body.as_ref()].concat()).unwrap();
-        fs::rename(aside, self.file(&format!("{name}.says"))).unwrap();
+        // A rename replaces both atomically.
+        let temporary = self.file("aside");
+        fs::write(&temporary, [mode.as_bytes(), b"\n", body.as_ref()].concat()).unwrap();
+        fs::rename(temporary, self.file(&format!("{name}.response"))).unwrap();
     }
 
-    /// The requests for a name so far.
+    /// Returns the requests for a name so far.
     pub(crate) fn log(&self, name: &str) -> Vec<String> {
         let all = self.notes(name).into_iter();
         all.map(|(_, line)| line).collect()
     }
 
-    /// When each of them came, since some moment long ago.
+    /// Returns the time of each request since the Unix epoch.
     pub(crate) fn arrivals(&self, name: &str) -> Vec<Duration> {
         let all = self.notes(name).into_iter();
         all.map(|(at, _)| at).collect()
@@ -119,7 +122,7 @@ impl Web {
     fn notes(&self, name: &str) -> Vec<(Duration, String)> {
         let all = fs::read_to_string(self.file("log")).unwrap_or_default();
         let begin = format!("/{name} ");
-        // One that was killed may have left half a line.
+        // A killed server may leave an incomplete line.
         let notes = all.lines().filter_map(|line| line.split_once(' '));
         notes
             .filter(|(_, line)| line.starts_with(&begin))
@@ -128,8 +131,8 @@ impl Web {
     }
 }
 
-/// Makes an authority, and what it and another one have signed.
-fn certify(dir: &Path) {
+/// Creates two certificate authorities, and certificates signed by the first.
+fn create_certificates(dir: &Path) {
     let write = |name: &str, text: String| fs::write(dir.join(name), text).unwrap();
     let authority = |name: &str| {
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
@@ -162,19 +165,19 @@ fn certify(dir: &Path) {
     }
 }
 
-/// Serves, in the process that was started for that; elsewhere it returns at once.
-pub(crate) fn serve_if_asked() {
+/// Runs the server if this process is its child; returns otherwise.
+pub(crate) fn serve_as_child() {
     let Some(role) = child::role() else { return };
-    let mut words = role.splitn(3, ' ');
-    assert_eq!(words.next(), Some("serve"));
-    let ports: Vec<u16> = words
+    let mut arguments = role.splitn(3, ' ');
+    assert_eq!(arguments.next(), Some("serve"));
+    let ports: Vec<u16> = arguments
         .next()
         .unwrap()
         .split(',')
         .map(|it| it.parse().unwrap())
         .collect();
-    let dir = PathBuf::from(words.next().unwrap());
-    // Whoever started this may end without a word.
+    let dir = PathBuf::from(arguments.next().unwrap());
+    // The end of its input ends the server with its parent.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
@@ -184,41 +187,41 @@ pub(crate) fn serve_if_asked() {
         .build()
         .unwrap();
     let _guard = runtime.enter();
-    let doors: Vec<_> = DOORS
+    let listeners: Vec<_> = LISTENERS
         .into_iter()
         .zip(&ports)
         .map(|(name, port)| listen(name, *port))
         .collect();
-    let ports: Vec<_> = doors
+    let ports: Vec<_> = listeners
         .iter()
         .map(|it| it.local_addr().unwrap().port().to_string())
         .collect();
     runtime.block_on(async {
-        for (name, door) in DOORS.into_iter().zip(doors) {
+        for (name, listener) in LISTENERS.into_iter().zip(listeners) {
             let dir = dir.clone();
             match name {
                 "raw" => {
-                    let door = door.into_std().unwrap();
-                    door.set_nonblocking(false).unwrap();
-                    std::thread::spawn(move || raw(&door, &dir));
+                    let listener = listener.into_std().unwrap();
+                    listener.set_nonblocking(false).unwrap();
+                    std::thread::spawn(move || serve_raw(&listener, &dir));
                 }
-                // Open, and nobody is ever let in.
-                "full" => std::mem::forget(door),
-                "http" => drop(tokio::spawn(accept(door, None, dir))),
+                // Listens without accepting a connection.
+                "full" => std::mem::forget(listener),
+                "http" => drop(tokio::spawn(accept(listener, None, dir))),
                 _ => {
                     let tls = acceptor(&dir, name);
-                    tokio::spawn(accept(door, Some(tls), dir));
+                    tokio::spawn(accept(listener, Some(tls), dir));
                 }
             }
         }
-        child::say(ports.join(","));
+        child::report(ports.join(","));
         std::future::pending::<()>().await;
     });
 }
 
 fn listen(name: &str, port: u16) -> tokio::net::TcpListener {
     let socket = TcpSocket::new_v4().unwrap();
-    // After a kill, connections of before may still be winding down.
+    // Connections of a killed server may still be closing.
     socket.set_reuseaddr(true).unwrap();
     socket
         .bind(SocketAddr::from(([127, 0, 0, 1], port)))
@@ -253,9 +256,9 @@ fn acceptor(dir: &Path, name: &str) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn accept(door: tokio::net::TcpListener, tls: Option<TlsAcceptor>, dir: PathBuf) {
+async fn accept(listener: tokio::net::TcpListener, tls: Option<TlsAcceptor>, dir: PathBuf) {
     loop {
-        let Ok((stream, _)) = door.accept().await else {
+        let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
         let (tls, dir) = (tls.clone(), dir.clone());
@@ -285,7 +288,7 @@ async fn answer(request: Request<Incoming>, dir: PathBuf) -> Result<Reply, Infal
     let name = request.uri().path().trim_start_matches('/').to_owned();
     let condition = header("if-none-match");
     let since = header("if-modified-since");
-    note(
+    append_to_log(
         &dir,
         &format!(
             "/{name} match={condition} since={since} authorization={} team={}",
@@ -293,30 +296,28 @@ async fn answer(request: Request<Incoming>, dir: PathBuf) -> Result<Reply, Infal
             header("x-team"),
         ),
     );
-    let (mode, body) = says(&dir, &name);
-    let (word, rest) = mode.split_once(' ').unwrap_or((&mode, ""));
-    let whole = |status: u16, headers: &str, body: Vec<u8>| {
+    let (mode, body) = response_of(&dir, &name);
+    let (mode, rest) = mode.split_once(' ').unwrap_or((&mode, ""));
+    let complete = |status: u16, headers: &str, body: Vec<u8>| {
         reply(status, headers, Full::new(Bytes::from(body)))
     };
-    let reply = match word {
+    let reply = match mode {
         "ok" => {
             let etag = format!("\"{:x}\"", sum(&body));
-            match condition == etag {
-                true => whole(304, "", Vec::new()),
-                false => whole(200, &format!("etag: {etag}|{rest}"), body),
+            if condition == etag {
+                complete(304, "", Vec::new())
+            } else {
+                complete(200, &format!("etag: {etag}|{rest}"), body)
             }
         }
-        "dated" => match since == rest {
-            true => whole(304, "", Vec::new()),
-            false => whole(200, &format!("last-modified: {rest}"), body),
-        },
-        "liar" => match condition == "\"v1\"" {
-            true => whole(304, "", Vec::new()),
-            false => whole(200, "etag: \"v1\"", body),
-        },
+        "dated" if since == rest => complete(304, "", Vec::new()),
+        "dated" => complete(200, &format!("last-modified: {rest}"), body),
+        // Reports `304` although the body changes.
+        "liar" if condition == "\"v1\"" => complete(304, "", Vec::new()),
+        "liar" => complete(200, "etag: \"v1\"", body),
         "status" => {
             let (status, headers) = rest.split_once(' ').unwrap_or((rest, ""));
-            whole(status.parse().unwrap(), headers, body)
+            complete(status.parse().unwrap(), headers, body)
         }
         "hang" => std::future::pending().await,
         "drip" => {
@@ -332,11 +333,11 @@ async fn answer(request: Request<Incoming>, dir: PathBuf) -> Result<Reply, Infal
             200,
             "",
             Flow {
-                again: true,
+                repeats: true,
                 ..Flow::of(vec![b'#'; 65536], 65536, None)
             },
         ),
-        _ => whole(404, "", b"nothing here".to_vec()),
+        _ => complete(404, "", b"nothing here".to_vec()),
     };
     Ok(reply)
 }
@@ -357,9 +358,9 @@ where
     response
 }
 
-/// What is to happen at a name: the words, and the body.
-fn says(dir: &Path, name: &str) -> (String, Vec<u8>) {
-    let all = fs::read(dir.join(format!("{name}.says"))).unwrap_or_default();
+/// Reads the mode and the body of a response.
+fn response_of(dir: &Path, name: &str) -> (String, Vec<u8>) {
+    let all = fs::read(dir.join(format!("{name}.response"))).unwrap_or_default();
     let (mode, body) = match all.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&all[..end], &all[end + 1..]),
         None => (&all[..], &[][..]),
@@ -367,7 +368,7 @@ fn says(dir: &Path, name: &str) -> (String, Vec<u8>) {
     (String::from_utf8(mode.to_vec()).unwrap(), body.to_vec())
 }
 
-fn note(dir: &Path, line: &str) {
+fn append_to_log(dir: &Path, line: &str) {
     let mut log = fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -384,13 +385,13 @@ fn sum(bytes: &[u8]) -> u64 {
     })
 }
 
-/// A body that comes in pieces, slowly, or without end.
+/// A body that is sent in pieces, slowly, or without end.
 struct Flow {
     bytes: Bytes,
     piece: usize,
     at: usize,
     every: Option<tokio::time::Interval>,
-    again: bool,
+    repeats: bool,
 }
 
 impl Flow {
@@ -400,7 +401,7 @@ impl Flow {
             piece,
             at: 0,
             every: every.map(tokio::time::interval),
-            again: false,
+            repeats: false,
         }
     }
 }
@@ -416,7 +417,7 @@ impl Body for Flow {
         if let Some(every) = &mut self.every {
             ready!(every.poll_tick(context));
         }
-        if self.again {
+        if self.repeats {
             self.at = 0;
         }
         if self.at >= self.bytes.len() {
@@ -429,29 +430,29 @@ impl Body for Flow {
     }
 }
 
-/// Sends bodies as they are, head and all, and then does as the words say.
-fn raw(door: &TcpListener, dir: &Path) {
-    for stream in door.incoming().flatten() {
+/// Sends bodies unchanged, including the head of the response, and then follows the mode.
+fn serve_raw(listener: &TcpListener, dir: &Path) {
+    for stream in listener.incoming().flatten() {
         let dir = dir.to_owned();
-        std::thread::spawn(move || drop(misbehave(stream, &dir)));
+        std::thread::spawn(move || drop(respond_raw(stream, &dir)));
     }
 }
 
-fn misbehave(mut stream: TcpStream, dir: &Path) -> std::io::Result<()> {
-    // Looked at and not read: closing then resets the connection.
+fn respond_raw(mut stream: TcpStream, dir: &Path) -> std::io::Result<()> {
+    // The bytes stay unread, so closing resets the connection.
     let mut head = [0; 1024];
     let seen = stream.peek(&mut head)?;
     let head = String::from_utf8_lossy(&head[..seen]).into_owned();
     let name = head.split([' ', '/']).find(|it| it.ends_with(".toml"));
     let Some(name) = name else {
-        // Not a request: somebody who wants to speak TLS.
+        // A TLS client sends no request.
         std::thread::sleep(Duration::from_secs(60));
         return Ok(());
     };
-    note(dir, &format!("/{name} raw"));
-    let (mode, body) = says(dir, name);
+    append_to_log(dir, &format!("/{name} raw"));
+    let (mode, body) = response_of(dir, name);
     if let Some(length) = mode.strip_prefix("repeat ") {
-        // So many bytes come once, and the others without end.
+        // Sends the first `length` bytes once and repeats the others.
         let (begin, piece) = body.split_at(length.parse().unwrap());
         stream.write_all(begin)?;
         let piece = piece.repeat(1 + 60_000 / piece.len());
@@ -484,8 +485,8 @@ fn misbehave(mut stream: TcpStream, dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// An address that nobody listens at.
-pub(crate) fn nobody() -> SocketAddr {
+/// Returns an address without a listener.
+pub(crate) fn unused_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

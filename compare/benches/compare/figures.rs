@@ -1,6 +1,6 @@
-//! Figures as text.
+//! Formats figures.
 
-/// A time in the unit that suits it.
+/// Formats a time in the unit that fits its size.
 pub(crate) fn time(ns: f64) -> String {
     let (value, unit) = match ns {
         ns if ns < 1e3 => (ns, "ns"),
@@ -11,7 +11,7 @@ pub(crate) fn time(ns: f64) -> String {
     format!("{} {unit}", short(value))
 }
 
-/// Two or three digits, which is more than a shared machine repeats.
+/// Formats two or three digits; a shared machine reproduces no more.
 fn short(value: f64) -> String {
     if value < 10.0 {
         format!("{value:.1}")
@@ -28,7 +28,7 @@ pub(crate) fn ratio(value: f64) -> String {
     }
 }
 
-/// A whole number, its thousands apart.
+/// Formats an integer with separated thousands.
 pub(crate) fn whole(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();

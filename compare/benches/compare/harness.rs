@@ -1,8 +1,7 @@
-//! How a number is measured: each in a process of its own, some of those under valgrind.
+//! Measures each figure in a process of its own, some of them under valgrind.
 //!
-//! What is timed takes turns. All contenders of a column are set up, each in its process, and then
-//! asked for one reading after the other, round by round, so that a machine that is busy for a
-//! while is so for all of them and the ratios hold.
+//! All contenders of a column are set up first, each in its process. Then the harness requests one
+//! reading of each, round by round. Load on the machine slows down all of them, so the ratios hold.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -10,17 +9,17 @@ use std::time::{Duration, Instant};
 
 /// One table.
 pub(crate) struct Job {
-    /// What selects it on the command line.
+    /// The argument that selects the table on the command line.
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
-    /// What a reader must know to judge the figures.
+    /// The note below the title.
     pub(crate) note: &'static str,
     pub(crate) columns: Vec<Column>,
-    /// The column that the ratios and the order are taken from.
+    /// The column of the ratios and of the order of rows.
     pub(crate) base: usize,
-    /// The column that the ratios of instructions are taken from.
+    /// The column of the ratios of instructions.
     pub(crate) counted: Option<usize>,
-    /// What is to be said once the figures have been seen.
+    /// The text below the table.
     pub(crate) remark: &'static str,
     pub(crate) contenders: Vec<Contender>,
 }
@@ -33,22 +32,22 @@ pub(crate) struct Column {
     pub(crate) size: usize,
 }
 
-/// What is measured.
+/// What a column measures.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum How {
-    /// Nanoseconds by the wall clock.
+    /// Nanoseconds of wall-clock time.
     Time,
-    /// Instructions, by valgrind.
+    /// Instructions that valgrind counts.
     Instructions,
-    /// Nanoseconds on each of two threads that do it at the same time.
+    /// Nanoseconds on each of two threads that read at the same time.
     Two,
-    /// The same while a third thread changes what they read.
+    /// Nanoseconds of the same two threads while a third one writes.
     TwoWritten,
-    /// How often that third thread gets through in a second.
+    /// Writes of that third thread per second.
     Writes,
-    /// The most bytes of heap that were in use for each key.
+    /// Peak bytes of heap per key.
     PeakBytes,
-    /// The bytes of heap in use afterwards for each key.
+    /// Bytes of heap per key after loading.
     LiveBytes,
 }
 
@@ -56,34 +55,34 @@ pub(crate) enum How {
 pub(crate) enum Kind {
     Floor,
     Ours,
-    Rival,
+    Other,
 }
 
 pub(crate) struct Contender {
     pub(crate) kind: Kind,
     pub(crate) name: &'static str,
-    /// Measures one figure; `None` if it cannot, or not in reasonable time.
+    /// Measures one figure; `None` if that is impossible or takes too long.
     pub(crate) run: fn(&Probe) -> Option<f64>,
 }
 
-/// What a contender is asked for.
+/// The figure that the parent process requests.
 pub(crate) struct Probe {
     pub(crate) how: How,
     pub(crate) size: usize,
-    /// How often to run where instructions are counted.
+    /// How often to run the operation while valgrind counts instructions.
     counted: u64,
 }
 
 impl Probe {
-    /// Measures one operation: how long it takes; or runs it for valgrind to count and says how
-    /// often.
+    /// Measures the duration of one operation. Under valgrind it runs the operation instead and
+    /// returns how often.
     pub(crate) fn time<R>(&self, mut operation: impl FnMut() -> R) -> Option<f64> {
         match self.how {
             How::Time => {
                 let (n, first) = calibrate(Duration::from_millis(5), &mut operation);
                 let ns = |took: Duration| took.as_secs_f64() * 1e9 / n as f64;
-                // A run that took several attempts to be long enough was a warm-up; a single slow
-                // one counts, because another might not fit into the time there is.
+                // Several attempts to reach the minimal duration are a warm-up. A single slow run
+                // counts, because another one may not fit into the time limit.
                 let counts = n == 1;
                 self.readings(counts.then(|| ns(first)), || {
                     Some(ns(timed(n, &mut operation)))
@@ -97,46 +96,45 @@ impl Probe {
         }
     }
 
-    /// As [`time`](Self::time), with one of 64 things after the other, where one alone would show
-    /// luck.
+    /// Like [`time`](Self::time), but iterates over 64 items: the figure of a single one would depend
+    /// on chance.
     pub(crate) fn time_over<T, R>(
         &self,
         things: &[T; 64],
         mut operation: impl FnMut(&T) -> R,
     ) -> Option<f64> {
-        let mut turn = 0usize;
+        let mut count = 0usize;
         self.time(|| {
-            turn = turn.wrapping_add(1);
-            operation(&things[turn % 64])
+            count = count.wrapping_add(1);
+            operation(&things[count % 64])
         })
     }
 
-    /// Takes a reading whenever it is this contender's turn. `first` is one that was taken already.
-    /// Ends early when there is nothing to be read. What it returns was told already.
+    /// Prints a reading for each request of the parent. `first` is a reading that exists already.
+    /// Ends at the first reading that fails. The parent has all readings before this returns.
     pub(crate) fn readings(
         &self,
         first: Option<f64>,
         mut reading: impl FnMut() -> Option<f64>,
     ) -> Option<f64> {
-        let say = |figure: Option<f64>| {
+        let print = |figure: Option<f64>| {
             let mut out = std::io::stdout();
             let text = figure.map_or(String::new(), |figure| figure.to_string());
             writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
         };
-        let mut alive = say(first);
-        for turn in std::io::stdin().lock().lines() {
-            if turn.is_err() || !alive {
+        let mut alive = print(first);
+        for request in std::io::stdin().lock().lines() {
+            if request.is_err() || !alive {
                 break;
             }
             let figure = reading();
-            alive = say(figure) && figure.is_some();
+            alive = print(figure) && figure.is_some();
         }
         None
     }
 }
 
-/// Runs an operation `n` times and says how long that took. Valgrind counts what happens in here
-/// and nothing else.
+/// Runs an operation `n` times and returns the duration. Valgrind counts only this function.
 #[inline(never)]
 pub(crate) fn timed<R>(n: u64, mut operation: impl FnMut() -> R) -> Duration {
     let began = Instant::now();
@@ -146,7 +144,7 @@ pub(crate) fn timed<R>(n: u64, mut operation: impl FnMut() -> R) -> Duration {
     began.elapsed()
 }
 
-/// How often to run for one reading of the clock to take at least so long.
+/// Returns how often the operation runs in the duration `least`.
 pub(crate) fn calibrate<R>(least: Duration, operation: &mut impl FnMut() -> R) -> (u64, Duration) {
     let mut n = 1;
     loop {
@@ -172,12 +170,12 @@ pub(crate) fn measure(job: &Job, valgrind: bool) -> Vec<Row> {
     let mut rows: Vec<Row> = vec![Vec::new(); job.contenders.len()];
     for (at, column) in job.columns.iter().enumerate() {
         let figures: Vec<Option<f64>> = match column.how {
-            How::Time | How::Two | How::TwoWritten => in_turn(job, at),
+            How::Time | How::Two | How::TwoWritten => measure_alternately(job, at),
             How::Instructions => (0..rows.len())
                 .map(|contender| instructions(job, &rows[contender], contender, at, valgrind))
                 .collect(),
             How::Writes | How::PeakBytes | How::LiveBytes => (0..rows.len())
-                .map(|contender| alone(job, contender, at))
+                .map(|contender| measure_single(job, contender, at))
                 .collect(),
         };
         for (row, figure) in rows.iter_mut().zip(figures) {
@@ -187,19 +185,19 @@ pub(crate) fn measure(job: &Job, valgrind: bool) -> Vec<Row> {
     rows
 }
 
-/// How many readings there are of every time.
+/// Readings of every time.
 const READINGS: usize = 9;
-/// A contender so slow that its readings took longer than this is not asked again.
-const ENOUGH: Duration = Duration::from_secs(4);
+/// The total duration after which a slow contender gets no further request.
+const TIME_LIMIT: Duration = Duration::from_secs(4);
 
-/// The median for every contender of readings that they take in turn.
-fn in_turn(job: &Job, column: usize) -> Vec<Option<f64>> {
+/// Measures all contenders alternately and returns the median of each.
+fn measure_alternately(job: &Job, column: usize) -> Vec<Option<f64>> {
     let mut running: Vec<Option<Running>> = (0..job.contenders.len())
         .map(|contender| Running::start(job, contender, column))
         .collect();
     for _ in 0..READINGS {
         for one in running.iter_mut().flatten() {
-            one.take_turn();
+            one.request_reading();
         }
     }
     (running.into_iter().enumerate())
@@ -207,10 +205,10 @@ fn in_turn(job: &Job, column: usize) -> Vec<Option<f64>> {
         .collect()
 }
 
-/// A process that is set up and waits for its turn.
+/// A process that is set up and waits for a request.
 struct Running {
     child: Child,
-    turns: ChildStdin,
+    requests: ChildStdin,
     answers: BufReader<ChildStdout>,
     readings: Vec<f64>,
     spent: Duration,
@@ -227,14 +225,14 @@ impl Running {
             .spawn()
             .ok()?;
         let mut one = Self {
-            turns: child.stdin.take()?,
+            requests: child.stdin.take()?,
             answers: BufReader::new(child.stdout.take()?),
             child,
             readings: Vec::new(),
             spent: Duration::ZERO,
             dead: false,
         };
-        // It says that it is set up, with its first reading where setting up was one.
+        // The process reports its setup, with a first reading if the setup was one.
         if let Some(line) = one.answer()
             && let Ok(ns) = line.parse::<f64>()
         {
@@ -255,15 +253,15 @@ impl Running {
         }
     }
 
-    fn take_turn(&mut self) {
-        // What has not been read yet must be, however slow; what was, only if it will fit.
-        let taken = self.readings.len() as u32;
-        let next = self.spent.checked_div(taken).unwrap_or(Duration::ZERO);
-        if self.dead || taken as usize == READINGS || self.spent + next > ENOUGH && taken > 0 {
+    fn request_reading(&mut self) {
+        // The first reading is required, however slow. Further ones have to fit into the limit.
+        let count = self.readings.len() as u32;
+        let next = self.spent.checked_div(count).unwrap_or(Duration::ZERO);
+        if self.dead || count as usize == READINGS || self.spent + next > TIME_LIMIT && count > 0 {
             return;
         }
         let began = Instant::now();
-        if writeln!(self.turns).is_err() {
+        if writeln!(self.requests).is_err() {
             self.dead = true;
             return;
         }
@@ -271,7 +269,7 @@ impl Running {
             self.spent += began.elapsed();
             match line.parse() {
                 Ok(ns) => self.readings.push(ns),
-                // It tried and has nothing to show: no other turn will be better.
+                // Another request would fail as well.
                 Err(_) => {
                     self.readings.clear();
                     self.dead = true;
@@ -283,12 +281,12 @@ impl Running {
     fn finish(self, job: &Job, contender: usize, column: usize) -> Option<f64> {
         let Self {
             mut child,
-            turns,
+            requests,
             readings,
             ..
         } = self;
-        // No turn will come any more, which ends it.
-        drop(turns);
+        // The end of its input ends the process.
+        drop(requests);
         if !child.wait().is_ok_and(|status| status.success()) {
             let name = job.contenders[contender].name;
             eprintln!("{name}, {}: failed", job.columns[column].title);
@@ -298,7 +296,7 @@ impl Running {
     }
 }
 
-/// What valgrind counts for one operation.
+/// Counts the instructions of one operation under valgrind.
 fn instructions(
     job: &Job,
     row: &Row,
@@ -309,9 +307,8 @@ fn instructions(
     if !valgrind {
         return None;
     }
-    // What the clock said of the same operation tells how often to run it. The slow ones are left
-    // out: valgrind takes fifty times as long, and what is a thousand times dearer needs no exact
-    // count.
+    // The measured time of the same operation decides how often to run it. Slow ones have no count:
+    // valgrind multiplies their time by fifty, and a factor of a thousand needs no exact figure.
     let size = job.columns[column].size;
     let known = job.columns[..column]
         .iter()
@@ -335,11 +332,11 @@ fn instructions(
     Some(instructions / answer)
 }
 
-/// Operations slower than this are not counted.
+/// Operations slower than this have no instruction count.
 pub(crate) const SLOW_NS: f64 = 50e6;
 
-/// One figure that is no time, or is a time that nothing is held against.
-fn alone(job: &Job, contender: usize, column: usize) -> Option<f64> {
+/// Measures a single figure that needs no comparison in time.
+fn measure_single(job: &Job, contender: usize, column: usize) -> Option<f64> {
     let mut command = Command::new(std::env::current_exe().ok()?);
     Some(run(&mut command, job, contender, column, 0)?.0)
 }
@@ -357,7 +354,7 @@ fn asked<'a>(
         .args([n.to_string(), job.name.to_owned()])
 }
 
-/// What a process says that measures one figure, and what it complains of.
+/// Runs a process that measures one figure; returns its output and its errors.
 fn run(
     command: &mut Command,
     job: &Job,
@@ -381,8 +378,8 @@ fn run(
 
 const CHILD: &str = "--figure";
 
-/// Measures the one figure that the parent process asked for, if it did.
-pub(crate) fn answer_as_child(jobs: &[Job], args: &[String]) -> bool {
+/// Measures the figure that a parent process requests; returns whether this is such a child.
+pub(crate) fn run_as_child(jobs: &[Job], args: &[String]) -> bool {
     let [flag, contender, column, n, job] = args else {
         return false;
     };

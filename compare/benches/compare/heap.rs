@@ -1,7 +1,7 @@
-//! Counts the heap.
+//! Counts heap bytes.
 //!
-//! The allocator is in place in every process, but counts only where it is told to, so that times
-//! are not disturbed by more than one branch that is always predicted.
+//! Every process uses the allocator, but it counts only on request. Elsewhere it costs one branch that
+//! is always predicted.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering::Relaxed};
@@ -12,15 +12,15 @@ static COUNTING: AtomicBool = AtomicBool::new(false);
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 static PEAK: AtomicIsize = AtomicIsize::new(0);
 
-/// Bytes of heap that one piece of work needed.
+/// Heap bytes of one operation.
 pub(crate) struct Bytes {
-    /// In use once it was done and only its result was left.
+    /// Bytes of the result.
     pub(crate) live: f64,
-    /// The most that were in use at one time.
+    /// Peak bytes.
     pub(crate) peak: f64,
 }
 
-/// Runs `work` and says what heap it needed. Its result is alive until that is known.
+/// Runs `work` and returns its heap bytes. The result lives until they are counted.
 pub(crate) fn bytes<R>(work: impl FnOnce() -> R) -> Bytes {
     COUNTING.store(true, Relaxed);
     let result = work();
@@ -40,7 +40,7 @@ fn count(change: isize) {
     }
 }
 
-// SAFETY: everything is passed on to the system's allocator as it came.
+// SAFETY: every call is forwarded unchanged to the system allocator.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);

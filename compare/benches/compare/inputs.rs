@@ -1,4 +1,4 @@
-//! The configurations that all contenders are given.
+//! The configurations of all contenders.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use liveprops::{DynamicProperty, Properties, sources::Memory};
 use tempfile::TempDir;
 
-/// The key that is changed.
+/// The key that the benches change.
 pub(crate) const KEY: &str = "section0.key7";
 
 fn name(i: usize) -> String {
     format!("section{}.key{}", i / 100, i % 100)
 }
 
-/// Names from all over, to be read in turn.
+/// Returns names that are spread over all keys.
 pub(crate) fn some_names(keys: usize) -> [String; 64] {
     std::array::from_fn(|i| name(i * 7919 % keys))
 }
@@ -22,7 +22,7 @@ pub(crate) fn names(keys: usize) -> impl Iterator<Item = String> {
     (0..keys).map(name)
 }
 
-/// So many numbers, a hundred in each section, and all below `root` if it is not empty.
+/// Returns a document of `keys` numbers, a hundred per section, below `root` unless it is empty.
 pub(crate) fn numbers_toml(keys: usize, root: &str) -> String {
     let mut text = String::new();
     for i in 0..keys {
@@ -34,7 +34,7 @@ pub(crate) fn numbers_toml(keys: usize, root: &str) -> String {
     text
 }
 
-/// At least so many bytes of numbers and texts, and how many keys that is.
+/// Returns a document of at least `bytes` bytes and its number of keys.
 pub(crate) fn document_toml(bytes: usize) -> (String, usize) {
     let mut text = String::new();
     let mut section = 0;
@@ -50,8 +50,8 @@ pub(crate) fn document_toml(bytes: usize) -> (String, usize) {
     (text, section * 100)
 }
 
-/// A text in a file that lives as long as the directory beside it. The path is the one that file
-/// events name, without symlinks.
+/// Writes a file into a temporary directory, which deletes it when dropped. The path contains no
+/// symlinks, like those of file events.
 pub(crate) fn file(text: &str) -> (TempDir, PathBuf) {
     let dir = TempDir::new().unwrap();
     let path = dir.path().canonicalize().unwrap().join("app.toml");
@@ -59,7 +59,7 @@ pub(crate) fn file(text: &str) -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-/// What by-name reading is held against: names to numbers, with the fastest hash there is.
+/// The floor of reading by name: a map from names to numbers with the fastest hash.
 pub(crate) type Map = HashMap<String, u32, foldhash::fast::RandomState>;
 
 pub(crate) fn map(keys: usize) -> Map {
@@ -75,7 +75,7 @@ pub(crate) fn liveprops(keys: usize) -> (Memory, Properties) {
     (memory, props)
 }
 
-/// So many live handles, less the one that the caller has, on keys from all over.
+/// Builds live handles that are spread over all keys: one less than `handles`, since the caller has one.
 pub(crate) fn handles(
     props: &Properties,
     keys: usize,

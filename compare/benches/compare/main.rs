@@ -1,4 +1,4 @@
-//! liveprops beside its rivals and beside what a program would write by hand.
+//! Compares liveprops with other crates and with handwritten code.
 //!
 //! ```sh
 //! cargo bench --manifest-path compare/Cargo.toml            # everything, about three minutes
@@ -7,9 +7,9 @@
 //!
 //! The tables are `read`, `name`, `change`, `load`, `memory`, `reload` and `file`.
 //!
-//! Every number is measured in a process of its own, which this program starts: so no contender
-//! sees another's heap, threads or watched files. Each table begins with its floor, then comes
-//! liveprops, then the others, cheapest first.
+//! This program starts a process for every figure, so no contender is affected by another one's heap,
+//! threads or watched files. Each table begins with its floor, the cheapest handwritten code, followed by liveprops and the other
+//! crates, cheapest first.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ static HEAP: heap::Counted = heap::Counted;
 fn main() {
     let jobs = jobs::all();
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if harness::answer_as_child(&jobs, &args) {
+    if harness::run_as_child(&jobs, &args) {
         return;
     }
     // Cargo adds `--bench` to whatever the user gives.

@@ -1,13 +1,13 @@
-//! Prints tables, the versions of who was in them, and the machine.
+//! Prints the tables, the versions of the crates and the machine.
 
 use crate::figures;
 use crate::harness::{How, Job, Kind, Row};
 
-/// Prints one table: the floor, liveprops, then the rivals, cheapest first.
+/// Prints one table: the floor, liveprops, then the other crates, cheapest first.
 pub(crate) fn table(job: &Job, rows: &[Row]) {
     let base = |at: usize| rows[at][job.base];
     let first = |kind: Kind| (0..rows.len()).find(|at| job.contenders[*at].kind == kind);
-    // Each figure that ratios are taken of, beside what it is held against.
+    // Each column with ratios, and the floor of those.
     let mut ratios = vec![(job.base, Kind::Floor), (job.base, Kind::Ours)];
     let mut headings = vec!["× floor", "× liveprops"];
     if let Some(counted) = job.counted {
@@ -19,12 +19,12 @@ pub(crate) fn table(job: &Job, rows: &[Row]) {
 
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|a, b| {
-        let place = |at: usize| match job.contenders[at].kind {
+        let order = |at: usize| match job.contenders[at].kind {
             Kind::Floor => (0, 0.0),
             Kind::Ours => (1, 0.0),
-            Kind::Rival => (2, base(at).unwrap_or(f64::INFINITY)),
+            Kind::Other => (2, base(at).unwrap_or(f64::INFINITY)),
         };
-        let (a, b) = (place(*a), place(*b));
+        let (a, b) = (order(*a), order(*b));
         a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
     });
 
@@ -38,7 +38,7 @@ pub(crate) fn table(job: &Job, rows: &[Row]) {
         let name = match contender.kind {
             Kind::Floor => format!("floor: {}", contender.name),
             Kind::Ours => format!("**{}**", contender.name),
-            Kind::Rival => contender.name.to_owned(),
+            Kind::Other => contender.name.to_owned(),
         };
         let figures =
             (job.columns.iter().zip(&rows[at])).map(|(column, figure)| cell(column.how, *figure));
@@ -67,7 +67,7 @@ fn cell(how: How, figure: Option<f64>) -> String {
     }
 }
 
-/// Prints which versions were compared, from the lock file this was built with.
+/// Prints the compared versions, from the lock file of this build.
 pub(crate) fn versions() {
     const SHOWN: [&str; 10] = [
         "liveprops",
@@ -101,7 +101,6 @@ pub(crate) fn versions() {
     }
 }
 
-/// Prints what it ran on.
 pub(crate) fn machine(valgrind: bool) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!(
@@ -116,10 +115,10 @@ pub(crate) fn machine(valgrind: bool) {
         }
     );
     println!(
-        "Times are medians of up to nine readings by the wall clock, which the rows of a column \
-         take in turn; they differ from run to run. Instructions repeat to a few percent. Ratios \
-         are to the floor and to the first row of liveprops. `-`: cannot, or too slow to be \
-         counted."
+        "Times are medians of up to nine wall-clock readings, taken alternately for all rows of a \
+         column; they differ from run to run. Instructions are reproducible to a few percent. \
+         Ratios are to the floor and to the first row of liveprops. `-`: not supported, or too slow \
+         to be counted."
     );
 }
 

@@ -1,5 +1,4 @@
-//! What a runtime that sources share would cost and save: a hop from its thread to the source's, and
-//! threads.
+//! Measures a runtime shared by sources: the cost of a thread hop and the threads that it saves.
 
 use std::process::Command;
 use std::thread;
@@ -14,7 +13,7 @@ use crate::server::Server;
 use crate::store::Store;
 use crate::table::{Table, percentile};
 
-/// So many sources of one `Properties`.
+/// Sources of one `Properties`.
 const SOURCES: usize = 4;
 const OURS: &str = "--four-sources";
 const SHARED: &str = "--four-on-one-runtime";
@@ -22,18 +21,18 @@ const SHARED: &str = "--four-on-one-runtime";
 pub(crate) fn tables() -> [Table; 2] {
     let hop = Table::new(
         "A hop from a runtime's thread to a source's, NATS",
-        "Milliseconds from before the put, in turn. A source runs its client on its own thread. Were \
-         the client on a runtime that sources share, each event would be handed over from there: the \
-         last row is liveprops with what that adds to the bare client.",
-        &["who", "where", "p50", "p99"],
+        "Milliseconds from before the put, measured alternately. A source runs its client on its own \
+         thread. A runtime shared by sources would hand each event over to that thread: the last \
+         row adds the cost of this to liveprops.",
+        &["client", "thread", "p50", "p99"],
     );
     let threads = Table::new(
         &format!("{SOURCES} sources of NATS in one process"),
-        "From `/proc/self/status`, before any and while all follow the bucket; each in a process of \
-         its own. The bare clients have no engine, no monitor and no values.",
+        "From `/proc/self/status`, before any client starts and while all follow the bucket; each row \
+         is a process of its own. The bare clients have no engine, no watchdog and no values.",
         &[
-            "who",
-            "where",
+            "client",
+            "thread",
             "threads before",
             "threads",
             "resident kB before",
@@ -46,18 +45,18 @@ pub(crate) fn tables() -> [Table; 2] {
 pub(crate) fn measure(server: &Server, puts: &Outcome, [hop, threads]: &mut [Table; 2]) {
     let port = server.port();
     let handed = puts.other.as_ref().unwrap();
-    let [direct, handed, ours] = [&puts.bare, handed, &puts.ours].map(|readings| &readings.seen);
-    let mut row = |who: &str, at: &str, of: &[f64]| {
+    let [direct, handed, ours] = [&puts.bare, handed, &puts.ours].map(|latencies| &latencies.value);
+    let mut row = |client: &str, thread: &str, of: &[f64]| {
         let [p50, p99] = [50, 99].map(|percent| format!("{:.3}", percentile(of, percent)));
-        hop.row(&[who, at, &p50, &p99]);
+        hop.row(&[client, thread, &p50, &p99]);
     };
     row("bare", "the runtime's thread", direct);
     row("bare", "handed to another by `std::sync::mpsc`", handed);
     row("**liveprops**", "the source's thread", ours);
     let added = percentile(handed, 50) - percentile(direct, 50);
-    let reckoned = format!("{:.3}", percentile(ours, 50) + added);
-    hop.row(&["liveprops", "handed over, reckoned", &reckoned, "-"]);
-    for (who, at, argument) in [
+    let estimate = format!("{:.3}", percentile(ours, 50) + added);
+    hop.row(&["liveprops", "handed over, estimated", &estimate, "-"]);
+    for (client, thread, argument) in [
         ("**liveprops**", "each on its own thread", OURS),
         ("bare", "all on one runtime's thread", SHARED),
     ] {
@@ -68,12 +67,12 @@ pub(crate) fn measure(server: &Server, puts: &Outcome, [hop, threads]: &mut [Tab
             .unwrap();
         let figures = String::from_utf8(output.stdout).unwrap();
         let figures: Vec<&str> = figures.split_whitespace().collect();
-        threads.row(&[&[who, at], &figures[..]].concat());
+        threads.row(&[&[client, thread], &figures[..]].concat());
     }
 }
 
-/// Does what one of the processes above is for; says whether this is one.
-pub(crate) fn answer_as_child(args: &[String]) -> bool {
+/// Measures in one of the processes above; returns whether this is one of them.
+pub(crate) fn run_as_child(args: &[String]) -> bool {
     let [what, port, ..] = args else {
         return false;
     };
@@ -110,7 +109,7 @@ pub(crate) fn answer_as_child(args: &[String]) -> bool {
     true
 }
 
-/// Threads, and kilobytes in memory.
+/// Returns the number of threads and the resident kilobytes.
 fn status() -> (String, String) {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
     let field = |name: &str| {

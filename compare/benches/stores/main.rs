@@ -5,12 +5,13 @@
 //! cargo bench --manifest-path compare/Cargo.toml --features stores --bench stores -- etcd nats
 //! ```
 //!
-//! The stores are `consul`, `etcd`, `nats` and `zookeeper`. Their servers are those of the tests: real
-//! ones, which are fetched where they are missing. In each figure the bare client and liveprops take
-//! turns, so that what slows the machine down for a while slows both.
+//! The stores are `consul`, `etcd`, `nats` and `zookeeper`. The bench downloads missing servers, as the
+//! tests do. It measures the bare client and liveprops alternately, so that load on the machine slows
+//! down both.
 
-#![allow(clippy::unwrap_used)] // a bench that cannot run is to end
+#![allow(clippy::unwrap_used)] // a bench that cannot run ends
 
+mod arrival;
 mod hop;
 mod kinds;
 mod many;
@@ -18,7 +19,6 @@ mod many;
 #[allow(dead_code)] // the tests do more with it
 mod proxy;
 mod puts;
-mod seen;
 #[path = "../../../tests/kit/server.rs"]
 #[allow(dead_code)] // the tests do more with it
 mod server;
@@ -37,16 +37,16 @@ struct Tables {
     load: Table,
     reconnect: Table,
     hop: [Table; 2],
-    /// What is over its budget, or could not be had.
-    amiss: Vec<String>,
+    /// Exceeded budgets and unavailable servers.
+    failures: Vec<String>,
 }
 
-/// Measures all of one store.
+/// Runs all measurements of one store.
 type Measure = fn(&mut Tables);
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if hop::answer_as_child(&args) {
+    if hop::run_as_child(&args) {
         return;
     }
     // Cargo adds `--bench` to whatever the user gives.
@@ -56,19 +56,19 @@ fn main() {
         load: many::load_table(),
         reconnect: many::reconnect_table(),
         hop: hop::tables(),
-        amiss: Vec::new(),
+        failures: Vec::new(),
     };
     let stores: [(&str, Measure); 4] = [
-        ("consul", all_of::<Consul>),
-        ("etcd", all_of::<Etcd>),
-        ("nats", all_of::<Nats>),
-        ("zookeeper", all_of::<ZooKeeper>),
+        ("consul", measure_store::<Consul>),
+        ("etcd", measure_store::<Etcd>),
+        ("nats", measure_store::<Nats>),
+        ("zookeeper", measure_store::<ZooKeeper>),
     ];
     if let Some(unknown) = wanted
         .iter()
         .find(|name| stores.iter().all(|(it, _)| it != *name))
     {
-        eprintln!("there is no store `{unknown}`; there are consul, etcd, nats and zookeeper");
+        eprintln!("unknown store `{unknown}`: expected consul, etcd, nats or zookeeper");
         std::process::exit(2);
     }
     let began = Instant::now();
@@ -89,20 +89,23 @@ fn main() {
         std::env::consts::ARCH,
         began.elapsed().as_secs()
     );
-    match tables.amiss.is_empty() {
-        true => println!("\nAll budgets are kept."),
-        false => println!("\nNot kept: {}.", tables.amiss.join("; ")),
+    if tables.failures.is_empty() {
+        println!("\nAll budgets are met.");
+    } else {
+        println!("\nNot met: {}.", tables.failures.join("; "));
     }
 }
 
-fn all_of<S: Store>(tables: &mut Tables) {
+fn measure_store<S: Store>(tables: &mut Tables) {
     let Some(server) = Server::start(S::KIND) else {
-        tables.amiss.push(format!("{} could not be had", S::NAME));
+        tables
+            .failures
+            .push(format!("{} is not available", S::NAME));
         return;
     };
     let puts = puts::measure::<S>(&server, &mut tables.puts);
-    if !puts.kept {
-        tables.amiss.push(format!("{}, put → handle", S::NAME));
+    if !puts.is_within_budget {
+        tables.failures.push(format!("{}, put → handle", S::NAME));
     }
     if S::KIND == Kind::Nats {
         hop::measure(&server, &puts, &mut tables.hop);
@@ -112,7 +115,7 @@ fn all_of<S: Store>(tables: &mut Tables) {
     many::reconnect::<S>(&server, &mut tables.reconnect);
 }
 
-/// A runtime on the thread that asks for it.
+/// Creates a runtime on the calling thread.
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,4 +1,4 @@
-//! Ten thousand keys: read at the start, and again after the connection was lost.
+//! Measures ten thousand keys: loading them, and catching up after a lost connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,16 +12,16 @@ use crate::store::Store;
 use crate::table::{Table, median};
 
 pub(crate) const KEYS: usize = 10_000;
-/// So many readings of each, whose median counts.
+/// Measurements of each, of which the median counts.
 const ROUNDS: usize = 7;
 const CHANGED: usize = 3;
-/// How long the connection is away.
-const AWAY: Duration = Duration::from_millis(500);
-const LATE: Duration = Duration::from_secs(20);
+/// How long the connection is cut.
+const OUTAGE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn load_table() -> Table {
     let note = format!(
-        "Milliseconds to connect and read {KEYS} keys, medians of {ROUNDS} in turn: of the bare \
+        "Milliseconds to connect and read {KEYS} keys, medians of {ROUNDS}: of the bare \
          client into a `HashMap<String, Vec<u8>>`, of liveprops by `Properties::builder().build()`."
     );
     let headings = ["store", "bare client", "bare", "liveprops", "× bare"];
@@ -31,11 +31,11 @@ pub(crate) fn load_table() -> Table {
 pub(crate) fn reconnect_table() -> Table {
     let note = format!(
         "The connection is cut for {} ms, in which {CHANGED} of {KEYS} keys change. Medians of \
-         {ROUNDS}, in milliseconds from when there is a way again to when all three handles are \
-         right; of that, the back-off until a connection is tried, and the rest. The floor is the \
-         bare client that connects and reads all. `told`: changes told in a round, at least and at \
-         most. `kB`: what went through.",
-        AWAY.as_millis()
+         {ROUNDS}, in milliseconds from the end of the cut until all three handles are correct; \
+         `back-off` is the part before the next connection attempt, `rest` is the remainder. The \
+         baseline is a bare client that connects and reads everything. `changes`: reported changes \
+         of a round, minimum and maximum. `kB`: bytes transferred.",
+        OUTAGE.as_millis()
     );
     Table::new(
         &format!("Reconnecting with {KEYS} keys of which {CHANGED} changed"),
@@ -47,13 +47,12 @@ pub(crate) fn reconnect_table() -> Table {
             "back-off",
             "rest",
             "rest × bare",
-            "told",
+            "changes",
             "kB",
         ],
     )
 }
 
-/// Fills a store.
 pub(crate) fn fill<S: Store>(server: &Server) {
     let all: Vec<(String, String)> = (0..KEYS)
         .map(|n| (format!("many/key{n}"), format!("{}", n + 100_000)))
@@ -70,7 +69,7 @@ fn follow<S: Store>(port: u16) -> Properties {
     props
 }
 
-/// How long a bare client takes to connect and read everything.
+/// Returns the milliseconds that a bare client needs to connect and read everything.
 fn bare<S: Store>(port: u16) -> f64 {
     let began = Instant::now();
     let all = S::read(port, "many");
@@ -86,7 +85,7 @@ pub(crate) fn load<S: Store>(server: &Server, table: &mut Table) {
         let began = Instant::now();
         let props = follow::<S>(server.port());
         ours.push(began.elapsed().as_secs_f64() * 1e3);
-        // It is followed by now, and has nothing more to read that would be in the others' way.
+        // Waits for the end of all reads, which would slow down the next measurement.
         std::thread::sleep(Duration::from_millis(300));
         drop(props);
     }
@@ -101,12 +100,12 @@ pub(crate) fn load<S: Store>(server: &Server, table: &mut Table) {
 }
 
 pub(crate) fn reconnect<S: Store>(server: &Server, table: &mut Table) {
-    let proxy = Proxy::before(server.port());
+    let proxy = Proxy::new(server.port());
     let props = follow::<S>(proxy.port());
-    let told = Arc::new(AtomicUsize::new(0));
-    let telling = Arc::clone(&told);
+    let change_count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&change_count);
     let _subscription = props.on_change_under("", move |batch| {
-        telling.fetch_add(batch.changes().len(), Ordering::SeqCst);
+        counter.fetch_add(batch.changes().len(), Ordering::SeqCst);
     });
     let keys: [String; CHANGED] = std::array::from_fn(|n| format!("key{}", n * 3_333));
     let handles = keys
@@ -116,29 +115,29 @@ pub(crate) fn reconnect<S: Store>(server: &Server, table: &mut Table) {
     let (mut counts, mut kilobytes) = (vec![], vec![]);
     for round in 0..ROUNDS {
         theirs.push(bare::<S>(server.port()));
-        // It follows, and has nothing to say.
+        // Waits until the last round is over.
         wait(&handles, round, Duration::from_millis(300));
-        told.store(0, Ordering::SeqCst);
+        change_count.store(0, Ordering::SeqCst);
         proxy.set(Mode::Refuse);
-        let away = Instant::now();
+        let cut_at = Instant::now();
         let mut store = S::connect(server.port());
         for key in &keys {
             store.put(&format!("many/{key}"), &(round + 1).to_string());
         }
-        std::thread::sleep(AWAY.saturating_sub(away.elapsed()));
-        let (passed, tried) = (proxy.passed(), proxy.connections().len());
+        std::thread::sleep(OUTAGE.saturating_sub(cut_at.elapsed()));
+        let (forwarded, connections) = (proxy.forwarded(), proxy.connections().len());
         let began = Instant::now();
         proxy.set(Mode::Pass);
         wait(&handles, round + 1, Duration::ZERO);
         let took = began.elapsed();
-        let connected = proxy.connections()[tried].saturating_duration_since(began);
+        let connected = proxy.connections()[connections].saturating_duration_since(began);
         all.push(took.as_secs_f64() * 1e3);
         back_off.push(connected.as_secs_f64() * 1e3);
         rest.push(took.saturating_sub(connected).as_secs_f64() * 1e3);
-        // What else it might tell of, or read.
+        // Further changes and reads would come within this time.
         std::thread::sleep(Duration::from_millis(300));
-        counts.push(told.load(Ordering::SeqCst));
-        kilobytes.push((proxy.passed() - passed) as f64 / 1e3);
+        counts.push(change_count.load(Ordering::SeqCst));
+        kilobytes.push((proxy.forwarded() - forwarded) as f64 / 1e3);
     }
     let [theirs, all, back_off, rest] = [theirs, all, back_off, rest].map(median);
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
@@ -166,17 +165,17 @@ pub(crate) fn reconnect<S: Store>(server: &Server, table: &mut Table) {
     ]);
     assert!(
         counts.iter().all(|count| *count == CHANGED),
-        "{}: told of {counts:?} changes",
+        "{}: reported {counts:?} changes",
         S::NAME
     );
 }
 
-/// Waits until all handles show a number, unless that is the one they begin with, and then for a
-/// while more.
+/// Waits until all handles return `number`, and then for `more`. Does not wait for 0, since the
+/// handles start with another value.
 fn wait(handles: &[DynamicProperty<usize>; CHANGED], number: usize, more: Duration) {
-    let limit = Instant::now() + LATE;
+    let limit = Instant::now() + TIMEOUT;
     while number > 0 && handles.iter().any(|handle| handle.get() != number) {
-        assert!(Instant::now() < limit, "{number} is not seen");
+        assert!(Instant::now() < limit, "{number} does not arrive");
         std::thread::sleep(Duration::from_micros(200));
     }
     std::thread::sleep(more);

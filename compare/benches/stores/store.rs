@@ -1,4 +1,4 @@
-//! What the bench does with a store, whichever it is.
+//! What the bench needs of a store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,41 +6,41 @@ use std::time::Duration;
 
 use liveprops::Source;
 
-use crate::seen::Seen;
+use crate::arrival::Arrival;
 use crate::server::Kind;
 
-/// All there is below a prefix.
+/// All keys below a prefix, with their values.
 pub(crate) type All = HashMap<String, Vec<u8>>;
 
-/// Has a bare client follow a prefix, on a thread of its own, for as long as the server is there.
-/// Returns when it does.
-pub(crate) type Watch = fn(port: u16, prefix: &str, seen: Arc<Seen>);
+/// Starts a thread on which a bare client follows a prefix until the server ends. Returns once the
+/// client follows it.
+pub(crate) type Watch = fn(port: u16, prefix: &str, arrival: Arc<Arrival>);
 
-/// What writes to a store, and its bare client.
+/// A client that writes to a store, and the bare client of that store.
 pub(crate) trait Store: Sized {
     const KIND: Kind;
     const NAME: &'static str;
-    /// What the bare client does to learn a value.
+    /// How the bare client receives a value.
     const BARE: &'static str;
-    /// What it does to read all of them.
+    /// How the bare client reads all values.
     const READ: &'static str;
-    /// After what time two updates of ours are no burst.
+    /// The shortest interval at which liveprops does not debounce updates.
     const APART: Duration;
-    /// Another way to follow it, which another table is about.
+    /// A second method to follow the store, for another table.
     const OTHER: Option<Watch> = None;
 
     fn connect(port: u16) -> Self;
 
     fn put(&mut self, key: &str, value: &str);
 
-    /// Puts many, as fast as may be.
+    /// Puts many keys as fast as possible.
     fn fill(&mut self, all: &[(String, String)]);
 
     fn source(port: u16, prefix: &str) -> Box<dyn Source>;
 
-    /// As [`Watch`] says.
-    fn watch(port: u16, prefix: &str, seen: Arc<Seen>);
+    /// The [`Watch`] of the bare client.
+    fn watch(port: u16, prefix: &str, arrival: Arc<Arrival>);
 
-    /// Has the bare client connect and read all below a prefix.
+    /// Connects a bare client and reads all keys below a prefix.
     fn read(port: u16, prefix: &str) -> All;
 }

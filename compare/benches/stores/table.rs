@@ -3,10 +3,10 @@
 pub(crate) struct Table {
     title: String,
     note: String,
-    /// The headings, then the rows.
+    /// The first row contains the headings.
     rows: Vec<Vec<String>>,
-    /// So many columns on the left hold words.
-    words: usize,
+    /// Columns on the left that contain text.
+    text_columns: usize,
 }
 
 impl Table {
@@ -15,7 +15,7 @@ impl Table {
             title: title.to_owned(),
             note: note.to_owned(),
             rows: Vec::new(),
-            words: 2,
+            text_columns: 2,
         };
         table.row(headings);
         table
@@ -26,7 +26,7 @@ impl Table {
             .push(cells.iter().map(ToString::to_string).collect());
     }
 
-    /// Prints it, if there is anything in it.
+    /// Prints the table unless it has no rows.
     pub(crate) fn print(&self) {
         let [headings, rows @ ..] = &self.rows[..] else {
             return;
@@ -36,8 +36,12 @@ impl Table {
         }
         println!("\n### {}\n\n{}\n", self.title, self.note);
         println!("| {} |", headings.join(" | "));
-        let figures = headings.len() - self.words;
-        println!("|{}{}", "---|".repeat(self.words), "--:|".repeat(figures));
+        let figures = headings.len() - self.text_columns;
+        println!(
+            "|{}{}",
+            "---|".repeat(self.text_columns),
+            "--:|".repeat(figures)
+        );
         rows.iter()
             .for_each(|row| println!("| {} |", row.join(" | ")));
     }
@@ -47,7 +51,6 @@ pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }
 
-/// The middle one, as a text and as a number.
 pub(crate) fn median(mut readings: Vec<f64>) -> f64 {
     readings.sort_by(f64::total_cmp);
     percentile(&readings, 50)

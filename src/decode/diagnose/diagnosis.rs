@@ -19,7 +19,7 @@ use crate::decode::diagnose::wording::is_serde_internal;
 use crate::decode::input::Path;
 use crate::decode::location::NULL_ITEM;
 use crate::error::{Error, ErrorKind};
-use crate::value::key::{Key, under};
+use crate::value::key::{self, Key, under};
 use crate::value::units;
 
 /// How many errors are reported: enough for a person to start with.
@@ -66,6 +66,15 @@ pub(crate) struct Diagnosis {
     pub(super) may_omit_errors: bool,
 }
 
+/// A place whose value the type has not read.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Unread {
+    /// A placeholder replaced the value.
+    Replaced(String),
+    /// The value was left out, or is the root of a value that no placeholders made acceptable.
+    LeftOut(String),
+}
+
 impl Diagnosis {
     /// A copy for passes whose results do not count.
     pub(crate) fn fork(&self) -> Self {
@@ -77,6 +86,46 @@ impl Diagnosis {
             missing: self.missing.clone(),
             ..Self::default()
         }
+    }
+
+    /// A copy as by [`fork`](Self::fork), in which no placeholder keeps the type from the value at a path or
+    /// below.
+    pub(super) fn fork_at(&self, path: &str) -> Self {
+        let mut fork = self.fork();
+        let is_apart = |bad: &str| !under(bad, path) && !under(path, bad);
+        fork.bad_values.retain(|bad, _| is_apart(bad));
+        fork.skipped.retain(|skipped| is_apart(skipped));
+        fork.missing.retain(|table, _| !under(table, path));
+        fork
+    }
+
+    /// The places whose values the type has not read. `is_complete` says whether it accepted what was left.
+    pub(super) fn unread(&self, root: &str, is_complete: bool) -> Vec<Unread> {
+        if !is_complete {
+            return vec![Unread::LeftOut(root.to_owned())];
+        }
+        let all: HashSet<&str> = self
+            .bad_values
+            .keys()
+            .chain(&self.skipped)
+            .map(|it| &**it)
+            .collect();
+        let is_outermost = |path: &&&str| !key::lineage(path).skip(1).any(|it| all.contains(it));
+        let mut places: Vec<Unread> = all
+            .iter()
+            .filter(is_outermost)
+            .map(|path| {
+                let is_left_out = self.skipped.contains(*path);
+                let make = if is_left_out {
+                    Unread::LeftOut
+                } else {
+                    Unread::Replaced
+                };
+                make((*path).to_owned())
+            })
+            .collect();
+        places.sort_unstable();
+        places
     }
 
     /// The level of the placeholder for a path, if the value there is bad.
@@ -438,12 +487,13 @@ impl Diagnosis {
         path.is_some_and(|path| self.next_placeholder(&path, fault))
     }
 
-    /// Whether a fault may be due to the placeholders below its path.
+    /// Whether a fault may be due to the placeholders below its path. They add no field and no spelling.
     fn is_consequence(&self, fault: &Fault, path: &str) -> bool {
         let below = |bad: &String| bad != path && under(bad, path);
         // An enum without its bad variant has none.
         let is_variant = fault.0.expected.as_deref() == Some(ONE_VARIANT);
-        fault.0.missing_field.is_none() && self.bad_values.keys().any(below)
+        let is_of_names = fault.0.missing_field.is_some() || fault.0.are_spellings;
+        (!is_of_names && self.bad_values.keys().any(below))
             || (is_variant && self.skipped.iter().any(below))
     }
 

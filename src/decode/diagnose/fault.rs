@@ -60,6 +60,8 @@ pub(crate) struct FaultData {
     pub(crate) read_names: Vec<Box<str>>,
     /// The names below the location that mean the same field or variant.
     pub(crate) rivals: Vec<Box<str>>,
+    /// Whether the rivals are spellings of one field.
+    pub(crate) are_spellings: bool,
     /// The field that a struct lacks.
     pub(crate) missing_field: Option<&'static str>,
     /// The length of a list of the wrong length.
@@ -96,7 +98,7 @@ pub(crate) struct Location {
     pub(crate) may_quote: bool,
     /// Whether the name of the entry is bad, and not its value.
     pub(crate) is_name: bool,
-    /// Whether the value comes from an environment variable.
+    /// Whether the value is the whole text of an environment variable.
     pub(crate) is_variable: bool,
 }
 
@@ -114,6 +116,7 @@ impl Fault {
             duplicate: None,
             read_names: Vec::new(),
             rivals: Vec::new(),
+            are_spellings: false,
             missing_field: None,
             length: None,
             unknown_field: None,
@@ -175,6 +178,7 @@ impl Fault {
         }
         self.0.custom = false;
         self.0.rivals = names.into_iter().map(String::into_boxed_str).collect();
+        self.0.are_spellings = duplicate.is_some();
     }
 
     /// Whether two passes have failed with the same fault.
@@ -282,7 +286,7 @@ impl Fault {
         let detail = detail + &*inner.hint;
         let mut error = Error::new(inner.kind, detail);
         if !inner.rivals.is_empty() {
-            error = error.with_rivals(inner.rivals);
+            error = error.with_rivals(inner.rivals, inner.are_spellings);
         }
         // The empty key is the root of the tree, which has no name to show.
         if !path.is_empty() {

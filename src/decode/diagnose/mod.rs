@@ -13,8 +13,9 @@
 //! - [`fault_search`] and [`markers`]: move the fault of a round to the buffered value that it is about.
 //! - [`diagnosis`], [`placeholder`], [`buffered_placeholder`], [`collect`] and [`budget`]: how the next round
 //!   gets past a bad value.
-//! - [`secret_paths`], [`secret_trials`], [`trial`] and [`visit_recorder`]: where a type reads secrets, which errors
-//!   must not show.
+//! - [`secret_paths`], [`type_tree`], [`secret_trials`], [`trial`] and [`visit_recorder`]: where a type reads
+//!   secrets, which errors must not show.
+//! - [`unread`]: the values that the type has not come to, which may be secrets.
 //!
 //! # Terms
 //!
@@ -47,6 +48,8 @@ pub(super) mod secret_paths;
 pub(super) mod secret_trials;
 pub(super) mod text_arena;
 pub(super) mod trial;
+pub(super) mod type_tree;
+pub(super) mod unread;
 pub(super) mod untyped;
 pub(super) mod visit_recorder;
 pub(super) mod visits;

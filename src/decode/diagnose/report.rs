@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::decode::diagnose::diagnosis::{Diagnosis, MAX_ERRORS};
 use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::secret_trials::SecretTrials;
-use crate::decode::diagnose::{fault_search, passes};
+use crate::decode::diagnose::{fault_search, passes, unread};
 use crate::decode::request::Request;
 use crate::error::Error;
 
@@ -27,18 +27,20 @@ pub(crate) fn diagnose<T: DeserializeOwned>(
     request: Request<'_>,
     mut first: Fault,
 ) -> Result<T, Error> {
+    let diagnosis = RefCell::new(Diagnosis::default());
+    let secret_trials = SecretTrials::new();
     if !request.can_be_diagnosed() {
+        unread::record::<T>(request, &diagnosis, &secret_trials, false);
         return Err(first.into_error(request.key));
     }
-    let diagnosis = RefCell::new(Diagnosis::default());
     // No other form of a value repairs a broken reference.
     if first.0.complete.is_none() {
         if let Ok(value) = passes::decode_in_passes(request, &diagnosis) {
             return Ok(value);
         }
     }
-    let secret_trials = SecretTrials::new();
-    let mut errors = collect_errors::<T>(request, &diagnosis, &secret_trials);
+    let (mut errors, is_complete) = collect_errors::<T>(request, &diagnosis, &secret_trials);
+    unread::record::<T>(request, &diagnosis, &secret_trials, is_complete);
     if errors.is_empty() {
         secret_trials.mask::<T>(request, &diagnosis, &mut first);
         errors.push(first.into_error(request.key));
@@ -54,20 +56,23 @@ pub(crate) fn diagnose<T: DeserializeOwned>(
     Err(Error::all(errors.collect()))
 }
 
-/// Runs rounds until the type accepts what is left, or until no placeholder helps.
+/// Runs rounds until the type accepts what is left, or until no placeholder helps; returns the errors, and
+/// whether the type accepted what was left.
 fn collect_errors<T: DeserializeOwned>(
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
     secret_trials: &SecretTrials,
-) -> Vec<Error> {
+) -> (Vec<Error>, bool) {
     diagnosis.borrow_mut().inference.reporting = true;
     let mut errors = Vec::new();
+    let mut is_complete = false;
     for _ in 0..MAX_ROUNDS {
         let result = passes::decode_in_passes::<T>(request, diagnosis);
         diagnosis
             .borrow_mut()
             .report_collected(&mut errors, request.key);
         let Err(fault) = result else {
+            is_complete = true;
             break;
         };
         if errors.len() >= MAX_ERRORS {
@@ -89,7 +94,7 @@ fn collect_errors<T: DeserializeOwned>(
     if diagnosis.borrow().may_omit_errors && errors.len() < MAX_ERRORS {
         add_note(&mut errors, SEARCH_ENDED);
     }
-    errors
+    (errors, is_complete)
 }
 
 /// Reports the fault of a round, and those for the same reason; returns whether another round may find

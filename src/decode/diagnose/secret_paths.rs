@@ -1,7 +1,7 @@
-//! Finds the fields of a type that are secrets, without a value: by running its `Deserialize`.
+//! Finds what a type reads at its paths, without a value: by running its `Deserialize`.
 //!
-//! [`secret_paths`] hands placeholders to the type and records each path at which it asks for a
-//! [`Secret`](crate::Secret). It sees no fields that serde buffers; those are found by
+//! [`type_tree`] hands placeholders to the type and records each path at which it asks for a
+//! [`Secret`](crate::Secret), or for something else. It sees no fields that serde buffers; those are found by
 //! [`secret_trials`](crate::decode::diagnose::secret_trials).
 
 use std::cell::{Cell, RefCell};
@@ -16,6 +16,7 @@ use serde::de::{
 
 use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::placeholder::Placeholder;
+use crate::decode::diagnose::type_tree::{Content, TypeTree};
 use crate::decode::forward::{forward_fields_of_variant, forward_similar_methods};
 use crate::sync::panics;
 use crate::value::secret::SECRET_NAME;
@@ -31,15 +32,15 @@ const MAX_VISITED: usize = 2_000;
 const MAX_ROUNDS: usize = 200;
 
 /// The paths at which a type reads a [`Secret`](crate::Secret).
+pub(crate) fn secret_paths<T: DeserializeOwned>() -> Vec<TypePath> {
+    type_tree(drop::<T>).secrets()
+}
+
+/// What a type reads at its paths. `discard` receives each value that the type made of placeholders.
 ///
 /// A type that rejects a placeholder ends the whole struct. So the type is deserialized again without
 /// the fields that are finished, until a round finishes no further path.
-pub(crate) fn secret_paths<T: DeserializeOwned>() -> BTreeSet<TypePath> {
-    secret_paths_with(drop::<T>)
-}
-
-/// As [`secret_paths`]; `discard` receives each value that the type made of placeholders.
-pub(crate) fn secret_paths_with<T: DeserializeOwned>(discard: fn(T)) -> BTreeSet<TypePath> {
+pub(super) fn type_tree<T: DeserializeOwned>(discard: fn(T)) -> TypeTree {
     let progress = RefCell::new(Progress::default());
     for _ in 0..MAX_ROUNDS {
         let before = progress.borrow().finished.len();
@@ -49,13 +50,17 @@ pub(crate) fn secret_paths_with<T: DeserializeOwned>(discard: fn(T)) -> BTreeSet
         };
         // The type is user code, which may panic on placeholders.
         let _ = panics::catch(|| T::deserialize(finder).map(discard).is_ok());
-        let progress = progress.borrow();
-        let is_stuck = progress.finished.len() == before;
-        if is_stuck || progress.finished.contains(&TypePath::new()) {
+        let mut progress = progress.borrow_mut();
+        if progress.finished.contains(&TypePath::new()) {
+            break;
+        }
+        if progress.finished.len() == before {
+            // The type has not come to all of its paths.
+            progress.tree.insert(&[], Content::Any);
             break;
         }
     }
-    progress.into_inner().secrets
+    progress.into_inner().tree
 }
 
 /// Whether a type is a [`Secret`](crate::Secret), an `Option` of one, or a wrapper of one.
@@ -111,7 +116,7 @@ impl<'de> Deserializer<'de> for SecretCheck<'_> {
 /// What all rounds over one type have found.
 #[derive(Default)]
 struct Progress {
-    secrets: BTreeSet<TypePath>,
+    tree: TypeTree,
     /// The paths at and below which no round finds anything new.
     finished: BTreeSet<TypePath>,
     visited: usize,
@@ -134,6 +139,7 @@ impl PathFinder<'_> {
         progress.visited += 1;
         if self.path.len() >= MAX_NESTING || progress.visited > MAX_VISITED {
             let path = self.below(name);
+            progress.tree.insert(&path, Content::Any);
             progress.finished.insert(path);
             return Err(Fault::custom("the type nests too deep"));
         }
@@ -152,8 +158,13 @@ impl PathFinder<'_> {
         self.progress.borrow_mut().finished.insert(path);
     }
 
+    fn record(&self, content: Content) {
+        self.progress.borrow_mut().tree.insert(&self.path, content);
+    }
+
     /// Finishes this path, and answers the request with a placeholder that most types accept.
-    fn leaf(&self) -> Placeholder {
+    fn leaf(&self, content: Content) -> Placeholder {
+        self.record(content);
         self.finish();
         Placeholder::new(1)
     }
@@ -186,7 +197,7 @@ impl PathFinder<'_> {
 macro_rules! leaves {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-            self.leaf().$method(visitor)
+            self.leaf(Content::Plain).$method(visitor)
         }
     )*};
 }
@@ -197,11 +208,15 @@ impl<'de> Deserializer<'de> for PathFinder<'_> {
     forward_similar_methods!();
 
     leaves! {
-        deserialize_any deserialize_bool deserialize_char deserialize_str
+        deserialize_bool deserialize_char deserialize_str
         deserialize_bytes deserialize_unit deserialize_identifier
         deserialize_ignored_any deserialize_f32 deserialize_f64
         deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.leaf(Content::Any).deserialize_any(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -216,9 +231,7 @@ impl<'de> Deserializer<'de> for PathFinder<'_> {
         if name != SECRET_NAME {
             return visitor.visit_newtype_struct(self);
         }
-        let leaf = self.leaf();
-        self.progress.borrow_mut().secrets.insert(self.path);
-        visitor.visit_newtype_struct(leaf)
+        visitor.visit_newtype_struct(self.leaf(Content::Secret))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -244,6 +257,7 @@ impl<'de> Deserializer<'de> for PathFinder<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
+        self.record(Content::Struct);
         let names: Vec<_> = fields.iter().copied().map(Some).collect();
         self.entries(&names, visitor)
     }
@@ -261,7 +275,7 @@ impl<'de> Deserializer<'de> for PathFinder<'_> {
             .find(|name| !self.is_finished(Some(name)));
         // An enum that is finished accepts any variant.
         let Some(name) = next.or(variants.first()).copied() else {
-            return self.leaf().deserialize_unit(visitor);
+            return self.leaf(Content::Plain).deserialize_unit(visitor);
         };
         let outcome = self.descend(Some(name)).and_then(|finder| {
             let chosen = Chosen { finder, name };
@@ -337,7 +351,7 @@ impl<'de> EnumAccess<'de> for Chosen<'_> {
         match seed.deserialize(name) {
             Ok(value) => Ok((value, self)),
             Err(fault) => {
-                self.finder.leaf();
+                self.finder.leaf(Content::Any);
                 Err(fault)
             }
         }
@@ -350,7 +364,7 @@ impl<'de> VariantAccess<'de> for Chosen<'_> {
     forward_fields_of_variant!(finder);
 
     fn unit_variant(self) -> Result<(), Fault> {
-        self.finder.leaf();
+        self.finder.leaf(Content::Plain);
         Ok(())
     }
 

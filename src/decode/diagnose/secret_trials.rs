@@ -1,4 +1,4 @@
-//! Finds out whether a bad value may be a secret: a text in the place of a struct that holds one.
+//! Finds out whether a type reads a secret at a place that its value does not lead to.
 //!
 //! A type shows its secret fields if serde does not buffer it, see
 //! [`secret_paths`](crate::decode::diagnose::secret_paths). What serde buffers shows only while it is read.
@@ -9,8 +9,9 @@
 //! another name.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::thread::LocalKey;
 
@@ -18,218 +19,197 @@ use serde::de::DeserializeOwned;
 
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
-use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::passes;
-use crate::decode::diagnose::secret_paths::{TypePath, secret_paths_with};
-use crate::decode::diagnose::trial::{self, SCALARS, TrialTable, entry, probe_value};
-use crate::decode::diagnose::visits::{below, is_below};
-use crate::decode::input::Input;
+use crate::decode::diagnose::secret_paths::type_tree;
+use crate::decode::diagnose::trial::{
+    self, Tag, TrialResult, TrialTable, entry, is_scalar_type, number_probe, probe_value,
+};
+use crate::decode::diagnose::type_tree::{Content, TypeTree};
 use crate::decode::request::Request;
 use crate::value::Value;
 use crate::value::key;
-use crate::value::secret::buffered;
 
 /// How many trials one request runs.
 const MAX_TRIALS: usize = 200;
 
-/// In place of what a type expects: the question whether an entry of an enum is a secret.
-const UNREAD: &str = "\u{1}unread";
-
 /// How many answers a thread keeps.
 const MAX_MEMOIZED: usize = 1_000;
 
-/// A type, a path inside it without indexes, and what the type expects there.
-type Question = (TypeOf, Vec<String>, Option<String>);
+/// A type, and a path inside it without indexes.
+type Question = (TypeOf, Vec<String>);
 
 /// A type by its name, and by a function of its own, since two types may have one name.
 type TypeOf = (&'static str, usize);
 
+/// The names for an entry of any list, and of any map.
+const EACH: [&str; 2] = ["0", "a"];
+
+/// What a type reads where nothing is known of it.
+static ANY: TypeTree = TypeTree::any();
+
 thread_local! {
     /// Whether trials have found a secret. A type that fails again costs no further trials.
     static SECRET_BELOW: RefCell<HashMap<Question, bool>> = RefCell::default();
-    /// The secret paths of types, as far as serde does not buffer them.
-    static SECRET_PATHS: RefCell<HashMap<TypeOf, Rc<BTreeSet<TypePath>>>> = RefCell::default();
+    /// What trials have found out about single values.
+    static VERDICTS: RefCell<HashMap<Question, Verdict>> = RefCell::default();
+    /// The tags of tagged enums.
+    static TAGS: RefCell<HashMap<Question, Rc<[Tag]>>> = RefCell::default();
+    /// What types read, as far as serde does not buffer them.
+    static TYPE_TREES: RefCell<HashMap<TypeOf, Rc<TypeTree>>> = RefCell::default();
+}
+
+/// What is known of a value that a type reads from serde's buffer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Verdict {
+    Secret,
+    /// A type that is no secret reads it.
+    Plain,
+    Unknown,
 }
 
 /// The trials of one request.
 pub(crate) struct SecretTrials {
     count: Cell<usize>,
+    /// Whether the type has asked for any secret.
+    asks_secret: Cell<bool>,
 }
 
 impl SecretTrials {
     pub(crate) fn new() -> Self {
         Self {
             count: Cell::new(0),
+            asks_secret: Cell::new(false),
         }
     }
 
-    /// Masks the fault of a value in the place of a table with a secret, and records its key as secret as long
-    /// as it is no table.
+    /// Masks the fault of a value in the place of a table with a secret.
     pub(crate) fn mask<T: DeserializeOwned>(
         &self,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
         fault: &mut Fault,
     ) {
-        self.record_unread::<T>(request, diagnosis, fault);
-        let Some(location) = fault
-            .0
-            .location
-            .as_ref()
-            .filter(|location| may_replace_table(fault, location))
-        else {
-            self.record_untagged::<T>(request, diagnosis, fault);
+        let location = fault.0.location.as_ref();
+        let Some(location) = location.filter(|location| may_replace_table(fault, location)) else {
             return;
         };
-        let path = location.path.clone();
-        let Some(below) = self.secret_below::<T>(request, diagnosis, fault, &path) else {
+        let scope = TrialScope::<T>::new(request, diagnosis, self);
+        if !scope.holds_secret(&location.path, &[]) {
             return;
-        };
+        }
         if let Some(location) = &mut fault.0.location {
             location.masked = true;
         }
-        request.record_secret(below);
     }
+}
 
-    /// Does the same for the values below an untagged enum whose variants all failed, without masking.
-    fn record_untagged<T: DeserializeOwned>(
-        &self,
-        request: Request<'_>,
-        diagnosis: &RefCell<Diagnosis>,
-        fault: &Fault,
-    ) {
-        let Some(location) = fault.0.location.as_ref().filter(|_| fault.0.custom) else {
-            return;
-        };
-        if !diagnosis.borrow().inference.buffers_below(&location.path) {
-            return;
-        }
-        let diagnosis = RefCell::new(diagnosis.borrow().fork());
-        let (_, log) = passes::run_discarding::<T>(request, &diagnosis);
-        for rejection in log
-            .iter()
-            .filter(|rejection| !SCALARS.contains(&&*rejection.expected))
-        {
-            let path = diagnosis
-                .borrow()
-                .inference
-                .only_rejected(rejection, &location.path)
-                .map(|visit| visit.path.clone());
-            let below =
-                path.and_then(|path| self.secret_below::<T>(request, &diagnosis, fault, &path));
-            if let Some(below) = below {
-                request.record_secret(below);
-            }
+/// A type whose value is tried out.
+pub(super) struct TrialScope<'a, T> {
+    pub(super) request: Request<'a>,
+    diagnosis: &'a RefCell<Diagnosis>,
+    trials: &'a SecretTrials,
+    /// What the type reads, as far as it shows.
+    pub(super) tree: Rc<TypeTree>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<'a, T: DeserializeOwned> TrialScope<'a, T> {
+    pub(super) fn new(
+        request: Request<'a>,
+        diagnosis: &'a RefCell<Diagnosis>,
+        trials: &'a SecretTrials,
+    ) -> Self {
+        let make = || (Rc::new(type_tree(std::mem::forget::<T>)), true);
+        Self {
+            request,
+            diagnosis,
+            trials,
+            tree: memoized(&TYPE_TREES, type_of::<T>(), make),
+            of: PhantomData,
         }
     }
 
-    /// Records the secrets of a tagged or untagged enum that cannot be read: the type has not come to them. Each
-    /// of its values is replaced by the probe, in each variant.
-    fn record_unread<T: DeserializeOwned>(
-        &self,
-        request: Request<'_>,
-        diagnosis: &RefCell<Diagnosis>,
-        fault: &Fault,
-    ) {
-        if request.secret_keys.is_none() {
-            return;
+    /// Whether the type reads a secret at or below the names below a place. The place is a value, or a field
+    /// that is missing. After too many trials, a secret that the type has asked for may be there.
+    pub(super) fn holds_secret(&self, place: &str, names: &[String]) -> bool {
+        let mut path = names_below(self.request.key, place);
+        path.extend_from_slice(names);
+        let (entry, known, path) = self.tree.find(&path);
+        if entry.has_secret || !entry.may_hold_secret() {
+            return entry.has_secret;
         }
-        let unread = unread_enum(fault, &diagnosis.borrow().inference);
-        let Some((table, tag)) = unread else {
-            return;
-        };
-        let mut paths = Vec::new();
-        add_values(request.input, request.key, &mut paths);
-        paths.retain(|path| is_below(path, &table));
-        if paths.is_empty() {
-            return;
-        }
-        let diagnosis = RefCell::new(diagnosis.borrow().fork());
-        let run_trial = |entries: BTreeMap<Box<str>, Value>| {
-            self.count.set(self.count.get() + 1);
-            let value = Value::from(entries);
-            trial::run::<T>(request, &diagnosis, &table, &value)
-        };
-        let tags: Vec<Option<(Box<str>, Value)>> = match &tag {
-            Some(tag) => {
-                let asked = run_trial(BTreeMap::from([entry(tag, probe_value())]));
-                let tags = asked.variants.iter();
-                tags.map(|variant| Some(entry(tag, Value::from(*variant))))
-                    .collect()
-            }
-            None => vec![None],
-        };
-        for path in paths {
-            let names = names_below(request.key, &path);
-            let names = names.iter().map(|name| without_index(name).to_owned());
-            let question = (type_of::<T>(), names.collect(), Some(UNREAD.to_owned()));
-            let is_secret = memoized(&SECRET_BELOW, question, || {
-                let is_secret = tags.iter().any(|tag| {
-                    let mut entries = entries_to(&table, &path, probe_value());
-                    entries.extend(tag.clone());
-                    self.count.get() < MAX_TRIALS && run_trial(entries).reads_secret
-                });
-                (is_secret, is_secret || self.count.get() < MAX_TRIALS)
-            });
-            if is_secret {
-                request.record_secret(path);
-            }
-        }
+        // What is not known to be at a place may be that of any entry of the table around it.
+        let entry = if known < path.len() { &ANY } else { entry };
+        memoized(&SECRET_BELOW, (type_of::<T>(), path), || {
+            let mut paths: Vec<_> = EACH.iter().flat_map(|each| entry.any_paths(each)).collect();
+            paths.sort_unstable();
+            paths.dedup();
+            let mut paths = paths.into_iter();
+            let is_secret = paths.any(|below| self.find_secret(place, &[names, &below].concat()));
+            let is_final = is_secret || !self.is_spent();
+            (
+                is_secret || (!is_final && self.trials.asks_secret.get()),
+                is_final,
+            )
+        })
     }
 
-    /// The key of a secret below a path, if the type reads one there.
-    fn secret_below<T: DeserializeOwned>(
-        &self,
-        request: Request<'_>,
-        diagnosis: &RefCell<Diagnosis>,
-        fault: &Fault,
-        path: &str,
-    ) -> Option<String> {
-        let names = names_below(request.key, path);
-        let of = type_of::<T>();
-        let secret_paths = memoized(&SECRET_PATHS, of, || {
-            (Rc::new(secret_paths_with(std::mem::forget::<T>)), true)
-        });
-        let is_below = |secret: &&TypePath| {
-            let matches =
-                |(segment, name): (&Option<&str>, &String)| segment.is_none_or(|it| it == name);
-            secret.len() > names.len() && secret.iter().zip(&names).all(matches)
-        };
-        if let Some(secret) = secret_paths.iter().find(is_below) {
-            let mut below = path.to_owned();
-            if let Some(name) = secret[names.len()] {
-                key::push_segment(&mut below, name);
-                return Some(below);
-            }
-            return Some(buffered::unnamed_below(path));
-        }
-        let names = names
-            .iter()
-            .map(|name| without_index(name).to_owned())
-            .collect();
-        let question = (of, names, fault.0.expected.clone());
-        let is_secret = memoized(&SECRET_BELOW, question, || {
-            let is_secret = self.run_trials::<T>(request, diagnosis, path);
-            (is_secret, is_secret || self.count.get() < MAX_TRIALS)
-        });
-        is_secret.then(|| buffered::unnamed_below(path))
+    fn is_spent(&self) -> bool {
+        self.trials.count.get() >= MAX_TRIALS
     }
 
-    /// Runs trials at a path; returns whether a secret reads the probe.
-    fn run_trials<T: DeserializeOwned>(
+    /// Runs trials at the names below a place; returns whether a secret reads the probe.
+    fn find_secret(&self, place: &str, names: &[String]) -> bool {
+        let diagnosis = RefCell::new(self.diagnosis.borrow().fork_at(place));
+        let table = TrialTable::at(names, None);
+        let expects_list = self
+            .run(&diagnosis, place, &table.with(BTreeMap::new()))
+            .expects_list;
+        if self.search(&diagnosis, place, VecDeque::from([table])) {
+            return true;
+        }
+        if expects_list {
+            let item = [names, &["0".to_owned()]].concat();
+            let list = TrialTable::list_at(names, probe_value());
+            return self.run(&diagnosis, place, &list).reads_secret
+                || self.search(
+                    &diagnosis,
+                    place,
+                    VecDeque::from([TrialTable::at(&item, None)]),
+                );
+        }
+        // The content of an adjacently tagged enum is read once its tag is.
+        let path = [names_below(self.request.key, place), names.to_vec()].concat();
+        let around = path
+            .split_last()
+            .map(|(_, around)| self.tree.find(around).0);
+        if around.is_none_or(|around| around.content != Content::Struct) {
+            return false;
+        }
+        let table = parent(place).filter(|_| names.is_empty());
+        let (place, names) = match &table {
+            Some(table) => (table.as_str(), names_below(table, place)),
+            None => (place, names.to_vec()),
+        };
+        let diagnosis = RefCell::new(self.diagnosis.borrow().fork_at(place));
+        let around = names
+            .split_last()
+            .map(|(_, around)| around)
+            .unwrap_or_default();
+        let tags = self.tags(&diagnosis, place, around);
+        let tables = tags.iter().map(|tag| TrialTable::at(&names, Some(*tag)));
+        self.search(&diagnosis, place, tables.collect())
+    }
+
+    fn search(
         &self,
-        request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
-        path: &str,
+        place: &str,
+        mut queue: VecDeque<TrialTable>,
     ) -> bool {
-        let diagnosis = RefCell::new(diagnosis.borrow().fork());
-        let run_trial = |value: &Value| {
-            self.count.set(self.count.get() + 1);
-            trial::run::<T>(request, &diagnosis, path, value)
-        };
-        let mut queue = VecDeque::from([TrialTable::default()]);
+        let run_trial = |value: &Value| self.run(diagnosis, place, value);
         while let Some(table) = queue.pop_front() {
-            if self.count.get() >= MAX_TRIALS {
+            if self.is_spent() {
                 break;
             }
             if trial::expand(&table, &run_trial, &mut queue) {
@@ -238,34 +218,85 @@ impl SecretTrials {
         }
         false
     }
-}
 
-/// Adds the paths of the values that are no containers.
-fn add_values(input: Input<'_>, path: &str, paths: &mut Vec<String>) {
-    match input {
-        Input::Table(table) => {
-            for entry in table.map().iter() {
-                let (input, _, _) = Input::of_node(&entry.node);
-                add_values(input, &below(path, &entry.name), paths);
+    fn run(&self, diagnosis: &RefCell<Diagnosis>, place: &str, value: &Value) -> TrialResult {
+        let trials = self.trials;
+        trials.count.set(trials.count.get() + 1);
+        let result = trial::run::<T>(self.request, diagnosis, place, value);
+        trials
+            .asks_secret
+            .set(trials.asks_secret.get() || result.asks_secret);
+        result
+    }
+
+    /// Whether a value below a table is a secret. A probe takes its place, in each variant of a tagged enum.
+    pub(super) fn judge(&self, table: &str, path: &str) -> Verdict {
+        let (_, _, typed) = self.tree.find(&names_below(self.request.key, path));
+        let names = names_below(table, path);
+        // Which part of the path is the table makes a difference.
+        let question = (
+            type_of::<T>(),
+            [typed, vec![names.len().to_string()]].concat(),
+        );
+        memoized(&VERDICTS, question, || {
+            let diagnosis = RefCell::new(self.diagnosis.borrow().fork_at(table));
+            let tags = self.tags(&diagnosis, table, &[]);
+            let verdict = self.try_out(&diagnosis, table, path, &tags);
+            (verdict, verdict == Verdict::Secret || !self.is_spent())
+        })
+    }
+
+    fn try_out(
+        &self,
+        diagnosis: &RefCell<Diagnosis>,
+        table: &str,
+        path: &str,
+        tags: &[Tag],
+    ) -> Verdict {
+        let names = names_below(table, path);
+        let untagged = tags.is_empty().then_some(None);
+        let mut verdict = Verdict::Unknown;
+        for tag in tags.iter().copied().map(Some).chain(untagged) {
+            for probe in [probe_value(), number_probe()] {
+                if self.is_spent() {
+                    return Verdict::Unknown;
+                }
+                let mut entries = entries_to(&names, probe);
+                let tag = tag.filter(|(name, _)| names.first().is_none_or(|first| first != name));
+                entries.extend(tag.map(|(name, variant)| entry(name, Value::from(variant))));
+                let result = self.run(diagnosis, table, &Value::from(entries));
+                if result.reads_secret {
+                    return Verdict::Secret;
+                }
+                let is_typed = result.has_fault_exactly_at(path) && !self.holds_secret(path, &[]);
+                if is_typed || result.is_plain() {
+                    verdict = Verdict::Plain;
+                    break;
+                }
             }
         }
-        Input::Fields(fields) => {
-            for (name, value) in fields.iter() {
-                add_values(Input::of_value(value), &below(path, name), paths);
+        verdict
+    }
+
+    /// The tag of an enum, at names below a place, with each of its variants; none if there is no tag.
+    fn tags(&self, diagnosis: &RefCell<Diagnosis>, place: &str, names: &[String]) -> Rc<[Tag]> {
+        let path = [names_below(self.request.key, place), names.to_vec()].concat();
+        let (_, _, typed) = self.tree.find(&path);
+        memoized(&TAGS, (type_of::<T>(), typed), || {
+            let table = TrialTable::at(names, None);
+            let run = |entries| self.run(diagnosis, place, &table.with(entries));
+            let mut tags = Vec::new();
+            for name in run(BTreeMap::new()).fields() {
+                let result = run(BTreeMap::from([entry(name, probe_value())]));
+                tags.extend(result.variants.iter().map(|variant| (name, *variant)));
             }
-        }
-        Input::List(items) => {
-            for (at, item) in items.iter().enumerate() {
-                add_values(Input::of_value(item), &below(path, &at.to_string()), paths);
-            }
-        }
-        Input::Absent | Input::Nothing => {}
-        _ => paths.push(path.to_owned()),
+            (tags.into(), !self.is_spent())
+        })
     }
 }
 
 /// The names of a path below another one.
-fn names_below(above: &str, path: &str) -> Vec<String> {
+pub(super) fn names_below(above: &str, path: &str) -> Vec<String> {
     let rest = path.get(above.len()..).unwrap_or_default();
     key::segments(rest.strip_prefix('.').unwrap_or(rest))
         .map_while(Result::ok)
@@ -274,8 +305,7 @@ fn names_below(above: &str, path: &str) -> Vec<String> {
 }
 
 /// The entries of a table that has only the value at a path below it.
-fn entries_to(table: &str, path: &str, value: Value) -> BTreeMap<Box<str>, Value> {
-    let names = names_below(table, path);
+fn entries_to(names: &[String], value: Value) -> BTreeMap<Box<str>, Value> {
     let Some((first, rest)) = names.split_first() else {
         return BTreeMap::new();
     };
@@ -286,24 +316,6 @@ fn entries_to(table: &str, path: &str, value: Value) -> BTreeMap<Box<str>, Value
         Value::Table([entry(name, inner)].into())
     });
     BTreeMap::from([entry(first, value)])
-}
-
-/// The table of an enum whose variant is not known or cannot be read, and the name of its tag.
-fn unread_enum(fault: &Fault, inference: &Inference) -> Option<(String, Option<String>)> {
-    let path = &fault.0.location.as_ref()?.path;
-    if let Some(tag) = fault.0.missing_field {
-        // serde asks for the tag of a table that it has buffered.
-        let table = parent(path).unwrap_or_default();
-        let is_buffered = inference.buffered_at(&table).is_some();
-        return is_buffered.then(|| (table, Some(tag.to_owned())));
-    }
-    let rejection = fault.0.rejection.as_ref();
-    if rejection.is_some_and(|rejection| rejection.variants.is_some()) {
-        let (table, tag) = inference.tag_at(path)?;
-        return Some((table, Some(tag)));
-    }
-    let is_buffered = fault.0.custom && inference.buffers_below(path);
-    is_buffered.then(|| (path.clone(), None))
 }
 
 /// The identity of a type.
@@ -338,8 +350,7 @@ fn memoized<K: Eq + Hash, V: Clone>(
 /// Whether a fault may be about a value in the place of a table.
 fn may_replace_table(fault: &Fault, location: &Location) -> bool {
     let is_table = |found: &String| found.starts_with("table of");
-    let is_plain =
-        |expected: &String| SCALARS.contains(&expected.split(" (").next().unwrap_or_default());
+    let is_plain = |expected: &String| is_scalar_type(expected);
     !location.masked
         && !location.is_name
         && fault.0.complete.is_none()
@@ -350,13 +361,4 @@ fn may_replace_table(fault: &Fault, location: &Location) -> bool {
             .as_ref()
             .is_some_and(|found| !is_table(found))
         && !fault.0.expected.as_ref().is_some_and(is_plain)
-}
-
-/// The name of an entry, with `*` in place of an index.
-fn without_index(name: &str) -> &str {
-    if name.bytes().all(|byte| byte.is_ascii_digit()) {
-        "*"
-    } else {
-        name
-    }
 }

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::de::DeserializeOwned;
 
 use crate::decode::diagnose::diagnosis::Diagnosis;
+use crate::decode::diagnose::fault::Fault;
+use crate::decode::diagnose::form::LISTS;
 use crate::decode::diagnose::inference::PROBE;
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
 use crate::decode::diagnose::text_arena::TextArena;
@@ -15,7 +17,8 @@ use crate::decode::request::Request;
 use crate::sync::panics;
 use crate::value::Value;
 use crate::value::key;
-use crate::value::secret::buffered;
+use crate::value::secret;
+use crate::value::secret::buffered::{self, SecretKeys};
 
 /// How many fields of one struct are tried by number.
 const MAX_FIELDS: usize = 16;
@@ -49,7 +52,7 @@ const COMMON_NAMES: [&str; 18] = [
 ];
 
 /// serde's names for the types of scalars.
-pub(super) const SCALARS: [&str; 19] = [
+const SCALARS: [&str; 19] = [
     "bool",
     "a boolean",
     "char",
@@ -70,6 +73,20 @@ pub(super) const SCALARS: [&str; 19] = [
     "f64",
     "String",
 ];
+
+/// Whether serde's name for what a type expects is that of a scalar.
+pub(super) fn is_scalar_type(expected: &str) -> bool {
+    SCALARS.contains(&expected.split(" (").next().unwrap_or_default())
+}
+
+/// Whether serde's name for what a type expects is that of a list.
+fn is_list_type(expected: &str) -> bool {
+    let mut words = expected.split(|c: char| !c.is_alphanumeric());
+    words.any(|word| LISTS.contains(&word))
+}
+
+/// A part of serde's message about an enum that is flattened, which names no variants.
+const HIDDEN_VARIANTS: &str = "found in flattened data";
 
 /// The names that a type asks for.
 #[derive(Default)]
@@ -110,22 +127,51 @@ pub(crate) fn field_number(name: &str) -> Option<u64> {
 #[derive(Clone, Default)]
 pub(super) struct TrialTable {
     /// The tables around it, each with its tag and the name of the entry that leads on.
-    above: Vec<(Tag, String)>,
-    tag: Tag,
+    above: Vec<(Option<Tag>, String)>,
+    tag: Option<Tag>,
+    /// How many of the tables around it lead to the first table.
+    start: usize,
 }
 
 /// The name and the value of the tag of a table.
-type Tag = Option<(&'static str, &'static str)>;
+pub(super) type Tag = (&'static str, &'static str);
+
+fn tag_entry((name, variant): Tag) -> (Box<str>, Value) {
+    entry(name, Value::from(variant))
+}
 
 impl TrialTable {
-    /// The outermost table, with these entries in the innermost one.
-    fn with(&self, mut entries: BTreeMap<Box<str>, Value>) -> Value {
-        let tag = |tag: Tag| tag.map(|(name, variant)| entry(name, Value::from(variant)));
-        entries.extend(tag(self.tag));
-        let inner = Value::from(entries);
+    /// The first table, at some names below the place of the trial. `tag` is that of the table around it.
+    pub(super) fn at(names: &[String], tag: Option<Tag>) -> Self {
+        let last = names.len().checked_sub(1);
+        let tag_at = |at: usize| tag.filter(|_| Some(at) == last);
+        let above = names.iter().enumerate();
+        Self {
+            above: above.map(|(at, name)| (tag_at(at), name.clone())).collect(),
+            tag: None,
+            start: names.len(),
+        }
+    }
+
+    /// A list of one item at some names below the place of the trial.
+    pub(super) fn list_at(names: &[String], item: Value) -> Value {
+        Self::at(names, None).around(Value::from(vec![item]))
+    }
+
+    /// The outermost table, with these entries in the innermost one. What has an index is in a list.
+    pub(super) fn with(&self, mut entries: BTreeMap<Box<str>, Value>) -> Value {
+        entries.extend(self.tag.map(tag_entry));
+        self.around(Value::from(entries))
+    }
+
+    /// The tables around a value.
+    fn around(&self, inner: Value) -> Value {
         self.above.iter().rfold(inner, |inner, (above, name)| {
+            if key::list_index(name).is_some() {
+                return Value::from(vec![inner]);
+            }
             let mut entries = BTreeMap::from([entry(name, inner)]);
-            entries.extend(tag(*above));
+            entries.extend(above.map(tag_entry));
             Value::from(entries)
         })
     }
@@ -135,14 +181,22 @@ impl TrialTable {
 pub(super) struct TrialResult {
     /// Whether a secret has read the probe.
     pub(super) reads_secret: bool,
+    /// Whether the type has asked for any secret.
+    pub(super) asks_secret: bool,
     fields: BTreeSet<&'static str>,
     pub(super) variants: BTreeSet<&'static str>,
     /// Whether a type has rejected the probe.
     rejected: bool,
     /// Whether only scalars have.
     is_scalar: bool,
+    /// Whether it was read as the name of a variant.
+    is_variant: bool,
     /// What was expected in place of the probe.
     expected: Option<String>,
+    /// Whether a type has expected a list in place of a table.
+    pub(super) expects_list: bool,
+    /// Whether serde looks for the name of a variant that it does not tell.
+    has_hidden_variants: bool,
     /// The path of the fault.
     fault_path: Option<String>,
 }
@@ -154,9 +208,24 @@ impl TrialResult {
         let mut segments = path.into_iter().flat_map(key::segments);
         segments.any(|segment| segment.is_ok_and(|segment| segment == name))
     }
+
+    /// The fields that the type has asked for.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.fields.iter().copied()
+    }
+
+    /// Whether a type that is no secret has rejected the probe.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_scalar || self.is_variant
+    }
+
+    /// Whether the type has asked for the value at a path itself, and rejected it.
+    pub(super) fn has_fault_exactly_at(&self, path: &str) -> bool {
+        self.fault_path.as_deref() == Some(path)
+    }
 }
 
-/// Tries each entry that a table may have; returns whether one of them is a secret. Adds the tables below
+/// Tries each entry that a table may have; returns whether one of them is a secret, or may be. Adds the tables below
 /// it to the queue.
 pub(super) fn expand(
     table: &TrialTable,
@@ -166,6 +235,7 @@ pub(super) fn expand(
     let plain = run_trial(&table.with(BTreeMap::new()));
     let common = COMMON_NAMES.iter().map(|name| entry(name, probe_value()));
     if plain.reads_secret
+        || plain.has_hidden_variants
         || run_trial(&table.with(common.collect())).reads_secret
         || fill(table, &plain, run_trial)
     {
@@ -174,8 +244,13 @@ pub(super) fn expand(
     let names = plain.fields.iter().map(|name| (*name).to_owned());
     let numbers = (0..MAX_FIELDS).map(|at| format!("{FIELD_NUMBER}{at}"));
     for name in names.chain(numbers) {
-        let result = run_trial(&table.with(BTreeMap::from([entry(&name, probe_value())])));
+        let run = |value| run_trial(&table.with(BTreeMap::from([entry(&name, value)])));
+        let result = run(probe_value());
         if result.reads_secret {
+            return true;
+        }
+        let is_list = result.expected.as_deref().is_some_and(is_list_type);
+        if is_list && run(Value::from(vec![probe_value()])).reads_secret {
             return true;
         }
         let is_number = field_number(&name).is_some();
@@ -183,7 +258,7 @@ pub(super) fn expand(
             // There is no field with such a number.
             break;
         }
-        if table.above.len() >= MAX_NESTING || result.is_scalar {
+        if table.above.len() >= table.start + MAX_NESTING || result.is_scalar {
             continue;
         }
         let tag = plain.fields.iter().find(|field| **field == name);
@@ -191,11 +266,19 @@ pub(super) fn expand(
             Some(tag) => queue.extend(result.variants.iter().map(|variant| TrialTable {
                 above: table.above.clone(),
                 tag: Some((*tag, *variant)),
+                start: table.start,
             })),
             None => {
                 let mut above = table.above.clone();
                 above.push((table.tag, name));
-                queue.push_back(TrialTable { above, tag: None });
+                if is_list {
+                    above.push((None, "0".to_owned()));
+                }
+                queue.push_back(TrialTable {
+                    above,
+                    tag: None,
+                    start: table.start,
+                });
             }
         }
     }
@@ -273,6 +356,14 @@ pub(super) fn probe_value() -> Value {
     Value::from(PROBE)
 }
 
+/// A number that only types of long numbers accept.
+const NUMBER_PROBE: i64 = -7_340_193_558_217;
+
+/// The probe for a type that accepts any text.
+pub(super) fn number_probe() -> Value {
+    Value::from(NUMBER_PROBE)
+}
+
 pub(super) fn entry(name: &str, value: Value) -> (Box<str>, Value) {
     (name.into(), value)
 }
@@ -284,7 +375,7 @@ pub(super) fn run<T: DeserializeOwned>(
     path: &str,
     value: &Value,
 ) -> TrialResult {
-    let secret_keys = RefCell::new(Vec::new());
+    let secret_keys = RefCell::new(SecretKeys::default());
     let request = request
         .recording_secrets(&secret_keys)
         .substitute(path, value);
@@ -300,24 +391,33 @@ pub(super) fn run<T: DeserializeOwned>(
         })
     };
     // The type is user code, which may panic on such tables.
-    let (outcome, read) = buffered::detect_text(PROBE, || panics::catch(decode));
+    let decode = || buffered::detect_text(PROBE, || panics::catch(decode));
+    let ((outcome, read), asks_secret) = secret::detect_secret_read(decode);
     let requested = REQUESTED.replace(outer).unwrap_or_default();
     let (fault, log) = outcome.unwrap_or_default();
     let fault = fault.filter(|fault| fault.0.missing_field.is_none());
+    let is_hidden = |fault: &Fault| fault.0.custom && fault.0.detail.contains(HIDDEN_VARIANTS);
+    let has_hidden_variants = fault.as_ref().is_some_and(is_hidden);
     let location = fault.and_then(|fault| fault.0.location);
-    let of_probe: Vec<&Rejection> = log
-        .iter()
-        .filter(|it| it.found == Found::Text(PROBE.to_owned()))
-        .collect();
+    let probes = [
+        Found::Text(PROBE.to_owned()),
+        Found::Number(NUMBER_PROBE.to_string()),
+    ];
+    let of_probe: Vec<&Rejection> = log.iter().filter(|it| probes.contains(&it.found)).collect();
     let is_below = |key: &String| key != path && key::under(key, path);
     TrialResult {
-        reads_secret: read || secret_keys.borrow().iter().any(is_below),
+        reads_secret: read || secret_keys.borrow().certain.iter().any(is_below),
+        asks_secret,
         fields: requested.fields,
         variants: requested.variants,
         rejected: !of_probe.is_empty(),
-        is_scalar: !of_probe.is_empty()
-            && of_probe.iter().all(|it| SCALARS.contains(&&*it.expected)),
+        is_scalar: !of_probe.is_empty() && of_probe.iter().all(|it| is_scalar_type(&it.expected)),
+        is_variant: !of_probe.is_empty() && of_probe.iter().all(|it| it.variants.is_some()),
         expected: of_probe.last().map(|it| it.expected.clone()),
+        expects_list: log
+            .iter()
+            .any(|it| it.found == Found::Map && is_list_type(&it.expected)),
+        has_hidden_variants,
         fault_path: location.map(|location| location.path),
     }
 }

@@ -211,12 +211,6 @@ impl Inference {
         Some((visit.found.clone(), visit.location.clone()?))
     }
 
-    /// The table and the name of the tag at a path, if serde has asked for a tag there.
-    pub(super) fn tag_at(&self, path: &str) -> Option<(String, String)> {
-        let is_here = |visit: &&Visit| visit.is_tag && !visit.is_name && visit.path == path;
-        self.visits.iter().find(is_here)?.entry()
-    }
-
     /// The visit at a path whose value serde may have buffered.
     pub(crate) fn buffered_at(&self, path: &str) -> Option<Visit> {
         let mut visit = self.visits.iter();

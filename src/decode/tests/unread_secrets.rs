@@ -100,3 +100,45 @@ fn a_text_in_place_of_a_struct_with_a_flattened_secret_beside_other_fields_is_ma
     assert!(!marked::<Beside<Vec<u8>>>("hunter2abc".into()).is_empty());
     assert!(!marked::<Beside<Mode>>("hunter2abc".into()).is_empty());
 }
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)] // only decoded
+struct Flat<T> {
+    #[serde(flatten)]
+    inner: T,
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)] // only decoded
+struct Listed {
+    l: Vec<Secret<String>>,
+    n: u8,
+}
+
+/// Checks that a failed read of an absent table marks a key, or one above it.
+fn marks_absent<T: DeserializeOwned + std::fmt::Debug>(key: &str) {
+    let mut secrets = SecretKeys::default();
+    from_table_recording::<T>("x", None, false, &mut secrets).unwrap_err();
+    let mut keys = secrets.certain.iter().chain(&secrets.possible);
+    let is_marked = keys.any(|marked| crate::value::key::under(key, marked));
+    assert!(is_marked, "{}: {secrets:?}", std::any::type_name::<T>());
+}
+
+#[test]
+fn the_secrets_of_an_absent_table_are_marked() {
+    marks_absent::<Alpha>("x.alpha");
+    marks_absent::<Flat<Alpha>>("x.alpha");
+    marks_absent::<Flat<Listed>>("x.l");
+    marks_absent::<Store>("x.sesame");
+    marks_absent::<Flat<Store>>("x.sesame");
+}
+
+#[test]
+fn a_bad_number_beside_a_secret_of_a_tagged_enum_is_not_marked() {
+    let value = table([
+        ("kind", "S3".into()),
+        ("sesame", "hunter2abc".into()),
+        ("parts", "many".into()),
+    ]);
+    assert_eq!(marked::<Store>(value), ["x.sesame"]);
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::engine::cache::encoding::MAX_BYTES;
 use crate::sync::random;
 
-/// What the name of a file that is being written begins with.
+/// The prefix of the name of a file that is being written.
 const ASIDE: &str = ".liveprops-";
 const ASIDE_END: &str = ".tmp";
 /// Nobody writes a file for as long as this.
@@ -47,7 +47,7 @@ pub(super) fn digest(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
-/// Who writes a file aside, as its name shows it.
+/// The process that writes a file, as the name of the unfinished file shows it.
 ///
 /// A number identifies a process in its own PID namespace only, and until the next boot. Two
 /// containers that share a directory may both be process 1, so the name has the namespace as well.
@@ -109,8 +109,8 @@ impl Writer {
     }
 }
 
-/// The directory of the caches, and who writes there. A fork that opens it gets a `StateDir` of its own,
-/// because its process number and its namespace may differ.
+/// The directory of the caches, and the process that writes there. A fork that opens it gets a `StateDir` of
+/// its own, because its process number and its namespace may differ.
 #[derive(Clone, Debug)]
 pub(super) struct StateDir {
     pub(super) path: PathBuf,
@@ -118,14 +118,14 @@ pub(super) struct StateDir {
 }
 
 impl StateDir {
-    /// Opens a directory, and removes what writers that have ended left there.
+    /// Opens a directory, and removes unfinished files of writers that have ended.
     pub(super) fn open(path: PathBuf) -> Self {
         let writer = Writer::this();
         clean(&path, writer);
         Self { path, writer }
     }
 
-    /// Puts a file in its place as a whole, and makes sure that it stays there.
+    /// Writes a whole file and makes it durable.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
         if bytes.len() > MAX_BYTES {
             Err(format!("{} bytes are too many", bytes.len()))
@@ -153,7 +153,7 @@ impl StateDir {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let aside = self.path.join(self.writer.file_name(count));
         let mut options = OpenOptions::new();
-        // Never opens what is there, nor follows a link.
+        // Never opens an existing file, nor follows a link.
         options.write(true).create_new(true);
         #[cfg(unix)]
         {
@@ -183,12 +183,12 @@ fn space() -> Option<u64> {
     Some(digest(&text))
 }
 
-/// Makes the directory, for its user alone. One that is there stays as it is.
+/// Creates the directory for its user alone. An existing one keeps its mode.
 pub(super) fn make(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    // One after the other, each made sure of in the one above.
+    // From the outermost inwards; each name is made durable in its parent.
     let mut missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.is_dir()).collect();
     while let Some(dir) = missing.pop() {
         let mut builder = DirBuilder::new();
@@ -213,33 +213,33 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     match File::open(dir)?.sync_all() {
-        // A file system that cannot do that has nothing better to offer.
+        // Some file systems cannot sync a directory.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         done => done,
     }
 }
 
-/// Removes what writers that have ended left of their work: at once where that is certain, and after
+/// Removes unfinished files of writers that have ended: at once where that is certain, and after
 /// [`ABANDONED`] where it is not, as in another container. A writer that loses its file writes another.
 fn clean(dir: &Path, this: Writer) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let ours = |name: &&str| name.starts_with(ASIDE) && name.ends_with(ASIDE_END);
-        let Some(name) = name.to_str().filter(ours) else {
+        let is_unfinished = |name: &&str| name.starts_with(ASIDE) && name.ends_with(ASIDE_END);
+        let Some(name) = name.to_str().filter(is_unfinished) else {
             continue;
         };
-        // Of the entry itself, not of what it may point to.
+        // Does not follow a link.
         let Ok(data) = entry.metadata() else {
             continue;
         };
         let age = data.modified().ok().and_then(|time| time.elapsed().ok());
         let is_old = age.is_some_and(|age| age >= ABANDONED);
-        let is_left = match Writer::of_file_name(name) {
+        let is_abandoned = match Writer::of_file_name(name) {
             Some(writer) if writer == this => false,
             Some(writer) => is_old || writer.has_ended(this) && is_own(&data),
             None => is_old,
         };
-        if data.is_file() && is_left {
+        if data.is_file() && is_abandoned {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -270,14 +270,14 @@ fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // Whatever the umask has taken away.
+        // The umask does not apply here.
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
     }
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Removes a file, if there is one, for good.
+/// Removes a file, if there is one, and makes that durable.
 pub(super) fn remove(dir: &Path, name: &str) -> Result<(), String> {
     let removed = match fs::remove_file(dir.join(name)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -300,7 +300,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // It may have been replaced since.
+        // The file may have been replaced since the check.
         options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
     }
     let file = options.open(path).map_err(io)?;
@@ -335,7 +335,7 @@ fn check_trust(data: &fs::Metadata) -> Result<(), String> {
     if data.mode() & 0o022 != 0 {
         return Err("writable by others than its owner".to_owned());
     }
-    // Without `/proc`, the mode has to do.
+    // Without `/proc`, only the mode is checked.
     let own = fs::metadata("/proc/self").map(|own| own.uid());
     if own.is_ok_and(|own| own != data.uid()) {
         Err(format!("owned by another user, {}", data.uid()))

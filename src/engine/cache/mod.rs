@@ -1,9 +1,9 @@
 //! The last good values on disk, so that a program can start while a store is down: a file a source,
 //! written by one thread.
 //!
-//! The values are taken from the generation in force when the file is written, so they were accepted,
-//! and a value that is replaced before that is never written. A file that cannot be written is retried
-//! later; nothing waits for it.
+//! The written values are those of the generation in force at that time, so they were accepted. A value
+//! that is replaced before the next write is never written. A failed write is retried later; nothing waits
+//! for it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,15 +27,15 @@ mod rollback;
 mod tests;
 mod writer;
 
-pub(crate) use encoding::{Form, Restored};
+pub(crate) use encoding::{Restored, TextSyntax};
 pub(crate) use rollback::EarlierPin;
 
 /// The caches of all sources of one engine.
 #[derive(Default)]
 pub(crate) struct Cache {
     dir: OnceLock<file::StateDir>,
-    /// Whether the file of the roll-back is of this run, or was there when it began. Locked while the
-    /// file is brought up to date.
+    /// Whether this run has written the file of the roll-back, or found it at the start. Locked while the
+    /// file is written.
     owns_roll_back: Mutex<bool>,
     queue: Arc<WriterQueue>,
     threads: Threads,
@@ -57,7 +57,7 @@ impl Cache {
         self.dir.get_or_init(|| file::StateDir::open(dir));
     }
 
-    /// Whether there is a directory: every commit asks.
+    /// Whether there is a directory. Every commit calls this.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         self.dir.get().is_some()
@@ -72,7 +72,7 @@ impl Cache {
         source: SourceId,
         owner: &Arc<str>,
         cached: &Cached,
-        form: Form,
+        syntax: TextSyntax,
     ) -> Result<Result<Restored, NotRestored>, Error> {
         let reject =
             |detail: &str| Error::new(ErrorKind::InvalidConfig, detail).with_source_name(owner);
@@ -80,7 +80,7 @@ impl Cache {
             let detail = "a cached source needs `Builder::state_dir`";
             return Err(reject(detail));
         };
-        let header = Header::new(source, Arc::clone(owner), cached.secrets, form);
+        let header = Header::new(source, Arc::clone(owner), cached.secrets, syntax);
         if !self.queue.add(SourceFile::new(header)) {
             let detail =
                 "two cached sources have this name and would share a file; give one another name";
@@ -91,7 +91,7 @@ impl Cache {
             let detail = format!("no thread can be started for the cache: {cause}");
             Error::new(ErrorKind::Unavailable, detail).with_source_name(owner)
         })?;
-        let restored = restore(dir, owner, cached, form);
+        let restored = restore(dir, owner, cached, syntax);
         if let Ok(restored) = &restored {
             self.queue.edit(source, |file| {
                 file.header.confirmed = restored.confirmed;
@@ -106,10 +106,18 @@ impl Cache {
         self.queue.remove(source);
     }
 
-    /// Notes that an update of a source is in force.
-    pub(crate) fn record_update(&self, source: SourceId, revision: Option<Arc<str>>) {
+    /// Records that an update of a source is in force. An update that keeps earlier values does not
+    /// confirm those.
+    pub(crate) fn record_update(
+        &self,
+        source: SourceId,
+        revision: Option<Arc<str>>,
+        keeps_values: bool,
+    ) {
         self.queue.edit(source, |file| {
-            file.header.confirmed = SystemTime::now();
+            if !keeps_values {
+                file.header.confirmed = SystemTime::now();
+            }
             if revision.is_some() {
                 file.header.revision = revision;
             }
@@ -117,7 +125,7 @@ impl Cache {
         });
     }
 
-    /// Notes that a source answers, and that nothing is new.
+    /// Records that a source answers without a change.
     pub(crate) fn record_heartbeat(&self, source: SourceId) {
         self.queue.edit(source, |file| {
             file.header.confirmed = SystemTime::now();
@@ -140,7 +148,7 @@ impl Cache {
         let run = move || while queue.write_next(&dir, &weak) {};
         self.threads
             .spawn("liveprops-cache", run)
-            .inspect_err(|_| self.queue.did_not_begin())?;
+            .inspect_err(|_| self.queue.set_not_running())?;
         let queue = Arc::downgrade(&self.queue);
         // A value that turns out to be a secret must not stay on disk.
         engine.rules.secrets.on_new_key(move |_| {
@@ -151,7 +159,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Has the thread write what is still to be written, and end.
+    /// Has the thread write all changed files, and end.
     pub(crate) fn stop(&self) {
         self.queue.end();
     }
@@ -167,7 +175,7 @@ fn restore(
     dir: &Path,
     owner: &Arc<str>,
     cached: &Cached,
-    form: Form,
+    syntax: TextSyntax,
 ) -> Result<Restored, NotRestored> {
     let path = file::path(dir, owner);
     let unusable = |reason: String| {
@@ -179,8 +187,8 @@ fn restore(
         NotRestored::Missing(Error::new(ErrorKind::NotFound, detail).with_source_name(owner))
     })?;
     let restored = encoding::read(&bytes, owner).map_err(unusable)?;
-    if restored.form != form && restored.root.has_reference_syntax() {
-        return Err(unusable(of_other_form(restored.form)));
+    if restored.syntax != syntax && restored.root.has_reference_syntax() {
+        return Err(unusable(of_other_syntax(restored.syntax)));
     }
     let age = age(restored.confirmed);
     match cached.max_age {
@@ -193,12 +201,12 @@ fn restore(
     }
 }
 
-/// Why a file cannot be used whose texts are of another form. A format may have its own texts without
-/// references, so they cannot be converted.
-fn of_other_form(form: Form) -> String {
-    let (then, now) = match form {
-        Form::References => ("began a reference", "text"),
-        Form::Literal => ("was text", "the beginning of a reference"),
+/// The reason why a file whose texts have another syntax cannot be used. Some formats have texts without
+/// references of their own, so the texts cannot be converted.
+fn of_other_syntax(syntax: TextSyntax) -> String {
+    let (then, now) = match syntax {
+        TextSyntax::References => ("began a reference", "text"),
+        TextSyntax::Literal => ("was text", "the beginning of a reference"),
     };
     format!(
         "of other settings: `${{` {then} when it was written and is {now} now, see \

@@ -2,8 +2,8 @@
 //!
 //! The thread that rolls back writes the file, and gets the error if that fails. The file contains the
 //! values as they were written, so that a reference to a secret stays a reference. It lacks secrets,
-//! which come from the layers. A value that was fixed at the start is in it as it reads. It also names
-//! the defaults that a layer hid, since the next start has the defaults again.
+//! which come from the layers. A value that was fixed at the start is written as it was resolved. The file
+//! also names the defaults that a layer hid, since the next start has the defaults again.
 
 use std::time::SystemTime;
 
@@ -15,7 +15,7 @@ use crate::value::Value;
 use crate::value::key::Key;
 use crate::value::node::{Node, Table};
 
-/// Has no hash in its name, as the file of every source does.
+/// Differs from the file of any source, whose name ends with a hash.
 const FILE: &str = "rollback.cache";
 const OWNER: &str = "a roll-back";
 
@@ -84,8 +84,8 @@ impl Cache {
                 let tree = without_derived_secrets(engine, &pin.tree);
                 let body = encoding::body_in_force(&tree, &pin.secrets, &defaults, &hidden);
                 let generation = pin.pinned.generation.to_string();
-                let (since, form) = (pin.pinned.since, encoding::Form::References);
-                let file = encoding::file(OWNER, since, form, Some(&generation), &body);
+                let (since, syntax) = (pin.pinned.since, encoding::TextSyntax::References);
+                let file = encoding::file(OWNER, since, syntax, Some(&generation), &body);
                 dir.write(FILE, &file).inspect(|()| *is_own = true)
             }
         };
@@ -99,8 +99,8 @@ impl Cache {
     }
 }
 
-/// The tree with what was fixed from a secret as it was written, so that the secret stays off the
-/// disk.
+/// The tree in which values that were fixed from a secret are references again, so that the secret stays
+/// off the disk.
 fn without_derived_secrets(engine: &Engine, tree: &Table) -> Table {
     let now = engine.current.full();
     let whole = Node::Table(tree.clone()).map_resolved(&|resolved| {

@@ -22,7 +22,7 @@ fn bytes(document: &Document) -> Vec<u8> {
     encoding::file(
         OWNER,
         moment(),
-        encoding::Form::References,
+        encoding::TextSyntax::References,
         Some("4711"),
         &body,
     )
@@ -34,11 +34,10 @@ fn listed(document: &Document) -> Vec<(String, Value, Origin)> {
         .collect()
 }
 
-/// Puts what was read into a document again.
-fn again(kept: encoding::Restored) -> Document {
+fn to_document(restored: encoding::Restored) -> Document {
     let mut document = Document::new();
     let mut leaves = Vec::new();
-    kept.root.walk(&mut String::new(), &mut |key, entry| {
+    restored.root.walk(&mut String::new(), &mut |key, entry| {
         leaves.push((key.to_owned(), entry.node.clone()));
     });
     for (key, node) in leaves {
@@ -82,9 +81,9 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 fn origins() -> impl Strategy<Value = Origin> {
-    let place = prop_oneof![Just("app.toml"), Just("other.toml")];
-    (place, any::<u32>(), any::<u64>(), 0..4).prop_map(|(place, line, revision, which)| {
-        let origin = Origin::new("file", place);
+    let name = prop_oneof![Just("app.toml"), Just("other.toml")];
+    (name, any::<u32>(), any::<u64>(), 0..4).prop_map(|(name, line, revision, which)| {
+        let origin = Origin::new("file", name);
         match which {
             0 => origin,
             1 => origin.at(line, line / 2),
@@ -100,7 +99,7 @@ fn documents() -> impl Strategy<Value = Document> {
         let mut document = Document::new();
         for (path, value, origin) in entries {
             let path: Vec<_> = path.into_iter().map(Into::into).collect();
-            // What clashes with a key before it stays out.
+            // A key that clashes with one before it is left out.
             let _ = document.set_path(&path, value, &origin);
         }
         document
@@ -109,19 +108,19 @@ fn documents() -> impl Strategy<Value = Document> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(document in documents()) {
+    fn a_written_file_is_read_back(document in documents()) {
         let bytes = bytes(&document);
-        let kept = encoding::read(&bytes, OWNER).unwrap();
-        prop_assert_eq!(kept.confirmed, moment());
-        prop_assert_eq!(kept.revision.as_deref(), Some("4711"));
-        prop_assert_eq!(kept.root.leaves(), document.root().leaves());
-        let body = encoding::body(&kept.root, &[], &|_, _| false);
-        prop_assert_eq!(encoding::file(OWNER, moment(), encoding::Form::References, Some("4711"), &body), bytes);
-        prop_assert_eq!(listed(&again(kept)), listed(&document));
+        let restored = encoding::read(&bytes, OWNER).unwrap();
+        prop_assert_eq!(restored.confirmed, moment());
+        prop_assert_eq!(restored.revision.as_deref(), Some("4711"));
+        prop_assert_eq!(restored.root.leaves(), document.root().leaves());
+        let body = encoding::body(&restored.root, &[], &|_, _| false);
+        prop_assert_eq!(encoding::file(OWNER, moment(), encoding::TextSyntax::References, Some("4711"), &body), bytes);
+        prop_assert_eq!(listed(&to_document(restored)), listed(&document));
     }
 
     #[test]
-    fn any_bytes_are_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn any_bytes_are_rejected_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(encoding::read(&bytes, OWNER).is_err());
     }
 
@@ -131,16 +130,16 @@ proptest! {
         at in any::<prop::sample::Index>(),
         document in documents(),
     ) {
-        let _ = encoding::read(&encoding::file(OWNER, moment(), encoding::Form::References, None, &noise), OWNER);
+        let _ = encoding::read(&encoding::file(OWNER, moment(), encoding::TextSyntax::References, None, &noise), OWNER);
         let mut body = encoding::body(document.root(), &[], &|_, _| false);
         let at = at.index(body.len());
         body.splice(at.., noise);
-        let _ = encoding::read(&encoding::file(OWNER, moment(), encoding::Form::References, None, &body), OWNER);
+        let _ = encoding::read(&encoding::file(OWNER, moment(), encoding::TextSyntax::References, None, &body), OWNER);
     }
 }
 
 #[test]
-fn a_file_that_nests_without_end_is_refused() {
+fn a_file_that_nests_without_end_is_rejected() {
     for part in [
         // A table of one name, which is a table of one name, ...
         [&1u32.to_le_bytes()[..], &0u32.to_le_bytes(), &[0]].concat(),
@@ -155,7 +154,13 @@ fn a_file_that_nests_without_end_is_refused() {
         }
         body.extend(part.repeat(1_000_000));
         let error = encoding::read(
-            &encoding::file(OWNER, moment(), encoding::Form::References, None, &body),
+            &encoding::file(
+                OWNER,
+                moment(),
+                encoding::TextSyntax::References,
+                None,
+                &body,
+            ),
             OWNER,
         )
         .unwrap_err();
@@ -167,12 +172,18 @@ fn a_file_that_nests_without_end_is_refused() {
 }
 
 #[test]
-fn counts_of_billions_take_no_room() {
+fn counts_of_billions_allocate_nothing() {
     let huge = u32::MAX.to_le_bytes();
     for body in [huge.to_vec(), [&1u32.to_le_bytes()[..], &huge].concat()] {
         assert!(
             encoding::read(
-                &encoding::file(OWNER, moment(), encoding::Form::References, None, &body),
+                &encoding::file(
+                    OWNER,
+                    moment(),
+                    encoding::TextSyntax::References,
+                    None,
+                    &body
+                ),
                 OWNER
             )
             .is_err()
@@ -180,11 +191,11 @@ fn counts_of_billions_take_no_room() {
     }
 }
 
-/// A name, a leaf behind it, and a whole number in that.
+/// The bytes of an entry: a name, and a leaf with an integer.
 fn entry(name: &str) -> Vec<u8> {
     let length = u32::try_from(name.len()).unwrap().to_le_bytes();
     let mut bytes = [&length[..], name.as_bytes(), &[1, 0, 0, 0, 0]].concat();
-    // The first one names the place; a second one would be place 0 as well.
+    // The first origin has a kind and a name, both empty; a second one would refer to number 0 only.
     bytes.extend([0; 8]);
     bytes.push(0);
     bytes.push(3);
@@ -192,41 +203,51 @@ fn entry(name: &str) -> Vec<u8> {
     bytes
 }
 
-fn fault(body: &[u8]) -> String {
+fn reason(body: &[u8]) -> String {
     encoding::read(
-        &encoding::file(OWNER, moment(), encoding::Form::References, None, body),
+        &encoding::file(
+            OWNER,
+            moment(),
+            encoding::TextSyntax::References,
+            None,
+            body,
+        ),
         OWNER,
     )
     .unwrap_err()
 }
 
 #[test]
-fn what_no_tree_may_hold_is_refused() {
+fn contents_that_no_tree_may_have_are_rejected() {
     let mut twice = 2u32.to_le_bytes().to_vec();
     twice.extend(entry("a"));
     let second = entry("a");
-    // Without the names of its place, which is known by now.
+    // Without the kind and the name of its origin, which is known by now.
     twice.extend([&second[..10], &second[18..]].concat());
-    assert!(fault(&twice).contains("twice"), "{}", fault(&twice));
+    assert!(reason(&twice).contains("twice"), "{}", reason(&twice));
 
     let long = [&1u32.to_le_bytes()[..], &entry(&"x".repeat(2_000))].concat();
-    assert!(fault(&long).contains("too long a key"), "{}", fault(&long));
-
-    // A list of items of a byte each takes far more room than its bytes.
-    let mut crowd = 1u32.to_le_bytes().to_vec();
-    crowd.extend(&entry("a")[..19]);
-    crowd.push(7);
-    crowd.extend(7_000_000u32.to_le_bytes());
-    crowd.extend(vec![2; 7_000_000]);
     assert!(
-        fault(&crowd).contains("too many values"),
+        reason(&long).contains("too long a key"),
         "{}",
-        fault(&crowd)
+        reason(&long)
+    );
+
+    // A list of items of a byte each takes far more memory than its bytes.
+    let mut list = 1u32.to_le_bytes().to_vec();
+    list.extend(&entry("a")[..19]);
+    list.push(7);
+    list.extend(7_000_000u32.to_le_bytes());
+    list.extend(vec![2; 7_000_000]);
+    assert!(
+        reason(&list).contains("too many values"),
+        "{}",
+        reason(&list)
     );
 }
 
 #[test]
-fn what_is_hidden_leaves_no_trace_and_an_empty_table_stays() {
+fn a_hidden_value_is_not_written_and_an_empty_table_is() {
     let mut document = Document::new();
     let origin = Origin::new("file", "app.toml");
     document
@@ -242,17 +263,24 @@ fn what_is_hidden_leaves_no_trace_and_an_empty_table_stays() {
     let hidden = |key: &str, _: &Value| key.ends_with("password") || key.ends_with("pin");
     let body = encoding::body(document.root(), &[], &hidden);
     assert!(!body.windows(7).any(|bytes| bytes == b"hunter2"));
-    let kept = encoding::read(
-        &encoding::file(OWNER, moment(), encoding::Form::References, None, &body),
+    let restored = encoding::read(
+        &encoding::file(
+            OWNER,
+            moment(),
+            encoding::TextSyntax::References,
+            None,
+            &body,
+        ),
         OWNER,
     )
     .unwrap();
     let mut keys = Vec::new();
-    kept.root
+    restored
+        .root
         .walk(&mut String::new(), &mut |key, _| keys.push(key.to_owned()));
     keys.sort();
     assert_eq!(keys, ["db.port", "empty"]);
-    assert!(kept.root.get("only").is_none());
+    assert!(restored.root.get("only").is_none());
 }
 
 #[test]
@@ -340,7 +368,7 @@ impl Source for Steady {
 }
 
 #[test]
-fn an_answer_without_news_is_written_now_and_then() {
+fn an_unchanged_answer_is_written_now_and_then() {
     let dir = tempfile::tempdir().unwrap();
     let path = file::path(dir.path(), "steady");
     let builder = Properties::builder().state_dir(dir.path());

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::cache::{Form, age, encoding, file, is_secret};
+use crate::engine::cache::{TextSyntax, age, encoding, file, is_secret};
 use crate::engine::core::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::sync::lock::{Condvar, Mutex};
@@ -35,15 +35,15 @@ const MAX_GUESSED: usize = 100;
 /// The files to write.
 #[derive(Default)]
 pub(super) struct WriterQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Notified when there is something to write.
     work: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     files: Vec<SourceFile>,
-    /// There are more secrets than when the roll-back was written.
+    /// Whether a secret was found after the roll-back was written.
     rewrites_roll_back: bool,
     is_running: bool,
     has_ended: bool,
@@ -56,24 +56,24 @@ pub(super) struct SourceFile {
     pub(super) header: Header,
     /// Since when there is something to write.
     dirty_since: Option<Instant>,
-    /// How often there was something new, so that a change during a write is noticed.
+    /// The number of changes, so that one during a write is noticed.
     changes: u64,
     retry: Option<Retry>,
 }
 
-/// What is written besides the values.
+/// The data that is written besides the values.
 #[derive(Clone)]
 pub(super) struct Header {
     source: SourceId,
     owner: Arc<str>,
     with_secrets: bool,
-    form: Form,
+    syntax: TextSyntax,
     /// When the source last answered, and the revision that it named.
     pub(super) confirmed: SystemTime,
     pub(super) revision: Option<Arc<str>>,
     /// The secrets that the restored values lack.
     pub(super) left_out: Arc<[Key]>,
-    /// What is on disk.
+    /// The state of the file on disk.
     written: Option<Written>,
 }
 
@@ -89,21 +89,25 @@ struct Retry {
     failures: u32,
 }
 
-/// What there is to do.
 enum Work {
-    /// Writes the file of a source, as of this many changes.
+    /// Write the file of a source, as of this many changes.
     Source(Header, u64),
-    /// The roll-back contains a value that is a secret by now.
+    /// Write the roll-back again, since it contains a value that is a secret by now.
     RollBack,
 }
 
 impl Header {
-    pub(super) fn new(source: SourceId, owner: Arc<str>, with_secrets: bool, form: Form) -> Self {
+    pub(super) fn new(
+        source: SourceId,
+        owner: Arc<str>,
+        with_secrets: bool,
+        syntax: TextSyntax,
+    ) -> Self {
         Self {
             source,
             owner,
             with_secrets,
-            form,
+            syntax,
             confirmed: SystemTime::UNIX_EPOCH,
             revision: None,
             left_out: Arc::default(),
@@ -116,15 +120,15 @@ impl Header {
             .is_some_and(|written| age(written.confirmed) >= FRESH)
     }
 
-    /// Writes the values in force. Returns what is on disk then.
+    /// Writes the values in force. Returns the state of the file on disk.
     fn write(&self, dir: &file::StateDir, engine: &Engine) -> Result<Option<Written>, String> {
-        let Some((root, kept)) = layer(engine, self.source) else {
-            // Not in the tree, or not any more.
+        let Some((root, restored)) = layer(engine, self.source) else {
+            // The source has no layer yet, or was removed.
             return Ok(self.written);
         };
-        // Restored values are as old as they were.
-        let confirmed = kept.unwrap_or(self.confirmed);
-        let (body, guessed) = self.encode(engine, &root, kept.is_some());
+        // Restored values keep their time of confirmation.
+        let confirmed = restored.unwrap_or(self.confirmed);
+        let (body, guessed) = self.encode(engine, &root, restored.is_some());
         engine
             .health_registry
             .set_guessed_secrets(self.source, guessed);
@@ -139,7 +143,7 @@ impl Header {
                 return Ok(self.written);
             }
         }
-        let file = encoding::file(&self.owner, confirmed, self.form, revision, &body);
+        let file = encoding::file(&self.owner, confirmed, self.syntax, revision, &body);
         dir.write(&file::file_name(&self.owner), &file)?;
         Ok(Some(Written { digest, confirmed }))
     }
@@ -241,17 +245,17 @@ impl WriterQueue {
         true
     }
 
-    pub(super) fn did_not_begin(&self) {
+    pub(super) fn set_not_running(&self) {
         self.state.lock().is_running = false;
     }
 
-    /// Has the thread write what is still to be written, and end.
+    /// Has the thread write all changed files, and end.
     pub(super) fn end(&self) {
         self.state.lock().has_ended = true;
         self.work.notify_all();
     }
 
-    /// There are more secrets than before.
+    /// Has files be written again, since there are more secrets than before.
     pub(super) fn rewrite_without_secrets(&self) {
         let mut state = self.state.lock();
         let files = state.files.iter_mut();
@@ -350,7 +354,7 @@ impl WriterQueue {
 }
 
 fn rewrite_roll_back(engine: &Engine) {
-    // Nothing else ends a roll-back: its file may be damaged, or rejected for now.
+    // Without a roll-back in force, its file stays: it may be damaged, or rejected by this start only.
     let current = engine.current.load();
     if current.stamp.pinned.is_none() {
         return;

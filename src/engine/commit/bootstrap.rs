@@ -43,7 +43,7 @@ pub(super) fn fix_references(
     true
 }
 
-/// How long the part of a path is at which a value stands that leaves no room for the rest.
+/// The length of the part of a path that has a value, and so has no keys below it.
 pub(super) fn leaf_above<S: AsRef<str>>(table: &Table, path: &[S]) -> Option<usize> {
     let above = 1..path.len();
     above.into_iter().find(|length| {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use crate::engine::commit::frozen::Overlay;
 use crate::engine::commit::layers::merge_all;
 use crate::engine::commit::pins::Pin;
-use crate::engine::commit::rejection::Rejection;
+use crate::engine::commit::rejection::CandidateRejection;
 use crate::engine::commit::rules::Rules;
 use crate::engine::commit::{Base, CommitState};
 use crate::property::draft::Drafts;
@@ -50,14 +50,14 @@ pub(super) struct Candidate {
 }
 
 impl CommitState {
-    /// Follows references, decodes for live handles and validates.
+    /// Builds a candidate, or returns why it is rejected.
     pub(super) fn build_candidate(
         &self,
         base: &Base<'_>,
         merged: MergedLayers<'_>,
-    ) -> Result<Candidate, Vec<Rejection>> {
+    ) -> Result<Candidate, Vec<CandidateRejection>> {
         let Some(pin) = self.pins.pin() else {
-            return self.build_candidate_under(base, merged, None);
+            return self.build_with_pin(base, merged, None);
         };
         let merged = MergedLayers {
             only: None,
@@ -66,7 +66,7 @@ impl CommitState {
         if !base.old.is_initial() && !has_layers(&base.old, &merged.layers) {
             self.check_behind_pin(base, merged.clone())?;
         }
-        self.build_candidate_under(base, merged, Some(pin))
+        self.build_with_pin(base, merged, Some(pin))
     }
 
     /// Rejects layers that would be rejected on the day the pin is removed, unless the layers in
@@ -75,8 +75,8 @@ impl CommitState {
         &self,
         base: &Base<'_>,
         merged: MergedLayers<'_>,
-    ) -> Result<(), Vec<Rejection>> {
-        let Err(rejections) = self.build_candidate_under(base, merged, None) else {
+    ) -> Result<(), Vec<CandidateRejection>> {
+        let Err(rejections) = self.build_with_pin(base, merged, None) else {
             return Ok(());
         };
         let (tree, referring, _) = merge_all(base.rules, &base.old.layers);
@@ -87,44 +87,40 @@ impl CommitState {
             referring,
             only: None,
         };
-        match self.build_candidate_under(base, before, None) {
+        match self.build_with_pin(base, before, None) {
             Ok(_) => Err(rejections),
             Err(_) => Ok(()),
         }
     }
 
-    /// Builds a candidate, with the tree of a pin in force if one is given.
-    fn build_candidate_under(
+    /// Builds a candidate: the tree of the pin if one is given, else that of the layers.
+    fn build_with_pin(
         &self,
         base: &Base<'_>,
         merged: MergedLayers<'_>,
         pin: Option<&Pin>,
-    ) -> Result<Candidate, Vec<Rejection>> {
-        let (rules, old) = (base.rules, &base.old);
-        let (mut merged, overlay) = self.apply_pins(rules, merged, pin);
+    ) -> Result<Candidate, Vec<CandidateRejection>> {
+        let (mut merged, overlay) = self.apply_frozen_and_pinned(base.rules, merged, pin);
         let diff::Diff {
             mut changes,
-            uncounted,
+            unlisted,
         } = self.diff(base, &merged);
         let references = self.follow_references(base, &mut merged, pin, &mut changes);
-        let effective = uncounted + changes.iter().filter(|change| !change.moved).count();
-        let pending = match &overlay {
-            Some(overlay) => &overlay.pending,
-            None => self.frozen.pending(),
+        let effective = unlisted + changes.iter().filter(|change| !change.moved).count();
+        let pending_restarts = match &overlay {
+            Some(overlay) => &overlay.pending_restarts,
+            None => self.frozen.pending_restarts(),
         };
         let generation = Arc::new(Generation {
-            pending: Arc::clone(pending),
+            pending_restarts: Arc::clone(pending_restarts),
             ..next_generation(base, merged, pin, effective)
         });
-        let mut rejections: Vec<Rejection> = Vec::new();
+        let mut rejections: Vec<CandidateRejection> = Vec::new();
         let (drafts, stale) = self.decode_for_handles(&generation, &changes, &mut rejections);
         self.check_tree(base, &generation, &changes, effective, &mut rejections);
-        // Behind a pin, `check_behind_pin` has checked the tree of the layers.
-        if let (Some(overlay), None, false) = (&overlay, pin, old.is_initial()) {
-            if rejections.is_empty() && self.frozen.new_pending(&overlay.pending).next().is_some() {
-                let pending = &overlay.pending;
-                rejections = self.check_next_start(rules, &generation, pending, &references);
-            }
+        // `check_behind_pin` has checked the tree of the layers if there is a pin.
+        if rejections.is_empty() && pin.is_none() && !base.old.is_initial() {
+            rejections = self.check_next_start(base.rules, &generation, &references);
         }
         if rejections.is_empty() {
             Ok(Candidate {
@@ -141,9 +137,9 @@ impl CommitState {
         }
     }
 
-    /// Puts the frozen keys, and the tree of a pin, in place of what the layers contain. Returns what
-    /// the frozen keys replace in the layers.
-    fn apply_pins<'a>(
+    /// Replaces values of the layers by those of the frozen keys, and the tree by that of the pin. Returns
+    /// what the frozen keys replace.
+    fn apply_frozen_and_pinned<'a>(
         &self,
         rules: &Rules,
         mut merged: MergedLayers<'a>,
@@ -153,7 +149,7 @@ impl CommitState {
         if let Some(pin) = pin {
             (merged.tree, merged.referring) = pin.over(&merged.tree, &merged.layers, &rules.append);
             if pin.pinned.by_earlier_run {
-                // References in it are followed at each commit, to secrets of now.
+                // The references of this tree are followed at each commit, since it lacks the secrets.
                 let _ = self.frozen.put_into(&mut merged.tree);
             }
         }
@@ -170,9 +166,13 @@ impl CommitState {
             || ((!rules.validators.is_empty() || rules.schema.is_some()) && !old.is_initial());
         match merged.only {
             Some(keys) => {
-                let along = diff::along(&old.root, &merged.tree, keys, is_listed);
-                debug_assert!(along.is(&diff::diff(&old.root, &merged.tree, is_listed)));
-                along
+                let differences = diff::diff_at_keys(&old.root, &merged.tree, keys, is_listed);
+                debug_assert!(differences.has_same_keys(&diff::diff(
+                    &old.root,
+                    &merged.tree,
+                    is_listed
+                )));
+                differences
             }
             None => diff::diff(&old.root, &merged.tree, is_listed),
         }
@@ -241,7 +241,7 @@ fn next_generation(
         }),
         at_hand: Generation::fast_path_root(&tree, rules.usage.as_ref()),
         root: tree,
-        pending: Arc::default(),
+        pending_restarts: Arc::default(),
         append: Arc::clone(&rules.append),
         layers,
         secrets: rules.secrets.clone(),

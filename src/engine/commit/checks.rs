@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::engine::commit::rejection::{KeyIndex, MAX_CULPRITS, Rejection, with_changes};
+use crate::engine::commit::rejection::{CandidateRejection, KeyIndex, MAX_CULPRITS, with_changes};
 use crate::engine::commit::rules::Rules;
 use crate::engine::commit::{Base, CommitState};
 use crate::error::{Error, ErrorKind};
@@ -16,7 +16,7 @@ use crate::sync::panics;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate::{self, Followed};
 use crate::tree::quoted::without_secrets;
-use crate::tree::snapshot::{Generation, Pending, Snapshot};
+use crate::tree::snapshot::{Generation, Snapshot};
 use crate::value::key::Key;
 
 impl CommitState {
@@ -26,7 +26,7 @@ impl CommitState {
         &self,
         candidate: &Arc<Generation>,
         changes: &[LeafChange],
-        rejections: &mut Vec<Rejection>,
+        rejections: &mut Vec<CandidateRejection>,
     ) -> (Drafts, Vec<Stale>) {
         let mut drafts = Drafts::default();
         let mut stale = Vec::new();
@@ -41,7 +41,7 @@ impl CommitState {
             for change in changes.iter().filter(|change| change.moved == moved) {
                 for slot in self.registry.touched(change, &mut seen) {
                     let count = drafts.len();
-                    let decoded = Arc::clone(&slot).stage(candidate, None, moved, &mut drafts);
+                    let decoded = Arc::clone(&slot).add_drafts(candidate, None, moved, &mut drafts);
                     if let Err(error) = decoded {
                         drafts.truncate(count);
                         if error.is_unresolved() {
@@ -52,7 +52,7 @@ impl CommitState {
                         }
                         let keys = changes.iter().map(|change| &change.key);
                         let index = index.get_or_insert_with(|| KeyIndex::new(keys));
-                        rejections.push(Rejection::of_slot(error, &slot.keys(), index));
+                        rejections.push(CandidateRejection::of_slot(error, &slot.keys(), index));
                         // Without a draft this may be the last owner of the slot.
                         discard(slot);
                     }
@@ -69,7 +69,7 @@ impl CommitState {
         candidate: &Arc<Generation>,
         changes: &[LeafChange],
         effective: usize,
-        rejections: &mut Vec<Rejection>,
+        rejections: &mut Vec<CandidateRejection>,
     ) {
         if let Some(schema) = &base.rules.schema {
             check_schema(schema, &base.old, candidate, changes, rejections);
@@ -79,19 +79,22 @@ impl CommitState {
         }
     }
 
-    /// Checks the tree of the next start, in which frozen keys have the values that wait for it.
+    /// Checks the tree of the next start, in which frozen keys have the values that wait for it, if
+    /// other values wait than before.
     pub(super) fn check_next_start(
         &self,
         rules: &Rules,
         now: &Arc<Generation>,
-        pending: &Pending,
         followed: &[Followed],
-    ) -> Vec<Rejection> {
+    ) -> Vec<CandidateRejection> {
+        if !self.frozen.has_new(&now.pending_restarts) {
+            return Vec::new();
+        }
         let mut root = now.root.clone();
         // What this commit refers to is not in the index yet.
         let leaves = followed.iter().filter(|one| !one.refers.is_empty());
         let mut referring: Vec<Key> = leaves.map(|one| one.leaf.clone()).collect();
-        for (key, layered) in pending {
+        for (key, layered) in &*now.pending_restarts {
             let path: Vec<_> = key.segments().collect();
             root.remove_path(&path);
             if let Some(entry) = layered {
@@ -120,7 +123,8 @@ impl CommitState {
         if let Some(schema) = &rules.schema {
             let faults = schema.faults(&then, Some(&changes)).into_iter();
             let faults = faults.filter(|(error, _)| !error.is_unresolved());
-            rejections.extend(faults.map(|(error, keys)| Rejection::together(error, keys)));
+            rejections
+                .extend(faults.map(|(error, keys)| CandidateRejection::together(error, keys)));
         }
         if rejections.is_empty() {
             validate(rules, &[&then, now], &changes, &mut rejections);
@@ -135,19 +139,19 @@ fn check_schema(
     old: &Generation,
     candidate: &Arc<Generation>,
     changes: &[LeafChange],
-    rejections: &mut Vec<Rejection>,
+    rejections: &mut Vec<CandidateRejection>,
 ) {
-    // A first load may bring nothing, and keys be missing for that.
+    // At the start every key is checked: one that is missing is in no change.
     let changes = (!old.is_initial()).then_some(changes);
     let reported = rejections
         .iter()
         .map(|rejection| rejection.error.key_text());
     let reported: HashSet<Option<String>> = reported.map(|key| key.map(str::to_owned)).collect();
     for (error, keys) in schema.faults(candidate, changes) {
-        // Later the key is merely unresolved: an error of who reads it.
+        // After the start, an unresolved reference rejects nothing: reading the key returns the error.
         let counts = old.is_initial() || !error.is_unresolved();
         if counts && !reported.contains(&error.key_text().map(str::to_owned)) {
-            rejections.push(Rejection::together(error, keys));
+            rejections.push(CandidateRejection::together(error, keys));
         }
     }
 }
@@ -158,10 +162,10 @@ fn validate(
     rules: &Rules,
     [candidate, old]: &[&Arc<Generation>; 2],
     changes: &[LeafChange],
-    rejections: &mut Vec<Rejection>,
+    rejections: &mut Vec<CandidateRejection>,
 ) {
     let view = Snapshot(Arc::clone(candidate));
-    let shown = |words: &str| without_secrets(words, &[candidate, old]);
+    let shown = |message: &str| without_secrets(message, &[candidate, old]);
     for validator in &rules.validators {
         let verdict = panics::catch(|| validator(&view));
         let error = match verdict {
@@ -172,6 +176,9 @@ fn validate(
         let real = changes.iter().filter(|change| !change.moved);
         let keys = real.clone().take(MAX_CULPRITS);
         let keys = keys.map(|change| change.key.clone()).collect();
-        rejections.push(Rejection::together(with_changes(error, real), keys));
+        rejections.push(CandidateRejection::together(
+            with_changes(error, real),
+            keys,
+        ));
     }
 }

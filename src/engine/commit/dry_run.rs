@@ -1,4 +1,4 @@
-//! What would become of the tree; nothing changes.
+//! Tries an update without publishing anything.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::tree::layer::SourceId;
 use crate::tree::snapshot::Generation;
 use crate::value::document::Document;
 
-/// What would become of the tree.
+/// The tree before an update and after it.
 pub(crate) struct DryRun {
     pub(crate) before: Arc<Generation>,
     pub(crate) after: Arc<Generation>,
@@ -24,7 +24,7 @@ pub(crate) struct DryRun {
 }
 
 impl CommitState {
-    /// Returns what would become of the tree if a source sent this document.
+    /// Returns what the tree would be if a source sent this document.
     pub(crate) fn dry_run(
         &self,
         current: &Cell<Generation>,
@@ -56,7 +56,7 @@ impl CommitState {
         Ok(DryRun {
             before: base.old,
             after: replaced.candidate.generation,
-            rejected: replaced.withheld.rejected,
+            rejected: replaced.rejected.errors,
             stale: replaced.candidate.stale,
         })
     }

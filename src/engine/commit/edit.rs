@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::engine::commit::candidate::MergedLayers;
-use crate::engine::commit::rejection::{KeyIndex, Rejection, Scope};
-use crate::engine::commit::withheld::{Withheld, scopes};
+use crate::engine::commit::rejected_parts::{RejectedParts, scopes};
+use crate::engine::commit::rejection::{CandidateRejection, KeyIndex, Scope};
 use crate::engine::commit::{Base, CommitState, Committed, bootstrap};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Edit, RejectionScope};
@@ -46,10 +46,10 @@ struct Edited {
     clashing: Vec<(usize, Error)>,
 }
 
-/// The edits of an update that are rejected or withheld so far.
+/// The edits of an update that are rejected so far.
 #[derive(Default)]
-struct Dropped {
-    rejected: Vec<Error>,
+struct RejectedEdits {
+    errors: Vec<Error>,
     keys: Vec<(Key, Option<Origin>)>,
 }
 
@@ -62,12 +62,12 @@ impl CommitState {
         mut edits: Vec<Edit>,
         editor: Editor,
     ) -> Result<Committed, Error> {
-        let mut dropped = Dropped::default();
+        let mut rejected = RejectedEdits::default();
         let mut round = 0;
         loop {
             let edited = self.merge_edits(base, at, &edits);
             if !edited.clashing.is_empty() {
-                dropped.drop_clashing(&mut edits, edited.clashing, editor)?;
+                rejected.move_clashing(&mut edits, edited.clashing, editor)?;
                 round += 1;
                 continue;
             }
@@ -94,22 +94,22 @@ impl CommitState {
             };
             let rejections = match self.build_candidate(base, merged) {
                 Ok(candidate) => {
-                    let withheld = Withheld::new(dropped.rejected, dropped.keys);
-                    return Ok(self.publish(base, candidate, findings, withheld));
+                    let rejected = RejectedParts::new(rejected.errors, rejected.keys);
+                    return Ok(self.publish(base, candidate, findings, rejected));
                 }
                 Err(rejections) => rejections,
             };
             if editor.rejection_scope() == RejectionScope::Whole
-                || !self.drop_culprits(&mut edits, &rejections, round, &mut dropped)
+                || !self.move_culprits(&mut edits, &rejections, round, &mut rejected)
             {
-                return Err(Rejection::all(rejections));
+                return Err(CandidateRejection::all(rejections));
             }
             let errors = rejections.into_iter().map(|rejection| rejection.error);
-            dropped.rejected.extend(errors);
+            rejected.errors.extend(errors);
             if edits.is_empty() {
                 // Nothing is left to commit: the sender gets the reasons.
-                let withheld = Withheld::new(dropped.rejected, dropped.keys);
-                return Err(Error::all(withheld.rejected));
+                let rejected = RejectedParts::new(rejected.errors, rejected.keys);
+                return Err(Error::all(rejected.errors));
             }
             round += 1;
         }
@@ -153,14 +153,14 @@ impl CommitState {
         }
     }
 
-    /// Drops the edits that led to the rejections, of the first scope that has some. Returns whether
-    /// there were any.
-    fn drop_culprits(
+    /// Moves the edits that led to the rejections to the rejected ones: those of the first scope that has
+    /// some. Returns whether there were any.
+    fn move_culprits(
         &self,
         edits: &mut Vec<Edit>,
-        rejections: &[Rejection],
+        rejections: &[CandidateRejection],
         round: usize,
-        dropped: &mut Dropped,
+        rejected: &mut RejectedEdits,
     ) -> bool {
         let before = edits.len();
         for scope in scopes(round) {
@@ -170,7 +170,7 @@ impl CommitState {
                 let stays = culprits.related(edit.key.as_str()).next().is_none();
                 if !stays {
                     let origin = edit.value.as_ref().map(|(_, origin)| origin.clone());
-                    dropped.keys.push((edit.key.clone(), origin));
+                    rejected.keys.push((edit.key.clone(), origin));
                 }
                 stays
             });
@@ -181,8 +181,13 @@ impl CommitState {
         false
     }
 
-    /// The keys of edits to withhold.
-    fn culprits_among(&self, edits: &[Edit], rejections: &[Rejection], scope: Scope) -> Vec<Key> {
+    /// The keys of the edits that led to the rejections.
+    fn culprits_among(
+        &self,
+        edits: &[Edit],
+        rejections: &[CandidateRejection],
+        scope: Scope,
+    ) -> Vec<Key> {
         let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
         let culprits = self.culprits(rejections, scope, |key| {
             let mut edited = edited.related(key.as_str());
@@ -193,9 +198,9 @@ impl CommitState {
     }
 }
 
-impl Dropped {
-    /// Drops the edits that clash, or rejects all.
-    fn drop_clashing(
+impl RejectedEdits {
+    /// Moves the edits that clash to these, or rejects the update as a whole.
+    fn move_clashing(
         &mut self,
         edits: &mut Vec<Edit>,
         clashing: Vec<(usize, Error)>,
@@ -205,7 +210,7 @@ impl Dropped {
         if editor.rejection_scope() == RejectionScope::Whole {
             return Err(Error::all(errors));
         }
-        self.rejected.extend(errors);
+        self.errors.extend(errors);
         let mut i = 0;
         edits.retain(|edit| {
             let stays = indexes.binary_search(&i).is_err();
@@ -219,7 +224,7 @@ impl Dropped {
     }
 }
 
-/// Rejects edits of items that a list does not reach up to.
+/// Rejects edits of list items whose indexes follow a gap.
 fn check_effect(findings: &Findings, at: usize, edits: &[Edit]) -> Result<(), Error> {
     let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
     let own = findings.ignored.iter().filter(|item| item.layer == at);
@@ -232,7 +237,7 @@ fn check_effect(findings: &Findings, at: usize, edits: &[Edit]) -> Result<(), Er
     }
 }
 
-/// Makes edits in a table.
+/// Makes edits in a table, until one clashes.
 pub(super) fn apply(table: &mut Table, edits: &[Edit]) -> Result<(), Error> {
     for edit in edits {
         let path: Vec<Cow<'_, str>> = edit.key.segments().collect();

@@ -1,4 +1,4 @@
-//! Replaces layers that a start can do without, where the tree of all layers is rejected.
+//! Replaces layers that a start can do without, if the tree of all layers is rejected.
 //!
 //! User code decides about a tree, so few trees are tried: without the layers that the errors name,
 //! without all layers restored from disk, and with every fallback.
@@ -18,7 +18,7 @@ use crate::value::origin::Origin;
 /// After so many rejections, layers are replaced whether an error names them or not.
 const MAX_NAMED: usize = 4;
 
-/// What replaces the values of a new layer if they are rejected.
+/// The values that replace those of a new layer if they are rejected.
 pub(crate) struct Fallback {
     pub(crate) source: SourceId,
     pub(crate) root: Table,
@@ -41,8 +41,8 @@ impl Fallback {
 }
 
 impl CommitState {
-    /// Publishes new layers. Where their tree is rejected, the roll-back of an earlier run is given
-    /// up first, then layers are replaced by their fallbacks.
+    /// Publishes new layers. If their tree is rejected, it first removes the pin of an earlier run, then
+    /// replaces layers by their fallbacks.
     pub(super) fn rebuild_with_fallbacks(
         &mut self,
         base: &Base<'_>,

@@ -1,11 +1,12 @@
-//! The keys that keep the value they have at the start, and the values that wait for a restart.
+//! The keys that keep the value they have at the start, which are *frozen*, and the values that wait for a
+//! restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::commit::bootstrap::{leaf_above, same_tables};
 use crate::tree::diff;
-use crate::tree::snapshot::{Found, Generation, Pending};
+use crate::tree::snapshot::{Found, Generation, PendingRestarts};
 use crate::value::hamt::Entry;
 use crate::value::key::Key;
 use crate::value::node::{Leaf, Node, Resolved, Table};
@@ -14,7 +15,7 @@ use crate::value::origin::Origin;
 /// All frozen keys, and what they replace in the layers.
 #[derive(Debug, Default)]
 pub(crate) struct FrozenKeys {
-    keys: Vec<Frozen>,
+    keys: Vec<FrozenKey>,
     overlay: Overlay,
 }
 
@@ -24,27 +25,27 @@ pub(crate) struct Overlay {
     /// The frozen keys for which the merged layers have another node than the one in force.
     replaced: BTreeMap<Key, Replaced>,
     /// Of these, the keys whose value a restart changes.
-    pub(crate) pending: Arc<Pending>,
+    pub(crate) pending_restarts: Arc<PendingRestarts>,
 }
 
 /// The node of the merged layers at a frozen key.
 #[derive(Clone, Debug)]
 struct Replaced {
     layered: Option<Arc<Entry>>,
-    /// Whether a value that stands further up had to give way.
+    /// Whether a value of a key above was removed, because the frozen key needs a table there.
     displaced: bool,
 }
 
 /// A key that keeps the value it had at the start.
 #[derive(Debug)]
-struct Frozen {
+struct FrozenKey {
     key: Key,
     path: Vec<String>,
     /// The node at the start, its references resolved for good; `None` if the key was absent.
     node: Option<Node>,
 }
 
-impl Frozen {
+impl FrozenKey {
     /// Freezes a key; `None` if its reference is broken, since it has no value to keep.
     fn of(key: Key, now: &Generation) -> Option<Self> {
         let path: Vec<String> = key.segments().map(|name| name.into_owned()).collect();
@@ -63,27 +64,27 @@ impl Frozen {
     /// differ, and whether a restart changes the value.
     fn put_into(&self, merged: &mut Table) -> Option<(Replaced, bool)> {
         let layered = merged.find(&self.path).cloned();
-        let (node, is_pending) = match (&self.node, &layered) {
+        let (node, needs_restart) = match (&self.node, &layered) {
             (None, None) => return self.keep_absent(merged),
             (None, Some(_)) => (None, true),
             (Some(frozen), layered) => {
-                let mut is_pending = false;
+                let mut needs_restart = false;
                 let layered = layered.as_ref().map(|entry| &entry.node);
-                let node = instead(frozen, layered, &mut is_pending)?;
-                (Some(node), is_pending)
+                let node = replacement(frozen, layered, &mut needs_restart)?;
+                (Some(node), needs_restart)
             }
         };
         merged.remove_path(&self.path);
         let mut displaced = false;
         if let Some(node) = node {
-            // A value that stands further up by now has to wait as well.
+            // A value that the layers have above the key by now waits for the restart as well.
             if let Some(above) = leaf_above(merged, &self.path) {
                 merged.remove_path(&self.path[..above]);
                 displaced = true;
             }
             let _ = merged.put_path(&self.path, node);
         }
-        Some((Replaced { layered, displaced }, is_pending))
+        Some((Replaced { layered, displaced }, needs_restart))
     }
 
     /// Removes a list that contains the key, which is absent at the start.
@@ -109,10 +110,10 @@ impl Frozen {
 /// Returns the node that replaces the one of the merged layers; `None` if they are the same.
 ///
 /// A leaf that the layers write as at the start keeps the layers' present origin.
-fn instead(frozen: &Node, layered: Option<&Node>, is_pending: &mut bool) -> Option<Node> {
+fn replacement(frozen: &Node, layered: Option<&Node>, needs_restart: &mut bool) -> Option<Node> {
     match (frozen, layered) {
         (Node::Table(frozen), Some(Node::Table(layered))) => {
-            table_instead(frozen, layered, is_pending)
+            table_replacement(frozen, layered, needs_restart)
         }
         (Node::Resolved(frozen), Some(Node::Leaf(layered)))
             if frozen.raw.value == layered.value =>
@@ -131,7 +132,7 @@ fn instead(frozen: &Node, layered: Option<&Node>, is_pending: &mut bool) -> Opti
             None
         }
         _ => {
-            *is_pending = true;
+            *needs_restart = true;
             Some(frozen.clone())
         }
     }
@@ -144,33 +145,33 @@ fn fixed_at(frozen: &Resolved, origin: &Origin) -> Node {
     Node::Resolved(Box::new(node))
 }
 
-fn table_instead(frozen: &Table, layered: &Table, is_pending: &mut bool) -> Option<Node> {
+fn table_replacement(frozen: &Table, layered: &Table, needs_restart: &mut bool) -> Option<Node> {
     if !frozen.special() && same_tables(frozen, layered) {
         return None;
     }
     let mut differs = false;
     let mut kept = frozen.clone();
     for entry in frozen.map().iter() {
-        let there = layered.get(&entry.name);
-        let node = instead(&entry.node, there.map(|there| &there.node), is_pending);
-        match (node, there) {
+        let layered = layered.get(&entry.name);
+        let node = replacement(&entry.node, layered.map(|entry| &entry.node), needs_restart);
+        match (node, layered) {
             (Some(node), _) => {
                 differs = true;
                 kept.put(&entry.name, node);
             }
-            (None, Some(there)) => drop(kept.insert(Arc::clone(there))),
+            (None, Some(layered)) => drop(kept.insert(Arc::clone(layered))),
             (None, None) => {}
         }
     }
     let is_more = |entry: &Arc<Entry>| frozen.get(&entry.name).is_none();
     if layered.map().iter().any(is_more) {
-        (differs, *is_pending) = (true, true);
+        (differs, *needs_restart) = (true, true);
     }
     differs.then_some(Node::Table(kept))
 }
 
-/// The keys to freeze for those that are named: an item of a list is frozen with its list, since a
-/// list changes as a whole.
+/// The keys to freeze for some keys: an item of a list is frozen with its list, since a list changes as a
+/// whole.
 fn whole_lists(keys: &[Key], root: &Table) -> BTreeSet<Key> {
     let whole: BTreeSet<Key> = keys.iter().map(|key| whole_list(key, root)).collect();
     let has_above = |key: &Key| {
@@ -209,7 +210,7 @@ impl FrozenKeys {
         self.keys = keys
             .into_iter()
             .filter(|key| !is_passed_over(key))
-            .filter_map(|key| Frozen::of(key, now))
+            .filter_map(|key| FrozenKey::of(key, now))
             .collect();
         let mut nodes = self.keys.iter().filter_map(|frozen| frozen.node.as_ref());
         nodes.any(Node::special)
@@ -245,42 +246,42 @@ impl FrozenKeys {
             return None;
         }
         let mut replaced = BTreeMap::new();
-        let mut pending = Pending::new();
+        let mut pending_restarts = PendingRestarts::new();
         for frozen in &self.keys {
-            if let Some((node, is_pending)) = frozen.put_into(merged) {
-                if is_pending {
-                    pending.insert(frozen.key.clone(), node.layered.clone());
+            if let Some((node, needs_restart)) = frozen.put_into(merged) {
+                if needs_restart {
+                    pending_restarts.insert(frozen.key.clone(), node.layered.clone());
                 }
                 replaced.insert(frozen.key.clone(), node);
             }
         }
         Some(Overlay {
             replaced,
-            pending: Arc::new(pending),
+            pending_restarts: Arc::new(pending_restarts),
         })
     }
 
     /// The keys that wait for a restart.
-    pub(crate) fn pending(&self) -> &Arc<Pending> {
-        &self.overlay.pending
+    pub(crate) fn pending_restarts(&self) -> &Arc<PendingRestarts> {
+        &self.overlay.pending_restarts
     }
 
-    /// The keys that did not wait for a restart before, or for another value.
-    pub(crate) fn new_pending<'p>(&self, pending: &'p Pending) -> impl Iterator<Item = &'p Key> {
+    /// Whether a key waits for a restart that did not wait before, or waited with another value.
+    pub(crate) fn has_new(&self, pending_restarts: &PendingRestarts) -> bool {
         let is_known = |key: &Key, entry: &Option<Arc<Entry>>| {
-            let before = self.overlay.pending.get(key);
+            let before = self.overlay.pending_restarts.get(key);
             before.is_some_and(|before| same_entry(before, entry))
         };
-        let new = pending.iter();
-        new.filter(move |(key, entry)| !is_known(key, entry))
-            .map(|(key, _)| key)
+        let mut all = pending_restarts.iter();
+        all.any(|(key, entry)| !is_known(key, entry))
     }
 
     /// Notes the overlay of the tree in force. Returns whether other keys wait for a restart than
     /// before.
     pub(crate) fn set_overlay(&mut self, overlay: &Overlay) -> bool {
-        let is_same = self.overlay.pending.len() == overlay.pending.len()
-            && self.new_pending(&overlay.pending).next().is_none();
+        let pending_restarts = &overlay.pending_restarts;
+        let is_same = self.overlay.pending_restarts.len() == pending_restarts.len()
+            && !self.has_new(pending_restarts);
         self.overlay = overlay.clone();
         !is_same
     }

@@ -1,4 +1,4 @@
-//! The items of lists that are not in force, since their lists do not reach up to them.
+//! List items that are not in force because of a gap: their lists have fewer items.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -24,8 +24,8 @@ impl IgnoredItems {
             return None;
         }
         let mut removed = BTreeMap::new();
-        for place in &findings.merged_at {
-            removed.append(&mut self.remove_under(place));
+        for key in &findings.merged_at {
+            removed.append(&mut self.remove_under(key));
         }
         let mut found: BTreeMap<Key, Vec<(SourceId, Error)>> = BTreeMap::new();
         for item in &findings.ignored {
@@ -44,16 +44,16 @@ impl IgnoredItems {
     }
 
     /// Removes the items at and below a key.
-    fn remove_under(&mut self, place: &str) -> BTreeMap<Key, Vec<(SourceId, Error)>> {
-        if place.is_empty() {
+    fn remove_under(&mut self, key: &str) -> BTreeMap<Key, Vec<(SourceId, Error)>> {
+        if key.is_empty() {
             return std::mem::take(&mut self.0);
         }
-        // All keys below begin with a dot after the place, and `/` follows the dot.
-        let (from, to) = (format!("{place}."), format!("{place}/"));
+        // All keys below have a dot after the key, and `/` is the character after the dot.
+        let (from, to) = (format!("{key}."), format!("{key}/"));
         let bounds = (Bound::Included(&*from), Bound::Excluded(&*to));
         let below = self.0.range::<str, _>(bounds).map(|(key, _)| key.clone());
         let mut keys: Vec<Key> = below.collect();
-        keys.extend(Key::parse(place));
+        keys.extend(Key::parse(key));
         let keys = keys.into_iter();
         keys.filter_map(|key| self.0.remove_entry(&key)).collect()
     }

@@ -1,13 +1,13 @@
-//! Commits layers that come, go or move.
+//! Adds, removes and moves layers.
 
 use std::sync::Arc;
 
 use crate::engine::commit::bootstrap;
 use crate::engine::commit::candidate::MergedLayers;
 use crate::engine::commit::fallback::Fallback;
-use crate::engine::commit::rejection::Rejection;
+use crate::engine::commit::rejected_parts::RejectedParts;
+use crate::engine::commit::rejection::CandidateRejection;
 use crate::engine::commit::rules::Rules;
-use crate::engine::commit::withheld::Withheld;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::error::Error;
 use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
@@ -23,7 +23,7 @@ impl CommitState {
         new: Vec<LayerState>,
         mut fallbacks: Vec<Fallback>,
     ) -> Result<Committed, Error> {
-        // Restored values that are rejected are as good as none.
+        // Without restored values, the layer has the withheld values of the source, or none.
         for layer in new.iter().filter(|layer| layer.restored.is_some()) {
             let withheld = self.guards.candidate(layer.id).cloned();
             fallbacks.push(Fallback::new(layer.id, withheld.unwrap_or_default()));
@@ -39,7 +39,7 @@ impl CommitState {
         committed.clashes.extend(ignored);
         if base.old.is_initial() && self.freeze_keys(&added) {
             if let Ok(frozen) = self.rebuild(&added, now.layers.clone()) {
-                committed.pending = frozen.pending;
+                committed.pending_restarts = frozen.pending_restarts;
             }
         }
         Ok(committed)
@@ -100,13 +100,13 @@ impl CommitState {
             only: None,
         };
         match self.build_candidate(base, merged) {
-            Ok(candidate) => Ok(self.publish(base, candidate, findings, Withheld::default())),
-            Err(rejections) => Err(Rejection::all(rejections)),
+            Ok(candidate) => Ok(self.publish(base, candidate, findings, RejectedParts::default())),
+            Err(rejections) => Err(CandidateRejection::all(rejections)),
         }
     }
 }
 
-/// Merges all layers: the tree, the keys in it that have references, and what was found.
+/// Merges all layers. Returns the tree, the keys in it that have references, and the findings.
 pub(super) fn merge_all(rules: &Rules, layers: &[Arc<LayerState>]) -> (Table, Vec<Key>, Findings) {
     let mut merge = Merge::new(&rules.append, count_bootstrap(layers));
     let roots: Vec<&Table> = layers.iter().map(|layer| &layer.root).collect();

@@ -1,8 +1,7 @@
-//! The one way a value changes: new layer, changed keys, merge, references, decode for live
-//! handles, validate, publish, notify.
+//! The only way to change a value.
 //!
 //! [`CommitState::commit`] passes each [`Command`] to the one function that serves it, in `update`,
-//! `write`, `layers` or `roll_back`. These build a `Candidate`, or learn why it is rejected, and publish it.
+//! `write`, `layers` or `roll_back`. These build a `Candidate` and publish it, or return why it is rejected.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,7 +23,7 @@ use crate::source::{CommitOutcome, Content, Edit, RejectionScope, Update};
 use crate::sync::Cell;
 use crate::tree::interpolate::References;
 use crate::tree::layer::{Layer, LayerState, SourceId};
-use crate::tree::snapshot::{Generation, Pending};
+use crate::tree::snapshot::{Generation, PendingRestarts};
 use crate::value::Value;
 use crate::value::document::Report;
 use crate::value::key::Key;
@@ -40,7 +39,9 @@ mod ignored;
 mod layers;
 pub(crate) mod pins;
 mod publish;
+mod rejected_parts;
 mod rejection;
+mod removal;
 pub(crate) mod removal_guard;
 mod replace;
 pub(crate) mod retired;
@@ -48,7 +49,6 @@ mod roll_back;
 pub(crate) mod rules;
 mod update;
 pub(crate) mod versions;
-mod withheld;
 mod write;
 
 /// The layer that the program writes to.
@@ -68,7 +68,7 @@ pub(crate) struct CommitState {
     stale: StaleSlots,
 }
 
-/// One thing to commit.
+/// A change to commit.
 pub(crate) enum Command {
     /// A source sends an update.
     Update {
@@ -87,9 +87,9 @@ pub(crate) enum Command {
         edits: Vec<Edit>,
         conditions: Vec<Condition>,
     },
-    /// Layers come in: those of a build, or one source later on.
+    /// Adds layers: those of all sources at the start, or the one of a source that is added later.
     Add(Vec<LayerState>, Vec<Fallback>),
-    /// The tree of a generation stays in force whatever the layers contain; `None`: not any more.
+    /// Keeps the tree of a generation in force whatever the layers contain; `None` ends that.
     Pin(Option<u64>),
     Remove(SourceId),
     Move(SourceId, Layer),
@@ -110,7 +110,7 @@ pub(crate) struct Committed {
     /// The items of lists that are not in force, if that has changed.
     pub(crate) ignored_items: Option<Vec<(SourceId, Error)>>,
     /// The keys that wait for a restart, if that has changed, and the tree in force.
-    pub(crate) pending: Option<(Arc<Generation>, Arc<Pending>)>,
+    pub(crate) pending_restarts: Option<(Arc<Generation>, Arc<PendingRestarts>)>,
     /// The handles that keep their last good values, or no longer do.
     pub(crate) stale: StaleChange,
     /// To be notified once the lock is released.
@@ -132,7 +132,7 @@ impl Committed {
             problems: None,
             clashes: Vec::new(),
             ignored_items: None,
-            pending: None,
+            pending_restarts: None,
             stale: StaleChange::default(),
             listeners: Vec::new(),
             versions: Vec::new(),
@@ -140,7 +140,7 @@ impl Committed {
     }
 }
 
-/// What a command starts from.
+/// The state that a command changes, and the rules for it.
 struct Base<'a> {
     current: &'a Cell<Generation>,
     rules: &'a Rules,
@@ -157,12 +157,12 @@ impl<'a> Base<'a> {
         }
     }
 
-    /// Where the layer of a source is that the program names.
+    /// The index of the layer of a source that the program names.
     fn index_of(&self, source: SourceId) -> Result<usize, Error> {
         self.find(source, ErrorKind::NotFound)
     }
 
-    /// Where the layer of a source is that sends an update.
+    /// The index of the layer of a source that sends an update.
     fn index_of_sender(&self, source: SourceId) -> Result<usize, Error> {
         self.find(source, ErrorKind::Closed)
     }
@@ -228,8 +228,8 @@ impl CommitState {
         }
     }
 
-    /// Has the watchdog retry to free the generations that readers use. Returns whether it has to
-    /// wake up earlier than it knows.
+    /// Has the watchdog retry to free the generations that readers use. Returns whether it must be woken,
+    /// since the retry is earlier than its next one.
     pub(crate) fn schedule_sweep(&mut self, now: Instant) -> bool {
         let pins = &self.pins;
         self.retired

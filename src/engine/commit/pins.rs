@@ -32,9 +32,9 @@ pub(crate) struct Pin {
 impl Pin {
     /// The tree that is in force, with the keys of it whose references are to be followed.
     ///
-    /// References of a tree of this run were followed when it was in force. Over a tree of an earlier
-    /// run stand the bootstrap values of this start. Beneath it stand the defaults that are new.
-    /// Nothing is joined: the lists in the tree are joined already.
+    /// References of a tree of this run were followed when it was in force. The bootstrap values of this
+    /// start override a tree of an earlier run, and that tree overrides the new defaults. Lists replace each
+    /// other here, since the lists in the tree are joined already.
     pub(crate) fn over(
         &self,
         merged: &Table,
@@ -48,21 +48,21 @@ impl Pin {
         for key in &self.secrets {
             let path: Vec<_> = key.segments().collect();
             if let Some(entry) = merged.find(&path) {
-                // Fails below a value: this tree has no such key.
+                // Fails below a value: then the tree cannot have this key.
                 let _ = tree.put_path(&path, entry.node.clone());
             }
         }
         let bootstrap = count_bootstrap(layers);
-        let fixed: Vec<&Table> = layers[..bootstrap]
+        let bootstrap_roots: Vec<&Table> = layers[..bootstrap]
             .iter()
             .map(|state| &state.root)
             .collect();
-        let fixed = Merge::new(append, bootstrap).all(&fixed);
-        let mut all = vec![fixed, tree];
+        let bootstrap_values = Merge::new(append, bootstrap).all(&bootstrap_roots);
+        let mut all = vec![bootstrap_values, tree];
         all.extend(self.visible_defaults(layers));
-        let nothing = BTreeSet::new();
-        // One table has all that is of bootstrap layers.
-        let mut merge = Merge::new(&nothing, usize::from(bootstrap > 0));
+        let no_append = BTreeSet::new();
+        // The bootstrap layers are one table here.
+        let mut merge = Merge::new(&no_append, usize::from(bootstrap > 0));
         let tree = merge.all(&all.iter().collect::<Vec<_>>());
         (tree, merge.referring)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::commit::candidate::Candidate;
-use crate::engine::commit::withheld::Withheld;
+use crate::engine::commit::rejected_parts::RejectedParts;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::property::batch::Commit;
 use crate::property::listen::Listener;
@@ -15,13 +15,13 @@ use crate::tree::merge::Findings;
 use crate::tree::snapshot::{Generation, Snapshot};
 
 impl CommitState {
-    /// Makes a candidate current and collects whom to notify. Cannot fail.
+    /// Makes a candidate current and collects the listeners to notify. Cannot fail.
     pub(super) fn publish(
         &mut self,
         base: &Base<'_>,
         candidate: Candidate,
         findings: Findings,
-        withheld: Withheld,
+        rejected: RejectedParts,
     ) -> Committed {
         let Candidate {
             generation,
@@ -36,7 +36,7 @@ impl CommitState {
             self.references.set(followed);
         }
         let mut listeners: Vec<Arc<dyn Listener>> = Vec::new();
-        // From here until it is dropped no user code runs: a commit is never torn.
+        // No user code runs before this guard is dropped, so no panic can interrupt the publication.
         let publishing = Publishing::begin();
         drafts.publish();
         // The number of a generation is seen only after all its values are.
@@ -59,13 +59,13 @@ impl CommitState {
             outcome: CommitOutcome {
                 generation: generation.number(),
                 changed: effective,
-                rejected: withheld.rejected,
-                kept: withheld.keys,
+                rejected: rejected.errors,
+                kept: rejected.keys,
             },
             problems: None,
             clashes: findings.clashes,
             ignored_items,
-            pending: overlay.map(|overlay| (generation, overlay.pending)),
+            pending_restarts: overlay.map(|overlay| (generation, overlay.pending_restarts)),
             stale,
             listeners,
             versions,
@@ -91,7 +91,7 @@ impl CommitState {
                 listeners.push(subscriber);
             }
         }
-        // Some may have no other owner by now.
+        // This may be the last owner of some.
         discard(mailboxes);
     }
 }

@@ -14,7 +14,7 @@ const MAX_NAMED: usize = 4;
 pub(super) const MAX_CULPRITS: usize = 4096;
 
 /// Why a candidate cannot be published.
-pub(super) struct Rejection {
+pub(super) struct CandidateRejection {
     pub(super) error: Error,
     /// The changed keys that may have led to it.
     keys: Vec<Key>,
@@ -24,9 +24,9 @@ pub(super) struct Rejection {
     beside: Vec<Key>,
 }
 
-impl Rejection {
+impl CandidateRejection {
     /// All rejections as one error.
-    pub(super) fn all(rejections: Vec<Rejection>) -> Error {
+    pub(super) fn all(rejections: Vec<CandidateRejection>) -> Error {
         let errors = rejections.into_iter().map(|rejection| rejection.error);
         Error::all(errors.collect())
     }
@@ -58,14 +58,14 @@ impl Rejection {
     }
 }
 
-/// Of more bad keys than this at once, the tables around them are withheld: a decode names a few of many
+/// Of more bad keys than this at once, the tables around them are rejected: a decode names a few of many
 /// bad values only, and each round decodes and merges again.
 const FEW: usize = 4;
 
-/// How many of the keys behind a rejection are withheld.
+/// Which of the keys that led to a rejection are rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Scope {
-    /// Those that the errors name, if these are few. The others of a struct are good perhaps.
+    /// Those that the errors name, if these are few. The other keys of a struct may be good.
     Named,
     /// Those in the tables of the keys that the errors name.
     Beside,
@@ -74,16 +74,16 @@ pub(super) enum Scope {
 
 impl CommitState {
     /// The keys of an update that led to a rejection, found by walking references back from the keys
-    /// of the tree that changed.
+    /// of the tree that changed. `own_key` returns the key of the update that sets a key of the tree.
     pub(super) fn culprits<'a>(
         &self,
-        rejections: &'a [Rejection],
+        rejections: &'a [CandidateRejection],
         scope: Scope,
-        concerned: impl Fn(&Key) -> Option<String>,
+        own_key: impl Fn(&Key) -> Option<String>,
     ) -> Vec<String> {
         let mut culprits = Vec::new();
         let mut seen: BTreeSet<Key> = BTreeSet::new();
-        let keys = |rejection: &'a Rejection| match scope {
+        let keys = |rejection: &'a CandidateRejection| match scope {
             Scope::Named if rejection.names_few() => &rejection.named,
             Scope::Named | Scope::Beside if !rejection.beside.is_empty() => &rejection.beside,
             _ => &rejection.keys,
@@ -93,7 +93,7 @@ impl CommitState {
             if !seen.insert(key.clone()) {
                 continue;
             }
-            match concerned(&key) {
+            match own_key(&key) {
                 Some(culprit) => culprits.push(culprit),
                 None => queue.extend(self.references.of(&key).iter().cloned()),
             }
@@ -136,15 +136,15 @@ fn named(changes: &KeyIndex<'_>, error: &Error, of_slot: &[Key]) -> (Vec<Key>, V
     let mut named: BTreeSet<&Key> = BTreeSet::new();
     let mut tables: BTreeSet<&str> = BTreeSet::new();
     let mut in_own_table = false;
-    let is_whole = |place: &str| of_slot.iter().any(|key| key.as_str() == place);
+    let is_of_slot = |key: &str| of_slot.iter().any(|of_slot| of_slot.as_str() == key);
     for one in error.iter() {
-        let places = one.key_text().into_iter().flat_map(lineage);
-        let mut places = places.take_while(|place| !is_whole(place));
-        let Some(place) = places.find(|place| changes.related(place).next().is_some()) else {
+        let above = one.key_text().into_iter().flat_map(lineage);
+        let mut above = above.take_while(|key| !is_of_slot(key));
+        let Some(changed) = above.find(|key| changes.related(key).next().is_some()) else {
             return (Vec::new(), Vec::new());
         };
-        named.extend(changes.related(place).take(MAX_CULPRITS));
-        let table = places.next();
+        named.extend(changes.related(changed).take(MAX_CULPRITS));
+        let table = above.next();
         in_own_table |= table.is_none();
         tables.extend(table);
     }
@@ -167,7 +167,7 @@ impl<'a> KeyIndex<'a> {
 
     /// The keys that are this one, above it or below it.
     pub(super) fn related<'s>(&'s self, key: &'s str) -> impl Iterator<Item = &'a Key> + 's {
-        let above = lineage(key).filter_map(|place| self.0.get(place).copied());
+        let above = lineage(key).filter_map(|key| self.0.get(key).copied());
         let first = if key.is_empty() {
             String::new()
         } else {

@@ -8,19 +8,15 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::clock::Clock;
+use crate::engine::commit::removal::{REMOVAL_WINDOW, Removal};
 use crate::engine::health::Withheld;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::source::{Content, RemovalGuard, Update};
-use crate::tree::diff;
 use crate::tree::layer::SourceId;
 use crate::value::node::Table;
 
-/// Removals within this window are added up, so that deleting a prefix key by key is noticed.
-const REMOVAL_WINDOW: Duration = Duration::from_secs(10);
 /// Minimum delay before an update that was due for acceptance, but was rejected, is retried.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// An error names at most so many removed keys.
-const MAX_NAMED: usize = 3;
 
 /// The removal guards of all guarded sources.
 #[derive(Debug)]
@@ -36,7 +32,7 @@ struct GuardedSource {
     /// The layer as it was when the current window started.
     baseline: Table,
     window_start: Instant,
-    state: State,
+    state: GuardState,
 }
 
 /// How a source delivers its data, which decides what counts as repeating an update.
@@ -49,7 +45,7 @@ pub(crate) enum Delivery {
 }
 
 #[derive(Debug)]
-enum State {
+enum GuardState {
     Normal,
     /// The keys have returned. The next accepted update starts a new window.
     Recovering,
@@ -86,18 +82,6 @@ impl UpdateKind {
     }
 }
 
-/// The keys that an update would remove.
-#[derive(Debug)]
-struct Removal {
-    /// How many of how many keys: of those that are there, or that were there when the window began.
-    removed: usize,
-    total: usize,
-    /// How many of how many that are there.
-    at_once: (usize, usize),
-    /// The first of these keys.
-    first: Vec<String>,
-}
-
 impl GuardedSource {
     fn starts_window(&self, now: Instant) -> bool {
         let is_over = || now.saturating_duration_since(self.window_start) >= REMOVAL_WINDOW;
@@ -110,41 +94,16 @@ impl GuardedSource {
 
     fn withheld(&self) -> Option<&WithheldUpdate> {
         match &self.state {
-            State::Withheld(withheld) => Some(withheld),
-            State::Normal | State::Recovering => None,
+            GuardState::Withheld(withheld) => Some(withheld),
+            GuardState::Normal | GuardState::Recovering => None,
         }
     }
 
     fn withheld_mut(&mut self) -> Option<&mut WithheldUpdate> {
         match &mut self.state {
-            State::Withheld(withheld) => Some(withheld),
-            State::Normal | State::Recovering => None,
+            GuardState::Withheld(withheld) => Some(withheld),
+            GuardState::Normal | GuardState::Recovering => None,
         }
-    }
-
-    /// The removed keys, if they are too many: of those in the baseline, which may be removed in small
-    /// steps, or of those there are by now, which may be many more.
-    fn excessive_removal(
-        &self,
-        baseline: &Table,
-        current: &Table,
-        candidate: &Table,
-    ) -> Option<Removal> {
-        let removed_of = |before: &Table| (diff::count_removed(before, candidate), before.leaves());
-        // Of a few keys all may go one by one while others come.
-        let are_few = baseline.leaves() < self.limits.at_least && !candidate.is_empty();
-        let slowly = (!are_few).then(|| removed_of(baseline));
-        let at_once = removed_of(current);
-        let counts = slowly.into_iter().chain([at_once]);
-        let (removed, total) = counts
-            .filter(|(removed, total)| self.limits.holds(*removed, *total))
-            .max_by_key(|(removed, _)| *removed)?;
-        Some(Removal {
-            removed,
-            total,
-            at_once,
-            first: diff::first_removed(current, candidate, MAX_NAMED),
-        })
     }
 
     fn was_repeated_long_enough(&self, now: Instant) -> bool {
@@ -159,7 +118,7 @@ impl GuardedSource {
             return;
         };
         match kind {
-            UpdateKind::Complete => self.state = State::Recovering,
+            UpdateKind::Complete => self.state = GuardState::Recovering,
             UpdateKind::Delta => withheld.candidate = candidate.clone(),
             UpdateKind::SelfReverting => {}
         }
@@ -174,7 +133,7 @@ impl GuardedSource {
             Delivery::Polled => None,
             Delivery::Streamed => self.limits.repeated,
         };
-        self.state = State::Withheld(WithheldUpdate {
+        self.state = GuardState::Withheld(WithheldUpdate {
             candidate,
             since,
             accept_at: accept_after.and_then(|after| since.checked_add(after)),
@@ -202,7 +161,7 @@ impl RemovalGuards {
             delivery,
             baseline: Table::default(),
             window_start: self.clock.now(),
-            state: State::Normal,
+            state: GuardState::Normal,
         };
         self.sources.insert(source, guarded);
     }
@@ -211,10 +170,10 @@ impl RemovalGuards {
         self.sources.remove(&source);
     }
 
-    /// Notes that nothing that a source has sent is in force.
+    /// Forgets what was accepted of a source: none of its values is in force.
     pub(crate) fn reset(&mut self, source: SourceId) {
         if let Some(guarded) = self.sources.get_mut(&source) {
-            (guarded.baseline, guarded.state) = (Table::default(), State::Normal);
+            (guarded.baseline, guarded.state) = (Table::default(), GuardState::Normal);
         }
     }
 
@@ -226,13 +185,13 @@ impl RemovalGuards {
         self.sources.get(&source)?.withheld()
     }
 
-    /// What is withheld of a source, and when it is accepted without another update.
+    /// The withheld update of a source, and when it is accepted without another update.
     pub(crate) fn withheld(&self, source: SourceId) -> Option<(Withheld, Option<Instant>)> {
         let withheld = self.withheld_update(source)?;
         Some((withheld.shown, withheld.accept_at))
     }
 
-    /// The complete layer that a source wants, if an update is withheld.
+    /// The complete layer that a source wants, if its update is withheld.
     pub(crate) fn candidate(&self, source: SourceId) -> Option<&Table> {
         Some(&self.withheld_update(source)?.candidate)
     }
@@ -271,7 +230,9 @@ impl RemovalGuards {
             (UpdateKind::Delta, Delivery::Polled) => UpdateKind::Complete,
             (kind, _) => kind,
         };
-        let Some(removal) = guarded.excessive_removal(&guarded.baseline, current, candidate) else {
+        let Some(removal) =
+            Removal::excessive(&guarded.limits, [&guarded.baseline, current, candidate])
+        else {
             guarded.keep_or_discard_withheld(candidate, kind);
             return Ok(());
         };
@@ -310,7 +271,7 @@ impl RemovalGuards {
         } else {
             &guarded.baseline
         };
-        match guarded.excessive_removal(baseline, current, candidate) {
+        match Removal::excessive(&guarded.limits, [baseline, current, candidate]) {
             Some(removal) if !guarded.was_repeated_long_enough(now) => {
                 Err(removal.to_error(WITHHELD))
             }
@@ -318,20 +279,20 @@ impl RemovalGuards {
         }
     }
 
-    /// Notes that a layer is what its source wants.
-    pub(crate) fn accepted(&mut self, source: SourceId, current: &Table) {
+    /// Records that a layer is what its source wants.
+    pub(crate) fn record_accepted(&mut self, source: SourceId, current: &Table) {
         let now = self.clock.now();
         if let Some(guarded) = self.sources.get_mut(&source) {
-            let state = std::mem::replace(&mut guarded.state, State::Normal);
-            if !matches!(state, State::Normal) || guarded.baseline.is_empty() {
+            let state = std::mem::replace(&mut guarded.state, GuardState::Normal);
+            if !matches!(state, GuardState::Normal) || guarded.baseline.is_empty() {
                 guarded.start_window(current, now);
             }
         }
     }
 
-    /// Notes that a source has failed since it sent the withheld update: the time for which it must
+    /// Records that a source has failed since it sent the withheld update: the time for which it must
     /// repeat the update starts again.
-    pub(crate) fn interrupted(&mut self, source: SourceId) {
+    pub(crate) fn record_interruption(&mut self, source: SourceId) {
         let now = self.clock.now();
         let guarded = self.sources.get_mut(&source);
         if let Some(withheld) = guarded.and_then(GuardedSource::withheld_mut) {
@@ -358,34 +319,10 @@ impl RemovalGuards {
 const WITHHELD: &str =
     "withheld until the keys return or `Properties::confirm` accepts the removal";
 
-impl Removal {
-    fn to_error(&self, consequence: &str) -> Error {
-        let (removed, total) = self.at_once;
-        let mut detail = format!("removes {removed} of {total} keys");
-        if !self.first.is_empty() {
-            let more = if removed > self.first.len() {
-                ", ..."
-            } else {
-                ""
-            };
-            detail.push_str(&format!(" (`{}`{more})", self.first.join("`, `")));
-        }
-        if (self.removed, self.total) != self.at_once {
-            detail.push_str(&format!(
-                ", and {} of the {} before: removals within {} seconds are added up",
-                self.removed,
-                self.total,
-                REMOVAL_WINDOW.as_secs()
-            ));
-        }
-        Error::new(ErrorKind::Withheld, format!("{detail}; {consequence}"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::clock::Fake;
+    use crate::engine::clock::FakeClock;
     use crate::value::document::Document;
     use crate::value::origin::Origin;
 
@@ -402,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_withheld_removal_names_the_first_of_its_keys() {
-        let mut guards = RemovalGuards::new(Fake::new().1);
+        let mut guards = RemovalGuards::new(FakeClock::new().1);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let mut check =
             |next: u32| guards.check(SOURCE, &keys(0..9), &keys(next..9), UpdateKind::Complete);
@@ -411,7 +348,7 @@ mod tests {
             text.contains("9 of 9 keys (`k0`, `k1`, `k2`, ...)"),
             "{text}"
         );
-        let mut guards = RemovalGuards::new(Fake::new().1);
+        let mut guards = RemovalGuards::new(FakeClock::new().1);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let error = guards.check(SOURCE, &keys(4..5), &keys(0..0), UpdateKind::Complete);
         let text = error.unwrap_err().to_string();
@@ -420,7 +357,7 @@ mod tests {
 
     #[test]
     fn removals_within_ten_seconds_count_together_and_later_ones_do_not() {
-        let (fake, clock) = Fake::new();
+        let (fake, clock) = FakeClock::new();
         let mut guards = RemovalGuards::new(clock);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let mut check = |there: u32, next: u32| {
@@ -485,7 +422,7 @@ mod tests {
 
     #[test]
     fn growth_hides_no_wipe_and_is_no_wipe() {
-        let (_fake, clock) = Fake::new();
+        let (_fake, clock) = FakeClock::new();
         let mut guards = RemovalGuards::new(clock);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let mut check = |there: u32, next: std::ops::Range<u32>| {
@@ -504,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_withheld_update_is_accepted_only_after_it_was_repeated_all_the_time() {
-        let (fake, clock) = Fake::new();
+        let (fake, clock) = FakeClock::new();
         let mut guards = RemovalGuards::new(clock);
         let time = Duration::from_secs(60);
         let deliveries = [
@@ -522,14 +459,14 @@ mod tests {
             let (_, accept_at) = guards.withheld(source).unwrap();
             assert_eq!(accept_at.is_none(), delivery == Delivery::Polled);
             fake.advance(time / 2);
-            guards.interrupted(source);
+            guards.record_interruption(source);
             fake.advance(time / 2);
             assert!(!check(&mut guards), "it failed half-way");
             fake.advance(time / 2);
             assert!(check(&mut guards));
             // It stays withheld, in case it is rejected for another reason.
             assert!(guards.candidate(source).is_some());
-            guards.accepted(source, &keys(0..1));
+            guards.record_accepted(source, &keys(0..1));
             assert!(guards.withheld(source).is_none());
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::engine::commit::candidate::{Candidate, MergedLayers};
 use crate::engine::commit::layers::merge_all;
-use crate::engine::commit::rejection::{Rejection, Scope};
-use crate::engine::commit::withheld::{Withheld, scopes};
+use crate::engine::commit::rejected_parts::{RejectedParts, scopes};
+use crate::engine::commit::rejection::{CandidateRejection, Scope};
 use crate::engine::commit::{Base, CommitState, Committed, bootstrap};
 use crate::error::Error;
 use crate::source::RejectionScope;
@@ -22,11 +22,11 @@ use crate::value::origin::Origin;
 pub(super) struct Replacement {
     pub(super) candidate: Candidate,
     findings: Findings,
-    pub(super) withheld: Withheld,
+    pub(super) rejected: RejectedParts,
 }
 
-/// The keys that are withheld so far, and where each was written.
-type WithheldKeys = BTreeMap<String, Option<Origin>>;
+/// The keys that are rejected so far, and where each was written.
+type RejectedKeys = BTreeMap<String, Option<Origin>>;
 
 impl CommitState {
     /// Replaces a layer.
@@ -40,9 +40,9 @@ impl CommitState {
         let Replacement {
             candidate,
             findings,
-            withheld,
+            rejected,
         } = self.prepare(base, at, contents, rejection_scope)?;
-        Ok(self.publish(base, candidate, findings, withheld))
+        Ok(self.publish(base, candidate, findings, rejected))
     }
 
     /// Builds the candidate with a replaced layer. A rejected key keeps its old value.
@@ -54,8 +54,8 @@ impl CommitState {
         rejection_scope: RejectionScope,
     ) -> Result<Replacement, Error> {
         let before = &base.layer(at).root;
-        let mut rejected = Vec::new();
-        let mut withheld = WithheldKeys::new();
+        let mut errors = Vec::new();
+        let mut rejected = RejectedKeys::new();
         let mut round = 0;
         loop {
             let mut layers = base.old.layers.clone();
@@ -74,57 +74,57 @@ impl CommitState {
             };
             let rejections = match self.build_candidate(base, merged) {
                 Ok(candidate) => {
-                    let withheld = withheld.into_iter();
-                    let keys = withheld
+                    let keys = rejected
+                        .into_iter()
                         .filter_map(|(key, origin)| Some((Key::parse(&key).ok()?, origin)))
                         .collect();
                     return Ok(Replacement {
                         candidate,
                         findings,
-                        withheld: Withheld::new(rejected, keys),
+                        rejected: RejectedParts::new(errors, keys),
                     });
                 }
                 Err(rejections) => rejections,
             };
             if rejection_scope == RejectionScope::Whole {
-                return Err(Rejection::all(rejections));
+                return Err(CandidateRejection::all(rejections));
             }
-            let culprits = self.culprits_in(&rejections, round, [&root, before], &withheld);
+            let culprits = self.culprits_in(&rejections, round, [&root, before], &rejected);
             for key in &culprits {
                 let found = Found::in_tree(&root, key).ok();
                 let origin = found.and_then(|found| found.origin().cloned());
-                withheld.insert(key.clone(), origin);
+                rejected.insert(key.clone(), origin);
             }
             if culprits.is_empty() || !restore(&mut root, before, &culprits) {
-                return Err(Rejection::all(rejections));
+                return Err(CandidateRejection::all(rejections));
             }
-            rejected.extend(rejections.into_iter().map(|rejection| rejection.error));
+            errors.extend(rejections.into_iter().map(|rejection| rejection.error));
             round += 1;
         }
     }
 
-    /// The keys to withhold in a round: of the first scope that has some.
+    /// The keys to reject in a round: those of the first scope that has some.
     fn culprits_in(
         &self,
-        rejections: &[Rejection],
+        rejections: &[CandidateRejection],
         round: usize,
         layers: [&Table; 2],
-        withheld: &WithheldKeys,
+        rejected: &RejectedKeys,
     ) -> BTreeSet<String> {
         let mut all = scopes(round)
             .iter()
-            .map(|scope| self.new_culprits(rejections, *scope, layers, withheld));
+            .map(|scope| self.new_culprits(rejections, *scope, layers, rejected));
         all.find(|culprits| !culprits.is_empty())
             .unwrap_or_default()
     }
 
-    /// The keys to withhold of a layer that is replaced, without those that are withheld already.
+    /// The keys of a replaced layer that led to the rejections, without those that are rejected already.
     fn new_culprits(
         &self,
-        rejections: &[Rejection],
+        rejections: &[CandidateRejection],
         scope: Scope,
         [root, before]: [&Table; 2],
-        withheld: &WithheldKeys,
+        rejected: &RejectedKeys,
     ) -> BTreeSet<String> {
         let culprits = self.culprits(rejections, scope, |key| {
             let found = |tree| Found::in_tree(tree, key.as_str());
@@ -135,12 +135,12 @@ impl CommitState {
                 {
                     None
                 }
-                _ => place_of(key, [root, before]),
+                _ => deciding_key(key, [root, before]),
             }
         });
         let new: BTreeSet<String> = culprits
             .into_iter()
-            .filter(|key| !withheld.contains_key(key))
+            .filter(|key| !rejected.contains_key(key))
             .collect();
         // The most specific ones first: perhaps the value above need not be rejected.
         let has_more_specific = |key: &&String| {
@@ -155,22 +155,22 @@ impl CommitState {
     }
 }
 
-/// Where a layer, before or after an update, decides about a key: at the key, or further up if a
-/// value or a tombstone stands there.
-fn place_of(key: &Key, layers: [&Table; 2]) -> Option<String> {
+/// The key by which a layer, before or after an update, decides about a key: the key itself, or one above
+/// it that has a value or a tombstone. `None` if neither layer has the key.
+fn deciding_key(key: &Key, layers: [&Table; 2]) -> Option<String> {
     let mut tables = layers.map(Some);
-    let mut place = String::new();
+    let mut deciding = String::new();
     for segment in key.segments() {
-        push_segment(&mut place, &segment);
-        let here = tables.map(|table| table.and_then(|table| table.get(&segment)));
-        let mut there = here.iter().flatten().peekable();
-        there.peek()?;
-        if there.any(|entry| entry.node.table().is_none()) {
+        push_segment(&mut deciding, &segment);
+        let entries = tables.map(|table| table.and_then(|table| table.get(&segment)));
+        let mut present = entries.iter().flatten().peekable();
+        present.peek()?;
+        if present.any(|entry| entry.node.table().is_none()) {
             break;
         }
-        tables = here.map(|entry| entry.and_then(|entry| entry.node.table()));
+        tables = entries.map(|entry| entry.and_then(|entry| entry.node.table()));
     }
-    Some(place)
+    Some(deciding)
 }
 
 /// Gives each rejected key its old value. Returns whether that changed anything.

@@ -1,4 +1,4 @@
-//! What the builder has fixed for all commits.
+//! The rules of the builder for all commits.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::value::key::Key;
 use crate::value::node::Table;
 use crate::value::secret::Secrets;
 
-/// Refuses a candidate tree as a whole.
+/// Returns why a candidate tree is rejected.
 pub(crate) type TreeValidator =
     Contained<Box<dyn Fn(&Snapshot) -> Result<(), String> + Send + Sync>>;
 
-/// What a commit reads and never changes.
+/// The rules that a commit reads and never changes.
 pub(crate) struct Rules {
     pub(crate) append: Arc<BTreeSet<Key>>,
     pub(crate) validators: Vec<TreeValidator>,
@@ -62,7 +62,7 @@ impl Rules {
         })
     }
 
-    /// Calls `f` with what following references takes into account.
+    /// Calls `f` with the context in which references are followed.
     pub(in crate::engine) fn with_context<R>(
         &self,
         layers: Option<Layers<'_>>,

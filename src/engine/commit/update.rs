@@ -124,12 +124,12 @@ impl CommitState {
         Ok(committed)
     }
 
-    /// Notes that the layer of a source is what the source wants.
+    /// Records that the layer of a source is what the source wants.
     pub(super) fn end_withholding(&mut self, base: &Base<'_>, source: SourceId) {
         if self.guards.is_guarded(source) {
             let now = base.current.full();
             if let Some(layer) = now.layers.iter().find(|layer| layer.id == source) {
-                self.guards.accepted(source, &layer.root);
+                self.guards.record_accepted(source, &layer.root);
             }
         }
     }
@@ -154,8 +154,8 @@ fn apply_leniently(mut table: Table, edits: &[Edit]) -> Table {
     table
 }
 
-/// Whether an edit leaves all keys of a table. A value may remove keys too: a smaller table in place
-/// of a large one does.
+/// Whether an edit removes no key of a table. Setting a value may remove keys: a small table may replace a
+/// large one.
 fn removes_nothing(table: &Table, edit: &Edit) -> bool {
     if edit.value.is_none() {
         return false;

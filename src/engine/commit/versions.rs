@@ -17,11 +17,11 @@ const MAX_RETRY: Duration = Duration::from_secs(5);
 
 /// The versions that were replaced while a reader had them, the longest retired first.
 ///
-/// A reader has one version at a time, so this holds as many as there are readers, and those that
-/// no commit has looked at since their reader went on. Each commit looks at more than it adds, so
-/// these are at most as many again.
+/// A reader has one version at a time. So there are as many as readers, and those that no commit has looked
+/// at since their reader released them. Each commit looks at more than it adds, so these are at most as many
+/// again.
 ///
-/// Replaced generations wait in [`Retired`](crate::engine::commit::retired::Retired), which shares no code with
+/// Replaced generations are in [`Retired`](crate::engine::commit::retired::Retired), which shares no code with
 /// this: they are few, so each commit looks at all of them, under the commit lock; the history keeps some
 /// of them; and dropping one runs no user code.
 #[derive(Default)]
@@ -39,17 +39,17 @@ struct Retry {
     at: Instant,
     /// The pause before this retry.
     pause: Duration,
-    /// Whether the watchdog knows of this retry or was woken for it.
+    /// Whether the watchdog has seen this retry or was woken for it.
     is_known: bool,
 }
 
-/// What the watchdog has to do about retired versions.
+/// The next step of the watchdog with retired versions.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Look {
     Nothing,
     /// Look again at that time.
     At(Instant),
-    /// Have those freed that no reader has, and look again at that time.
+    /// Free the versions that no reader has, and look again at that time.
     FreeAndLookAt(Instant),
 }
 
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_without_a_reader_do_not_pile_up_behind_many_that_have_one() {
+    fn versions_without_a_reader_are_freed_behind_many_that_have_one() {
         let now = Instant::now();
         let mut retired = RetiredVersions::default();
         let read: Vec<RetiredVersion> = (0..10_000).map(|n| Arc::new(n) as _).collect();
@@ -157,7 +157,7 @@ mod tests {
             let version: RetiredVersion = Arc::new(commit);
             retired.add(vec![Arc::clone(&version)], now);
             wakes += u32::from(retired.take_wake());
-            // The reader goes on to the next version.
+            // The reader releases this version when it reads the next one.
             read.replace(version);
             match retired.look(now) {
                 Look::FreeAndLookAt(_) => {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_that_frees_what_it_retires_leaves_no_retry_that_the_watchdog_does_not_know() {
+    fn a_commit_that_frees_what_it_retires_schedules_no_retry() {
         let now = Instant::now();
         let mut retired = RetiredVersions::default();
         retired.add(vec![Arc::new(1)], now);

@@ -32,8 +32,8 @@ struct InlineQueue {
     jobs: VecDeque<Arc<Subscriber>>,
 }
 
-/// Calls `f` with the inline queues of this thread; `None` at the end of the thread, when nothing is
-/// known of it any more.
+/// Calls `f` with the inline queues of this thread; `None` at the end of the thread, when its thread-local
+/// data is gone.
 fn with_inline<R>(f: impl FnOnce(&mut Vec<InlineQueue>) -> R) -> Option<R> {
     INLINE.try_with(|queues| f(&mut queues.borrow_mut())).ok()
 }

@@ -1,12 +1,12 @@
 //! Runs subscribers on threads of their own, so that no callback delays a commit or another
 //! callback.
 //!
-//! One worker runs callbacks one after the other for as long as it gets on. When it is stuck in
-//! one for longer than [`GRACE`], a standby takes over the queue. Threads are started when a
-//! callback is due, and each ends when it has been idle for [`IDLE`].
+//! One worker runs callbacks one after the other. If one of them takes longer than [`GRACE`], another
+//! worker serves the queue. Threads are started when a callback is due, and each ends when it has been idle
+//! for [`IDLE`].
 //!
-//! Where the system has no thread to give, the callbacks stay in the queue. Every commit, every
-//! look at the health and the watchdog of the sources try again.
+//! If the system cannot start a thread, the callbacks stay in the queue. Every commit, every call of
+//! `health` and the watchdog try again.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ use crate::property::subscription::{After, Subscriber};
 use crate::sync::panics::Panicked;
 use crate::sync::{self, Condvar, Mutex};
 
-/// How long a callback may take before another thread takes over those that wait.
+/// How long a callback may take before another thread runs those that wait.
 const GRACE: Duration = if cfg!(loom) {
     // A model has no time.
     Duration::ZERO
@@ -77,13 +77,13 @@ struct Inner {
     inline: bool,
     idle: Duration,
     panics: AtomicU64,
-    report: Box<dyn Fn(Trouble) + Send + Sync>,
+    report: Box<dyn Fn(CallbackTrouble) + Send + Sync>,
 }
 
-/// What goes wrong while callbacks are run.
+/// A failure of the dispatcher or of a callback.
 #[derive(Debug)]
-pub(crate) enum Trouble {
-    /// What a callback panicked with, which may quote a secret.
+pub(crate) enum CallbackTrouble {
+    /// The message of a callback's panic, which may quote a secret.
     Panicked(String),
     /// No thread can be started for callbacks that wait. Reported when that begins.
     NoThread(Error),
@@ -105,8 +105,8 @@ struct Queue {
 }
 
 impl Queue {
-    /// Notes that no thread could be started, and returns what is to be reported.
-    fn starve(&mut self, cause: &io::Error) -> Option<Trouble> {
+    /// Records that no thread could be started. Returns the error to report, if it is new.
+    fn set_starved(&mut self, cause: &io::Error) -> Option<CallbackTrouble> {
         if self.starved.is_some() {
             return None;
         }
@@ -116,19 +116,22 @@ impl Queue {
         );
         let error = Error::new(ErrorKind::Unavailable, detail);
         self.starved = Some((SystemTime::now(), error.clone()));
-        Some(Trouble::NoThread(error))
+        Some(CallbackTrouble::NoThread(error))
     }
 }
 
 impl Dispatcher {
-    pub(crate) fn new(inline: bool, report: impl Fn(Trouble) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        inline: bool,
+        report: impl Fn(CallbackTrouble) + Send + Sync + 'static,
+    ) -> Self {
         Self::with_idle(inline, IDLE, report)
     }
 
     fn with_idle(
         inline: bool,
         idle: Duration,
-        report: impl Fn(Trouble) + Send + Sync + 'static,
+        report: impl Fn(CallbackTrouble) + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Inner {
             queue: Mutex::new(Queue::default()),
@@ -141,8 +144,8 @@ impl Dispatcher {
         }))
     }
 
-    /// Has a subscriber run: on a worker, or on this thread if callbacks run inline and this is
-    /// not one that must not run any.
+    /// Has a subscriber run: on this thread if callbacks run inline and this thread may run them, else on a
+    /// worker.
     pub(crate) fn schedule(&self, subscriber: Arc<Subscriber>) {
         if self.0.inline && !inline::is_never_here() {
             let is_outermost = self.begin_inline();
@@ -211,7 +214,7 @@ impl Dispatcher {
         self.0.queue.lock().starved.clone()
     }
 
-    fn report(&self, trouble: Option<Trouble>) {
+    fn report(&self, trouble: Option<CallbackTrouble>) {
         if let Some(trouble) = trouble {
             (self.0.report)(trouble);
         }
@@ -225,7 +228,7 @@ impl Dispatcher {
     pub(crate) fn panicked(&self, panic: &Panicked) {
         self.0.panics.fetch_add(1, Ordering::Relaxed);
         let message = panic.message().to_owned();
-        self.report(Some(Trouble::Panicked(message)));
+        self.report(Some(CallbackTrouble::Panicked(message)));
     }
 
     /// Waits for running callbacks, at the longest until `until`.
@@ -247,7 +250,7 @@ impl Dispatcher {
     /// Makes sure that a thread serves the queue. Returns what is to be reported once the lock is
     /// released.
     #[must_use]
-    fn ensure_thread(&self, queue: &mut Queue) -> Option<Trouble> {
+    fn ensure_thread(&self, queue: &mut Queue) -> Option<CallbackTrouble> {
         if queue.idle > 0 {
             queue.starved = None;
             self.0.wake.notify_one();
@@ -272,7 +275,7 @@ impl Dispatcher {
                 queue.starved = None;
                 None
             }
-            Err(cause) => queue.starve(&cause),
+            Err(cause) => queue.set_starved(&cause),
         }
     }
 
@@ -295,7 +298,7 @@ impl Dispatcher {
             let now = Instant::now();
             let newest = queue.busy.iter().map(|(_, began)| *began).max();
             if let Some(began) = newest {
-                // Another worker has begun a callback shortly before: stand by.
+                // Another worker has begun a callback shortly before and may serve the queue soon.
                 let waited = now.saturating_duration_since(began);
                 if waited < GRACE {
                     self.0.wake.wait_for(&mut queue, GRACE - waited);
@@ -369,8 +372,8 @@ mod tests {
         let job = move || {
             counts.fetch_add(1, Ordering::SeqCst);
         };
-        let host: Weak<Engine> = Weak::new();
-        (Subscriber::new(host, Box::new(job)), runs)
+        let engine: Weak<Engine> = Weak::new();
+        (Subscriber::new(engine, Box::new(job)), runs)
     }
 
     #[track_caller]
@@ -393,11 +396,11 @@ mod tests {
                 thread::spawn(move || {
                     let (subscriber, runs) = counter();
                     for round in 0..2_000 {
-                        if subscriber.poke() {
+                        if subscriber.mark_changed() {
                             dispatcher.schedule(Arc::clone(&subscriber));
                         }
                         wait_until(|| {
-                            // The system may have had no thread to give.
+                            // The system may not have been able to start a thread.
                             dispatcher.retry();
                             runs.load(Ordering::SeqCst) > round
                         });
@@ -423,20 +426,20 @@ mod tests {
         let dispatcher = Dispatcher::with_idle(false, IDLE, |_| {});
         // A thread could not be started before.
         let rejected = io::Error::other("rejected");
-        let trouble = dispatcher.0.queue.lock().starve(&rejected);
-        assert!(matches!(trouble, Some(Trouble::NoThread(_))));
+        let trouble = dispatcher.0.queue.lock().set_starved(&rejected);
+        assert!(matches!(trouble, Some(CallbackTrouble::NoThread(_))));
         let gate = Arc::new(std::sync::RwLock::new(()));
         let stuck = gate.write().unwrap();
         for _ in 0..MAX_THREADS {
             let gate = Arc::clone(&gate);
-            let host: Weak<Engine> = Weak::new();
+            let engine: Weak<Engine> = Weak::new();
             let job = move || drop(gate.read().unwrap());
-            let subscriber = Subscriber::new(host, Box::new(job));
-            assert!(subscriber.poke());
+            let subscriber = Subscriber::new(engine, Box::new(job));
+            assert!(subscriber.mark_changed());
             dispatcher.schedule(subscriber);
         }
         let (waiting, runs) = counter();
-        assert!(waiting.poke());
+        assert!(waiting.mark_changed());
         dispatcher.schedule(waiting);
         wait_until(|| dispatcher.0.queue.lock().workers == MAX_THREADS);
         assert!(dispatcher.starved().is_none());
@@ -451,12 +454,12 @@ mod tests {
         let release = Arc::new(std::sync::Barrier::new(6));
         for _ in 0..5 {
             let release = Arc::clone(&release);
-            let host: Weak<Engine> = Weak::new();
+            let engine: Weak<Engine> = Weak::new();
             let job = move || {
                 release.wait();
             };
-            let subscriber = Subscriber::new(host, Box::new(job));
-            assert!(subscriber.poke());
+            let subscriber = Subscriber::new(engine, Box::new(job));
+            assert!(subscriber.mark_changed());
             dispatcher.schedule(subscriber);
         }
         release.wait();
@@ -464,7 +467,7 @@ mod tests {
         wait_until(|| dispatcher.0.queue.lock().workers == 0);
         wait_until(|| dispatcher.0.threads.is_empty());
         let (subscriber, runs) = counter();
-        assert!(subscriber.poke());
+        assert!(subscriber.mark_changed());
         dispatcher.schedule(subscriber);
         wait_until(|| runs.load(Ordering::SeqCst) == 1);
     }

@@ -1,7 +1,7 @@
 //! Damps the events of a source that alternates between states.
 //!
 //! An event is reported at once unless two of the same kind and cause were reported less than
-//! [`WINDOW`] ago. Then it is withheld and counted. A state that lasts for [`LASTING`] is reported
+//! [`WINDOW`] ago. Then it is suppressed and counted. A state that lasts for [`LASTING`] is reported
 //! all the same, unless the events that were reported have announced it. So the reported events show
 //! each state that lasts, and a source that alternates costs two events a minute for each cause. Of
 //! more than [`MAX_REMEMBERED`] causes, the others count as one cause for each kind, of which only the
@@ -9,126 +9,45 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use crate::engine::health::SourceEventKind;
+use crate::engine::health::event_state::EventState;
 use crate::engine::health::events::MAX_EVENTS;
-use crate::error::Error;
-use crate::value::unread::without_position;
 
 /// In this time at most two events of the same kind and cause are reported at once.
 const WINDOW: Duration = Duration::from_secs(60);
-/// How long a state must last before its withheld event is reported.
+/// How long a state must last before its suppressed event is reported.
 const LASTING: Duration = Duration::from_secs(5);
 /// The most states that are counted one by one: as many as events can wait for a callback.
 const MAX_REMEMBERED: usize = MAX_EVENTS;
 
-/// What an event announces.
-///
-/// The cause is a hash: a text would take memory, and might hold what turns out to be a secret.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) struct State {
-    kind: Kind,
-    /// Of what is wrong; `None` stands for all causes that are not counted one by one.
-    cause: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Kind {
-    Reconnected,
-    Recovered,
-    Suspended,
-    Rejected,
-    Stale,
-    Degraded,
-}
-
-impl State {
-    /// What an event announces; `None` if the event is reported however often it happens.
-    pub(super) fn of(kind: &SourceEventKind) -> Option<Self> {
-        let (kind, cause) = match kind {
-            SourceEventKind::Reconnected => (Kind::Reconnected, None),
-            SourceEventKind::Recovered => (Kind::Recovered, None),
-            SourceEventKind::Suspended(error) => (Kind::Suspended, Some(cause(error))),
-            SourceEventKind::Rejected(error) => (Kind::Rejected, Some(cause_at_origin(error))),
-            SourceEventKind::Stale(error) => (Kind::Stale, Some(cause(error))),
-            SourceEventKind::Degraded(error) => (Kind::Degraded, Some(cause(error))),
-            _ => return None,
-        };
-        let cause = cause.map(|text| {
-            let mut hasher = DefaultHasher::new();
-            text.hash(&mut hasher);
-            hasher.finish()
-        });
-        Some(Self { kind, cause })
-    }
-
-    /// All causes of the kind that are not counted one by one.
-    fn overflow(self) -> Self {
-        Self {
-            cause: None,
-            ..self
-        }
-    }
-
-    fn is_well(self) -> bool {
-        matches!(self.kind, Kind::Reconnected | Kind::Recovered)
-    }
-}
-
-/// What distinguishes one cause of a failure from another: a number in a message, such as a time or
-/// an address, may differ each time.
-pub(super) fn cause(error: &Error) -> String {
-    let text = error.to_string();
-    let words = text.split(|c: char| !c.is_alphanumeric());
-    let words = words.filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
-    words.collect::<Vec<_>>().join(" ")
-}
-
-/// As [`cause`], but the keys and the origins count as they are, without line and column.
-fn cause_at_origin(error: &Error) -> String {
-    let mut text = String::new();
-    for one in error.iter() {
-        let origin = one.origin().map(ToString::to_string);
-        let origin = origin.as_deref().map(without_position);
-        for part in [one.key_text(), origin, Some(&cause(one))]
-            .into_iter()
-            .flatten()
-        {
-            text.push_str(part);
-            text.push('\n');
-        }
-    }
-    text
-}
-
-/// What is known of the events of one source.
+/// The events of one source that were reported or suppressed.
 #[derive(Debug, Default)]
 pub(super) struct Damper {
-    remembered: HashMap<State, Remembered>,
+    remembered: HashMap<EventState, Remembered>,
     /// Until when no remembered state leaves the window, if the list is full.
     full_until: Option<Instant>,
-    /// The withheld events, by the state that they are counted as.
-    withheld: HashMap<State, Withheld>,
-    /// When the watchdog looks at the withheld events at the latest.
+    /// The suppressed events, by the state that they are counted as.
+    suppressed: HashMap<EventState, Suppressed>,
+    /// When the watchdog looks at the suppressed events at the latest.
     watched_until: Option<Instant>,
-    /// What the reported events add up to: what is wrong since all was well. A state that finds no room
-    /// counts as not announced.
-    announced: HashSet<State>,
+    /// The bad states that were reported since the source was last well. A state that finds no room counts as
+    /// not announced.
+    announced: HashSet<EventState>,
 }
 
 #[derive(Debug)]
 struct Remembered {
     reported: Instant,
     reported_before: Option<Instant>,
-    /// How many events like it were withheld since.
+    /// How many events like it were suppressed since.
     repeated: u64,
 }
 
 #[derive(Debug)]
-struct Withheld {
-    state: State,
+struct Suppressed {
+    state: EventState,
     due: Instant,
 }
 
@@ -137,10 +56,10 @@ struct Withheld {
 pub(super) enum Verdict {
     /// It is reported, and so many like it were not.
     Report(u64),
-    /// It is withheld; the watchdog looks at the withheld events in time.
-    Withhold,
-    /// It is withheld, and the watchdog must be woken.
-    WithholdAndWake,
+    /// It is suppressed; the watchdog looks at the suppressed events in time.
+    Suppress,
+    /// It is suppressed, and the watchdog must be woken.
+    SuppressAndWake,
 }
 
 impl Remembered {
@@ -158,34 +77,34 @@ impl Damper {
             // All later events are the first since there are values.
             *self = Self::default();
         }
-        let Some(state) = State::of(kind) else {
+        let Some(state) = EventState::of(kind) else {
             return Verdict::Report(0);
         };
         let counted = self.counted_as(state, now);
         match self.remembered.get_mut(&counted) {
             Some(known) if known.is_exhausted(now) => {
                 known.repeated += 1;
-                self.withhold(counted, state, now)
+                self.suppress(counted, state, now)
             }
             _ => Verdict::Report(self.announce(state, now)),
         }
     }
 
-    fn withhold(&mut self, counted: State, state: State, now: Instant) -> Verdict {
+    fn suppress(&mut self, counted: EventState, state: EventState, now: Instant) -> Verdict {
         let due = now + LASTING;
         let is_watched =
-            !self.withheld.is_empty() && self.watched_until.is_some_and(|until| until > now);
-        self.withheld.insert(counted, Withheld { state, due });
+            !self.suppressed.is_empty() && self.watched_until.is_some_and(|until| until > now);
+        self.suppressed.insert(counted, Suppressed { state, due });
         if is_watched {
-            return Verdict::Withhold;
+            return Verdict::Suppress;
         }
         // If no thread can be started now, the next event after this moment tries again.
         self.watched_until = Some(due);
-        Verdict::WithholdAndWake
+        Verdict::SuppressAndWake
     }
 
     /// The state that the events of a state are counted as: itself, as long as there is room.
-    fn counted_as(&mut self, state: State, now: Instant) -> State {
+    fn counted_as(&mut self, state: EventState, now: Instant) -> EventState {
         if self.remembered.len() < MAX_REMEMBERED || self.remembered.contains_key(&state) {
             return state;
         }
@@ -205,9 +124,9 @@ impl Damper {
     }
 
     /// Remembers that an event is reported; returns how many like it were not.
-    fn announce(&mut self, state: State, now: Instant) -> u64 {
+    fn announce(&mut self, state: EventState, now: Instant) -> u64 {
         let counted = self.counted_as(state, now);
-        self.withheld.remove(&counted);
+        self.suppressed.remove(&counted);
         let reported = Remembered {
             reported: now,
             reported_before: None,
@@ -232,12 +151,15 @@ impl Damper {
         repeated
     }
 
-    /// When the next withheld event is due.
+    /// When the next suppressed event is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.withheld.values().map(|withheld| withheld.due).min()
+        self.suppressed
+            .values()
+            .map(|suppressed| suppressed.due)
+            .min()
     }
 
-    /// Takes the withheld events that are due, each with how many others like it were not reported.
+    /// Takes the suppressed events that are due, each with how many others like it were not reported.
     /// `events` makes the events of all states that the source is in.
     pub(super) fn take_due(
         &mut self,
@@ -245,10 +167,10 @@ impl Damper {
         events: impl FnOnce() -> Vec<SourceEventKind>,
     ) -> Vec<(SourceEventKind, u64)> {
         let mut due = Vec::new();
-        self.withheld.retain(|_, withheld| {
-            let is_due = withheld.due <= now;
+        self.suppressed.retain(|_, suppressed| {
+            let is_due = suppressed.due <= now;
             if is_due {
-                due.push((withheld.due, withheld.state));
+                due.push((suppressed.due, suppressed.state));
             }
             !is_due
         });
@@ -258,7 +180,7 @@ impl Damper {
         due.sort_by_key(|(due, _)| *due);
         let mut current = HashMap::new();
         for event in events() {
-            if let Some(state) = State::of(&event) {
+            if let Some(state) = EventState::of(&event) {
                 current.entry(state).or_insert(event);
             }
         }
@@ -270,7 +192,7 @@ impl Damper {
                 !self.announced.contains(&state)
             };
             if let Some(event) = current.remove(&state).filter(|_| is_new) {
-                // The event that is reported now was counted when it was withheld.
+                // The event that is reported now was counted when it was suppressed.
                 let others = self.announce(state, now).saturating_sub(1);
                 reported.push((event, others));
             }
@@ -279,7 +201,7 @@ impl Damper {
     }
 
     /// Counts a state as another one from now on: the text of its cause has changed.
-    pub(super) fn rename(&mut self, from: State, to: State) {
+    pub(super) fn rename(&mut self, from: EventState, to: EventState) {
         if from == to {
             return;
         }
@@ -301,12 +223,12 @@ impl Damper {
                 }
             }
         }
-        if let Some(withheld) = self.withheld.remove(&from) {
-            self.withheld.insert(to, withheld);
+        if let Some(suppressed) = self.suppressed.remove(&from) {
+            self.suppressed.insert(to, suppressed);
         }
-        for withheld in self.withheld.values_mut() {
-            if withheld.state == from {
-                withheld.state = to;
+        for suppressed in self.suppressed.values_mut() {
+            if suppressed.state == from {
+                suppressed.state = to;
             }
         }
         if self.announced.remove(&from) {
@@ -318,7 +240,7 @@ impl Damper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::error::{Error, ErrorKind};
 
     fn suspended(text: &str) -> SourceEventKind {
         SourceEventKind::Suspended(Error::new(ErrorKind::Unavailable, text))
@@ -329,8 +251,8 @@ mod tests {
         SourceEventKind::Rejected(error.with_source_name(origin))
     }
 
-    fn is_withheld(verdict: Verdict) -> bool {
-        matches!(verdict, Verdict::Withhold | Verdict::WithholdAndWake)
+    fn is_suppressed(verdict: Verdict) -> bool {
+        matches!(verdict, Verdict::Suppress | Verdict::SuppressAndWake)
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -350,13 +272,13 @@ mod tests {
                 if round < 2 {
                     assert_eq!(verdict, Verdict::Report(0), "{kind:?} in round {round}");
                 } else {
-                    assert!(is_withheld(verdict), "{kind:?} in round {round}");
+                    assert!(is_suppressed(verdict), "{kind:?} in round {round}");
                 }
             }
         }
         let number = suspended("down at 17:04");
         let now = begin + SECOND * 30;
-        assert!(is_withheld(damper.check(&number, now)));
+        assert!(is_suppressed(damper.check(&number, now)));
         assert_eq!(
             damper.check(&suspended("rejected"), now),
             Verdict::Report(0)
@@ -371,7 +293,7 @@ mod tests {
         for _ in 0..3 {
             damper.check(&suspended("down"), now);
         }
-        assert!(is_withheld(damper.check(&suspended("down"), now)));
+        assert!(is_suppressed(damper.check(&suspended("down"), now)));
         damper.check(&SourceEventKind::Initialized, now);
         assert_eq!(damper.check(&suspended("down"), now), Verdict::Report(0));
     }
@@ -444,7 +366,7 @@ mod tests {
                 now = begin + SECOND / 10 * round;
                 for cause in 0..causes {
                     let kind = rejected("odd", &cause_of(cause));
-                    reported += u32::from(!is_withheld(damper.check(&kind, now)));
+                    reported += u32::from(!is_suppressed(damper.check(&kind, now)));
                 }
                 damper.check(&SourceEventKind::Recovered, now);
             }
@@ -456,7 +378,7 @@ mod tests {
             assert!(damper.announced.len() <= MAX_REMEMBERED);
             // The last one lasts.
             let last = rejected("odd", &cause_of(causes - 1));
-            assert!(is_withheld(damper.check(&last, now)));
+            assert!(is_suppressed(damper.check(&last, now)));
             let due = damper.take_due(now + LASTING, || vec![last]);
             assert!(
                 matches!(&due[..], [(SourceEventKind::Rejected(_), _)]),
@@ -471,28 +393,28 @@ mod tests {
         for cause in 0..2 * MAX_REMEMBERED as u32 {
             damper.check(&suspended(&cause_of(cause)), begin);
         }
-        let news = suspended("news");
-        assert!(is_withheld(damper.check(&news, begin + SECOND * 59)));
+        let new = suspended("new");
+        assert!(is_suppressed(damper.check(&new, begin + SECOND * 59)));
         let later = begin + SECOND * 61;
-        assert_eq!(damper.check(&news, later), Verdict::Report(0));
-        assert_eq!(damper.check(&news, later), Verdict::Report(0));
+        assert_eq!(damper.check(&new, later), Verdict::Report(0));
+        assert_eq!(damper.check(&new, later), Verdict::Report(0));
         assert!(
-            is_withheld(damper.check(&news, later)),
+            is_suppressed(damper.check(&new, later)),
             "it is counted by itself"
         );
     }
 
     #[test]
-    fn the_watchdog_is_woken_for_the_first_withheld_event_and_again_if_it_did_not_look() {
+    fn the_watchdog_is_woken_for_the_first_suppressed_event_and_again_if_it_did_not_look() {
         let (mut damper, begin) = (Damper::default(), Instant::now());
         let verdicts = (0..100).map(|i| damper.check(&suspended("down"), begin + SECOND / 10 * i));
-        let wakes = verdicts.filter(|verdict| *verdict == Verdict::WithholdAndWake);
+        let wakes = verdicts.filter(|verdict| *verdict == Verdict::SuppressAndWake);
         assert_eq!(wakes.count(), 2, "once in five seconds");
         let now = begin + SECOND * 16;
         damper.take_due(now, Vec::new);
         assert_eq!(
             damper.check(&suspended("down"), now),
-            Verdict::WithholdAndWake
+            Verdict::SuppressAndWake
         );
     }
 
@@ -505,21 +427,21 @@ mod tests {
             assert_eq!(damper.check(kind, at(seconds)), Verdict::Report(0));
             damper.check(&SourceEventKind::Reconnected, at(seconds));
         }
-        let states = [&first, &second].map(|kind| State::of(kind).unwrap());
+        let states = [&first, &second].map(|kind| EventState::of(kind).unwrap());
         damper.rename(states[0], states[1]);
-        assert!(is_withheld(damper.check(&second, at(62))));
+        assert!(is_suppressed(damper.check(&second, at(62))));
     }
 
     #[test]
-    fn a_withheld_event_whose_text_changes_is_reported_if_its_state_lasts() {
+    fn a_suppressed_event_whose_text_changes_is_reported_if_its_state_lasts() {
         let (mut damper, begin) = (Damper::default(), Instant::now());
         let (from, to) = (suspended("found hunter"), suspended("not shown"));
         for _ in 0..2 {
             damper.check(&from, begin);
             damper.check(&SourceEventKind::Reconnected, begin);
         }
-        assert!(is_withheld(damper.check(&from, begin)));
-        let states = [&from, &to].map(|kind| State::of(kind).unwrap());
+        assert!(is_suppressed(damper.check(&from, begin)));
+        let states = [&from, &to].map(|kind| EventState::of(kind).unwrap());
         damper.rename(states[0], states[1]);
         let due = damper.take_due(begin + LASTING, || vec![to.clone()]);
         assert!(
@@ -527,7 +449,7 @@ mod tests {
             "{due:?}"
         );
         assert!(
-            is_withheld(damper.check(&to, begin + LASTING)),
+            is_suppressed(damper.check(&to, begin + LASTING)),
             "it is the same cause"
         );
     }

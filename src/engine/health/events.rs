@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use crate::engine::health::{SourceEvent, SourceEventKind};
 use crate::error::Error;
 use crate::property::listen::Listener;
-use crate::property::registry::Host;
+use crate::property::registry::PropertyEngine;
 use crate::property::subscription::{Subscriber, Subscription};
 use crate::sync::lock::Mutex;
 use crate::sync::panics;
@@ -84,10 +84,10 @@ fn weight(kind: &SourceEventKind) -> usize {
 #[must_use = "no listener is notified before `deliver`"]
 pub(crate) struct Notices {
     mailboxes: Vec<Arc<Mailbox>>,
-    /// What was removed from the health registry: the `Drop` of an error's cause is user code.
+    /// Errors that were removed from the health registry: the `Drop` of an error's cause is user code.
     pub(super) errors: Vec<Error>,
     lost: Vec<SourceEvent>,
-    /// Wakes the thread that reports withheld events, if one was withheld.
+    /// Wakes the thread that reports suppressed events, if one was suppressed.
     pub(super) wake: Option<Wake>,
 }
 
@@ -146,10 +146,10 @@ impl Listeners {
 
     pub(super) fn subscribe(
         &self,
-        host: Weak<dyn Host>,
+        engine: Weak<dyn PropertyEngine>,
         mut callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
-        let reports = Weak::clone(&host);
+        let reports = Weak::clone(&engine);
         let events = Arc::new_cyclic(|events: &Weak<Mailbox>| {
             let events = Weak::clone(events);
             let job = move || {
@@ -162,22 +162,22 @@ impl Listeners {
                     (waiting.pop(), !waiting.events.is_empty())
                 };
                 if more {
-                    events.subscriber.poke();
+                    events.subscriber.mark_changed();
                 }
                 if let Some(event) = event {
-                    // What the callback itself causes is counted and not reported: it would be
-                    // reported to the callback, for ever.
+                    // An event that the callback itself causes is counted and not reported, since it
+                    // would call the callback without end.
                     let before = LISTENING.replace(true);
                     let outcome = panics::catch(|| callback(&event));
-                    if let (Err(panic), Some(host)) = (outcome, reports.upgrade()) {
-                        host.callback_panicked(panic);
+                    if let (Err(panic), Some(engine)) = (outcome, reports.upgrade()) {
+                        engine.callback_panicked(panic);
                     }
                     LISTENING.set(before);
                 }
             };
             Mailbox {
                 waiting: Mutex::default(),
-                subscriber: Subscriber::new(host, Box::new(job)),
+                subscriber: Subscriber::new(engine, Box::new(job)),
             }
         });
         let mut listeners = self.0.lock();

@@ -10,6 +10,7 @@ use crate::value::key::Key;
 use crate::value::origin::Origin;
 
 mod damper;
+mod event_state;
 mod events;
 mod hints;
 mod notes;
@@ -65,14 +66,15 @@ pub struct SourceHealth {
     pub required: bool,
     /// The store's revision of what is in force, if it names one.
     pub revision: Option<Arc<str>>,
-    /// The generation that holds its newest change; 0 before the first.
+    /// The generation of its newest change; 0 before the first.
     pub generation: u64,
     /// How late its newest change may have been: the time since it was last known to be unchanged
     /// if it is polled, and the time from its arrival until it was visible if it is watched; `None` if
     /// the source pushes.
     pub lag: Option<Duration>,
-    /// When its values were last confirmed, if they are those that were kept on disk and it has not
-    /// answered since.
+    /// When all its values were last confirmed, if some of them come from the
+    /// [cache](crate::source::Cached) on disk: the source has not answered since the start, or its answer
+    /// lacked a part or had a rejected key, whose cached values stay.
     pub cached: Option<SystemTime>,
     /// An update that is withheld because it would remove most keys; they stay until it is confirmed. See
     /// [`Properties::confirm`](crate::Properties::confirm).
@@ -88,7 +90,7 @@ pub struct SourceHealth {
     pub problems: Vec<Error>,
     /// What was read as documented and probably is a mistake: a variable that sets `ratelimit_qps`
     /// while `ratelimit.qps` is declared or has a handle and is missing, or that overrides no
-    /// `rate-limit.qps` of a weaker layer; an argument whose value stands behind a space; a reference such as
+    /// `rate-limit.qps` of a weaker layer; an argument whose value follows after a space; a reference such as
     /// `${env:HOME}`; a prefix of a store without keys. Hints change no status and cause no event. While
     /// the values are those of the [cache](crate::source::Cached), a hint names a secret that is missing for
     /// that. Of a source of variables or arguments, 1,000 keys are compared; of handles and the fields of the structs that they
@@ -134,7 +136,7 @@ pub struct Rejected {
     pub count: u64,
     /// The generation that stayed in force.
     pub generation: u64,
-    /// Whether this is a clash of layers: nothing was refused, and the value of the stronger layer is in
+    /// Whether this is a clash of layers: nothing was rejected, and the value of the stronger layer is in
     /// force.
     pub is_clash: bool,
 }
@@ -224,7 +226,7 @@ pub(crate) struct CallbackHealth {
 /// Something that happened to a source.
 ///
 /// Events are damped; [`health`](crate::Properties::health) and
-/// [`status`](crate::Properties::status) are exact at any time. An event is withheld and counted if two
+/// [`status`](crate::Properties::status) are exact at any time. An event is suppressed and counted if two
 /// of the same source, kind and cause were reported in the last minute. A cause is the message without
 /// its numbers; for a rejection, the key and the origin are part of it, without line and column. A state
 /// that lasts for five seconds is reported all the same, unless the newest reported events have
@@ -232,7 +234,7 @@ pub(crate) struct CallbackHealth {
 /// second causes two events a minute for each kind and cause. After 1,024 kinds and causes within a minute,
 /// the others count as one cause for each kind. Of those, only the newest state is reported if it lasts.
 /// [`Initialized`](SourceEventKind::Initialized), [`Updated`](SourceEventKind::Updated),
-/// [`Removed`](SourceEventKind::Removed) and events of the whole are never withheld.
+/// [`Removed`](SourceEventKind::Removed) and events of the whole are never suppressed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SourceEvent {
@@ -242,7 +244,7 @@ pub struct SourceEvent {
     pub name: Arc<str>,
     /// What happened.
     pub kind: SourceEventKind,
-    /// How many events of the same kind and cause were withheld since the last one was reported.
+    /// How many events of the same kind and cause were suppressed since the last one was reported.
     pub repeated: u64,
     /// The generation in force then.
     pub generation: u64,

@@ -1,4 +1,4 @@
-//! What is remembered besides the states of the sources: rejections, clashes, and the keys that handles
+//! Records that belong to no single source: rejections, clashes, stale handles, and the keys that handles
 //! read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,14 +141,15 @@ impl HealthRegistry {
     }
 
     /// Records the keys that wait for a restart now.
-    pub(crate) fn record_pending(
+    pub(crate) fn record_pending_restarts(
         &self,
         notices: &mut Notices,
         generation: u64,
-        pending: Vec<PendingRestart>,
+        pending_restarts: Vec<PendingRestart>,
     ) {
-        let before = std::mem::replace(&mut self.inner.lock().pending_restart, pending.clone());
-        for one in pending {
+        let all = pending_restarts.clone();
+        let before = std::mem::replace(&mut self.inner.lock().pending_restart, all);
+        for one in pending_restarts {
             if !before.contains(&one) {
                 let kind = SourceEventKind::RestartRequired(one);
                 self.put_whole(notices, generation, kind);

@@ -9,7 +9,7 @@ use crate::engine::health::events::Notices;
 use crate::engine::health::notes::MAX_REJECTED;
 use crate::engine::health::registry::HealthRegistry;
 use crate::engine::health::state::{
-    Agreement, Contact, Phase, SourceState, Trouble, Withholding, is_rejection,
+    Agreement, Contact, FromDisk, Phase, SourceState, Trouble, Withholding, is_rejection,
 };
 use crate::engine::health::{SourceEventKind, Withheld};
 use crate::error::{Error, ErrorKind};
@@ -28,6 +28,8 @@ pub(crate) struct Acceptance {
     pub(crate) revision: Option<Arc<str>>,
     /// Why parts of it are not in force.
     pub(crate) rejected: Vec<Error>,
+    /// When the restored values that the first document keeps were confirmed.
+    pub(crate) restored: Option<SystemTime>,
     /// What of it is withheld, and when that is accepted.
     pub(crate) withheld: Option<(Withheld, Option<Instant>)>,
     /// When the source sent it.
@@ -46,7 +48,7 @@ impl HealthRegistry {
                 return false;
             };
             // It has not confirmed restored values.
-            if state.health.cached.is_some() {
+            if matches!(state.from_disk, FromDisk::All(_)) {
                 return false;
             }
             state.answer(&mut notices);
@@ -105,6 +107,7 @@ impl HealthRegistry {
         }
         let was_rejecting = !state.rejected.is_empty();
         let is_whole = rejected.is_empty();
+        state.record_origin(&acceptance);
         let (new_rejections, new_problems) = state.record_problems(notices, &mut acceptance, now);
         for problem in new_problems {
             inner.note(notices, Some(source), generation, problem);
@@ -184,7 +187,6 @@ impl HealthRegistry {
         let mut notices = Notices::default();
         self.edit(source, |state| {
             let health = &mut state.health;
-            health.cached = Some(restored.confirmed);
             health.last_success = Some(restored.confirmed);
             health.revision.clone_from(&restored.revision);
             health.generation = generation;
@@ -196,6 +198,7 @@ impl HealthRegistry {
                 None => Agreement::Unknown,
             };
             state.phase = Phase::Initialized;
+            state.set_from_disk(FromDisk::All(restored.confirmed));
             let trouble = Trouble {
                 since: restored.confirmed,
                 reason: reason.clone(),
@@ -331,9 +334,9 @@ impl SourceState {
         acceptance: &mut Acceptance,
         now: Instant,
     ) -> (Vec<Error>, Vec<Error>) {
-        if let Some(Report { problems, hints }) = acceptance.problems.take() {
-            let problems = std::mem::replace(&mut self.health.problems, problems);
-            let hints = std::mem::replace(&mut self.health.hints, hints);
+        if let Some(report) = acceptance.problems.take() {
+            let problems = std::mem::replace(&mut self.health.problems, report.problems);
+            let hints = std::mem::replace(&mut self.health.hints, report.hints);
             notices.errors.extend(problems.into_iter().chain(hints));
         }
         let problems = self.health.problems.iter().cloned();
@@ -376,7 +379,27 @@ impl SourceState {
                 self.health.revision = acceptance.revision;
             }
         }
-        self.health.cached = None;
         self.withholding = Withholding::new(acceptance.withheld);
+    }
+
+    /// Records which values come from disk after an update.
+    fn record_origin(&mut self, acceptance: &Acceptance) {
+        let is_partial = match &acceptance.problems {
+            Some(report) => report.keeps_values,
+            // Single keys confirm no other key.
+            None => matches!(self.from_disk, FromDisk::Part(_)) && !acceptance.was_withheld,
+        };
+        let keeps_values =
+            is_partial || !acceptance.rejected.is_empty() || acceptance.withheld.is_some();
+        let from_disk = match acceptance.restored {
+            Some(confirmed) => FromDisk::Part(confirmed),
+            None => self.from_disk.after_update(keeps_values),
+        };
+        self.set_from_disk(from_disk);
+    }
+
+    fn set_from_disk(&mut self, from_disk: FromDisk) {
+        self.from_disk = from_disk;
+        self.health.cached = from_disk.confirmed();
     }
 }

@@ -9,11 +9,11 @@ use crate::engine::clock::Clock;
 use crate::engine::health::damper::Verdict;
 use crate::engine::health::events::{self, Listeners};
 use crate::engine::health::notes::Malformed;
-use crate::engine::health::state::{Agreement, SourceState};
+use crate::engine::health::state::{Agreement, FromDisk, SourceState};
 use crate::engine::health::{
     PendingRestart, Rejected, SourceEvent, SourceEventKind, SourceHealth, Status,
 };
-use crate::property::registry::Host;
+use crate::property::registry::PropertyEngine;
 use crate::property::stale::Stale;
 use crate::property::subscription::Subscription;
 use crate::sync::Cell;
@@ -146,8 +146,8 @@ impl HealthRegistry {
     pub(crate) fn revision(&self, source: SourceId) -> Option<Arc<str>> {
         // Restored values may lack secrets, so the source must send everything.
         let current = |state: &mut SourceState| {
-            let health = &state.health;
-            health.revision.clone().filter(|_| health.cached.is_none())
+            let is_restored = matches!(state.from_disk, FromDisk::All(_));
+            state.health.revision.clone().filter(|_| !is_restored)
         };
         self.edit(source, current)?
     }
@@ -201,8 +201,8 @@ impl HealthRegistry {
             Verdict::Report(repeated) => {
                 self.put_undamped(state, notices, generation, (kind, repeated));
             }
-            Verdict::Withhold => {}
-            Verdict::WithholdAndWake => notices.wake = Some(Arc::clone(&self.wake)),
+            Verdict::Suppress => {}
+            Verdict::SuppressAndWake => notices.wake = Some(Arc::clone(&self.wake)),
         }
     }
 
@@ -224,13 +224,13 @@ impl HealthRegistry {
 
     pub(crate) fn subscribe(
         &self,
-        host: Weak<dyn Host>,
+        engine: Weak<dyn PropertyEngine>,
         callback: impl FnMut(&SourceEvent) + Send + 'static,
     ) -> Subscription {
-        self.listeners.subscribe(host, callback)
+        self.listeners.subscribe(engine, callback)
     }
 
-    /// Reports values that have grown too old, and withheld events that are due. Returns when the next
+    /// Reports values that have grown too old, and suppressed events that are due. Returns when the next
     /// is due, and the sources whose withheld updates are to be accepted.
     pub(crate) fn report_due(&self, generation: u64) -> (Option<Instant>, Vec<SourceId>) {
         let now = self.clock.now();
@@ -295,13 +295,13 @@ impl fmt::Debug for HealthRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::clock::Fake;
+    use crate::engine::clock::FakeClock;
     use crate::error::{Error, ErrorKind};
     use std::sync::mpsc::channel;
 
     #[test]
-    fn a_withheld_rejection_of_a_key_that_becomes_secret_is_reported_without_its_text() {
-        let (fake, clock) = Fake::new();
+    fn a_suppressed_event_about_a_key_that_becomes_secret_is_reported_without_its_text() {
+        let (fake, clock) = FakeClock::new();
         let health_registry = HealthRegistry::new(clock, Arc::new(|| ()));
         let source = SourceId(7);
         let expected = Expected {
@@ -349,7 +349,7 @@ mod tests {
             1,
             "the same one"
         );
-        let withheld = health_registry.inner.lock();
+        let locked = health_registry.inner.lock();
         let (done, is_done) = channel();
         let reader = Arc::clone(&health_registry);
         let thread = std::thread::spawn(move || {
@@ -357,7 +357,7 @@ mod tests {
             let _ = done.send(());
         });
         let outcome = is_done.recv_timeout(Duration::from_secs(5));
-        drop(withheld);
+        drop(locked);
         assert!(thread.join().is_ok());
         assert!(outcome.is_ok(), "it waited for the health_registry");
         assert_eq!(health_registry.inner.lock().rejected[0].count, 2);

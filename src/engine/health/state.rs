@@ -1,13 +1,14 @@
 //! The state of one source, and the status that follows from it.
 //!
-//! Five parts change independently of each other: whether there are values ([`Phase`]), whether the
-//! source answers ([`Contact`]), when its values were last confirmed ([`Agreement`]), what is rejected
-//! ([`Problems`]), and what is withheld ([`Withholding`]).
+//! Six parts change independently of each other: whether there are values ([`Phase`]), which of them come
+//! from disk ([`FromDisk`]), whether the source answers ([`Contact`]), when its values were last confirmed
+//! ([`Agreement`]), what is rejected ([`Problems`]), and what is withheld ([`Withholding`]).
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::health::damper::{Damper, State, cause};
+use crate::engine::health::damper::Damper;
+use crate::engine::health::event_state::{EventState, cause};
 use crate::engine::health::events::Notices;
 use crate::engine::health::{SourceEventKind, SourceHealth, Status, Withheld};
 use crate::error::{Error, ErrorKind};
@@ -19,6 +20,7 @@ pub(super) struct SourceState {
     pub(super) is_polled: bool,
     pub(super) registered_at: SystemTime,
     pub(super) phase: Phase,
+    pub(super) from_disk: FromDisk,
     pub(super) contact: Contact,
     /// When it last answered; of restored values, when they were confirmed by the wall clock.
     pub(super) answered_at: Option<Instant>,
@@ -40,6 +42,16 @@ pub(super) enum Phase {
     /// Its first values are in force, and have not been reported.
     Arrived,
     Initialized,
+}
+
+/// Which values in force were restored from disk, with the time of their last confirmation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum FromDisk {
+    Nothing,
+    /// Those of the parts that an answer lacked, or of which it was rejected.
+    Part(SystemTime),
+    /// All: the source has not answered.
+    All(SystemTime),
 }
 
 /// How the last contacts went.
@@ -92,6 +104,23 @@ pub(super) struct Problems {
 pub(super) fn is_rejection(error: &Error) -> bool {
     use ErrorKind::{InvalidKey, Malformed, Mismatch, TooLarge};
     matches!(error.kind(), Malformed | InvalidKey | Mismatch | TooLarge)
+}
+
+impl FromDisk {
+    pub(super) fn confirmed(self) -> Option<SystemTime> {
+        match self {
+            FromDisk::Nothing => None,
+            FromDisk::Part(at) | FromDisk::All(at) => Some(at),
+        }
+    }
+
+    /// The state after an update that replaces all values, or keeps earlier ones.
+    pub(super) fn after_update(self, keeps_values: bool) -> Self {
+        match self.confirmed().filter(|_| keeps_values) {
+            Some(at) => FromDisk::Part(at),
+            None => FromDisk::Nothing,
+        }
+    }
 }
 
 impl Contact {
@@ -258,6 +287,7 @@ impl SourceState {
             is_polled,
             registered_at: SystemTime::now(),
             phase: Phase::Starting,
+            from_disk: FromDisk::Nothing,
             contact: Contact::Good,
             answered_at: None,
             agreement: Agreement::Unknown,
@@ -391,7 +421,7 @@ impl SourceState {
         self.restate();
         // The same states in the same order, each with the text that it has now.
         for (before, after) in before.iter().zip(self.events()) {
-            if let (Some(before), Some(after)) = (State::of(before), State::of(&after)) {
+            if let (Some(before), Some(after)) = (EventState::of(before), EventState::of(&after)) {
                 self.damper.rename(before, after);
             }
         }

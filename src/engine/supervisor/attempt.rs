@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::supervisor::runner::{SourceRunner, guarded};
-use crate::engine::supervisor::state::{Admission, State, Thread};
+use crate::engine::supervisor::state::{Admission, RunnerState, Thread};
 use crate::engine::supervisor::worker::Worker;
 use crate::engine::supervisor::{backoff, watchdog};
 use crate::error::{Error, ErrorKind};
@@ -47,7 +47,7 @@ impl Drop for Attempt {
             state.set_thread(Thread::Restarting(Some(restart_at)));
         }
         drop(state);
-        runner.ring();
+        runner.wake_watchdog();
     }
 }
 
@@ -57,7 +57,7 @@ impl Attempt {
     }
 
     pub(super) fn run(&self) {
-        watchdog::runs(&self.runner);
+        watchdog::set_runner(&self.runner);
         let updates = self.runner.updates(&self.worker);
         // A break ends the thread.
         let _ = self.run_rounds(&updates);
@@ -85,7 +85,7 @@ impl Attempt {
         run: impl FnOnce() -> Result<R, Error>,
     ) -> ControlFlow<(), Result<R, Error>> {
         self.worker.begin_call(deadline);
-        self.runner.ring();
+        self.runner.wake_watchdog();
         let outcome = guarded(run);
         if self.worker.end_call() {
             Continue(outcome)
@@ -95,11 +95,11 @@ impl Attempt {
     }
 
     /// Whether this thread runs the source.
-    fn is_running(&self, state: &State) -> bool {
+    fn is_running(&self, state: &RunnerState) -> bool {
         matches!(&state.thread, Thread::Running(worker) if Arc::ptr_eq(worker, &self.worker))
     }
 
-    fn check_end(&self, state: &State) -> ControlFlow<()> {
+    fn check_end(&self, state: &RunnerState) -> ControlFlow<()> {
         if state.has_ended() || self.worker.has_ended() {
             Break(())
         } else {
@@ -153,7 +153,7 @@ impl Attempt {
         self.wait(self.runner.clock.now().checked_add(pause))
     }
 
-    /// Loads until the builder has taken the values, or goes on without.
+    /// Loads until the builder has received the values, or goes on without.
     fn load_first(&self, updates: &SourceContext) -> ControlFlow<()> {
         let runner = &self.runner;
         loop {
@@ -187,10 +187,10 @@ impl Attempt {
         }
     }
 
-    /// The layer is in the tree. A result that came after the builder went on is committed now.
+    /// Goes on after the layer is in the tree. Commits a result that came after the builder went on.
     fn continue_admitted(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, RunnerState>,
         retry_at: Option<Instant>,
         updates: &SourceContext,
     ) -> ControlFlow<()> {
@@ -216,7 +216,7 @@ impl Attempt {
         }
     }
 
-    /// A source that is loaded once, and again when a round is requested.
+    /// Loads a source that is loaded once, and again when a round is requested.
     fn load_once(&self, updates: &SourceContext) -> ControlFlow<()> {
         {
             let mut state = self.runner.state.lock();
@@ -264,7 +264,7 @@ impl Attempt {
         }
     }
 
-    /// Has a source that could not begin to push begin again, until it can.
+    /// Retries until a source that pushes has begun to push.
     fn attach(&self, updates: &SourceContext) -> ControlFlow<()> {
         let runner = &self.runner;
         let deadline = runner.terms.timing.load_deadline();
@@ -286,7 +286,7 @@ impl Attempt {
         let failures_before = runner.state.lock().failures;
         self.worker
             .begin_watch(runner.terms.timing.longest_silence());
-        runner.ring();
+        runner.wake_watchdog();
         let outcome = guarded(|| runner.source.watch(updates));
         let is_restarted = self.worker.end_watch();
         if self.worker.has_ended() {

@@ -35,9 +35,8 @@ pub(super) fn after_silence() -> Duration {
     part_of(SHORT_PAUSE)
 }
 
-/// The pause after a failure whose error may ask for one. What is asked for is the least: of the
-/// source's own interval a random part comes on top, so that a fleet that was asked the same comes
-/// back spread as it was.
+/// The pause after a failure whose error may ask for a pause. The result is at least that pause. A random
+/// part of the source's interval is added, so that a fleet that got the same error does not retry in step.
 pub(super) fn asked_for(failures: u32, asked: Option<Duration>, interval: Duration) -> Duration {
     let own = after_failures(failures);
     match asked {
@@ -57,10 +56,9 @@ pub(super) fn while_threads_hang(more: u32) -> (Duration, Duration) {
     (most / 2 + part_of(most / 2), most)
 }
 
-/// When the next poll is due: at the next whole interval after the one that was due at `last_due`, and
-/// somewhere in the coming interval if there was none. Since it is counted from when a poll was to
-/// begin, and not from when it was over, programs keep apart however long a server lets them all
-/// wait, and a slow answer makes the next no later.
+/// When the next poll is due: a whole number of intervals after `last_due`, or at a random time in the next
+/// interval if there was no poll. It is counted from when a poll was due and not from when it ended. So
+/// programs do not fall into step when a server delays all of them, and a slow answer delays no other poll.
 pub(super) fn next_poll(
     now: Instant,
     every: Duration,
@@ -81,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_cap_and_are_spread_over_their_whole_length() {
+    fn pauses_double_up_to_a_cap_and_are_random_over_their_whole_length() {
         for failures in 1..40 {
             let bound = FIRST_PAUSE * (1 << failures.min(10u32).saturating_sub(1));
             let bound = bound.min(MAX_PAUSE) + Duration::from_millis(1);
@@ -95,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_is_asked_for_is_kept_up_to_a_cap_and_spread_above() {
+    fn a_requested_pause_is_kept_up_to_a_cap_with_a_random_part_on_top() {
         let second = Duration::from_secs(1);
         for (asked, most) in [(20, 20), (30, 30), (3_600, 30), (u64::MAX, 30)] {
             let pauses: Vec<_> = (0..200)
@@ -115,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_is_asked_for_shortens_no_back_off() {
+    fn a_requested_pause_shortens_no_back_off() {
         let asked = Some(Duration::ZERO);
         let pauses = (0..200).map(|_| asked_for(20, asked, Duration::ZERO));
         assert!(pauses.max() > Some(MAX_PAUSE / 2));

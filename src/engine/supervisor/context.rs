@@ -1,4 +1,4 @@
-//! Brings the updates of one source to the engine.
+//! Passes the updates of one source to the engine.
 
 use std::any::{Any, TypeId};
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::source::{CommitOutcome, Make, RejectionScope, Sink, Ticket, Update, Watching};
 use crate::tree::layer::SourceId;
 
-/// Brings what one worker of a source sends to the engine, until the worker has ended.
+/// Passes the reports of one worker of a source to the engine, until the worker has ended.
 pub(super) struct EngineSink {
     engine: Weak<Engine>,
     runner: Weak<SourceRunner>,
@@ -101,7 +101,7 @@ impl Sink for EngineSink {
                 runner.record_error(&self.worker, error);
             }
             // From now on its values grow old, which the watchdog reports.
-            engine.supervisor.ring();
+            engine.supervisor.wake();
         }
     }
 
@@ -123,7 +123,7 @@ impl Sink for EngineSink {
             engine
                 .health_registry
                 .set_degraded(self.id, generation, reason);
-            self.worker.sign();
+            self.worker.extend_deadline();
         }
     }
 

@@ -12,7 +12,7 @@ use crate::source::{References, Start, Watching};
 use crate::value::document::Document;
 
 impl SourceRunner {
-    /// Has a source that pushes send all it has, now.
+    /// Has a source that pushes send all its values now.
     pub(super) fn attach(self: &Arc<Self>) -> Result<(), Error> {
         let worker = Arc::new(Worker::new(self.clock.clone()));
         let pushing = Thread::Pushing(Arc::clone(&worker));
@@ -21,10 +21,10 @@ impl SourceRunner {
         guarded(|| self.source.watch(&updates))
     }
 
-    /// Has a source that could not begin to push begin again after its admission.
+    /// Has a source that could not begin to push retry after its admission.
     pub(super) fn defer_attach(&self, error: Error) {
         let mut state = self.state.lock();
-        // What the failed attempt may still send does not count.
+        // Later reports of the failed attempt are rejected.
         let hooks = state.set_thread(Thread::Idle).map(|worker| worker.end());
         state.count_failure();
         state.admission.put_first(Err(error));
@@ -125,7 +125,7 @@ impl SourceRunner {
         }
     }
 
-    /// Notes that the layer is in the tree, with values that the source has loaded or without.
+    /// Records that the layer is in the tree, with values that the source has loaded or without.
     pub(crate) fn admit(&self, is_loaded: bool) {
         let mut state = self.state.lock();
         state.admission.admit(is_loaded);
@@ -139,7 +139,7 @@ impl SourceRunner {
         drop(state);
         if attaches_again {
             if let Some(engine) = self.engine.upgrade() {
-                engine.supervisor.wake(&engine);
+                engine.supervisor.wake_or_start(&engine);
             }
         }
     }

@@ -25,7 +25,7 @@ impl SourceRunner {
             .threads
             .spawn("liveprops-source", move || runner.call_hooks());
         if spawned.is_err() {
-            // A thread that nobody wakes stays for good.
+            // Without a call, the thread that waits would never end.
             self.call_hooks();
         }
     }

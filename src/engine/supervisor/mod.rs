@@ -38,8 +38,8 @@ impl Supervisor {
         }
     }
 
-    /// Starts a source: one that pushes is asked to send all it has, now; any other begins its
-    /// first load on a thread of its own.
+    /// Starts a source. One that pushes sends all its values now; any other begins its first load on a
+    /// thread of its own.
     pub(crate) fn start(
         &self,
         engine: &Engine,
@@ -80,7 +80,7 @@ impl Supervisor {
         }
     }
 
-    /// Has a source end, and does not wait.
+    /// Has a source end, without waiting.
     pub(crate) fn remove(&self, id: SourceId) {
         if let Some(runner) = self.watchdog.remove(id) {
             runner.end();
@@ -102,7 +102,7 @@ impl Supervisor {
             }
         };
         let ids: Vec<SourceId> = runners.iter().map(|runner| runner.id).collect();
-        let _waits = self.watchdog.wait_for(&ids)?;
+        let _waiting = self.watchdog.begin_waiting(&ids)?;
         let now = self.watchdog.clock.now();
         // All rounds are requested before the first is waited for.
         let rounds: Vec<_> = runners
@@ -123,8 +123,8 @@ impl Supervisor {
         }
     }
 
-    /// Runs code that may take long, such as user code, while the watchdog goes on. Returns whether a
-    /// thread could be started for it.
+    /// Runs code that may take long, such as user code, on a thread of its own. Returns whether the thread
+    /// could be started.
     pub(crate) fn spawn_aside(&self, run: impl FnOnce() + Send + 'static) -> bool {
         self.watchdog.threads.spawn("liveprops-commit", run).is_ok()
     }
@@ -154,14 +154,14 @@ impl Supervisor {
         }
     }
 
-    /// Has the watchdog look again, if it runs.
-    pub(crate) fn ring(&self) {
-        self.watchdog.ring();
+    /// Has the watchdog check again, if it runs.
+    pub(crate) fn wake(&self) {
+        self.watchdog.wake();
     }
 
-    /// Has the watchdog look again; starts it if it does not run.
-    pub(crate) fn wake(&self, engine: &Engine) {
-        self.watchdog.wake(engine.weak());
+    /// Has the watchdog check again; starts it if it does not run.
+    pub(crate) fn wake_or_start(&self, engine: &Engine) {
+        self.watchdog.wake_or_start(engine.weak());
     }
 
     pub(crate) fn clock(&self) -> &Clock {

@@ -10,7 +10,7 @@ use crate::engine::core::Engine;
 use crate::engine::supervisor::attempt::Attempt;
 use crate::engine::supervisor::backoff::{self, MAX_PAUSE};
 use crate::engine::supervisor::context::EngineSink;
-use crate::engine::supervisor::state::{State, Thread};
+use crate::engine::supervisor::state::{RunnerState, Thread};
 use crate::engine::supervisor::watchdog::Watchdog;
 use crate::engine::supervisor::worker::Worker;
 use crate::engine::threads::Threads;
@@ -27,7 +27,7 @@ const MAX_HUNG: u32 = 3;
 /// After so many hung threads, a refresh does not shorten such a pause any more.
 const MAX_HUNG_FOR_REFRESH: u32 = 15;
 
-/// What a source states about itself, asked once.
+/// The settings of a source, which the engine reads once.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) watching: Watching,
@@ -40,7 +40,7 @@ pub(crate) struct Terms {
     pub(crate) bootstrap: bool,
 }
 
-/// One source and what runs it.
+/// One source and the state of its thread.
 pub(crate) struct SourceRunner {
     pub(crate) id: SourceId,
     pub(crate) name: Arc<str>,
@@ -54,7 +54,7 @@ pub(crate) struct SourceRunner {
     pub(super) started_at: Instant,
     watchdog: Weak<Watchdog>,
     pub(super) threads: Threads,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<RunnerState>,
     /// Notified when the state has changed.
     pub(super) changed: Condvar,
 }
@@ -115,7 +115,7 @@ impl SourceRunner {
         if let (Watching::Stream, Some(worker)) = (self.terms.watching, worker) {
             self.call_aside(worker.restart_watch());
         }
-        self.ring();
+        self.wake_watchdog();
         Some(number)
     }
 
@@ -156,7 +156,7 @@ impl SourceRunner {
         self.two_rounds().saturating_add(Duration::from_secs(1))
     }
 
-    /// Has the source end, and does not wait.
+    /// Has the source end, without waiting.
     pub(super) fn end(self: &Arc<Self>) {
         let workers = {
             let mut state = self.state.lock();
@@ -205,8 +205,8 @@ impl SourceRunner {
         next
     }
 
-    /// Leaves the thread that runs the source to itself, and returns why.
-    fn abandon_thread(&self, state: &mut State, now: Instant) -> Error {
+    /// Abandons the thread that runs the source. Returns the error to report.
+    fn abandon_thread(&self, state: &mut RunnerState, now: Instant) -> Error {
         state.hung = state.hung.saturating_add(1);
         state.count_failure();
         let what = if state.admission.is_awaited() {
@@ -244,10 +244,10 @@ impl SourceRunner {
         self.start_on(&mut self.state.lock())
     }
 
-    fn start_on(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
+    fn start_on(self: &Arc<Self>, state: &mut RunnerState) -> Result<(), Error> {
         let worker = Arc::new(Worker::new(self.clock.clone()));
         let (runner, its_worker) = (Arc::clone(self), Arc::clone(&worker));
-        // Made on the thread: where none starts, it must not be dropped under the lock held here.
+        // The attempt is created on the thread: if none starts, it must not be dropped under this lock.
         let run = move || {
             runner.clock.thread_begins();
             Attempt::new(runner, its_worker).run();
@@ -277,10 +277,10 @@ impl SourceRunner {
         )))
     }
 
-    pub(super) fn ring(&self) {
+    pub(super) fn wake_watchdog(&self) {
         if let Some(watchdog) = self.watchdog.upgrade() {
             // A source that pushes may begin again after the watchdog has ended.
-            watchdog.wake(Weak::clone(&self.engine));
+            watchdog.wake_or_start(Weak::clone(&self.engine));
         }
     }
 
@@ -294,7 +294,7 @@ impl SourceRunner {
     }
 
     /// Counts a failure and returns how long to wait after it.
-    pub(super) fn count_failure(&self, state: &mut State, error: &Error) -> Duration {
+    pub(super) fn count_failure(&self, state: &mut RunnerState, error: &Error) -> Duration {
         state.count_failure();
         let interval = match self.terms.watching {
             Watching::Poll(every) => every,
@@ -303,10 +303,10 @@ impl SourceRunner {
         backoff::asked_for(state.failures, error.retry_after(), interval)
     }
 
-    /// Notes that the source has answered, unless its thread was abandoned. That ends the round; a
+    /// Records that the source has answered, unless its thread was abandoned. That ends the round; a
     /// rejection of the answer is no failure of the source.
     pub(super) fn record_answer(&self, worker: &Worker, outcome: Result<(), Error>) {
-        worker.sign();
+        worker.extend_deadline();
         let mut state = self.state.lock();
         if !worker.has_ended() {
             state.count_success();
@@ -315,9 +315,9 @@ impl SourceRunner {
         }
     }
 
-    /// Notes that the source has failed, unless its thread was abandoned. That ends the round.
+    /// Records that the source has failed, unless its thread was abandoned. That ends the round.
     pub(super) fn record_error(&self, worker: &Worker, error: Error) {
-        worker.sign();
+        worker.extend_deadline();
         let mut state = self.state.lock();
         if !worker.has_ended() {
             state.rounds.end(Err(error));
@@ -333,9 +333,9 @@ pub(crate) fn guarded<R>(run: impl FnOnce() -> Result<R, Error>) -> Result<R, Er
 
 impl Drop for SourceRunner {
     fn drop(&mut self) {
-        let source = std::mem::replace(&mut self.source, Box::new(Gone));
+        let source = std::mem::replace(&mut self.source, Box::new(NoSource));
         let hooks = self.state.get_mut().hooks.take();
-        // Their `Drop` is the source's code, for which whoever drops the last clone does not wait.
+        // Their `Drop` is the source's code, so it runs on a thread of its own.
         let run = move || {
             let _ = panics::drop_contained(source);
             for hook in hooks.into_iter().flatten() {
@@ -347,10 +347,10 @@ impl Drop for SourceRunner {
     }
 }
 
-/// Stands where a source was.
-struct Gone;
+/// Replaces a source that is dropped.
+struct NoSource;
 
-impl Source for Gone {
+impl Source for NoSource {
     fn origin(&self) -> Origin {
         Origin::new("nothing", "")
     }

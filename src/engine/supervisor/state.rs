@@ -1,4 +1,4 @@
-//! The state of a source that runs.
+//! The state of a source: its thread, its admission to the tree, and its rounds.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::value::document::Document;
 
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct RunnerState {
     pub(super) thread: Thread,
     pub(super) admission: Admission,
     pub(super) rounds: Rounds,
@@ -41,11 +41,11 @@ pub(super) enum Thread {
     Ended,
 }
 
-/// How far the layer of the source is.
+/// Whether the layer of the source is in the tree.
 pub(super) enum Admission {
-    /// It is not in the tree. The newest result of the first load waits for the builder.
+    /// It is not in the tree. The builder waits for the result of the first load; this is the newest one.
     Awaited(Option<Result<Document, Error>>),
-    /// It is in the tree without values that the source has loaded. The builder has not taken this
+    /// It is in the tree without values that the source has loaded. The builder has not received this
     /// result of the first load.
     WithoutValues(Option<Result<Document, Error>>),
     /// It is in the tree, and the source has loaded values.
@@ -114,7 +114,7 @@ impl Rounds {
 }
 
 impl Admission {
-    /// The result of the first load that nobody has taken.
+    /// Removes the result of the first load, if there is one.
     pub(super) fn take_first(&mut self) -> Option<Result<Document, Error>> {
         match self {
             Admission::Awaited(first) | Admission::WithoutValues(first) => first.take(),
@@ -137,7 +137,7 @@ impl Admission {
         matches!(self, Admission::Loaded)
     }
 
-    /// Notes that the layer is in the tree, with values that the source has loaded or without.
+    /// Records that the layer is in the tree, with values that the source has loaded or without.
     pub(super) fn admit(&mut self, is_loaded: bool) {
         let first = self.take_first();
         *self = if is_loaded {
@@ -148,7 +148,7 @@ impl Admission {
     }
 }
 
-impl State {
+impl RunnerState {
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.thread, Thread::Ended)
     }
@@ -177,7 +177,7 @@ impl State {
         self.last_poll_due = None;
     }
 
-    /// Notes that the source works.
+    /// Records that the source works.
     pub(super) fn count_success(&mut self) {
         self.failures = 0;
         if !self.admission.is_awaited() {

@@ -1,5 +1,5 @@
-//! Watches all sources: abandons threads that hang, starts threads again that ended, and does what
-//! is due.
+//! Watches all sources: abandons threads that hang, restarts threads that ended, and does the work of the
+//! engine that is due.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,41 +17,41 @@ use crate::sync::lock::{Condvar, Mutex};
 use crate::tree::layer::SourceId;
 
 thread_local! {
-    /// The source that this thread runs, by the address of its runner; 0 if it runs none.
-    static RUNS: Cell<usize> = const { Cell::new(0) };
+    /// The address of the runner whose source this thread runs; 0 if it runs none.
+    static RUNNER: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Notes that this thread runs a source until it ends.
-pub(super) fn runs(runner: &Arc<SourceRunner>) {
-    RUNS.set(Arc::as_ptr(runner).addr());
+/// Records that this thread runs a source until it ends.
+pub(super) fn set_runner(runner: &Arc<SourceRunner>) {
+    RUNNER.set(Arc::as_ptr(runner).addr());
 }
 
 /// All sources that run, and the thread that watches them.
 pub(crate) struct Watchdog {
     pub(super) threads: Threads,
     pub(super) clock: Clock,
-    state: Mutex<State>,
-    /// Notified when the thread is to look again.
-    rung: Condvar,
+    state: Mutex<WatchdogState>,
+    /// Notified when the thread is to check again.
+    woken: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct WatchdogState {
     runners: Vec<Arc<SourceRunner>>,
     /// The sources whose threads wait for rounds of other sources, with those.
     waits: Vec<(SourceId, Vec<SourceId>)>,
     is_running: bool,
-    is_rung: bool,
+    is_woken: bool,
     has_ended: bool,
 }
 
-impl State {
+impl WatchdogState {
     /// Whether the thread of a source waits for another source, perhaps through others.
-    fn waits_for(&self, who: SourceId, whom: SourceId) -> bool {
-        let mut reached = vec![who];
+    fn waits_for(&self, waiting: SourceId, awaited: SourceId) -> bool {
+        let mut reached = vec![waiting];
         let mut at = 0;
         while let Some(source) = reached.get(at).copied() {
-            if source == whom {
+            if source == awaited {
                 return true;
             }
             let next = self.waits.iter().filter(|(waits, _)| *waits == source);
@@ -66,45 +66,46 @@ impl State {
     }
 }
 
-/// As long as this lives, the thread of a source waits for others.
-pub(super) struct Waits<'a> {
+/// Records that the thread of a source waits for others, until this is dropped.
+pub(super) struct Waiting<'a> {
     watchdog: &'a Watchdog,
-    who: SourceId,
+    source: SourceId,
 }
 
-impl Drop for Waits<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.watchdog.state.lock();
-        if let Some(at) = state.waits.iter().position(|(who, _)| *who == self.who) {
+        let is_own = |(source, _): &(SourceId, Vec<SourceId>)| *source == self.source;
+        if let Some(at) = state.waits.iter().position(is_own) {
             state.waits.swap_remove(at);
         }
     }
 }
 
 impl Watchdog {
-    /// Notes that this thread waits for rounds of sources. Rejects a thread that runs one of them, or one
+    /// Records that this thread waits for rounds of sources. Rejects a thread that runs one of them, or one
     /// that they wait for.
-    pub(super) fn wait_for(&self, sources: &[SourceId]) -> Result<Option<Waits<'_>>, Error> {
-        let me = RUNS.get();
+    pub(super) fn begin_waiting(&self, sources: &[SourceId]) -> Result<Option<Waiting<'_>>, Error> {
+        let own_runner = RUNNER.get();
         let mut state = self.state.lock();
-        let runs = |runner: &&Arc<SourceRunner>| Arc::as_ptr(runner).addr() == me;
-        let Some((who, name)) = state
+        let is_own = |runner: &&Arc<SourceRunner>| Arc::as_ptr(runner).addr() == own_runner;
+        let Some((own, name)) = state
             .runners
             .iter()
-            .find(runs)
+            .find(is_own)
             .map(|runner| (runner.id, Arc::clone(&runner.name)))
         else {
             return Ok(None);
         };
-        if sources.iter().any(|source| state.waits_for(*source, who)) {
+        if sources.iter().any(|source| state.waits_for(*source, own)) {
             let detail = "waits for a source on the thread of that source: refresh from a callback \
                           that runs on a thread of its own, or from another thread";
             return Err(Error::new(ErrorKind::Reentrant, detail).with_source_name(&name));
         }
-        state.waits.push((who, sources.to_vec()));
-        Ok(Some(Waits {
+        state.waits.push((own, sources.to_vec()));
+        Ok(Some(Waiting {
             watchdog: self,
-            who,
+            source: own,
         }))
     }
 
@@ -113,7 +114,7 @@ impl Watchdog {
             threads: Threads::default(),
             clock,
             state: Mutex::default(),
-            rung: Condvar::new(),
+            woken: Condvar::new(),
         }
     }
 
@@ -136,8 +137,8 @@ impl Watchdog {
         let mut state = self.state.lock();
         let at = state.runners.iter().position(|runner| runner.id == id)?;
         // The thread ends if it waited for this source only.
-        state.is_rung = true;
-        self.rung.notify_all();
+        state.is_woken = true;
+        self.woken.notify_all();
         Some(state.runners.swap_remove(at))
     }
 
@@ -145,20 +146,20 @@ impl Watchdog {
     pub(super) fn end(&self) -> Vec<Arc<SourceRunner>> {
         let mut state = self.state.lock();
         state.has_ended = true;
-        self.rung.notify_all();
+        self.woken.notify_all();
         std::mem::take(&mut state.runners)
     }
 
-    /// Has the thread look again, if it runs.
-    pub(crate) fn ring(&self) {
-        self.state.lock().is_rung = true;
-        self.rung.notify_all();
+    /// Has the thread check again, if it runs.
+    pub(crate) fn wake(&self) {
+        self.state.lock().is_woken = true;
+        self.woken.notify_all();
     }
 
-    /// Has the thread look again; starts it if it does not run.
-    pub(super) fn wake(self: &Arc<Self>, engine: Weak<Engine>) {
-        // In this order: a thread that is about to end either sees the ring or is replaced.
-        self.ring();
+    /// Has the thread check again; starts it if it does not run.
+    pub(super) fn wake_or_start(self: &Arc<Self>, engine: Weak<Engine>) {
+        // In this order: a thread that is about to end either sees the flag or is replaced.
+        self.wake();
         // Where no thread starts, the next commit does what the thread would have done.
         let _ = self.run(engine);
     }
@@ -176,16 +177,16 @@ impl Watchdog {
         let run = move || {
             // While it is in a callback it watches nothing.
             dispatcher::never_here();
-            while watchdog.look(&engine) {}
+            while watchdog.check(&engine) {}
         };
         self.threads
             .spawn("liveprops-watchdog", run)
             .inspect_err(|_| self.state.lock().is_running = false)
     }
 
-    /// Looks once, and waits until it is time to look again. Returns whether to go on.
-    fn look(&self, engine: &Weak<Engine>) -> bool {
-        self.state.lock().is_rung = false;
+    /// Checks once, and waits until the next check is due. Returns whether to go on.
+    fn check(&self, engine: &Weak<Engine>) -> bool {
+        self.state.lock().is_woken = false;
         let mut next: Option<Instant> = None;
         for runner in self.runners() {
             next = next.into_iter().chain(runner.check()).min();
@@ -201,18 +202,18 @@ impl Watchdog {
         let mut state = self.state.lock();
         loop {
             let is_needed = state.runners.iter().any(|runner| runner.needs_watchdog);
-            let is_idle = !is_needed && next.is_none() && !state.is_rung;
+            let is_idle = !is_needed && next.is_none() && !state.is_woken;
             if state.has_ended || is_idle {
-                // Decided under the lock that `ring` and `run` take: a ring before this is seen, and
+                // Decided under the lock that `wake` and `run` take: a call before this is seen, and
                 // one after it starts another thread.
                 state.is_running = false;
                 return false;
             }
             let now = self.clock.now();
-            if state.is_rung || next.is_some_and(|next| next <= now) {
+            if state.is_woken || next.is_some_and(|next| next <= now) {
                 return true;
             }
-            self.clock.wait(&self.rung, &mut state, next);
+            self.clock.wait(&self.woken, &mut state, next);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One thread that runs a source, until it has to end, or is abandoned because it hangs.
+//! One thread that runs a source, until it is asked to end, or is abandoned because it hangs.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -7,36 +7,36 @@ use crate::engine::clock::Clock;
 use crate::sync::lock::{Condvar, Mutex};
 use crate::sync::panics;
 
-/// Wakes a source from whatever it waits for.
+/// Wakes a source that waits.
 pub(super) type Hook = Box<dyn Fn() + Send + Sync>;
 
-/// What a thread that runs a source shares with the watchdog.
+/// The state that a thread which runs a source shares with the watchdog.
 pub(crate) struct Worker {
-    state: Mutex<State>,
+    state: Mutex<WorkerState>,
     /// Notified when the thread is to stop.
     stopped: Condvar,
     clock: Clock,
 }
 
 #[derive(Default)]
-struct State {
+struct WorkerState {
     request: Request,
     activity: Activity,
     hooks: Vec<Hook>,
 }
 
-/// What the thread is asked to do.
+/// The request to the thread.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Request {
     #[default]
     GoOn,
-    /// The watch is to return, and begins again.
+    /// The watch returns and begins again.
     RestartWatch,
-    /// Nothing that the thread sends counts any more.
+    /// The thread ends; its later reports are rejected.
     End,
 }
 
-/// What the thread does that has to be over in time.
+/// The activity of the thread, with its deadline.
 #[derive(Clone, Copy, Debug, Default)]
 enum Activity {
     #[default]
@@ -44,14 +44,14 @@ enum Activity {
     Call {
         until: Instant,
     },
-    /// A watch that gives a sign of life at least this often.
+    /// A watch that reports something at least this often.
     Watch {
         silence: Duration,
         until: Instant,
     },
 }
 
-impl State {
+impl WorkerState {
     fn is_stopped(&self) -> bool {
         self.request != Request::GoOn
     }
@@ -66,7 +66,7 @@ impl Worker {
         }
     }
 
-    /// Whether nothing that the thread sends counts any more.
+    /// Whether the thread was asked to end, so that its later reports are rejected.
     pub(super) fn has_ended(&self) -> bool {
         self.state.lock().request == Request::End
     }
@@ -102,7 +102,7 @@ impl Worker {
         }
     }
 
-    /// From here on nothing that the thread sends counts. The caller calls the hooks.
+    /// Rejects all later reports of the thread. The caller calls the hooks.
     pub(super) fn end(&self) -> Vec<Hook> {
         self.request(Request::End)
     }
@@ -121,7 +121,7 @@ impl Worker {
         std::mem::take(&mut state.hooks)
     }
 
-    /// A bounded call begins.
+    /// Begins a call with a deadline.
     pub(super) fn begin_call(&self, deadline: Duration) {
         let until = self.clock.now().checked_add(deadline);
         self.state.lock().activity = match until {
@@ -130,14 +130,14 @@ impl Worker {
         };
     }
 
-    /// A bounded call is over. Returns whether its answer still counts.
+    /// Ends a call. Returns whether its answer is still accepted.
     pub(super) fn end_call(&self) -> bool {
         let mut state = self.state.lock();
         state.activity = Activity::Unbounded;
         state.request != Request::End
     }
 
-    /// A watch begins.
+    /// Begins a watch.
     pub(super) fn begin_watch(&self, silence: Option<Duration>) {
         let mut state = self.state.lock();
         let now = self.clock.now();
@@ -148,8 +148,7 @@ impl Worker {
         state.activity = watch.unwrap_or_default();
     }
 
-    /// A watch has returned; its hooks are dropped, the next one brings its own. Returns whether it was
-    /// asked to return.
+    /// Ends a watch and drops its hooks. Returns whether the watch was asked to return.
     pub(super) fn end_watch(&self) -> bool {
         let (hooks, request) = {
             let mut state = self.state.lock();
@@ -160,15 +159,15 @@ impl Worker {
             }
             (std::mem::take(&mut state.hooks), request)
         };
-        // What they hold is the source's.
+        // Their `Drop` is the source's code.
         for hook in hooks {
             let _ = panics::drop_contained(hook);
         }
         request == Request::RestartWatch
     }
 
-    /// The source has given a sign of life.
-    pub(super) fn sign(&self) {
+    /// Extends the deadline of a watch, since the source has reported something.
+    pub(super) fn extend_deadline(&self) {
         let mut state = self.state.lock();
         let now = self.clock.now();
         if let Activity::Watch { silence, until } = &mut state.activity {

@@ -1,8 +1,7 @@
-//! JSON, through `serde_json`.
+//! Parses JSON with `serde_json`.
 //!
-//! `serde_json` tells neither where a value stands nor, beyond 64 bits, what digits it had. So a
-//! cursor goes through the text beside it: both see names and values in the same order, and the
-//! cursor knows the offset of each.
+//! `serde_json` reports neither the position of a value nor the digits of a number beyond 64 bits. So the
+//! builder follows it with a cursor in the text: both visit names and values in the same order.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,92 +12,87 @@ use serde::de::{
 };
 
 use crate::error::Error;
-use crate::format::limits::{self, Trail, malformed, shown, too_deep, twice};
-use crate::format::spans::{self, Lines, Spots};
+use crate::format::limits::{
+    self, PathTracker, duplicate_key_error, malformed_error, masked_key, too_deep_error,
+};
+use crate::format::positions::{self, ItemPositions, Locator};
 use crate::value::Value;
 use crate::value::document::Document;
-use crate::value::node::{Leaf, Node, Table, both};
+use crate::value::node::{Leaf, Node, Table, value_and_table_error};
 use crate::value::origin::Origin;
+
+mod scan;
+
+use scan::{last_unescaped_quote, next_token, value_end};
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
     let mut builder = Builder {
         text,
-        at: 0,
-        lines: Lines::new(text),
-        origin,
-        trail: Trail::default(),
-        spots: Spots::default(),
-        fault: None,
+        cursor: 0,
+        locator: Locator::new(text, origin),
+        path: PathTracker::default(),
+        items: ItemPositions::default(),
+        error: None,
     };
     let mut json = serde_json::Deserializer::from_str(text);
-    let slot = Slot {
+    let seed = ValueSeed {
         builder: &mut builder,
         in_list: false,
     };
-    let built = slot
+    let parsed = seed
         .deserialize(&mut json)
-        .and_then(|built| json.end().map(|()| built));
-    let fault = builder.fault.take();
-    match (fault, built) {
-        (Some(fault), _) => Err(fault),
-        (None, Err(fault)) => Err(refuse(text, &fault, origin)),
-        (None, Ok(Built::Table(root))) => Ok(Document::from_table(root)),
-        (None, Ok(Built::Value(_))) => {
-            let start = token(text.as_bytes(), 0).0;
-            Err(malformed(
-                "the document is not an object",
-                builder.place(start),
-            ))
+        .and_then(|parsed| json.end().map(|()| parsed));
+    if let Some(error) = builder.error.take() {
+        return Err(error);
+    }
+    match parsed {
+        Ok(Parsed::Table(root)) => Ok(Document::from_table(root)),
+        Ok(Parsed::Value(_)) => {
+            let (start, _) = next_token(text.as_bytes(), 0);
+            let at = builder.locator.origin_at(start);
+            Err(malformed_error("the document is not an object", at))
         }
+        Err(error) => Err(syntax_error(text, &error, origin)),
     }
 }
 
-/// Says where `serde_json` stopped; its columns count bytes.
-fn refuse(text: &str, fault: &serde_json::Error, origin: &Origin) -> Error {
-    let line_start = match fault.line() {
+/// Converts an error of `serde_json`, whose columns count bytes.
+fn syntax_error(text: &str, error: &serde_json::Error, origin: &Origin) -> Error {
+    let line_start = match error.line() {
         0 | 1 => 0,
         line => text
             .match_indices('\n')
             .nth(line - 2)
             .map_or(text.len(), |(at, _)| at + 1),
     };
-    let mut offset = (line_start + fault.column().saturating_sub(1)).min(text.len());
-    // A line break in a string: what is wrong begins with the string.
-    if fault.column() == 0 && line_start > 0 {
-        offset = open_quote(&text[..line_start - 1]).unwrap_or(offset);
+    let mut offset = (line_start + error.column().saturating_sub(1)).min(text.len());
+    // For a line break in a string, the error is at the quote that opens the string.
+    if error.column() == 0 && line_start > 0 {
+        offset = last_unescaped_quote(&text[..line_start - 1]).unwrap_or(offset);
     }
     while !text.is_char_boundary(offset) {
         offset -= 1;
     }
-    let (line, column) = spans::place(text.as_bytes(), offset);
+    let (line, column) = positions::position(text.as_bytes(), offset);
     let at = origin.at(line, column);
-    // A fault in the data would quote the data; all that this file raises are told elsewhere.
-    if fault.is_data() {
-        return malformed("not a JSON document", at);
+    // The message of a data error would quote the data. The builder's own data errors do not get here.
+    if error.is_data() {
+        return malformed_error("not a JSON document", at);
     }
-    let message = fault.to_string();
+    let message = error.to_string();
     if message.starts_with("recursion limit") {
-        return too_deep(at);
+        return too_deep_error(at);
     }
     let end = message.rfind(" at line ").unwrap_or(message.len());
     let message = &message[..end];
-    match advice(message) {
-        Some(advice) => malformed(format!("{message}; {advice}"), at),
-        None => malformed(message, at),
+    match remedy(message) {
+        Some(remedy) => malformed_error(format!("{message}; {remedy}"), at),
+        None => malformed_error(message, at),
     }
 }
 
-/// Where the string begins in which a text ends.
-fn open_quote(text: &str) -> Option<usize> {
-    let is_plain = |(at, _): &(usize, &str)| {
-        let slashes = text[..*at].bytes().rev().take_while(|byte| *byte == b'\\');
-        slashes.count() % 2 == 0
-    };
-    text.rmatch_indices('"').find(is_plain).map(|(at, _)| at)
-}
-
-/// How to put right what `serde_json` refuses.
-fn advice(message: &str) -> Option<&'static str> {
+/// Returns how to correct the text, by a message of `serde_json`.
+fn remedy(message: &str) -> Option<&'static str> {
     match message {
         "expected value" => Some(
             "a value is text in double quotes, a number, `true`, `false`, `null`, a list or an object",
@@ -106,7 +100,7 @@ fn advice(message: &str) -> Option<&'static str> {
         "key must be a string" => Some("put the name in double quotes"),
         "trailing comma" => Some("remove the comma"),
         "trailing characters" => Some("a document is one object; remove what follows it"),
-        cut if cut.starts_with("EOF while parsing") => {
+        _ if message.starts_with("EOF while parsing") => {
             Some("complete the document, which seems to be cut off")
         }
         _ => None,
@@ -115,341 +109,312 @@ fn advice(message: &str) -> Option<&'static str> {
 
 struct Builder<'a> {
     text: &'a str,
-    /// Where the cursor stands.
-    at: usize,
-    lines: Lines<'a>,
-    origin: &'a Origin,
-    trail: Trail,
-    /// The places of the list at hand and of what it holds.
-    spots: Spots,
-    /// What was refused here; `serde_json` only learns that something was.
-    fault: Option<Error>,
+    /// The offset behind the last name or value, or inside a value that nests.
+    cursor: usize,
+    locator: Locator<'a>,
+    path: PathTracker,
+    /// The positions of the outermost list and of the values in it.
+    items: ItemPositions,
+    /// The builder's own error, of which `serde_json` gets only a placeholder.
+    error: Option<Error>,
 }
 
 impl Builder<'_> {
-    /// The offset of the next name or value, and a step beyond it, or into it if it nests.
-    fn next(&mut self) -> usize {
-        let (start, end) = token(self.text.as_bytes(), self.at);
-        self.at = end;
+    /// Moves the cursor over the next name or value, or into a value that nests. Returns its offset.
+    fn advance(&mut self) -> usize {
+        let (start, end) = next_token(self.text.as_bytes(), self.cursor);
+        self.cursor = end;
         start
     }
 
-    fn place(&self, offset: usize) -> Origin {
-        let (line, column) = self.lines.place(offset);
-        self.origin.at(line, column)
-    }
-
-    fn refuse<E: serde::de::Error>(&mut self, fault: Error) -> E {
-        self.fault = Some(fault);
+    /// Stores an error and returns the placeholder for `serde_json`.
+    fn fail<E: serde::de::Error>(&mut self, error: Error) -> E {
+        self.error = Some(error);
         E::custom("rejected")
     }
 
-    fn open(&mut self, offset: usize) -> Result<(), Error> {
-        let (lines, origin) = (&self.lines, self.origin);
-        self.trail.open(|| {
-            let (line, column) = lines.place(offset);
-            origin.at(line, column)
-        })
+    fn open<E: serde::de::Error>(&mut self, offset: usize) -> Result<(), E> {
+        let opened = self.path.open(|| self.locator.origin_at(offset));
+        opened.map_err(|error| self.fail(error))
     }
 
-    fn enter(&mut self, name: &str, offset: usize) -> Result<usize, Error> {
-        let (lines, origin) = (&self.lines, self.origin);
-        self.trail.enter(name, || {
-            let (line, column) = lines.place(offset);
-            origin.at(line, column)
-        })
+    fn enter<E: serde::de::Error>(&mut self, name: &str, offset: usize) -> Result<usize, E> {
+        let entered = self.path.enter(name, || self.locator.origin_at(offset));
+        entered.map_err(|error| self.fail(error))
     }
 
+    /// Counts a value.
     fn value<E: serde::de::Error>(
         &mut self,
         offset: usize,
         value: impl Into<Value>,
-    ) -> Result<Built, E> {
-        let (lines, origin) = (&self.lines, self.origin);
-        let counted = self.trail.value(|| {
-            let (line, column) = lines.place(offset);
-            origin.at(line, column)
-        });
-        match counted {
-            Ok(()) => Ok(Built::Value(value.into())),
-            Err(fault) => Err(self.refuse(fault)),
-        }
+    ) -> Result<Parsed, E> {
+        let counted = self.path.add_value(|| self.locator.origin_at(offset));
+        counted.map_err(|error| self.fail(error))?;
+        Ok(Parsed::Value(value.into()))
     }
 
-    fn number(&self, offset: usize) -> Result<Value, Error> {
+    fn parse_number(&self, offset: usize) -> Result<Value, Error> {
         let rest = &self.text[offset..];
-        let inside = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
-        let digits = &rest[..rest.find(|c| !inside(c)).unwrap_or(rest.len())];
-        let fault =
-            |detail| limits::with_key(malformed(detail, self.place(offset)), self.trail.key());
+        let in_number = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
+        let digits = &rest[..rest.find(|c| !in_number(c)).unwrap_or(rest.len())];
+        let error = |detail| {
+            let error = malformed_error(detail, self.locator.origin_at(offset));
+            limits::with_key(error, self.path.key())
+        };
         if !digits.contains(['.', 'e', 'E']) {
             let unsigned = digits.strip_prefix('-').unwrap_or(digits);
             if unsigned.is_empty() || !unsigned.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(fault("not a number"));
+                return Err(error("not a number"));
             }
             return Ok(match digits.parse::<i128>() {
                 Ok(value) => Value::from(value).with_spelling(digits),
-                // As text, they are the same number for who has room for it.
+                // Text keeps the number for types that are larger than `i128`.
                 Err(_) => Value::from(digits),
             });
         }
         match digits.parse::<f64>() {
             Ok(value) if value.is_finite() => Ok(Value::from(value).with_spelling(digits)),
-            Ok(_) => Err(fault("a number beyond the range of 64-bit floats")),
-            Err(_) => Err(fault("not a number")),
+            Ok(_) => Err(error("a number beyond the range of 64-bit floats")),
+            Err(_) => Err(error("not a number")),
         }
     }
 
-    /// Where the object that begins at `object` first has a name.
+    /// Creates the error for the name at `again` that the object at `object` has already.
     #[cold]
-    fn first_place(&self, object: usize, name: &str) -> Option<Origin> {
+    fn duplicate_name_error(
+        &self,
+        object: usize,
+        again: usize,
+        was_table: bool,
+        is_table: bool,
+    ) -> Error {
+        let first = self.first_occurrence(object, again);
+        let first = first.map(|offset| self.locator.origin_at(offset));
+        let (key, again) = (self.path.key(), self.locator.origin_at(again));
+        if was_table != is_table {
+            return value_and_table_error(&masked_key(key), first.as_ref(), was_table, &again);
+        }
+        let line = first.and_then(|first| first.line()).map(|(line, _)| line);
+        duplicate_key_error(key, line, again)
+    }
+
+    /// Finds the first name of the object at `object` that equals the name at `again`.
+    fn first_occurrence(&self, object: usize, again: usize) -> Option<usize> {
         let text = self.text.as_bytes();
+        let decode = |(start, end)| -> Option<Cow<'_, str>> {
+            serde_json::from_str(self.text.get(start..end)?).ok()
+        };
+        let name = decode(next_token(text, again))?;
         let mut at = object + 1;
         loop {
-            let (start, end) = token(text, at);
-            let key: Cow<'_, str> = serde_json::from_str(self.text.get(start..end)?).ok()?;
-            if key == name {
-                return Some(self.place(start));
+            let (start, end) = next_token(text, at);
+            if decode((start, end))? == name {
+                return Some(start);
             }
-            at = skip(text, end)?;
+            at = value_end(text, end)?;
         }
     }
 }
 
-/// Where the next token that is no separator begins and ends; a bracket ends after itself.
-fn token(text: &[u8], mut at: usize) -> (usize, usize) {
-    let between = |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' | b']' | b'}');
-    while text.get(at).is_some_and(between) {
-        at += 1;
-    }
-    let start = at;
-    match text.get(at) {
-        None => {}
-        Some(b'{' | b'[') => at += 1,
-        Some(b'"') => {
-            at += 1;
-            while let Some(byte) = text.get(at) {
-                at += if *byte == b'\\' { 2 } else { 1 };
-                if *byte == b'"' {
-                    break;
-                }
-            }
-        }
-        Some(_) => {
-            while text.get(at).is_some_and(|b| !between(b)) {
-                at += 1;
-            }
-        }
-    }
-    (start.min(text.len()), at.min(text.len()))
-}
-
-/// The end of the value that begins after `at`, nested ones and all.
-fn skip(text: &[u8], at: usize) -> Option<usize> {
-    let (start, mut end) = token(text, at);
-    if !matches!(text.get(start)?, b'{' | b'[') {
-        return Some(end);
-    }
-    let mut depth = 1;
-    while depth > 0 {
-        match text.get(end)? {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth -= 1,
-            b'"' => {
-                end = token(text, end).1;
-                continue;
-            }
-            _ => {}
-        }
-        end += 1;
-    }
-    Some(end)
-}
-
-/// A value, or the subtree it becomes outside lists.
-enum Built {
+/// A parsed value. An object outside lists is a subtree.
+enum Parsed {
     Value(Value),
     Table(Table),
 }
 
-/// A place where a value is to come.
-struct Slot<'b, 'a> {
+impl Parsed {
+    fn is_table(&self) -> bool {
+        matches!(self, Self::Table(_) | Self::Value(Value::Table(_)))
+    }
+}
+
+/// Parses the next value.
+struct ValueSeed<'b, 'a> {
     builder: &'b mut Builder<'a>,
     in_list: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for Slot<'_, '_> {
-    type Value = Built;
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_, '_> {
+    type Value = Parsed;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Built, D::Error> {
-        let offset = self.builder.next();
-        if self.in_list {
-            self.builder.spots.push(self.builder.lines.place(offset));
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Parsed, D::Error> {
+        let Self { builder, in_list } = self;
+        let offset = builder.advance();
+        if in_list {
+            builder.items.push(builder.locator.position(offset));
         }
-        from.deserialize_any(Here { slot: self, offset })
+        from.deserialize_any(ValueVisitor {
+            builder,
+            in_list,
+            offset,
+        })
     }
 }
 
-/// A place whose offset is known.
-struct Here<'b, 'a> {
-    slot: Slot<'b, 'a>,
+/// Parses the value at an offset.
+struct ValueVisitor<'b, 'a> {
+    builder: &'b mut Builder<'a>,
+    in_list: bool,
     offset: usize,
 }
 
-impl Here<'_, '_> {
-    fn number<E: serde::de::Error>(self) -> Result<Built, E> {
-        let builder = self.slot.builder;
-        match builder.number(self.offset) {
-            Ok(value) => builder.value(self.offset, value),
-            Err(fault) => Err(builder.refuse(fault)),
+impl ValueVisitor<'_, '_> {
+    fn number<E: serde::de::Error>(self) -> Result<Parsed, E> {
+        match self.builder.parse_number(self.offset) {
+            Ok(value) => self.builder.value(self.offset, value),
+            Err(error) => Err(self.builder.fail(error)),
         }
     }
 }
 
-impl<'de> Visitor<'de> for Here<'_, '_> {
-    type Value = Built;
+impl<'de> Visitor<'de> for ValueVisitor<'_, '_> {
+    type Value = Parsed;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any JSON value")
     }
 
-    fn visit_unit<E: serde::de::Error>(self) -> Result<Built, E> {
-        self.slot.builder.value(self.offset, Value::Unset)
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Parsed, E> {
+        self.builder.value(self.offset, Value::Unset)
     }
 
-    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Built, E> {
-        self.slot.builder.value(self.offset, Value::from(value))
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Parsed, E> {
+        self.builder.value(self.offset, Value::from(value))
     }
 
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Built, E> {
-        self.slot.builder.value(self.offset, Value::from(value))
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Parsed, E> {
+        self.builder.value(self.offset, Value::from(value))
     }
 
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Built, E> {
-        self.slot.builder.value(self.offset, Value::from(value))
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Parsed, E> {
+        self.builder.value(self.offset, Value::from(value))
     }
 
-    /// Also the integers that `serde_json` has no room for.
-    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Built, E> {
+    /// Visits floats, and integers beyond 64 bits.
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Parsed, E> {
         self.number()
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Built, E> {
-        let builder = self.slot.builder;
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Parsed, E> {
+        let builder = self.builder;
         if text.contains('\0') {
-            let fault = malformed(limits::NUL, builder.place(self.offset));
-            return Err(builder.refuse(limits::with_key(fault, builder.trail.key())));
+            let error = malformed_error(limits::NUL, builder.locator.origin_at(self.offset));
+            return Err(builder.fail(limits::with_key(error, builder.path.key())));
         }
         builder.value(self.offset, Value::from(text))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Built, A::Error> {
-        let builder = self.slot.builder;
-        if let Err(fault) = builder.open(self.offset) {
-            return Err(builder.refuse(fault));
-        }
-        if !self.slot.in_list {
-            builder.spots.push(builder.lines.place(self.offset));
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Parsed, A::Error> {
+        let builder = self.builder;
+        builder.open(self.offset)?;
+        if !self.in_list {
+            builder.items.push(builder.locator.position(self.offset));
         }
         let mut list = Vec::new();
         loop {
-            let slot = Slot {
+            let seed = ValueSeed {
                 builder: &mut *builder,
                 in_list: true,
             };
-            match from.next_element_seed(slot)? {
+            match from.next_element_seed(seed)? {
                 None => break,
-                Some(Built::Value(value)) => list.push(value),
-                // A slot in a list builds no subtrees.
-                Some(Built::Table(_)) => return Err(A::Error::custom("rejected")),
+                Some(Parsed::Value(value)) => list.push(value),
+                // An object in a list is a `Value`.
+                Some(Parsed::Table(_)) => return Err(A::Error::custom("rejected")),
             }
         }
-        builder.trail.close();
-        Ok(Built::Value(Value::List(list.into())))
+        builder.path.close();
+        Ok(Parsed::Value(Value::List(list.into())))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Built, A::Error> {
-        if self.slot.builder.text.as_bytes().get(self.offset) != Some(&b'{') {
-            // Another crate of the program turned on `arbitrary_precision`, which hands numbers
-            // over as maps.
+    fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Parsed, A::Error> {
+        if self.builder.text.as_bytes().get(self.offset) != Some(&b'{') {
+            // `arbitrary_precision`, which another crate may enable, represents numbers as maps.
             while from.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
             return self.number();
         }
-        let Slot { builder, in_list } = self.slot;
-        if let Err(fault) = builder.open(self.offset) {
-            return Err(builder.refuse(fault));
-        }
-        let mut table = Table::default();
-        let mut fields: BTreeMap<Box<str>, Value> = BTreeMap::new();
-        let mut starts = Vec::new();
-        while let Some(name) = from.next_key_seed(Name)? {
-            let at_name = builder.next();
-            let before = match builder.enter(&name, at_name) {
-                Ok(before) => before,
-                Err(fault) => return Err(builder.refuse(fault)),
-            };
-            let at_value = token(builder.text.as_bytes(), builder.at).0;
-            if in_list {
-                starts.push((Box::from(&*name), builder.spots.len()));
-            }
-            let value = from.next_value_seed(Slot {
-                builder: &mut *builder,
-                in_list,
-            })?;
-            let is_table = match &value {
-                Built::Value(value) => matches!(value, Value::Table(_)),
-                Built::Table(_) => true,
-            };
-            let was_table = match value {
-                Built::Value(value) if in_list => {
-                    let old = fields.insert(name.into(), value);
-                    old.map(|old| matches!(old, Value::Table(_)))
-                }
-                Built::Value(value) => {
-                    let origin = match &value {
-                        Value::List(_) => builder.origin.with_items(builder.spots.take()),
-                        _ => builder.place(at_value),
-                    };
-                    let leaf = Leaf::new(value, origin);
-                    let old = table.put(&name, Node::Leaf(leaf));
-                    old.map(|old| old.node.table().is_some())
-                }
-                Built::Table(below) => {
-                    let old = table.put(&name, Node::Table(below));
-                    old.map(|old| old.node.table().is_some())
-                }
-            };
-            if let Some(was_table) = was_table {
-                let name = serde_json::from_str::<Cow<'_, str>>(
-                    &builder.text[at_name..token(builder.text.as_bytes(), at_name).1],
-                )
-                .unwrap_or_default();
-                let first = builder.first_place(self.offset, &name);
-                let (key, again) = (builder.trail.key(), builder.place(at_name));
-                let fault = if was_table == is_table {
-                    let line = first.and_then(|first| first.line());
-                    twice(key, line.map(|(line, _)| line), again)
-                } else {
-                    both(&shown(key), first.as_ref(), was_table, &again)
-                };
-                return Err(builder.refuse(fault));
-            }
-            builder.trail.leave(before);
-        }
-        builder.trail.close();
-        builder.spots.sort_fields(starts);
-        Ok(if in_list {
-            Built::Value(Value::from(fields))
+        self.builder.open(self.offset)?;
+        if self.in_list {
+            self.fields(from)
         } else {
-            Built::Table(table)
-        })
+            self.subtree(from)
+        }
     }
 }
 
-/// A name, borrowed from the document unless it holds escapes.
-struct Name;
+impl ValueVisitor<'_, '_> {
+    /// Parses an object outside lists.
+    fn subtree<'de, A: MapAccess<'de>>(self, mut from: A) -> Result<Parsed, A::Error> {
+        let builder = self.builder;
+        let mut table = Table::default();
+        while let Some(name) = from.next_key_seed(NameSeed)? {
+            let name_start = builder.advance();
+            let before = builder.enter(&name, name_start)?;
+            let (value_start, _) = next_token(builder.text.as_bytes(), builder.cursor);
+            let value = from.next_value_seed(ValueSeed {
+                builder: &mut *builder,
+                in_list: false,
+            })?;
+            let is_table = value.is_table();
+            let node = match value {
+                Parsed::Table(table) => Node::Table(table),
+                Parsed::Value(list @ Value::List(_)) => {
+                    let origin = builder.locator.origin.with_items(builder.items.take());
+                    Node::Leaf(Leaf::new(list, origin))
+                }
+                Parsed::Value(value) => {
+                    Node::Leaf(Leaf::new(value, builder.locator.origin_at(value_start)))
+                }
+            };
+            if let Some(old) = table.put(&name, node) {
+                let was_table = old.node.table().is_some();
+                let error =
+                    builder.duplicate_name_error(self.offset, name_start, was_table, is_table);
+                return Err(builder.fail(error));
+            }
+            builder.path.leave(before);
+        }
+        builder.path.close();
+        Ok(Parsed::Table(table))
+    }
 
-impl<'de> DeserializeSeed<'de> for Name {
+    /// Parses an object in a list.
+    fn fields<'de, A: MapAccess<'de>>(self, mut from: A) -> Result<Parsed, A::Error> {
+        let builder = self.builder;
+        let mut fields: BTreeMap<Box<str>, Value> = BTreeMap::new();
+        let mut starts = Vec::new();
+        while let Some(name) = from.next_key_seed(NameSeed)? {
+            let name_start = builder.advance();
+            let before = builder.enter(&name, name_start)?;
+            starts.push((Box::from(&*name), builder.items.len()));
+            let value = from.next_value_seed(ValueSeed {
+                builder: &mut *builder,
+                in_list: true,
+            })?;
+            let is_table = value.is_table();
+            // An object in a list is a `Value`.
+            let Parsed::Value(value) = value else {
+                return Err(A::Error::custom("rejected"));
+            };
+            if let Some(old) = fields.insert(name.into(), value) {
+                let was_table = matches!(old, Value::Table(_));
+                let error =
+                    builder.duplicate_name_error(self.offset, name_start, was_table, is_table);
+                return Err(builder.fail(error));
+            }
+            builder.path.leave(before);
+        }
+        builder.path.close();
+        builder.items.sort_fields(starts);
+        Ok(Parsed::Value(Value::from(fields)))
+    }
+}
+
+/// Parses a name; it is borrowed from the document unless it contains escapes.
+struct NameSeed;
+
+impl<'de> DeserializeSeed<'de> for NameSeed {
     type Value = Cow<'de, str>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
@@ -457,7 +422,7 @@ impl<'de> DeserializeSeed<'de> for Name {
     }
 }
 
-impl<'de> Visitor<'de> for Name {
+impl<'de> Visitor<'de> for NameSeed {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

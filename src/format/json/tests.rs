@@ -4,7 +4,7 @@ use crate::format::Format;
 use crate::format::tests::{golden, value};
 
 #[test]
-fn every_value_has_its_place() {
+fn every_value_has_its_position() {
     let text = "{\"a.b\": \"\\\"}\u{e9}\",\r\n \"\u{e9}\": [1, {\"x\": [], \"y\": null}], \"o\": {\n\"t\\u0065\":\n true, \"u\":{}},\"n\":null, \"f\": -1.50e1}";
     assert_eq!(
         golden(Format::json(), text),
@@ -17,7 +17,7 @@ fn every_value_has_its_place() {
 }
 
 #[test]
-fn numbers_keep_their_digits_or_are_refused() {
+fn numbers_keep_their_digits_or_are_rejected() {
     let of = |text: &str| value(Format::json(), &format!("{{\"v\": {text}}}"));
     assert_eq!(of("-7"), Ok(Value::from(-7)));
     assert_eq!(of("18446744073709551615"), Ok(Value::from(u64::MAX)));
@@ -43,7 +43,7 @@ fn numbers_keep_their_digits_or_are_refused() {
 }
 
 #[test]
-fn a_repeated_name_is_told_with_its_whole_key() {
+fn the_error_for_a_repeated_name_has_its_whole_key() {
     for (text, key, first, second) in [
         (
             "{\"a\": {\n\"b\": [\"}\", {\"x\": 1}],\n\"x\": 1,\n\"\\u0078\": 2}}",
@@ -95,7 +95,7 @@ fn only_an_object_is_a_document() {
 }
 
 #[test]
-fn a_refusal_says_what_was_expected_and_the_remedy() {
+fn a_syntax_error_names_the_remedy() {
     let cases = [
         ("{\"a\": hunter2}", "double quotes"),
         ("{a: 1}", "name in double quotes"),
@@ -112,7 +112,7 @@ fn a_refusal_says_what_was_expected_and_the_remedy() {
 }
 
 #[test]
-fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
+fn an_integer_beyond_i128_is_its_text() {
     for digits in [
         "170141183460469231731687303715884105728",
         "-170141183460469231731687303715884105729",

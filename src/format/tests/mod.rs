@@ -211,7 +211,7 @@ fn broken_text_is_refused_with_its_place() {
         let error = case.parse(&bad).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Malformed, "{name}");
         assert!(error.to_string().contains("NUL"), "{error}");
-        let (line, column) = spans::place(good.as_bytes(), at);
+        let (line, column) = positions::position(good.as_bytes(), at);
         assert_eq!(
             error.origin().map(ToString::to_string),
             Some(format!("file app:{line}:{column}"))
@@ -330,7 +330,35 @@ fn a_key_of_a_kibibyte_is_read_and_a_longer_one_is_refused() {
             "yaml" => format!("{{{long}k: 1}}"),
             _ => case.document(&[(&format!("{long}k"), "1")]),
         };
-        assert_eq!(case.kind(text), ErrorKind::TooLarge, "{name}");
+        assert_eq!(case.kind(&text), ErrorKind::TooLarge, "{name}");
+        let error = case.parse(text).unwrap_err();
+        let shown = error.to_string();
+        assert!(!shown.contains("``"), "{name}: {shown}");
+        // In the other formats a bare name may be a value gone wrong.
+        let wanted = format!("`{}`: not a valid key: longer", &long[..80]);
+        let is_named = matches!(name, "toml" | "json");
+        assert_eq!(shown.contains(&wanted), is_named, "{name}: {shown}");
+    }
+}
+
+#[test]
+fn a_long_key_below_a_table_is_named_by_its_beginning() {
+    let long = "k".repeat(1024);
+    for (name, text) in [
+        ("toml", format!("[a]\n{long} = 1\n")),
+        ("json", format!("{{\"a\": {{\"{long}\": 1}}}}")),
+        ("yaml", format!("a: {{{long}: 1}}")),
+    ] {
+        let Some(format) = Format::from_extension(name) else {
+            continue;
+        };
+        let error = format.parse(text.as_bytes(), &origin()).unwrap_err();
+        let wanted = match name {
+            "yaml" => "`a`: a key in it is longer than 1024 bytes".to_owned(),
+            _ => format!("`a.{}`: not a valid key", &long[..78]),
+        };
+        let shown = error.to_string();
+        assert!(shown.starts_with(&wanted), "{name}: {shown}");
     }
 }
 
@@ -341,7 +369,7 @@ fn a_key_given_twice_refuses_the_document_and_names_both_lines() {
         let text = case.document(&[("x", "0"), ("dup", "hunter2"), ("y", "0"), ("dup", "2")]);
         let line = |nth| {
             let at = text.match_indices("dup").nth(nth).unwrap().0;
-            spans::place(text.as_bytes(), at).0
+            positions::position(text.as_bytes(), at).0
         };
         let error = match case.parse(&text) {
             // Dotenv reports the line instead.

@@ -1,9 +1,9 @@
-//! Rules that each format keeps in its own way: marks, escapes, places, limits.
+//! Rules that each format implements itself: byte order marks, escapes, positions, limits.
 
 use super::*;
 
 #[test]
-fn a_second_byte_order_mark_is_refused() {
+fn a_second_byte_order_mark_is_rejected() {
     for case in cases() {
         let name = case.format.name();
         let text = case.document(&[("a", "1")]);
@@ -13,7 +13,7 @@ fn a_second_byte_order_mark_is_refused() {
             error.to_string().contains("byte order mark"),
             "{name}: {error}"
         );
-        // As it is left where files are joined.
+        // Joined files have one inside.
         let second = case.document(&[("a", "1"), ("\u{feff}b", "1")]);
         assert!(case.parse(&second).is_err(), "{name}: {second}");
         let value = case.document(&[("a", "x\u{feff}y")]);
@@ -31,7 +31,7 @@ fn a_second_byte_order_mark_is_refused() {
 }
 
 #[test]
-fn a_nul_is_refused_where_it_is_escaped() {
+fn an_escaped_nul_is_rejected() {
     for case in cases() {
         let name = case.format.name();
         // Dotenv has no such escape.
@@ -88,8 +88,8 @@ fn a_nul_is_refused_where_it_is_escaped() {
 }
 
 #[test]
-fn an_item_of_a_list_has_its_own_place() {
-    for (name, text, places) in [
+fn an_item_of_a_list_has_its_own_position() {
+    for (name, text, positions) in [
         (
             "json",
             "{\"l\": [\n1,\n {\"b\": 1,\n\"a\": [2,\n3]}, 4]}",
@@ -139,7 +139,7 @@ fn an_item_of_a_list_has_its_own_place() {
         let document = format.parse(text.as_bytes(), &origin()).unwrap();
         assert_eq!(
             document.origin("l").unwrap().items(),
-            Some(&places[..]),
+            Some(&positions[..]),
             "{name}"
         );
         let Some(Value::List(items)) = document.get("l") else {
@@ -150,7 +150,7 @@ fn an_item_of_a_list_has_its_own_place() {
             let item = document.origin("l").unwrap().of_item(items, &path);
             item.and_then(|item| item.line())
         };
-        let wanted = [
+        let expected = [
             ("0", 1),
             ("1", 2),
             ("1.a", 3),
@@ -158,8 +158,8 @@ fn an_item_of_a_list_has_its_own_place() {
             ("1.b", 6),
             ("2", 7),
         ];
-        for (path, place) in wanted {
-            assert_eq!(at(path), Some(places[place]), "{name} {path}");
+        for (path, index) in expected {
+            assert_eq!(at(path), Some(positions[index]), "{name} {path}");
         }
         assert_eq!(at("3"), None);
         assert_eq!(at("1.c"), None);
@@ -167,7 +167,7 @@ fn an_item_of_a_list_has_its_own_place() {
 }
 
 #[test]
-fn a_line_that_cannot_be_read_is_not_shown() {
+fn the_error_for_a_malformed_line_does_not_show_it() {
     let secret = "Ww_Qq9.==";
     let long = format!("{{Ww_Qq9{}: 1}}", "x".repeat(1024));
     for (name, texts) in [
@@ -221,7 +221,7 @@ fn a_document_counts_the_keys_that_it_lists() {
 }
 
 #[test]
-fn more_tables_or_values_than_the_limit_are_refused() {
+fn more_tables_or_values_than_the_limit_are_rejected() {
     for (name, tables, values) in [
         ("toml", ("a = [", "{},", "]"), ("a = [", "1,", "]")),
         (

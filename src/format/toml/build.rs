@@ -1,4 +1,4 @@
-//! From the parser's tables to ours, each value with its place.
+//! Builds a tree from the parser's tables.
 
 use std::ops::Range;
 
@@ -6,76 +6,51 @@ use toml::Spanned;
 use toml::de::{DeArray, DeFloat, DeInteger, DeTable, DeValue};
 
 use crate::error::Error;
-use crate::format::limits::{self, Trail, malformed};
-use crate::format::spans::{Lines, Spots};
-use crate::format::toml::pieces::Inline;
+use crate::format::limits::{self, PathTracker, malformed_error};
+use crate::format::positions::{ItemPositions, Locator};
+use crate::format::toml::pieces::InlineTables;
 use crate::value::Value;
 use crate::value::node::{Leaf, Node, Table};
-use crate::value::origin::{Origin, Spot};
+use crate::value::origin::Origin;
 
 pub(super) struct Builder<'a> {
     text: &'a str,
-    places: Places<'a>,
-    pub(super) trail: Trail,
-    /// The places of the list at hand and of what it holds.
-    spots: Spots,
-    /// Filled for the pieces that follow.
-    pub(super) inline: Option<Inline>,
-}
-
-/// Where the values of a text, or of a piece of it that begins with a line, were written.
-struct Places<'a> {
-    origin: &'a Origin,
-    lines: Lines<'a>,
-    /// Lines before the piece.
-    before: u32,
-}
-
-impl Places<'_> {
-    fn at(&self, offset: usize) -> Origin {
-        let (line, column) = self.spot(offset);
-        self.origin.at(line, column)
-    }
-
-    fn spot(&self, offset: usize) -> Spot {
-        let (line, column) = self.lines.place(offset);
-        (self.before + line, column)
-    }
+    locator: Locator<'a>,
+    pub(super) path: PathTracker,
+    /// The positions of the outermost list and of the values in it.
+    items: ItemPositions,
+    /// The inline tables so far, if the document is parsed in pieces.
+    pub(super) inline_tables: Option<InlineTables>,
 }
 
 impl<'a> Builder<'a> {
     pub(super) fn new(text: &'a str, origin: &'a Origin) -> Self {
         Self {
             text,
-            places: Places {
-                origin,
-                lines: Lines::new(text),
-                before: 0,
-            },
-            trail: Trail::default(),
-            spots: Spots::default(),
-            inline: None,
+            locator: Locator::new(text, origin),
+            path: PathTracker::default(),
+            items: ItemPositions::default(),
+            inline_tables: None,
         }
     }
 
-    /// Begins with the first of several pieces.
-    pub(super) fn of_pieces(first: &'a str, origin: &'a Origin) -> Self {
+    /// Creates a builder for a document in pieces.
+    pub(super) fn for_pieces(first: &'a str, origin: &'a Origin) -> Self {
         Self {
-            inline: Some(Inline::default()),
+            inline_tables: Some(InlineTables::default()),
             ..Self::new(first, origin)
         }
     }
 
-    /// Goes on to the piece that follows.
-    pub(super) fn turn(&mut self, next: &'a str) {
-        self.places.before += self.places.lines.place(self.text.len()).0 - 1;
-        self.places.lines = Lines::new(next);
-        self.text = next;
+    /// Moves on to the next piece.
+    pub(super) fn start_piece(&mut self, piece: &'a str) {
+        self.locator.start_piece(piece);
+        self.text = piece;
     }
 
-    /// The sign an item begins with: a bracket for the table of a header, a brace for an inline
-    /// one; a table without a sign of its own begins with its name.
-    pub(super) fn sign(&self, offset: usize) -> Option<u8> {
+    /// Returns the first byte of an item: a bracket for the table of a header, a brace for an inline table.
+    /// Any other table starts with its name.
+    pub(super) fn byte_at(&self, offset: usize) -> Option<u8> {
         self.text.as_bytes().get(offset).copied()
     }
 
@@ -86,9 +61,9 @@ impl<'a> Builder<'a> {
             let before = self.enter(name.get_ref(), name.span().start)?;
             let node = self.node(value)?;
             table.put(name.get_ref(), node);
-            self.trail.leave(before);
+            self.path.leave(before);
         }
-        self.trail.close();
+        self.path.close();
         Ok(table)
     }
 
@@ -97,39 +72,42 @@ impl<'a> Builder<'a> {
         let start = span.start;
         Ok(match value.into_inner() {
             DeValue::Table(below) => {
-                if self.sign(start) == Some(b'{') {
-                    if let Some(inline) = &mut self.inline {
-                        inline.note(self.trail.key());
+                if self.byte_at(start) == Some(b'{') {
+                    if let Some(inline_tables) = &mut self.inline_tables {
+                        inline_tables.insert(self.path.key());
                     }
                 }
                 Node::Table(self.table(below, start)?)
             }
             DeValue::Array(items) => {
-                self.spots.push(self.places.spot(start));
+                self.items.push(self.locator.position(start));
                 let list = Value::List(self.list(items, start)?);
-                let origin = self.places.origin.with_items(self.spots.take());
+                let origin = self.locator.origin.with_items(self.items.take());
                 Node::Leaf(Leaf::new(list, origin))
             }
-            value => Node::Leaf(Leaf::new(self.value(value, span)?, self.places.at(start))),
+            value => Node::Leaf(Leaf::new(
+                self.value(value, span)?,
+                self.locator.origin_at(start),
+            )),
         })
     }
 
     fn value(&mut self, value: DeValue<'_>, span: Range<usize>) -> Result<Value, Error> {
         let offset = span.start;
         if !matches!(value, DeValue::Array(_) | DeValue::Table(_)) {
-            self.trail.value(|| self.places.at(offset))?;
+            self.path.add_value(|| self.locator.origin_at(offset))?;
         }
         Ok(match value {
             DeValue::String(text) if text.contains('\0') => {
-                return Err(self.fault(limits::NUL, offset));
+                return Err(self.error(limits::NUL, offset));
             }
             DeValue::String(text) => Value::Text(text.into()),
             DeValue::Integer(digits) => self.integer(&digits, span)?,
-            DeValue::Float(digits) => self.spelled(self.float(&digits, offset)?, span),
+            DeValue::Float(digits) => self.with_spelling(self.float(&digits, offset)?, span),
             DeValue::Boolean(value) => Value::from(value),
             DeValue::Datetime(_) => {
                 let written = self.text.get(span).unwrap_or_default();
-                Value::from(rfc3339(written))
+                Value::from(to_rfc3339(written))
             }
             DeValue::Array(items) => Value::List(self.list(items, offset)?),
             DeValue::Table(fields) => {
@@ -139,14 +117,14 @@ impl<'a> Builder<'a> {
                 for (name, value) in fields {
                     let before = self.enter(name.get_ref(), name.span().start)?;
                     let span = value.span();
-                    starts.push((Box::from(&**name.get_ref()), self.spots.len()));
-                    self.spots.push(self.places.spot(span.start));
+                    starts.push((Box::from(&**name.get_ref()), self.items.len()));
+                    self.items.push(self.locator.position(span.start));
                     let value = self.value(value.into_inner(), span)?;
                     table.push((name.into_inner(), value));
-                    self.trail.leave(before);
+                    self.path.leave(before);
                 }
-                self.spots.sort_fields(starts);
-                self.trail.close();
+                self.items.sort_fields(starts);
+                self.path.close();
                 Value::Table(table.into_iter().collect())
             }
         })
@@ -158,27 +136,27 @@ impl<'a> Builder<'a> {
             .into_iter()
             .map(|item| {
                 let span = item.span();
-                self.spots.push(self.places.spot(span.start));
+                self.items.push(self.locator.position(span.start));
                 self.value(item.into_inner(), span)
             })
             .collect();
-        self.trail.close();
+        self.path.close();
         list
     }
 
     fn integer(&self, digits: &DeInteger<'_>, span: Range<usize>) -> Result<Value, Error> {
         if let Ok(small) = i64::from_str_radix(digits.as_str(), digits.radix()) {
-            return Ok(self.spelled(Value::from(small), span));
+            return Ok(self.with_spelling(Value::from(small), span));
         }
         // The parser accepts `0x` alone.
         if digits.as_str().is_empty() {
             let detail = "a number without digits; write text in quotes";
-            return Err(self.fault(detail, span.start));
+            return Err(self.error(detail, span.start));
         }
         Ok(
             match i128::from_str_radix(digits.as_str(), digits.radix()) {
-                Ok(value) => self.spelled(Value::from(value), span),
-                // As text, they are the same number for who has room for it.
+                Ok(value) => self.with_spelling(Value::from(value), span),
+                // Text keeps the number for types that are larger than `i128`.
                 Err(_) => Value::from(self.text.get(span).unwrap_or(digits.as_str())),
             },
         )
@@ -188,38 +166,38 @@ impl<'a> Builder<'a> {
         let text = digits.as_str();
         match text.parse::<f64>() {
             Ok(value) if value.is_infinite() && !text.contains("inf") => {
-                Err(self.fault("a number beyond the range of 64-bit floats", offset))
+                Err(self.error("a number beyond the range of 64-bit floats", offset))
             }
             Ok(value) => Ok(Value::from(value)),
-            Err(_) => Err(self.fault("not a number", offset)),
+            Err(_) => Err(self.error("not a number", offset)),
         }
     }
 
-    /// A number as the text writes it.
-    fn spelled(&self, value: Value, span: Range<usize>) -> Value {
+    /// Adds the spelling of a number in the text.
+    fn with_spelling(&self, value: Value, span: Range<usize>) -> Value {
         match self.text.get(span) {
             Some(text) => value.with_spelling(text),
             None => value,
         }
     }
 
-    fn fault(&self, detail: &str, offset: usize) -> Error {
-        let fault = malformed(detail, self.places.at(offset));
-        limits::with_key(fault, self.trail.key())
+    fn error(&self, detail: &str, offset: usize) -> Error {
+        let error = malformed_error(detail, self.locator.origin_at(offset));
+        limits::with_key(error, self.path.key())
     }
 
     pub(super) fn enter(&mut self, name: &str, offset: usize) -> Result<usize, Error> {
-        self.trail.enter(name, || self.places.at(offset))
+        self.path.enter(name, || self.locator.origin_at(offset))
     }
 
     pub(super) fn open(&mut self, offset: usize) -> Result<(), Error> {
-        self.trail.open(|| self.places.at(offset))
+        self.path.open(|| self.locator.origin_at(offset))
     }
 }
 
-/// A date, a time or both as RFC 3339 writes them: with `T` between them, `Z` in upper case, and
-/// seconds. The digits of a fraction stay.
-fn rfc3339(written: &str) -> String {
+/// Converts a date, a time or both to RFC 3339: `T` between them, `Z` in upper case, and seconds. The
+/// digits of a fraction stay.
+fn to_rfc3339(written: &str) -> String {
     let mut text = written.to_ascii_uppercase().replace(' ', "T");
     let time = match text.find('T') {
         Some(at) => at + 1,
@@ -227,10 +205,9 @@ fn rfc3339(written: &str) -> String {
         None if text.as_bytes().get(2) != Some(&b':') => return text,
         None => 0,
     };
-    let minutes = time + "00:00".len();
-    if text.as_bytes().get(minutes) != Some(&b':') && text.is_char_boundary(minutes.min(text.len()))
-    {
-        text.insert_str(minutes.min(text.len()), ":00");
+    let minutes_end = (time + "00:00".len()).min(text.len());
+    if text.as_bytes().get(minutes_end) != Some(&b':') && text.is_char_boundary(minutes_end) {
+        text.insert_str(minutes_end, ":00");
     }
     text
 }

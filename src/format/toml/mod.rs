@@ -1,18 +1,21 @@
-//! TOML, through the spanned tables of the `toml` crate.
+//! Parses TOML with the spanned tables of the `toml` crate.
 //!
-//! For each byte of text that crate holds up to 37 bytes at once: tokens, events and tables. So a
-//! large document is parsed a few sections at a time, see [`pieces`].
+//! The tokens, events and tables of that crate take up to 37 bytes for each byte of text. So a large
+//! document is parsed in [`pieces`].
 
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::limits::{malformed, shown, too_deep, too_many_tables, too_many_values, twice};
-use crate::format::spans;
+use crate::format::limits::{
+    duplicate_key_error, malformed_error, masked_key, too_deep_error, too_many_tables_error,
+    too_many_values_error,
+};
+use crate::format::positions;
 use crate::value::document::Document;
 use crate::value::key::{self, MAX_DEPTH};
-use crate::value::node::{Table, both};
+use crate::value::node::{Table, value_and_table_error};
 use crate::value::origin::Origin;
 
 mod build;
@@ -20,73 +23,87 @@ mod pieces;
 mod scan;
 
 use build::Builder;
-use scan::Excess;
+use scan::LimitExceeded;
 
-/// The least bytes of a piece. What lives at most while 100,000 keys are reloaded, beside what
-/// lived before, is two trees, the text, and what the parser holds for one piece: 3 % of a tree with
-/// 16 KiB, 15 % with 64, 50 % with 256, three trees without pieces. Loading 8 MB takes 1 % more
-/// instructions with 16 KiB than with 256, and no more time.
-const PIECE: usize = 16 * 1024;
+/// The minimum size of a piece in bytes.
+///
+/// The peak memory of reloading 100,000 keys is two trees, the text, and the parser's memory for one piece:
+/// 3 % of a tree with 16 KiB, 15 % with 64, 50 % with 256, and three trees without pieces. Loading 8 MB
+/// takes 1 % more instructions with 16 KiB than with 256, and no more time.
+const MIN_PIECE: usize = 16 * 1024;
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
-    parse_by(text, origin, PIECE)
+    parse_with_min_piece(text, origin, MIN_PIECE)
 }
 
-fn parse_by(text: &str, origin: &Origin, piece: usize) -> Result<Document, Error> {
-    let cuts = scan::cuts(text.as_bytes(), MAX_DEPTH, piece).map_err(|excess| {
-        let at = |offset| place(text, origin, offset);
-        match excess {
-            Excess::Depth(offset) => too_deep(at(offset)),
-            Excess::Tables(offset) => too_many_tables(at(offset)),
-            Excess::Values(offset) => too_many_values(at(offset)),
+fn parse_with_min_piece(text: &str, origin: &Origin, min: usize) -> Result<Document, Error> {
+    let cuts = scan::find_cuts(text.as_bytes(), MAX_DEPTH, min).map_err(|exceeded| {
+        let at = |offset| origin_at(text, origin, offset);
+        match exceeded {
+            LimitExceeded::Depth(offset) => too_deep_error(at(offset)),
+            LimitExceeded::Tables(offset) => too_many_tables_error(at(offset)),
+            LimitExceeded::Values(offset) => too_many_values_error(at(offset)),
         }
     })?;
-    // Whatever stands in the way of pieces, the text as a whole gives the verdict.
     let root = match pieces::parse(text, &cuts, origin) {
         Some(root) => root,
-        None => whole(text, origin)?,
+        None => parse_whole(text, origin)?,
     };
     Ok(Document::from_table(root))
 }
 
-fn whole(text: &str, origin: &Origin) -> Result<Table, Error> {
-    let at = |offset| place(text, origin, offset);
-    let table = DeTable::parse(text).map_err(|fault| refuse(text, &fault, at))?;
+fn parse_whole(text: &str, origin: &Origin) -> Result<Table, Error> {
+    let at = |offset| origin_at(text, origin, offset);
+    let table = DeTable::parse(text).map_err(|error| syntax_error(text, &error, at))?;
     Builder::new(text, origin).table(table.into_inner(), 0)
 }
 
-fn place(text: &str, origin: &Origin, offset: usize) -> Origin {
-    let (line, column) = spans::place(text.as_bytes(), offset);
+fn origin_at(text: &str, origin: &Origin, offset: usize) -> Origin {
+    let (line, column) = positions::position(text.as_bytes(), offset);
     origin.at(line, column)
 }
 
-/// Says in our words what the parser refused; its own rendering shows the line, secrets and all.
-fn refuse(text: &str, fault: &toml::de::Error, at: impl Fn(usize) -> Origin) -> Error {
-    let Some(span) = fault.span() else {
-        return malformed(fault.message(), at(0));
+/// Converts an error of the parser, whose own text quotes the line, which may have a secret.
+fn syntax_error(text: &str, error: &toml::de::Error, at: impl Fn(usize) -> Origin) -> Error {
+    let Some(span) = error.span() else {
+        return malformed_error(error.message(), at(0));
     };
-    let message = fault.message();
+    let message = error.message();
     if message.starts_with("duplicate key") || message.starts_with("cannot extend") {
-        if let Some(first) = earlier(text, span.clone()) {
-            let (there, again) = (at(first.offset), at(span.start));
-            if first.is_table != begins_table(&text[span.end..]) {
-                return both(&shown(&first.key), Some(&there), first.is_table, &again);
-            }
-            return twice(&first.key, there.line().map(|(line, _)| line), again);
+        let Some(first) = find_first_definition(text, span.clone()) else {
+            return Error::new(ErrorKind::InvalidKey, "a key is given twice")
+                .with_origin(at(span.start));
+        };
+        let (first_at, again) = (at(first.offset), at(span.start));
+        if first.is_table != begins_table(&text[span.end..]) {
+            let key = masked_key(&first.key);
+            return value_and_table_error(&key, Some(&first_at), first.is_table, &again);
         }
-        return Error::new(ErrorKind::InvalidKey, "a key is given twice")
-            .with_origin(at(span.start));
+        return duplicate_key_error(&first.key, first_at.line().map(|(line, _)| line), again);
     }
     let rest = text.get(span.start..).unwrap_or_default();
     let end = rest.find(|c: char| c.is_whitespace() || ",#]}".contains(c));
     let word = &rest[..end.unwrap_or(rest.len())];
-    malformed(advice(message, word), at(span.start))
+    malformed_error(with_remedy(message, word), at(span.start))
 }
 
-/// What the parser refused and how to put it right. `word` is what stands there, which is not shown: it
-/// may be a part of a secret.
-fn advice(message: &str, word: &str) -> String {
+/// Returns a message of the parser with the way to correct the text. `word` is the rejected word; it is
+/// not shown, since it may be part of a secret.
+fn with_remedy(message: &str, word: &str) -> String {
     const NO_VALUE: &str = "not a value; expected text in quotes, a number, `true`, `false`, a date, a list or a table";
+    const SCALARS: [&str; 11] = [
+        "float",
+        "mantissa",
+        "fraction",
+        "exponent",
+        "integer",
+        "date",
+        "time",
+        "offset",
+        "hexadecimal",
+        "octal",
+        "binary",
+    ];
     let begins = |all: &[&str]| all.iter().any(|start| message.starts_with(start));
     let is = |all: &[&str]| all.iter().any(|known| word.eq_ignore_ascii_case(known));
     let is_text = begins(&["string values must be quoted"]);
@@ -110,21 +127,16 @@ fn advice(message: &str, word: &str) -> String {
             "{message}: a value ends with its line; write text in quotes and a list in brackets"
         );
     }
-    let scalars = [
-        "float", "mantissa", "fraction", "exponent", "integer", "date", "time", "offset",
-    ];
-    let radixes = ["hexadecimal", "octal", "binary"];
-    let is_scalar = message.strip_prefix("invalid ").is_some_and(|what| {
-        let mut names = scalars.iter().chain(&radixes);
-        names.any(|name| what.starts_with(name))
-    });
+    let is_scalar = message
+        .strip_prefix("invalid ")
+        .is_some_and(|kind| SCALARS.iter().any(|name| kind.starts_with(name)));
     if is_scalar || begins(&["`_` may only", "radix must be", "integers with a radix"]) {
         return format!("{message}; write text in quotes");
     }
     message.to_owned()
 }
 
-/// Whether a name stands for a table, by what follows it.
+/// Whether a name is that of a table, by the text behind it.
 fn begins_table(rest: &str) -> bool {
     let rest = rest.trim_start_matches([' ', '\t']);
     match rest.strip_prefix('=') {
@@ -133,18 +145,18 @@ fn begins_table(rest: &str) -> bool {
     }
 }
 
-/// What a repeated name was given as first.
-struct First {
+/// The first definition of a repeated name.
+struct FirstDefinition {
     key: String,
     offset: usize,
     is_table: bool,
 }
 
-/// Finds the full key of a repeated name, and where the name was given first.
+/// Finds the first definition of the name that is repeated at `second`.
 ///
-/// The parser tells only where the second one stands. So the document is read once more with
-/// another name in that place: the table that holds it then is the one that holds the first.
-fn earlier(text: &str, second: Range<usize>) -> Option<First> {
+/// The parser reports only the second definition. So the document is parsed again with another name in
+/// its place: the table with this stand-in has the first definition.
+fn find_first_definition(text: &str, second: Range<usize>) -> Option<FirstDefinition> {
     let name = text.get(second.clone())?;
     let alone = format!("{name} = 0");
     let alone = DeTable::parse(&alone).ok()?;
@@ -156,16 +168,16 @@ fn earlier(text: &str, second: Range<usize>) -> Option<First> {
     let other = [&text[..second.start], &stand_in, &text[second.end..]].concat();
     let (table, _) = DeTable::parse_recoverable(&other);
     let mut key = String::new();
-    let (offset, is_table) = sibling(table.get_ref(), name.get_ref(), &stand_in, &mut key)?;
-    Some(First {
+    let (offset, is_table) = find_beside(table.get_ref(), name.get_ref(), &stand_in, &mut key)?;
+    Some(FirstDefinition {
         key,
         offset,
         is_table,
     })
 }
 
-/// Where the name beside the stand-in is, and whether it is a table.
-fn sibling(
+/// Finds a name in the same table as the stand-in, and whether it is a table. Extends `key` to the name.
+fn find_beside(
     table: &DeTable<'_>,
     name: &str,
     stand_in: &str,
@@ -180,7 +192,7 @@ fn sibling(
     for (below, value) in table.iter() {
         let before = key.len();
         key::push_segment(key, below.get_ref());
-        if let Some(found) = sibling_in(value.get_ref(), name, stand_in, key) {
+        if let Some(found) = find_beside_in_value(value.get_ref(), name, stand_in, key) {
             return Some(found);
         }
         key.truncate(before);
@@ -188,18 +200,18 @@ fn sibling(
     None
 }
 
-fn sibling_in(
+fn find_beside_in_value(
     value: &DeValue<'_>,
     name: &str,
     stand_in: &str,
     key: &mut String,
 ) -> Option<(usize, bool)> {
     match value {
-        DeValue::Table(table) => sibling(table, name, stand_in, key),
+        DeValue::Table(table) => find_beside(table, name, stand_in, key),
         DeValue::Array(items) => items.iter().enumerate().find_map(|(i, item)| {
             let before = key.len();
             key::push_segment(key, &i.to_string());
-            let found = sibling_in(item.get_ref(), name, stand_in, key);
+            let found = find_beside_in_value(item.get_ref(), name, stand_in, key);
             if found.is_none() {
                 key.truncate(before);
             }

@@ -1,15 +1,14 @@
-//! A document parsed piece by piece, each piece some sections, so that what the parser holds at
-//! once is bounded by a piece.
+//! Parses a document in pieces of some sections each, which bounds the memory of the parser by the size of
+//! a piece. For 100,000 keys, it needs 0.1 MB beside a tree of 14 MB, instead of 52 MB.
 //!
-//! Parsing 100,000 keys as a whole holds 52 MB beside a tree of 14; in pieces of 16 KiB it is 0.1.
+//! The result is that of the whole text. A cut inside a string or a list leaves a piece that is not a valid
+//! document. A name in two pieces has to be a table in both:
 //!
-//! Texts that each end with a line and are each a document are a document together, so wherever
-//! the cuts are, they cannot change what is said: a cut inside of a string or a list leaves a piece
-//! that is none. What remains is that one piece may concern a table of another. A name that two
-//! pieces have must stand for a table in both. In the later piece it may only be on the way to a
-//! header below, as `a` in `[a.b]`; in the earlier one it may be any table but an inline one, which
-//! ends with its brace. All else, names given twice and arrays of tables among it, is given up
-//! here, and left to the parser with the whole text before it.
+//! - in the later piece, a table that a header below implies, such as `a` in `[a.b]`;
+//! - in the earlier piece, any table but an inline one, which its brace completes.
+//!
+//! For everything else, such as duplicate keys and arrays of tables in two pieces, [`parse`] returns `None`
+//! and the caller parses the whole text.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -22,69 +21,70 @@ use crate::format::toml::build::Builder;
 use crate::value::node::Table;
 use crate::value::origin::Origin;
 
-/// Parses a text that is cut where lines with a header begin; `None` for what only the whole text
-/// can tell, also whether it is wrong.
+/// Parses a text that is cut before lines with a header. `None` if the whole text has to be parsed, which
+/// also finds the errors.
 pub(super) fn parse(text: &str, cuts: &[usize], origin: &Origin) -> Option<Table> {
     let (first, _) = text.split_at_checked(*cuts.first()?)?;
-    let mut builder = Builder::of_pieces(first, origin);
-    let mut root = builder.table(document(first)?, 0).ok()?;
+    let mut builder = Builder::for_pieces(first, origin);
+    let mut root = builder.table(parse_piece(first)?, 0).ok()?;
     let ends = cuts.iter().skip(1).copied().chain([text.len()]);
     for (start, end) in cuts.iter().zip(ends) {
         let piece = text.get(*start..end)?;
-        builder.turn(piece);
-        builder.add(&mut root, &mut Vec::new(), document(piece)?)?;
+        builder.start_piece(piece);
+        builder.merge(&mut root, &mut Vec::new(), parse_piece(piece)?)?;
     }
     Some(root)
 }
 
-fn document(piece: &str) -> Option<DeTable<'_>> {
+fn parse_piece(piece: &str) -> Option<DeTable<'_>> {
     DeTable::parse(piece).ok().map(|table| table.into_inner())
 }
 
 impl Builder<'_> {
-    /// Adds what a later piece says below `path`.
-    fn add<'t>(
+    /// Merges a table of a later piece into the tree at `path`.
+    fn merge<'t>(
         &mut self,
         root: &mut Table,
         path: &mut Vec<Cow<'t, str>>,
         from: DeTable<'t>,
     ) -> Option<()> {
-        self.trail.open_again();
+        self.path.reopen();
         for (name, value) in from {
             let before = self.enter(name.get_ref(), 0).ok()?;
             path.push(name.into_inner());
             if root.find(&*path).is_none() {
                 let node = self.node(value).ok()?;
-                // Clashes if a value stands further up.
+                // Fails if a key above is a value.
                 root.put_path(path, node).ok()?;
             } else {
-                let header = self.sign(value.span().start)? == b'[';
-                let inline = self.inline.as_ref()?.holds(self.trail.key());
+                let has_header = self.byte_at(value.span().start)? == b'[';
+                let was_inline = self.inline_tables.as_ref()?.contains(self.path.key());
                 match value.into_inner() {
-                    DeValue::Table(below) if !header && !inline => self.add(root, path, below)?,
+                    DeValue::Table(below) if !has_header && !was_inline => {
+                        self.merge(root, path, below)?
+                    }
                     _ => return None,
                 }
             }
             path.pop();
-            self.trail.leave(before);
+            self.path.leave(before);
         }
-        self.trail.close();
+        self.path.close();
         Some(())
     }
 }
 
-/// Which tables were written inline, by the hashes of their keys: 8 bytes each, and two keys of
-/// one hash only cost the parsing of the whole.
+/// The keys of the inline tables, as hashes of 8 bytes. A collision only causes a parse of the whole text.
 #[derive(Default)]
-pub(super) struct Inline(HashSet<u64, RandomState>);
+pub(super) struct InlineTables(HashSet<u64, RandomState>);
 
-impl Inline {
-    pub(super) fn note(&mut self, key: &str) {
+impl InlineTables {
+    pub(super) fn insert(&mut self, key: &str) {
         let hash = self.0.hasher().hash_one(key);
         self.0.insert(hash);
     }
 
-    fn holds(&self, key: &str) -> bool {
+    fn contains(&self, key: &str) -> bool {
         self.0.contains(&self.0.hasher().hash_one(key))
     }
 }

@@ -1,33 +1,36 @@
-//! One pass over the text before any parsing: how deep it nests, how many nodes it has, and where it
-//! can be cut.
+//! Scans the text before it is parsed: checks the limits on depth and nodes, and finds cuts.
 
-use crate::format::limits::{MAX_TABLES, MAX_VALUES};
+use crate::value::key::{MAX_TABLES, MAX_VALUES};
 
-/// Why a text is not parsed, and where.
+/// A limit that a text exceeds, and the offset.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Excess {
+pub(super) enum LimitExceeded {
     Depth(usize),
     Tables(usize),
     Values(usize),
 }
 
-/// Where lines begin that hold the header of a table, each at least `piece` bytes after the one
-/// before; or as error where brackets or dotted names first nest deeper than `limit`, or where there
-/// are too many nodes.
+/// Returns the offsets of lines with the header of a table, each at least `min_piece` bytes after the one
+/// before.
 ///
-/// The parser has a limit of its own on the depth, but any crate of the program can turn it off (its
-/// feature `unbounded`), and what it then builds could not even be dropped on a small stack.
-pub(super) fn cuts(text: &[u8], limit: usize, piece: usize) -> Result<Vec<usize>, Excess> {
+/// Fails at the offset where brackets or dotted names nest deeper than `max_depth`, or where there are
+/// too many nodes. The parser has a limit on the depth as well, but another crate may disable it with the
+/// feature `unbounded`. Dropping the tables of a deeper document could overflow a small stack.
+pub(super) fn find_cuts(
+    text: &[u8],
+    max_depth: usize,
+    min_piece: usize,
+) -> Result<Vec<usize>, LimitExceeded> {
     let mut cuts = Vec::new();
-    let mut headers = Headers::default();
-    let mut nodes = Nodes::new(text);
+    let mut cut_finder = CutFinder::default();
+    let mut nodes = NodeCounter::new(text);
     let (mut open, mut at) = (0usize, 0usize);
     while let Some(byte) = text.get(at) {
         match byte {
             b'[' | b'{' => {
                 if open == 0 {
-                    if let Some(line) = headers.line(text, at) {
-                        if line >= cuts.last().unwrap_or(&0) + piece {
+                    if let Some(line) = cut_finder.cut_before(text, at) {
+                        if line >= cuts.last().unwrap_or(&0) + min_piece {
                             cuts.push(line);
                         }
                     }
@@ -36,7 +39,7 @@ pub(super) fn cuts(text: &[u8], limit: usize, piece: usize) -> Result<Vec<usize>
             }
             b']' | b'}' => open = open.saturating_sub(1),
             b'#' => {
-                at += until(&text[at..], |b| b == b'\n');
+                at += length_until(&text[at..], |b| b == b'\n');
                 continue;
             }
             b'"' | b'\'' => {
@@ -45,14 +48,14 @@ pub(super) fn cuts(text: &[u8], limit: usize, piece: usize) -> Result<Vec<usize>
             }
             b'.' | b'\n' | b'=' | b',' => {}
             _ => {
-                at += until(&text[at..], |b| MARKS[usize::from(b)]);
+                at += length_until(&text[at..], |b| IS_STRUCTURAL[usize::from(b)]);
                 continue;
             }
         }
-        nodes.mark(*byte, at, open);
-        // A header's own brackets are no level, so there may be two more than the limit.
-        if open > limit + 1 || nodes.dots.len() > limit {
-            return Err(Excess::Depth(at));
+        nodes.count(*byte, at, open);
+        // The brackets of a header are no levels, so two more than the limit may be open.
+        if open > max_depth + 1 || nodes.dots.len() > max_depth {
+            return Err(LimitExceeded::Depth(at));
         }
         nodes.check(at)?;
         at += 1;
@@ -60,27 +63,27 @@ pub(super) fn cuts(text: &[u8], limit: usize, piece: usize) -> Result<Vec<usize>
     Ok(cuts)
 }
 
-/// Counts the tables and the values that the text has at most.
+/// Counts an upper bound of the tables and values in the text.
 ///
-/// A dotted name makes the tables that the dotted name before it does not have.
-struct Nodes<'a> {
+/// A dotted name adds the tables that the previous dotted name does not have.
+struct NodeCounter<'a> {
     text: &'a [u8],
     tables: usize,
     values: usize,
-    /// Whether a value comes next, or is there already.
+    /// Whether the scan is behind the `=` or the closing bracket of a header.
     in_value: bool,
     in_header: bool,
     /// A bit for each open bracket, the innermost one last; it is set for a brace.
     braces: u128,
-    /// Where the name at hand begins, and where its dots are.
-    name: usize,
+    /// The start of the current name, and its dots.
+    name_start: usize,
     dots: Vec<usize>,
     /// The last dotted names.
     last_header: &'a [u8],
     last_name: &'a [u8],
 }
 
-impl<'a> Nodes<'a> {
+impl<'a> NodeCounter<'a> {
     fn new(text: &'a [u8]) -> Self {
         Self {
             text,
@@ -89,17 +92,17 @@ impl<'a> Nodes<'a> {
             in_value: false,
             in_header: false,
             braces: 0,
-            name: 0,
+            name_start: 0,
             dots: Vec::new(),
             last_header: &[],
             last_name: &[],
         }
     }
 
-    /// Takes a byte that is no part of a string or a comment; so many brackets are open after it.
-    fn mark(&mut self, byte: u8, at: usize, open: usize) {
+    /// Counts a structural byte outside strings and comments. `open` brackets are open after it.
+    fn count(&mut self, byte: u8, at: usize, open: usize) {
         match byte {
-            b'[' => self.bracket(at, open),
+            b'[' => self.open_bracket(at, open),
             b'{' => {
                 self.braces = self.braces << 1 | 1;
                 self.tables += 1;
@@ -130,13 +133,13 @@ impl<'a> Nodes<'a> {
         }
     }
 
-    fn bracket(&mut self, at: usize, open: usize) {
+    fn open_bracket(&mut self, at: usize, open: usize) {
         self.braces <<= 1;
         if self.in_value {
             self.tables += 1;
             return;
         }
-        // The second bracket of `[[` is no further table.
+        // `[[` opens one table.
         self.tables += usize::from(!self.in_header || open > 2);
         self.in_header = true;
         self.begin_name(at + 1);
@@ -144,50 +147,51 @@ impl<'a> Nodes<'a> {
 
     fn begin_name(&mut self, at: usize) {
         self.in_value = false;
-        self.name = at;
+        self.name_start = at;
         self.dots.clear();
     }
 
-    /// Counts the tables of the name at hand; returns the name to which the next one is compared.
+    /// Counts the tables of the current name. Returns the dotted name that the next one is compared with.
     fn end_name(&mut self, end: usize, last: &'a [u8]) -> &'a [u8] {
         if self.dots.is_empty() {
             return last;
         }
-        let name = &self.text[self.name..end];
+        let name = &self.text[self.name_start..end];
         let pairs = name.iter().zip(last);
-        let common = self.name + pairs.take_while(|(a, b)| a == b).count();
+        let common = self.name_start + pairs.take_while(|(a, b)| a == b).count();
         let new = self.dots.iter().rev().take_while(|dot| **dot >= common);
         self.tables += new.count();
         self.dots.clear();
         name
     }
 
-    fn check(&self, at: usize) -> Result<(), Excess> {
-        // Of tables in a list, commas and equal signs are counted that are no values.
+    fn check(&self, at: usize) -> Result<(), LimitExceeded> {
+        // The bound is larger than the limit: the commas and equal signs of tables in lists count as well.
         if self.tables > MAX_TABLES {
-            Err(Excess::Tables(at))
+            Err(LimitExceeded::Tables(at))
         } else if self.values > MAX_VALUES + 2 * MAX_TABLES {
-            Err(Excess::Values(at))
+            Err(LimitExceeded::Values(at))
         } else {
             Ok(())
         }
     }
 }
 
-/// Looks for headers before which the text can be cut.
+/// Finds the headers before which the text can be cut.
 ///
-/// All elements of an array of tables belong in one piece, each with the tables below it. Their
-/// names are compared as they are written: one that is written in two ways is cut, and the whole
-/// parsed after all.
+/// All elements of an array of tables belong in one piece, each with the tables below it. Their names are
+/// compared as bytes. If one name is written in two ways, the text is cut between them, and
+/// [`pieces`](super::pieces) rejects the pieces.
 #[derive(Default)]
-struct Headers<'a> {
+struct CutFinder<'a> {
     /// The name of the last array of tables.
     array: Option<&'a [u8]>,
 }
 
-impl<'a> Headers<'a> {
-    /// Where the line begins whose first sign is the bracket at `at`, if it may begin a piece.
-    fn line(&mut self, text: &'a [u8], at: usize) -> Option<usize> {
+impl<'a> CutFinder<'a> {
+    /// Returns the start of the line if the bracket at `at` is its first character and a cut before it is
+    /// valid.
+    fn cut_before(&mut self, text: &'a [u8], at: usize) -> Option<usize> {
         let blanks = text[..at].iter().rev();
         let line = at - blanks.take_while(|b| matches!(b, b' ' | b'\t')).count();
         if text[at] != b'[' || (line > 0 && text[line - 1] != b'\n') {
@@ -207,30 +211,30 @@ impl<'a> Headers<'a> {
             return None;
         }
         if is_array {
-            let name = &inside[..until(inside, |b| matches!(b, b']' | b'\n'))];
+            let name = &inside[..length_until(inside, |b| matches!(b, b']' | b'\n'))];
             self.array = Some(name.trim_ascii_end());
         }
         Some(line)
     }
 }
 
-/// The bytes that matter for the nesting.
-const MARKS: [bool; 256] = {
-    let mut marks = [false; 256];
+/// The bytes that [`find_cuts`] handles.
+const IS_STRUCTURAL: [bool; 256] = {
+    let mut is_structural = [false; 256];
     let bytes = b"[]{}.\n=,#\"'";
     let mut i = 0;
     while i < bytes.len() {
-        marks[bytes[i] as usize] = true;
+        is_structural[bytes[i] as usize] = true;
         i += 1;
     }
-    marks
+    is_structural
 };
 
-fn until(text: &[u8], stop: impl Fn(u8) -> bool) -> usize {
+fn length_until(text: &[u8], stop: impl Fn(u8) -> bool) -> usize {
     text.iter().position(|b| stop(*b)).unwrap_or(text.len())
 }
 
-/// Where the string ends that begins with the quote at `at`.
+/// Returns the end of the string that begins with the quote at `at`.
 fn string_end(text: &[u8], at: usize) -> usize {
     let quote = text[at];
     let long = text[at..].starts_with(&[quote; 3]);

@@ -1,4 +1,4 @@
-//! What TOML makes of its values, its places and its mistakes.
+//! Tests of the values, positions and errors of TOML.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::value::Value;
 use crate::value::node::Node;
 
 #[test]
-fn every_value_has_its_place() {
+fn every_value_has_its_position() {
     let text = "top = 1\r\n'a.b' = \"\u{e9}\"  # c\n[s]\n\u{22}\u{e9}\u{22} = { x = true, y.z = [1, [2.5, {q = 'w'}]] }\nday = 1979-05-27T07:32:00Z\n[[s.list]]\nn = 0x_ff\n"
         .replace("0x_ff", "0xff");
     assert_eq!(
@@ -24,7 +24,7 @@ fn every_value_has_its_place() {
 }
 
 #[test]
-fn numbers_keep_their_digits_or_are_refused() {
+fn numbers_keep_their_digits_or_are_rejected() {
     let of = |text: &str| value(Format::toml(), &format!("v = {text}"));
     assert_eq!(of("0o17"), Ok(Value::from(15)));
     assert_eq!(of("1_000"), Ok(Value::from(1000)));
@@ -48,7 +48,7 @@ fn numbers_keep_their_digits_or_are_refused() {
 }
 
 #[test]
-fn a_repeated_name_is_told_with_its_whole_key() {
+fn the_error_for_a_repeated_name_has_its_whole_key() {
     for (text, key, first, second) in [
         ("[a.b]\nx = 1\n\n[a]\ny = 1\n[a.b]\n", "a.b", 1, 6),
         ("[a.b]\nx = 1\nx = 2", "a.b.x", 2, 3),
@@ -84,8 +84,8 @@ fn brackets_and_dots_in_text_are_no_nesting() {
     }
 }
 
-/// All that is known of a document: keys, empty tables, values and places.
-fn told(document: &Document) -> Vec<String> {
+/// Lists the keys, empty tables, values and origins of a document.
+fn entries(document: &Document) -> Vec<String> {
     let mut all = Vec::new();
     document.root().walk(&mut String::new(), &mut |key, entry| {
         all.push(match &entry.node {
@@ -97,16 +97,17 @@ fn told(document: &Document) -> Vec<String> {
     all
 }
 
-/// Parses in pieces and as a whole, holds them equal, and says whether pieces were enough.
-fn in_pieces(text: &str, piece: usize) -> Result<bool, TestCaseError> {
+/// Checks that the pieces and the whole have equal results. Returns whether the pieces were enough.
+fn in_pieces(text: &str, min_piece: usize) -> Result<bool, TestCaseError> {
     let origin = Origin::new("f", "");
     let of = |result: Result<Document, Error>| match result {
-        Ok(document) => told(&document),
+        Ok(document) => entries(&document),
         Err(error) => vec![format!("{error} {error:?}")],
     };
-    let of_whole = of(parse_by(text, &origin, usize::MAX));
-    prop_assert_eq!(of(parse_by(text, &origin, piece)), of_whole, "{}", text);
-    let cuts = scan::cuts(text.as_bytes(), MAX_DEPTH, piece).unwrap_or_default();
+    let of_whole = of(parse_with_min_piece(text, &origin, usize::MAX));
+    let of_pieces = of(parse_with_min_piece(text, &origin, min_piece));
+    prop_assert_eq!(of_pieces, of_whole, "{}", text);
+    let cuts = scan::find_cuts(text.as_bytes(), MAX_DEPTH, min_piece).unwrap_or_default();
     for cut in &cuts {
         prop_assert!(text[..*cut].ends_with('\n'));
         prop_assert!(
@@ -119,7 +120,7 @@ fn in_pieces(text: &str, piece: usize) -> Result<bool, TestCaseError> {
 }
 
 #[test]
-fn sections_that_keep_apart_are_parsed_in_pieces() {
+fn independent_sections_are_parsed_in_pieces() {
     for text in [
         "top = 1\n[a]\nx = 1\n[b]\nx = 2",
         "[a]\n[b]\n",
@@ -135,7 +136,7 @@ fn sections_that_keep_apart_are_parsed_in_pieces() {
 }
 
 #[test]
-fn what_one_piece_does_to_another_is_left_to_the_whole() {
+fn a_text_whose_pieces_conflict_is_parsed_as_a_whole() {
     for text in [
         "[a]\n[a]\n",
         "[a.b]\n[a]\nx = 1\n",
@@ -159,9 +160,9 @@ fn what_one_piece_does_to_another_is_left_to_the_whole() {
 }
 
 #[test]
-fn pieces_are_of_the_size_asked_for() {
+fn pieces_have_the_minimum_size() {
     let text: String = (0..100).map(|i| format!("[s{i}]\nx = {i}\n")).collect();
-    let cuts = scan::cuts(text.as_bytes(), MAX_DEPTH, 100).unwrap();
+    let cuts = scan::find_cuts(text.as_bytes(), MAX_DEPTH, 100).unwrap();
     let mut start = 0;
     for cut in cuts {
         assert!((100..120).contains(&(cut - start)), "{start}..{cut}");
@@ -231,8 +232,8 @@ fn line() -> impl Strategy<Value = String> {
     (lead, text, tail).prop_map(|(lead, text, tail)| format!("{lead}{text}{tail}"))
 }
 
-/// Lines of which each is right by itself.
-fn right_line() -> impl Strategy<Value = String> {
+/// Lines that are valid by themselves.
+fn valid_line() -> impl Strategy<Value = String> {
     let item = prop::sample::select(vec!["1", "{}", "{ a.b = 1 }", "[{}]", "'''\n[a]\n'''"]);
     prop_oneof![
         6 => path().prop_map(|path| format!("[{path}]")),
@@ -243,10 +244,10 @@ fn right_line() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn pieces_say_what_the_whole_says(
+    fn pieces_and_the_whole_have_equal_results(
         lines in prop_oneof![
             prop::collection::vec(line(), 0..8),
-            prop::collection::vec(right_line(), 0..8),
+            prop::collection::vec(valid_line(), 0..8),
         ],
         end in prop::sample::select(vec!["\n", "\r\n"]),
         piece in prop::sample::select(vec![1usize, 1, 5, 20]),
@@ -255,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn pieces_of_anything_say_what_the_whole_says(
+    fn pieces_of_any_text_and_the_whole_have_equal_results(
         text in "([\\[\\]{}=.,ab'\"# \n\r]|\n\\[|a=1\n|\\]\n){0,40}",
     ) {
         in_pieces(&text, 1)?;
@@ -263,7 +264,7 @@ proptest! {
 }
 
 #[test]
-fn text_without_quotes_is_refused_with_what_was_expected() {
+fn the_error_for_text_without_quotes_names_the_expected_value() {
     let error = Format::toml().parse(b"a = hunter2", &Origin::new("f", ""));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("expected text in quotes"), "{error}");
@@ -271,7 +272,7 @@ fn text_without_quotes_is_refused_with_what_was_expected() {
 }
 
 #[test]
-fn a_refused_value_names_the_remedy_and_shows_nothing_of_the_text() {
+fn the_error_for_a_value_names_the_remedy_and_shows_no_text() {
     let quotes = "text in quotes";
     for (value, parts) in [
         ("08", ["leading zero", "without it"]),
@@ -293,13 +294,13 @@ fn a_refused_value_names_the_remedy_and_shows_nothing_of_the_text() {
         ("nan7q", ["not a value", quotes]),
         ("truex7q", ["not a value", quotes]),
     ] {
-        for (text, place) in [
+        for (text, position) in [
             (format!("a = {value}"), "f:1:"),
             (format!("[t]\na = {value}\n"), "f:2:"),
         ] {
             let error = Format::toml().parse(text.as_bytes(), &Origin::new("f", ""));
             let error = error.unwrap_err().to_string();
-            for part in parts.iter().chain([&place]) {
+            for part in parts.iter().chain([&position]) {
                 assert!(error.contains(part), "{text}: {error}");
             }
             for part in ["expected nothing", "7q", "13-01", "08"] {
@@ -310,7 +311,7 @@ fn a_refused_value_names_the_remedy_and_shows_nothing_of_the_text() {
 }
 
 #[test]
-fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
+fn an_integer_beyond_i128_is_its_text() {
     for digits in [
         "170141183460469231731687303715884105728",
         "-170141183460469231731687303715884105729",
@@ -333,7 +334,7 @@ fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
 }
 
 #[test]
-fn a_number_without_digits_is_refused() {
+fn a_number_without_digits_is_rejected() {
     for text in ["0x", "0o", "0b"] {
         for document in [
             format!("v = {text}"),

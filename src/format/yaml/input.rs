@@ -1,33 +1,32 @@
-//! The text, as the scanner of `saphyr-parser` wants it.
+//! Adapts a text to the scanner of `saphyr-parser`.
 
 use std::cell::Cell;
 
 use saphyr_parser::StrInput;
 use saphyr_parser::input::SkipTabs;
 
-/// The most marks that the scanner may read ahead of the parser: brackets, braces, commas, colons,
-/// quotes, anchors, aliases and tags.
+/// The maximum number of indicators that the scanner may read ahead of the parser.
 ///
-/// A list or mapping in brackets may be a key, as in `- [a, b]: c`. The scanner keeps all its tokens
-/// until it knows what follows the closing bracket, up to four tokens of 100 bytes for each mark. It
-/// keeps none where no key can begin, such as right after `name: `. Words of a quoted scalar that begin
-/// with a mark count as well.
-pub(super) const MAX_AHEAD: usize = 70_000;
+/// A list or mapping in brackets may be a key, as in `- [a, b]: c`. The scanner buffers its tokens until it
+/// has read the text behind the closing bracket: up to four tokens of 100 bytes for each indicator. It
+/// buffers nothing where no key can begin, such as right after `name: `. A word of a quoted scalar that
+/// begins with an indicator counts as well.
+pub(super) const MAX_LOOKAHEAD: usize = 70_000;
 
-/// How many marks the scanner has read since the last event.
+/// Counts the indicators that the scanner has read since the last event.
 #[derive(Default)]
-pub(super) struct Ahead(Cell<usize>);
+pub(super) struct Lookahead(Cell<usize>);
 
-impl Ahead {
+impl Lookahead {
     pub(super) fn reset(&self) {
         self.0.set(0);
     }
 
-    /// Whether the scanner has read too far ahead.
-    pub(super) fn is_too_far(&self) -> bool {
-        self.0.get() > MAX_AHEAD
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.0.get() > MAX_LOOKAHEAD
     }
 
+    /// Counts a character if it is an indicator: one that starts a token other than a plain scalar.
     fn count(&self, next: char) {
         if let '[' | ']' | '{' | '}' | ',' | ':' | '?' | '&' | '*' | '!' | '"' | '\'' = next {
             self.0.set(self.0.get() + 1);
@@ -35,17 +34,19 @@ impl Ahead {
     }
 }
 
-/// A text in which a tab separates a name from its value as a blank does.
+/// A text in which a tab separates a name from its value, as the specification allows.
 ///
-/// After `:` the scanner wants a blank beside the tab, unless what follows begins with another
-/// character than a letter, a digit or a hyphen. The specification wants neither.
-///
-/// The text ends where the scanner has read too far ahead.
-pub(super) struct Input<'a, 'r>(StrInput<'a>, &'r Ahead);
+/// The scanner itself requires a blank beside a tab after `:` if the value begins with a letter, a digit or
+/// a hyphen. The text ends where [`MAX_LOOKAHEAD`] is exceeded.
+pub(super) struct Input<'a, 'r> {
+    text: StrInput<'a>,
+    lookahead: &'r Lookahead,
+}
 
 impl<'a, 'r> Input<'a, 'r> {
-    pub(super) fn new(text: &'a str, ahead: &'r Ahead) -> Self {
-        Self(StrInput::new(text), ahead)
+    pub(super) fn new(text: &'a str, lookahead: &'r Lookahead) -> Self {
+        let text = StrInput::new(text);
+        Self { text, lookahead }
     }
 }
 
@@ -53,13 +54,13 @@ macro_rules! forward {
     ($(fn $name:ident(&self $(, $arg:ident: $of:ty)*) -> $result:ty;)*) => {$(
         #[inline]
         fn $name(&self $(, $arg: $of)*) -> $result {
-            self.0.$name($($arg),*)
+            self.text.$name($($arg),*)
         }
     )*};
     ($(fn $name:ident(&mut self $(, $arg:ident: $of:ty)*) -> $result:ty;)*) => {$(
         #[inline]
         fn $name(&mut self $(, $arg: $of)*) -> $result {
-            self.0.$name($($arg),*)
+            self.text.$name($($arg),*)
         }
     )*};
 }
@@ -102,24 +103,24 @@ impl saphyr_parser::Input for Input<'_, '_> {
         fn fetch_while_is_yaml_non_space(&mut self, out: &mut String) -> usize;
     }
 
-    /// The scanner gives each plain scalar room for this many more bytes.
+    /// The scanner reserves this many bytes for each plain scalar.
     #[inline]
     fn bufmaxlen(&self) -> usize {
         16
     }
 
-    /// The scanner asks this once before each token, and before each word of a quoted scalar.
+    /// The scanner calls this once before each token, and before each word of a quoted scalar.
     #[inline]
     fn next_is_z(&self) -> bool {
-        if !self.0.next_is_z() {
-            self.1.count(self.0.peek());
-            return self.1.is_too_far();
+        if self.text.next_is_z() {
+            return true;
         }
-        true
+        self.lookahead.count(self.text.peek());
+        self.lookahead.is_exceeded()
     }
 
     fn skip_ws_to_eol(&mut self, tabs: SkipTabs) -> (usize, Result<SkipTabs, &'static str>) {
-        let (count, skipped) = self.0.skip_ws_to_eol(tabs);
+        let (count, skipped) = self.text.skip_ws_to_eol(tabs);
         let skipped = skipped.map(|skipped| match skipped {
             SkipTabs::Result(true, _) => SkipTabs::Result(true, true),
             skipped => skipped,

@@ -1,11 +1,11 @@
-//! YAML 1.2, through the events of `saphyr-parser`.
+//! Parses YAML 1.2 with the events of `saphyr-parser`.
 //!
-//! First the events become a list of nodes in which an alias is a number; then the nodes are
-//! followed from the root, and what aliases add is counted.
+//! [`Reader`] turns the events into a list of nodes, in which an alias is an index. [`Builder`] turns the
+//! nodes into a tree, and limits the nodes that aliases add.
 
 use crate::error::Error;
-use crate::format::limits::{self, malformed};
-use crate::format::spans;
+use crate::format::limits::{self, malformed_error};
+use crate::format::positions;
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::node::Node;
@@ -22,29 +22,32 @@ use build::Builder;
 use read::Reader;
 
 pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
-    refuse_marks(text, origin)?;
-    let marked = mark_root(text);
+    reject_inner_bom(text, origin)?;
+    let flow_document = insert_document_start(text);
     let mut reader = Reader::new(origin);
-    match &marked {
-        Some((marked, line)) => reader.read_marked(marked, *line)?,
+    match &flow_document {
+        Some((text, line)) => reader.read_with_document_start(text, *line)?,
         None => reader.read(text)?,
     }
     let Some(root) = reader.root else {
         return Ok(Document::new());
     };
-    let mut builder = Builder::new(&reader.items, origin);
+    let mut builder = Builder::new(&reader.nodes, origin);
     match builder.node(root)? {
         Node::Table(table) => Ok(Document::from_table(table)),
         Node::Leaf(leaf) if leaf.value == Value::Unset => Ok(Document::new()),
-        _ => Err(malformed("the document is not a mapping", builder.at(root))),
+        _ => {
+            let at = builder.origin_of(root);
+            Err(malformed_error("the document is not a mapping", at))
+        }
     }
 }
 
-/// Marks the beginning of a document that is a mapping in braces, and says on which line.
+/// Inserts [`DOCUMENT_START`] before a document in braces. Returns the text and the line of the marker.
 ///
-/// After the mark no key can begin on the line, so that the scanner does not read the whole document
-/// ahead (see [`input::MAX_AHEAD`]).
-fn mark_root(text: &str) -> Option<(String, u32)> {
+/// No key can begin behind the marker on its line. So the scanner does not buffer the document to find out
+/// whether it is a key, see [`input::MAX_LOOKAHEAD`].
+fn insert_document_start(text: &str) -> Option<(String, u32)> {
     let mut at = 0;
     for (number, line) in (1..).zip(text.split_inclusive('\n')) {
         let content = line.trim_end_matches('\n').trim_end_matches('\r');
@@ -53,8 +56,8 @@ fn mark_root(text: &str) -> Option<(String, u32)> {
         }
         match line.trim_start_matches(' ').bytes().next() {
             Some(b'{' | b'[') => {
-                let marked = [&text[..at], MARK, &text[at..]].concat();
-                return Some((marked, number));
+                let text = [&text[..at], DOCUMENT_START, &text[at..]].concat();
+                return Some((text, number));
             }
             None | Some(b'#' | b'\n' | b'\r') => at += line.len(),
             Some(_) => return None,
@@ -63,15 +66,16 @@ fn mark_root(text: &str) -> Option<(String, u32)> {
     None
 }
 
-/// The beginning of a document, on the line of its root.
-const MARK: &str = "--- ";
+/// The marker at the start of a document.
+const DOCUMENT_START: &str = "--- ";
 
-/// Refuses a byte order mark at the beginning of a line, where files were joined: the parser skips it.
-fn refuse_marks(text: &str, origin: &Origin) -> Result<(), Error> {
+/// Rejects a byte order mark at the start of a line, where files were joined. The parser would skip it.
+fn reject_inner_bom(text: &str, origin: &Origin) -> Result<(), Error> {
     match text.find("\n\u{feff}") {
         Some(at) => {
-            let (line, column) = spans::place(text.as_bytes(), at + 1);
-            Err(malformed(limits::SECOND_MARK, origin.at(line, column)))
+            let (line, column) = positions::position(text.as_bytes(), at + 1);
+            let at = origin.at(line, column);
+            Err(malformed_error(limits::SECOND_BOM, at))
         }
         None => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! From events to nodes.
+//! Reads the events of the parser into a list of nodes.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -6,169 +6,177 @@ use std::collections::{HashMap, HashSet};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use crate::error::{Error, ErrorKind};
-use crate::format::limits::{self, Nodes, malformed, too_deep};
-use crate::format::spans;
-use crate::format::yaml::MARK;
-use crate::format::yaml::input::{Ahead, Input, MAX_AHEAD};
-use crate::format::yaml::scalars::{self, CORE, Core};
+use crate::format::limits::{self, NodeCount, malformed_error, too_deep_error};
+use crate::format::positions;
+use crate::format::yaml::DOCUMENT_START;
+use crate::format::yaml::input::{Input, Lookahead, MAX_LOOKAHEAD};
+use crate::format::yaml::scalars::{self, CORE_PREFIX, CoreTag};
 use crate::value::Value;
 use crate::value::key::{self, MAX_DEPTH};
-use crate::value::node::both;
-use crate::value::origin::Origin;
+use crate::value::node::value_and_table_error;
+use crate::value::origin::{Origin, Position};
 
-/// A node as it stands in the text.
-pub(super) struct Item<'a> {
-    pub(super) line: u32,
-    pub(super) column: u32,
-    pub(super) is: Is<'a>,
+/// A node of the text, with nodes inside it as indices into [`Reader::nodes`].
+pub(super) struct RawNode<'a> {
+    pub(super) position: Position,
+    pub(super) kind: RawKind<'a>,
 }
 
-impl Item<'_> {
-    /// Gives back the room that no more names or items will take.
+impl RawNode<'_> {
+    /// Frees unused capacity once the node is complete.
     fn shrink(&mut self) {
-        match &mut self.is {
-            Is::List(items) => items.shrink_to_fit(),
-            Is::Map(fields) => fields.shrink_to_fit(),
-            Is::Scalar(_) | Is::Alias(_) => {}
+        match &mut self.kind {
+            RawKind::List(items) => items.shrink_to_fit(),
+            RawKind::Map(fields) => fields.shrink_to_fit(),
+            RawKind::Scalar(_) | RawKind::Alias(_) => {}
         }
     }
 }
 
-pub(super) enum Is<'a> {
+pub(super) enum RawKind<'a> {
     Scalar(Value),
     List(Vec<usize>),
     Map(Vec<(Name<'a>, usize)>),
     Alias(usize),
 }
 
+/// A name in a mapping.
 pub(super) struct Name<'a> {
     pub(super) text: Cow<'a, str>,
-    pub(super) line: u32,
-    pub(super) column: u32,
-    /// An unquoted `<<`.
-    pub(super) merges: bool,
+    pub(super) position: Position,
+    /// Whether it is an unquoted `<<`.
+    pub(super) is_merge_key: bool,
 }
 
-/// A mapping or sequence whose end is still to come.
-struct Open<'a> {
-    item: usize,
+/// A mapping or sequence whose end was not read yet.
+struct OpenCollection<'a> {
+    node: usize,
     anchor: usize,
-    /// In a mapping, the name whose value comes next.
+    /// In a mapping, the name of the next value.
     name: Option<Name<'a>>,
     /// In a mapping, the names so far.
     names: HashSet<Cow<'a, str>>,
-    /// Whether the name whose value comes next was among them.
+    /// Whether the name of the next value is a repeated one.
     is_repeated: bool,
 }
 
 pub(super) struct Reader<'a, 'o> {
     origin: &'o Origin,
-    pub(super) items: Vec<Item<'a>>,
-    open: Vec<Open<'a>>,
-    /// The node of each anchor; none before it ends, so that no node can hold itself.
+    pub(super) nodes: Vec<RawNode<'a>>,
+    /// The collections around the next event, the innermost one last.
+    open: Vec<OpenCollection<'a>>,
+    /// The node of each anchor. A collection is added when it ends, so that no node contains itself.
     anchors: HashMap<usize, usize>,
     pub(super) root: Option<usize>,
     documents: usize,
-    /// What the text holds, without what aliases add.
-    nodes: Nodes,
-    /// The line that begins with [`MARK`], which the document does not have.
-    marked: Option<u32>,
+    /// The nodes of the text, without those that aliases add.
+    count: NodeCount,
+    /// The line with an inserted [`DOCUMENT_START`].
+    document_start_line: Option<u32>,
 }
 
 impl<'a, 'o> Reader<'a, 'o> {
     pub(super) fn new(origin: &'o Origin) -> Self {
         Self {
             origin,
-            items: Vec::new(),
+            nodes: Vec::new(),
             open: Vec::new(),
             anchors: HashMap::new(),
             root: None,
             documents: 0,
-            nodes: Nodes::default(),
-            marked: None,
+            count: NodeCount::default(),
+            document_start_line: None,
         }
     }
 
-    fn place(&self, mark: Marker) -> (u32, u32) {
-        let line = mark.line() as u32;
-        (line, self.column(line, mark.col() as u32 + 1))
+    fn position(&self, marker: Marker) -> Position {
+        let line = marker.line() as u32;
+        (line, self.original_column(line, marker.col() as u32 + 1))
     }
 
-    /// The column without the mark before the root.
-    fn column(&self, line: u32, column: u32) -> u32 {
-        if self.marked == Some(line) {
-            column.saturating_sub(MARK.len() as u32).max(1)
+    /// Returns a column of the text without [`DOCUMENT_START`].
+    fn original_column(&self, line: u32, column: u32) -> u32 {
+        if self.document_start_line == Some(line) {
+            column.saturating_sub(DOCUMENT_START.len() as u32).max(1)
         } else {
             column
         }
     }
 
-    fn at(&self, mark: Marker) -> Origin {
-        let (line, column) = self.place(mark);
+    fn origin_at(&self, (line, column): Position) -> Origin {
         self.origin.at(line, column)
     }
 
-    /// Takes the events of a text that has [`MARK`] at the beginning of a line.
-    pub(super) fn read_marked(&mut self, text: &'a str, line: u32) -> Result<(), Error> {
-        self.marked = Some(line);
+    fn at(&self, marker: Marker) -> Origin {
+        self.origin_at(self.position(marker))
+    }
+
+    /// Reads a text with an inserted [`DOCUMENT_START`] on a line.
+    pub(super) fn read_with_document_start(
+        &mut self,
+        text: &'a str,
+        line: u32,
+    ) -> Result<(), Error> {
+        self.document_start_line = Some(line);
         self.read(text)
     }
 
-    /// Takes the events of a text.
+    /// Reads all events of a text.
     pub(super) fn read(&mut self, text: &'a str) -> Result<(), Error> {
-        let ahead = Ahead::default();
-        let mut parser = Parser::new(Input::new(text, &ahead));
-        let mut last = 0;
+        let lookahead = Lookahead::default();
+        let mut parser = Parser::new(Input::new(text, &lookahead));
+        let mut last_end = 0;
         while let Some(event) = parser.next_event() {
-            if ahead.is_too_far() {
-                return Err(self.too_far(text, last));
+            if lookahead.is_exceeded() {
+                return Err(self.lookahead_error(text, last_end));
             }
-            let (event, span) = event.map_err(|fault| self.refuse(text, &fault))?;
-            ahead.reset();
-            last = span.end.index();
+            let (event, span) = event.map_err(|error| self.syntax_error(text, &error))?;
+            lookahead.reset();
+            last_end = span.end.index();
             self.event(event, span)?;
         }
         Ok(())
     }
 
-    /// The scanner read too far ahead of the event that ends before the character with this index.
-    fn too_far(&self, text: &str, last: usize) -> Error {
-        let begin = text.char_indices().nth(last);
-        let begin = begin.map_or(text.len(), |(at, _)| at);
-        let (line, column) = spans::place(text.as_bytes(), opening(text, begin));
+    /// Creates the error for [`MAX_LOOKAHEAD`]. `last_end` is the character index behind the last event.
+    fn lookahead_error(&self, text: &str, last_end: usize) -> Error {
+        let start = text.char_indices().nth(last_end);
+        let start = start.map_or(text.len(), |(at, _)| at);
+        let bracket = first_bracket(text, start);
+        let (line, column) = positions::position(text.as_bytes(), bracket);
         let detail = format!(
-            "more than {MAX_AHEAD} marks in one list or mapping in brackets where a key may stand; \
-             write it in lines of `- ` or `name: `, or split it"
+            "more than {MAX_LOOKAHEAD} brackets, commas, colons and quotes in one list or mapping in \
+             brackets where a key may stand; write it in lines of `- ` or `name: `, or split it"
         );
-        let at = self.origin.at(line, self.column(line, column));
+        let at = self.origin.at(line, self.original_column(line, column));
         Error::new(ErrorKind::TooLarge, detail).with_origin(at)
     }
 
-    fn refuse(&self, text: &str, fault: &ScanError) -> Error {
-        let (mut line, mut column) = self.place(*fault.marker());
-        let info = fault.info();
-        // The parser may name the beginning of a value that an indented line would continue.
-        let is_tab = info.contains("tab");
-        if let Some(tab) = is_tab.then(|| first_tab(text, line)).flatten() {
-            (line, column) = tab;
+    /// Converts an error of the parser.
+    fn syntax_error(&self, text: &str, error: &ScanError) -> Error {
+        let mut position = self.position(*error.marker());
+        let info = error.info();
+        if info.contains("tab") {
+            // The parser may report the start of a value that the line with the tab would continue.
+            position = first_tab_indent(text, position.0).unwrap_or(position);
         }
-        // A name without its colon is noticed where the next line begins.
         if info.contains("simple key expect") {
-            (line, column) = last_text_before(text, line, column);
+            // The parser may report a missing colon at the start of the next line.
+            position = last_text_before(text, position);
         }
-        let at = self.origin.at(line, column);
+        let at = self.origin_at(position);
         if info.contains("recursion limit") {
-            return too_deep(at);
+            return too_deep_error(at);
         }
-        // This message ends in the character itself, which may be one of a secret.
+        // This message quotes the character, which may be part of a secret.
         if info.starts_with("unexpected character") {
             let detail =
                 "unexpected character: a value cannot begin with it; put the value in quotes";
-            return malformed(detail, at);
+            return malformed_error(detail, at);
         }
-        match advice(info) {
-            Some(advice) => malformed(format!("{info}; {advice}"), at),
-            None => malformed(info, at),
+        match remedy(info) {
+            Some(remedy) => malformed_error(format!("{info}; {remedy}"), at),
+            None => malformed_error(info, at),
         }
     }
 
@@ -178,49 +186,46 @@ impl<'a, 'o> Reader<'a, 'o> {
                 self.documents += 1;
                 if self.documents > 1 {
                     let detail = "a second document begins; a configuration is one document";
-                    return Err(malformed(detail, self.at(span.start)));
+                    return Err(malformed_error(detail, self.at(span.start)));
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.scalar(text, style, anchor, tag.as_deref(), span)?;
             }
             Event::SequenceStart(anchor, tag) => {
-                self.only_tag(tag.as_deref(), Core::Seq, span)?;
-                self.begin(Is::List(Vec::new()), anchor, span)?;
+                self.allow_tag(tag.as_deref(), CoreTag::Seq, span)?;
+                self.open_collection(RawKind::List(Vec::new()), anchor, span)?;
             }
             Event::MappingStart(anchor, tag) => {
-                self.only_tag(tag.as_deref(), Core::Map, span)?;
-                self.begin(Is::Map(Vec::new()), anchor, span)?;
+                self.allow_tag(tag.as_deref(), CoreTag::Map, span)?;
+                self.open_collection(RawKind::Map(Vec::new()), anchor, span)?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(open) = self.open.pop() {
-                    self.items[open.item].shrink();
+                    self.nodes[open.node].shrink();
                     if open.anchor != 0 {
-                        self.anchors.insert(open.anchor, open.item);
+                        self.anchors.insert(open.anchor, open.node);
                     }
                 }
             }
-            Event::Alias(anchor) => {
-                let Some(item) = self.anchors.get(&anchor).copied() else {
-                    let detail = "an alias stands inside of what it names";
-                    return Err(malformed(detail, self.at(span.start)));
-                };
-                if self.wants_name() {
-                    return Err(malformed("an alias as a key", self.at(span.start)));
-                }
-                self.count_value(span)?;
-                self.refuse_repeated(matches!(self.items[item].is, Is::Map(_)))?;
-                self.add(Is::Alias(item), span);
-            }
+            Event::Alias(anchor) => self.alias(anchor, span)?,
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
         Ok(())
     }
 
-    fn wants_name(&self) -> bool {
-        self.open.last().is_some_and(|open| {
-            open.name.is_none() && matches!(self.items[open.item].is, Is::Map(_))
-        })
+    fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Error> {
+        let Some(node) = self.anchors.get(&anchor).copied() else {
+            let detail = "an alias inside the node that it refers to";
+            return Err(malformed_error(detail, self.at(span.start)));
+        };
+        if self.expects_name() {
+            return Err(malformed_error("an alias as a key", self.at(span.start)));
+        }
+        self.count_value(span)?;
+        self.reject_repeated(matches!(self.nodes[node].kind, RawKind::Map(_)))?;
+        self.add(RawKind::Alias(node), span);
+        Ok(())
     }
 
     fn scalar(
@@ -231,144 +236,156 @@ impl<'a, 'o> Reader<'a, 'o> {
         tag: Option<&Tag>,
         span: Span,
     ) -> Result<(), Error> {
-        let plain = style == ScalarStyle::Plain;
+        let is_plain = style == ScalarStyle::Plain;
         if text.contains('\0') {
-            return Err(malformed(limits::NUL, self.at(span.start)));
+            return Err(malformed_error(limits::NUL, self.at(span.start)));
         }
-        let tag = self.tag(tag, span)?;
-        let wants_name = self.wants_name();
-        // Without a tag, a name is text. It may have an anchor, by which it is a value elsewhere.
-        let value = match (tag, plain) {
+        let tag = self.core_tag(tag, span)?;
+        let is_name = self.expects_name();
+        let value = match (tag, is_plain) {
             (None, false) => Value::Text((&*text).into()),
-            (None, true) if wants_name && anchor == 0 => Value::Unset,
-            (tag, _) => scalars::tagged(tag, &text).map_err(|detail| {
-                let fault = malformed(detail, self.at(span.start));
-                limits::with_key(fault, &self.path())
+            // A name without a tag is text. Its value matters only if an alias may refer to it.
+            (None, true) if is_name && anchor == 0 => Value::Unset,
+            (tag, _) => scalars::resolve(tag, &text).map_err(|detail| {
+                let error = malformed_error(detail, self.at(span.start));
+                limits::with_key(error, &self.key())
             })?,
         };
-        let item = if wants_name {
-            let item = (anchor != 0).then(|| self.put(Is::Scalar(value), span));
-            self.name(text, plain && tag.is_none(), span);
-            item
+        let node = if is_name {
+            let node = (anchor != 0).then(|| self.push(RawKind::Scalar(value), span));
+            self.set_name(text, is_plain && tag.is_none(), span);
+            node
         } else {
             self.count_value(span)?;
-            self.refuse_repeated(false)?;
-            Some(self.add(Is::Scalar(value), span))
+            self.reject_repeated(false)?;
+            Some(self.add(RawKind::Scalar(value), span))
         };
-        if let (true, Some(item)) = (anchor != 0, item) {
-            self.anchors.insert(anchor, item);
+        if let Some(node) = node.filter(|_| anchor != 0) {
+            self.anchors.insert(anchor, node);
         }
         Ok(())
     }
 
-    fn name(&mut self, mut text: Cow<'a, str>, plain: bool, span: Span) {
+    /// Whether the next node is a name in a mapping.
+    fn expects_name(&self) -> bool {
+        self.open.last().is_some_and(|open| {
+            open.name.is_none() && matches!(self.nodes[open.node].kind, RawKind::Map(_))
+        })
+    }
+
+    /// Sets the name of the next value.
+    fn set_name(&mut self, mut text: Cow<'a, str>, is_plain: bool, span: Span) {
         if let Cow::Owned(text) = &mut text {
             text.shrink_to_fit();
         }
-        let (line, column) = self.place(span.start);
+        let position = self.position(span.start);
         if let Some(open) = self.open.last_mut() {
             open.is_repeated = !open.names.insert(text.clone());
             open.name = Some(Name {
-                merges: plain && text == "<<",
+                is_merge_key: is_plain && text == "<<",
                 text,
-                line,
-                column,
+                position,
             });
         }
     }
 
-    /// Refuses the value that comes next, a mapping or not, if its name was given before.
-    fn refuse_repeated(&self, is_table: bool) -> Result<(), Error> {
+    /// Rejects the next value if its name is a repeated one.
+    fn reject_repeated(&self, is_table: bool) -> Result<(), Error> {
         let Some(open) = self.open.last().filter(|open| open.is_repeated) else {
             return Ok(());
         };
-        let (Is::Map(fields), Some(name)) = (&self.items[open.item].is, &open.name) else {
+        let (RawKind::Map(fields), Some(name)) = (&self.nodes[open.node].kind, &open.name) else {
             return Ok(());
         };
-        let Some((first, item)) = fields.iter().find(|(first, _)| first.text == name.text) else {
+        let Some((first, node)) = fields.iter().find(|(first, _)| first.text == name.text) else {
             return Ok(());
         };
-        let item = match self.items[*item].is {
-            Is::Alias(named) => named,
-            _ => *item,
+        let node = match self.nodes[*node].kind {
+            RawKind::Alias(target) => target,
+            _ => *node,
         };
-        let was_table = matches!(self.items[item].is, Is::Map(_));
-        let again = self.origin.at(name.line, name.column);
-        let key = limits::shown(&self.path());
+        let was_table = matches!(self.nodes[node].kind, RawKind::Map(_));
+        let again = self.origin_at(name.position);
+        let key = limits::masked_key(&self.key());
         Err(if was_table == is_table {
-            limits::twice(&key, Some(first.line), again)
+            limits::duplicate_key_error(&key, Some(first.position.0), again)
         } else {
-            let first = self.origin.at(first.line, first.column);
-            both(&key, Some(&first), was_table, &again)
+            let first = self.origin_at(first.position);
+            value_and_table_error(&key, Some(&first), was_table, &again)
         })
     }
 
-    /// The key of where the reader stands.
-    fn path(&self) -> String {
-        let mut path = String::new();
+    /// Returns the key of the next node.
+    fn key(&self) -> String {
+        let mut key = String::new();
         let innermost = self.open.len().saturating_sub(1);
         for (level, open) in self.open.iter().enumerate() {
-            let name = match &self.items[open.item].is {
-                Is::Map(fields) if level < innermost => {
+            let name = match &self.nodes[open.node].kind {
+                RawKind::Map(fields) if level < innermost => {
                     fields.last().map(|(name, _)| Cow::from(&*name.text))
                 }
-                Is::Map(_) => open.name.as_ref().map(|name| Cow::from(&*name.text)),
-                // The item that is at hand in the innermost list is not in it yet.
-                Is::List(items) => {
+                RawKind::Map(_) => open.name.as_ref().map(|name| Cow::from(&*name.text)),
+                // The innermost list does not contain the next node yet.
+                RawKind::List(items) => {
                     let index = items.len() - usize::from(level < innermost);
                     Some(Cow::from(index.to_string()))
                 }
                 _ => None,
             };
             if let Some(name) = name {
-                key::push_segment(&mut path, &name);
+                key::push_segment(&mut key, &name);
             }
         }
-        path
+        key
     }
 
-    /// Returns which core tag it is; `None` if there is no tag.
-    fn tag(&self, tag: Option<&Tag>, span: Span) -> Result<Option<Core>, Error> {
+    /// Converts a tag; fails if it is not a core tag.
+    fn core_tag(&self, tag: Option<&Tag>, span: Span) -> Result<Option<CoreTag>, Error> {
         let Some(tag) = tag else {
             return Ok(None);
         };
-        // A lone `!` says that the scalar is text.
+        // `!` alone makes a scalar text.
         if tag.handle.is_empty() && tag.suffix == "!" {
-            return Ok(Some(Core::Str));
+            return Ok(Some(CoreTag::Str));
         }
-        // Written as `!!str` or in full, in angle brackets.
-        let whole = format!("{}{}", tag.handle, tag.suffix);
-        let core = whole.strip_prefix(CORE).and_then(Core::of);
-        core.map(Some).ok_or_else(|| self.unknown_tag(span))
+        // The handle and the suffix of `!!str`, or of the full tag in angle brackets.
+        let full = format!("{}{}", tag.handle, tag.suffix);
+        let core = full.strip_prefix(CORE_PREFIX).and_then(CoreTag::from_name);
+        core.map(Some).ok_or_else(|| self.unknown_tag_error(span))
     }
 
-    fn unknown_tag(&self, span: Span) -> Error {
+    fn unknown_tag_error(&self, span: Span) -> Error {
         let detail = "unknown tag; expected a tag of the core schema";
-        malformed(detail, self.at(span.start))
+        malformed_error(detail, self.at(span.start))
     }
 
-    /// Refuses any tag but this one.
-    fn only_tag(&self, tag: Option<&Tag>, wanted: Core, span: Span) -> Result<(), Error> {
-        match self.tag(tag, span)? {
-            Some(tag) if tag != wanted => Err(self.unknown_tag(span)),
+    /// Rejects all tags but one.
+    fn allow_tag(&self, tag: Option<&Tag>, allowed: CoreTag, span: Span) -> Result<(), Error> {
+        match self.core_tag(tag, span)? {
+            Some(tag) if tag != allowed => Err(self.unknown_tag_error(span)),
             _ => Ok(()),
         }
     }
 
-    fn begin(&mut self, is: Is<'a>, anchor: usize, span: Span) -> Result<(), Error> {
-        if self.wants_name() {
+    fn open_collection(
+        &mut self,
+        kind: RawKind<'a>,
+        anchor: usize,
+        span: Span,
+    ) -> Result<(), Error> {
+        if self.expects_name() {
             let detail = "a mapping or a sequence as a key";
-            return Err(malformed(detail, self.at(span.start)));
+            return Err(malformed_error(detail, self.at(span.start)));
         }
         if self.open.len() >= MAX_DEPTH {
-            return Err(too_deep(self.at(span.start)));
+            return Err(too_deep_error(self.at(span.start)));
         }
-        let (line, column) = self.place(span.start);
-        self.nodes.add_tables(1, || self.origin.at(line, column))?;
-        self.refuse_repeated(matches!(is, Is::Map(_)))?;
-        let item = self.add(is, span);
-        self.open.push(Open {
-            item,
+        let (line, column) = self.position(span.start);
+        self.count.add_tables(1, || self.origin.at(line, column))?;
+        self.reject_repeated(matches!(kind, RawKind::Map(_)))?;
+        let node = self.add(kind, span);
+        self.open.push(OpenCollection {
+            node,
             anchor,
             name: None,
             names: HashSet::new(),
@@ -378,34 +395,34 @@ impl<'a, 'o> Reader<'a, 'o> {
     }
 
     fn count_value(&mut self, span: Span) -> Result<(), Error> {
-        let (line, column) = self.place(span.start);
-        self.nodes.add_value(|| self.origin.at(line, column))
+        let (line, column) = self.position(span.start);
+        self.count.add_value(|| self.origin.at(line, column))
     }
 
-    /// Adds a node that stands nowhere yet.
-    fn put(&mut self, is: Is<'a>, span: Span) -> usize {
-        let (line, column) = self.place(span.start);
-        self.items.push(Item { line, column, is });
-        self.items.len() - 1
+    /// Adds a node without a parent.
+    fn push(&mut self, kind: RawKind<'a>, span: Span) -> usize {
+        let position = self.position(span.start);
+        self.nodes.push(RawNode { position, kind });
+        self.nodes.len() - 1
     }
 
-    /// Adds a node to the mapping or sequence at hand.
-    fn add(&mut self, is: Is<'a>, span: Span) -> usize {
-        let item = self.put(is, span);
+    /// Adds a node to the innermost open collection, or as the root.
+    fn add(&mut self, kind: RawKind<'a>, span: Span) -> usize {
+        let node = self.push(kind, span);
         match self.open.last_mut() {
-            None => self.root = Some(item),
-            Some(parent) => match (&mut self.items[parent.item].is, parent.name.take()) {
-                (Is::Map(fields), Some(name)) => fields.push((name, item)),
-                (Is::List(items), _) => items.push(item),
+            None => self.root = Some(node),
+            Some(parent) => match (&mut self.nodes[parent.node].kind, parent.name.take()) {
+                (RawKind::Map(fields), Some(name)) => fields.push((name, node)),
+                (RawKind::List(items), _) => items.push(node),
                 _ => {}
             },
         }
-        item
+        node
     }
 }
 
-/// How to put right what the parser refuses.
-fn advice(info: &str) -> Option<&'static str> {
+/// Returns how to correct the text, by a message of the parser.
+fn remedy(info: &str) -> Option<&'static str> {
     let has = |part| info.contains(part);
     if has("tab") {
         Some("indent with spaces")
@@ -422,10 +439,10 @@ fn advice(info: &str) -> Option<&'static str> {
     }
 }
 
-/// Where the first tab stands that indents a line, from a line on.
-fn first_tab(text: &str, from: u32) -> Option<(u32, u32)> {
+/// Finds the first tab in the indent of a line, from a line on.
+fn first_tab_indent(text: &str, from_line: u32) -> Option<Position> {
     let lines = (1..).zip(text.lines());
-    let mut lines = lines.filter(|(line, _)| *line >= from);
+    let mut lines = lines.filter(|(line, _)| *line >= from_line);
     lines.find_map(|(line, text)| {
         let spaces = text.bytes().take_while(|byte| *byte == b' ').count();
         let is_tab = text.as_bytes().get(spaces) == Some(&b'\t');
@@ -433,24 +450,24 @@ fn first_tab(text: &str, from: u32) -> Option<(u32, u32)> {
     })
 }
 
-/// The place, or if only space stands before it on its line, where the last line of text before it
-/// begins.
-fn last_text_before(text: &str, line: u32, column: u32) -> (u32, u32) {
-    let begins = |text: &str| text.chars().take_while(|c| c.is_whitespace()).count() as u32 + 1;
+/// Returns the start of the last line with content before a position, or the position itself if its line
+/// has content before it.
+fn last_text_before(text: &str, (line, column): Position) -> Position {
+    let start = |text: &str| text.chars().take_while(|c| c.is_whitespace()).count() as u32 + 1;
     let lines = (1..).zip(text.lines()).take_while(|(at, _)| *at <= line);
     let lines: Vec<(u32, &str)> = lines.collect();
-    let here = lines.iter().find(|(at, _)| *at == line);
-    if here.is_some_and(|(_, text)| begins(text) < column) {
+    let own_line = lines.iter().find(|(at, _)| *at == line);
+    if own_line.is_some_and(|(_, text)| start(text) < column) {
         return (line, column);
     }
-    let has_text = |text: &str| !text.trim().is_empty() && !text.trim().starts_with('#');
+    let has_content = |text: &str| !text.trim().is_empty() && !text.trim().starts_with('#');
     let mut before = lines.iter().rev().filter(|(at, _)| *at < line);
-    let last = before.find(|(_, text)| has_text(text));
-    last.map_or((line, column), |(at, text)| (*at, begins(text)))
+    let last = before.find(|(_, text)| has_content(text));
+    last.map_or((line, column), |(at, text)| (*at, start(text)))
 }
 
-/// Where the first bracket or brace stands from here on, outside of comments.
-fn opening(text: &str, from: usize) -> usize {
+/// Finds the first bracket or brace outside comments, from an offset on.
+fn first_bracket(text: &str, from: usize) -> usize {
     let mut is_comment = false;
     let found = text.as_bytes()[from..].iter().position(|byte| {
         match byte {

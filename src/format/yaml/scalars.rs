@@ -1,13 +1,13 @@
-//! Scalars after the core schema of YAML 1.2.
+//! Resolves scalars by the core schema of YAML 1.2.
 
 use crate::value::Value;
 
-/// What the core tags begin with.
-pub(super) const CORE: &str = "tag:yaml.org,2002:";
+/// The prefix of the core tags.
+pub(super) const CORE_PREFIX: &str = "tag:yaml.org,2002:";
 
 /// A tag of the core schema.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Core {
+pub(super) enum CoreTag {
     Str,
     Int,
     Float,
@@ -17,52 +17,54 @@ pub(super) enum Core {
     Map,
 }
 
-impl Core {
-    pub(super) fn of(name: &str) -> Option<Self> {
+impl CoreTag {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         Some(match name {
-            "str" => Core::Str,
-            "int" => Core::Int,
-            "float" => Core::Float,
-            "bool" => Core::Bool,
-            "null" => Core::Null,
-            "seq" => Core::Seq,
-            "map" => Core::Map,
+            "str" => CoreTag::Str,
+            "int" => CoreTag::Int,
+            "float" => CoreTag::Float,
+            "bool" => CoreTag::Bool,
+            "null" => CoreTag::Null,
+            "seq" => CoreTag::Seq,
+            "map" => CoreTag::Map,
             _ => return None,
         })
     }
 }
 
-/// A scalar by the rule of its tag, or one without quotes and without a tag; the spelling of a number
-/// or a boolean stays.
-pub(super) fn tagged(tag: Option<Core>, text: &str) -> Result<Value, &'static str> {
+/// Resolves a scalar with a tag, or one with neither quotes nor a tag. A number or boolean keeps its
+/// spelling.
+pub(super) fn resolve(tag: Option<CoreTag>, text: &str) -> Result<Value, &'static str> {
     let value = match tag {
-        Some(Core::Str) => return Ok(Value::from(text)),
-        Some(Core::Seq | Core::Map) => return Err("a tag of a collection on a scalar"),
-        _ => resolve(text)?,
+        Some(CoreTag::Str) => return Ok(Value::from(text)),
+        Some(CoreTag::Seq | CoreTag::Map) => return Err("a tag of a collection on a scalar"),
+        _ => resolve_untagged(text),
     };
     let value = match (tag, value) {
         (None, value)
-        | (Some(Core::Bool), value @ Value::Bool(_))
-        | (Some(Core::Null), value @ Value::Unset) => value,
-        (Some(Core::Int), Value::Number(number)) if number.is_integer() => number.into(),
-        (Some(Core::Float), Value::Number(number)) if !number.is_integer() => number.into(),
-        // Only an integer that is too long for `i128` is text here.
-        (Some(Core::Int), value @ Value::Text(_)) if integer(text).is_some() => value,
+        | (Some(CoreTag::Bool), value @ Value::Bool(_))
+        | (Some(CoreTag::Null), value @ Value::Unset) => value,
+        (Some(CoreTag::Int), Value::Number(number)) if number.is_integer() => number.into(),
+        (Some(CoreTag::Float), Value::Number(number)) if !number.is_integer() => number.into(),
+        // An integer beyond `i128` is text.
+        (Some(CoreTag::Int), value @ Value::Text(_)) if integer(text).is_some() => value,
         // Digits alone are a float too, unless they are hexadecimal or octal.
-        (Some(Core::Float), Value::Number(_) | Value::Text(_))
+        (Some(CoreTag::Float), Value::Number(_) | Value::Text(_))
             if matches!(integer(text), Some((_, 10))) =>
         {
             match text.parse::<f64>() {
                 Ok(value) if value.is_infinite() => return Err(BEYOND_FLOATS),
                 Ok(value) => Value::from(value),
-                Err(_) => return Err("`!!float` before what is no float"),
+                Err(_) => return Err("`!!float` before a value that is not a float"),
             }
         }
-        (Some(Core::Float), Value::Text(_)) if is_number(text) => return Err(BEYOND_FLOATS),
-        (Some(Core::Int), _) => return Err("`!!int` before what is no integer"),
-        (Some(Core::Float), _) => return Err("`!!float` before what is no float"),
-        (Some(Core::Bool), _) => return Err("`!!bool` before what is neither true nor false"),
-        (Some(_), _) => return Err("`!!null` before what is not null"),
+        (Some(CoreTag::Float), Value::Text(_)) if is_number(text) => return Err(BEYOND_FLOATS),
+        (Some(CoreTag::Int), _) => return Err("`!!int` before a value that is not an integer"),
+        (Some(CoreTag::Float), _) => return Err("`!!float` before a value that is not a float"),
+        (Some(CoreTag::Bool), _) => {
+            return Err("`!!bool` before a value that is neither true nor false");
+        }
+        (Some(_), _) => return Err("`!!null` before a value that is not null"),
     };
     Ok(value.with_spelling(text))
 }
@@ -73,7 +75,7 @@ fn unsigned(text: &str) -> &str {
     text.strip_prefix(['-', '+']).unwrap_or(text)
 }
 
-/// The digits of an integer, with their sign, and their radix.
+/// Returns the digits of an integer with their sign, and their radix.
 fn integer(text: &str) -> Option<(&str, u32)> {
     let digits = |text: &str, radix| !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
     if digits(unsigned(text), 10) {
@@ -86,37 +88,34 @@ fn integer(text: &str) -> Option<(&str, u32)> {
     hex.map(|hex| (hex, 16))
 }
 
-/// A scalar without quotes, after the core schema.
-fn resolve(text: &str) -> Result<Value, &'static str> {
+/// Resolves a scalar with neither quotes nor a tag.
+fn resolve_untagged(text: &str) -> Value {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Unset),
-        "true" | "True" | "TRUE" => return Ok(Value::from(true)),
-        "false" | "False" | "FALSE" => return Ok(Value::from(false)),
-        ".nan" | ".NaN" | ".NAN" => return Ok(Value::from(f64::NAN)),
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Unset,
+        "true" | "True" | "TRUE" => return Value::from(true),
+        "false" | "False" | "FALSE" => return Value::from(false),
+        ".nan" | ".NaN" | ".NAN" => return Value::from(f64::NAN),
         _ => {}
     }
     if let Some((digits, radix)) = integer(text) {
         let value = i128::from_str_radix(digits, radix).map(Value::from);
-        // As text, they are the same number for who has room for it.
-        return Ok(value.unwrap_or_else(|_| Value::from(text)));
+        // Text keeps the number for types that are larger than `i128`.
+        return value.unwrap_or_else(|_| Value::from(text));
     }
     let unsigned = unsigned(text);
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
         let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
-        return Ok(Value::from(sign * f64::INFINITY));
+        return Value::from(sign * f64::INFINITY);
     }
-    if has_form_of_number(text) {
-        return match text.parse::<f64>() {
-            // As text, it is what an unquoted hash such as `123e456` is meant to be.
-            Ok(value) if value.is_infinite() => Ok(Value::from(text)),
-            Ok(value) => Ok(Value::from(value)),
-            Err(_) => Ok(Value::from(text)),
-        };
+    match has_form_of_number(text).then(|| text.parse::<f64>()) {
+        // An infinite one is more likely an unquoted hash such as `123e456`, which is text.
+        Some(Ok(value)) if value.is_finite() => Value::from(value),
+        _ => Value::from(text),
     }
-    Ok(Value::from(text))
 }
 
-/// Whether a text has only what a number has. Rust also reads `inf`, `nan` and the like, which are text here.
+/// Whether a text has only characters of a number. Rust parses `inf`, `nan` and the like as well, which are
+/// text in YAML.
 fn has_form_of_number(text: &str) -> bool {
     let unsigned = unsigned(text);
     let numeric = |c: char| matches!(c, '0'..='9' | '.' | 'e' | 'E' | '+' | '-');
@@ -124,7 +123,7 @@ fn has_form_of_number(text: &str) -> bool {
     begins && unsigned.chars().all(numeric)
 }
 
-/// Whether a text is a number, perhaps one beyond the range of floats.
+/// Whether a text is a number, even beyond the range of floats.
 fn is_number(text: &str) -> bool {
     has_form_of_number(text) && text.parse::<f64>().is_ok()
 }

@@ -9,7 +9,7 @@ fn parse(text: &str) -> Result<Document, Error> {
 }
 
 #[test]
-fn every_value_has_its_place() {
+fn every_value_has_its_position() {
     let text = "# c\na.b: \"\u{e9}\"\r\n\u{e9}: {x: 1, y: [2, {z: ~}]}\nblock: |\n  one\n  two\nlist:\n- 1.5\n- k: v\nnone:\n";
     assert_eq!(
         golden(Format::yaml(), text),
@@ -68,7 +68,7 @@ fn scalars_follow_the_core_schema() {
 }
 
 #[test]
-fn aliases_and_merge_keys_stand_for_what_they_name() {
+fn aliases_and_merge_keys_are_resolved() {
     let text = "base: &b {x: 1, y: 2}\nmore: &m {y: 3, z: 4}\nuse:\n  <<: [*b, *m]\n  x: 9\nalso: *b\nl: [*b]\n";
     assert_eq!(
         golden(Format::yaml(), text),
@@ -81,7 +81,7 @@ fn aliases_and_merge_keys_stand_for_what_they_name() {
 }
 
 #[test]
-fn alias_bombs_are_refused() {
+fn alias_bombs_are_rejected() {
     let mut lists = String::from("a0: &a0 [x, x]\n");
     let mut maps = String::from("a0: &a0 {x: 1}\n");
     let mut merges = maps.clone();
@@ -109,7 +109,7 @@ fn alias_bombs_are_refused() {
 }
 
 #[test]
-fn what_a_configuration_cannot_hold_is_refused() {
+fn a_document_that_is_no_configuration_is_rejected() {
     for text in [
         "a: &a [*a]",
         "a: 1\n---\nb: 2",
@@ -173,7 +173,7 @@ fn core_tags_may_be_written_in_full() {
 }
 
 #[test]
-fn a_core_tag_refuses_what_is_not_of_its_kind_with_the_place() {
+fn a_core_tag_rejects_other_values_with_their_position() {
     let of = |text: &str| value(Format::yaml(), &format!("v: {text}"));
     assert_eq!(of("!!int 0x1F"), Ok(Value::from(31)));
     assert_eq!(of("!!int \"12\""), Ok(Value::from(12)));
@@ -209,7 +209,7 @@ fn a_core_tag_refuses_what_is_not_of_its_kind_with_the_place() {
 }
 
 #[test]
-fn a_refusal_names_the_line_of_a_tab_and_the_remedy() {
+fn a_syntax_error_names_the_line_of_a_tab_and_the_remedy() {
     let cases = [
         ("a: b\n\tc: d\n", "2:1", "spaces"),
         ("a:\n  b: x\n  \tc: y\n", "3:3", "spaces"),
@@ -218,10 +218,10 @@ fn a_refusal_names_the_line_of_a_tab_and_the_remedy() {
         ("a: [1, 2\n", "", "close the list"),
         ("a: 1\nhunter2\n", "", "`name: value`"),
     ];
-    for (text, place, remedy) in cases {
+    for (text, position, remedy) in cases {
         let error = parse(text).unwrap_err().to_string();
         assert!(
-            error.contains(place) && error.contains(remedy),
+            error.contains(position) && error.contains(remedy),
             "{text:?}: {error}"
         );
         assert!(!error.contains("hunter2"), "{error}");
@@ -229,8 +229,8 @@ fn a_refusal_names_the_line_of_a_tab_and_the_remedy() {
 }
 
 #[test]
-fn a_name_without_its_colon_is_refused_on_its_own_line() {
-    for (text, place) in [
+fn a_name_without_its_colon_is_rejected_on_its_own_line() {
+    for (text, position) in [
         ("a: 1\nb:2\n", "f:2:1"),
         ("a: 1\nb:2", "f:2:1"),
         ("a: 1\nb\n", "f:2:1"),
@@ -242,14 +242,14 @@ fn a_name_without_its_colon_is_refused_on_its_own_line() {
         let error = parse(text).unwrap_err();
         assert_eq!(
             error.origin().map(ToString::to_string).as_deref(),
-            Some(place),
+            Some(position),
             "{text:?}: {error}"
         );
     }
 }
 
 #[test]
-fn digits_that_no_signed_integer_holds_are_text_as_they_are_written() {
+fn an_integer_beyond_i128_is_its_text() {
     for digits in [
         "170141183460469231731687303715884105728",
         "-170141183460469231731687303715884105729",

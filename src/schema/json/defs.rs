@@ -11,7 +11,7 @@ pub(super) const CHAR: &str = r"^(\s|\s*\S\s*)$";
 
 const NUMBER: &str = "[0-9](_?[0-9])*";
 
-/// What `$defs` holds: the types that the schema uses.
+/// The content of `$defs`: the types that the schema uses.
 pub(super) fn definitions(schema: &Schema) -> Vec<(String, Json)> {
     let uses = |kind: Kind| schema.fields.values().any(|field| field.shape.kind == kind);
     let mut all = Vec::new();
@@ -52,15 +52,15 @@ fn integer(most: u64) -> Json {
     ])
 }
 
-/// A number with so many digits behind the point that are more than zeros, of nine at most.
-fn decimal(places: usize) -> String {
-    let zeros = match 9 - places.max(1) {
+/// The pattern of a number with up to `digits` digits behind the point, and zeros up to the ninth.
+fn decimal(digits: usize) -> String {
+    let zeros = match 9 - digits.max(1) {
         0 => String::new(),
         zeros => format!("(_?0){{0,{zeros}}}"),
     };
-    match places {
+    match digits {
         0 => format!(r"{NUMBER}(\.0{zeros})?"),
-        _ => format!(r"{NUMBER}(\.[0-9](_?[0-9]){{0,{}}}{zeros})?", places - 1),
+        _ => format!(r"{NUMBER}(\.[0-9](_?[0-9]){{0,{}}}{zeros})?", digits - 1),
     }
 }
 
@@ -77,8 +77,8 @@ fn duration() -> Json {
         (0, "ns|nsec|nanoseconds?"),
     ];
     let mut plain = String::new();
-    for (places, unit) in units {
-        let number = decimal(places);
+    for (digits, unit) in units {
+        let number = decimal(digits);
         let unit = any_case(unit);
         let _ = write!(plain, r"({number}\s*({unit})\s*)?");
     }
@@ -88,7 +88,7 @@ fn duration() -> Json {
     object(vec![
         ("type", string("string")),
         ("pattern", string(&format!(r"^\s*\+?(0\s*|{plain}|{iso})$"))),
-        // None of the parts has to be there, but one of them has to.
+        // Each part is optional, but a duration has at least one.
         (
             "allOf",
             Json::List(vec![object(vec![("pattern", string("[0-9]"))])]),
@@ -96,7 +96,7 @@ fn duration() -> Json {
     ])
 }
 
-/// Names in any case, but for the lone `m`, which is no month.
+/// Names in any case, except for the single `m`: `M` would be a month.
 fn any_case(names: &str) -> String {
     let each = names.split('|').map(|name| match name {
         "m" => name.to_owned(),
@@ -113,7 +113,7 @@ fn any_case_of(c: char) -> String {
     }
 }
 
-/// The one duration that needs no unit.
+/// Zero: the only duration without a unit.
 fn zero() -> Json {
     object(vec![("const", text("0"))])
 }
@@ -144,6 +144,6 @@ fn size() -> String {
     ];
     // A number in another base has no unit.
     let bases = "0[xX][0-9a-fA-F](_?[0-9a-fA-F])*|0[oO][0-7](_?[0-7])*|0[bB][01](_?[01])*";
-    let each = units.map(|(places, unit)| format!(r"{}\s*{unit}", decimal(places)));
+    let each = units.map(|(digits, unit)| format!(r"{}\s*{unit}", decimal(digits)));
     format!(r"^\s*\+?({}|{bases})\s*$", each.join("|"))
 }

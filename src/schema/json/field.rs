@@ -29,18 +29,17 @@ pub(super) fn object(field: &Field, masking: Masking, all: &mut Vec<Json>) -> Ve
         put("description", string(&field.description));
     }
     let ranges: Vec<_> = field.limits.iter().filter_map(range).collect();
-    // The bounds of a secret would tell what it may be.
+    // The bounds of a secret would reveal what it may be.
     let ranges = if masked { &[] } else { &*ranges };
-    match field.shape.list {
-        true => {
-            put("type", string("array"));
-            let mut items = Vec::new();
-            kind(field.shape.kind, &[], &mut |name, json| {
-                items.push((name.to_owned(), json));
-            });
-            put("items", Json::Object(items));
-        }
-        false => kind(field.shape.kind, ranges, &mut put),
+    if field.shape.list {
+        put("type", string("array"));
+        let mut items = Vec::new();
+        kind(field.shape.kind, &[], &mut |name, json| {
+            items.push((name.to_owned(), json));
+        });
+        put("items", Json::Object(items));
+    } else {
+        kind(field.shape.kind, ranges, &mut put);
     }
     let not_expressed = ranges.iter().filter(|range| !is_expressed(field, range));
     comments.extend(not_expressed.map(|(start, end)| format!("range {}", shown_range(start, end))));
@@ -120,13 +119,13 @@ fn kind(kind: Kind, ranges: &[Ends<'_>], put: &mut dyn FnMut(&str, Json)) {
         least = tighter(least, number(kind, start), Ordering::Greater);
         most = tighter(most, number(kind, end), Ordering::Less);
     }
-    let mut tell = |side: Side, included: &str, excluded: &str| match side {
+    let mut put_bound = |side: Side, included: &str, excluded: &str| match side {
         Bound::Included(bound) => put(included, text(bound)),
         Bound::Excluded(bound) => put(excluded, text(bound)),
         Bound::Unbounded => {}
     };
-    tell(least, "minimum", "exclusiveMinimum");
-    tell(most, "maximum", "exclusiveMaximum");
+    put_bound(least, "minimum", "exclusiveMinimum");
+    put_bound(most, "maximum", "exclusiveMaximum");
 }
 
 /// An integer of any of Rust's integer types; the order of the variants is theirs.
@@ -155,7 +154,7 @@ impl fmt::Display for Integer {
     }
 }
 
-/// An end of a range as a number; no bound where it is none, such as `30s`, `inf` or `'a'`.
+/// An end of a range as a number; no bound if it is not a number, such as `30s`, `inf` or `'a'`.
 fn number(kind: Kind, side: &Side) -> Side {
     let number = |text: &String| match kind {
         Kind::Integer(..) => text.parse::<Integer>().ok().map(|n| n.to_string()),
@@ -173,7 +172,7 @@ fn number(kind: Kind, side: &Side) -> Side {
     }
 }
 
-/// Of two bounds on the same side the one that leaves less.
+/// Of two bounds on the same side, the one that allows less.
 fn tighter(one: Side, other: Side, inward: Ordering) -> Side {
     let (Bound::Included(a) | Bound::Excluded(a)) = &one else {
         return other;
@@ -181,7 +180,7 @@ fn tighter(one: Side, other: Side, inward: Ordering) -> Side {
     let (Bound::Included(b) | Bound::Excluded(b)) = &other else {
         return one;
     };
-    // Floats do not tell apart what integers do.
+    // Floats do not distinguish all integers.
     let order = match (b.parse::<Integer>(), a.parse::<Integer>()) {
         (Ok(b), Ok(a)) => b.cmp(&a),
         _ => {
@@ -197,7 +196,7 @@ fn tighter(one: Side, other: Side, inward: Ordering) -> Side {
     }
 }
 
-/// Whether the bounds of the type express the whole range. Those of sizes are not for text.
+/// Whether the bounds of the type express the whole range. Bounds of sizes do not apply to text.
 fn is_expressed(field: &Field, (start, end): &Ends<'_>) -> bool {
     let kind = field.shape.kind;
     let is_expressed = |side: &Side| {
@@ -300,7 +299,7 @@ fn one_character_of(field: &Field) -> String {
     format!("^({})$", each.collect::<Vec<_>>().join("|"))
 }
 
-/// Whether a range of durations holds the one that is written without a unit.
+/// Whether a range of durations contains zero, which is the only one that is written without a unit.
 fn holds_zero((start, end): &Ends<'_>) -> bool {
     let length = |text: &str| units::duration(text).unwrap_or_default();
     let starts = match start {
@@ -315,7 +314,7 @@ fn holds_zero((start, end): &Ends<'_>) -> bool {
     starts && ends
 }
 
-/// An allowed value, if a document has but this one way to write it.
+/// An allowed value, if a document has only one way to write it.
 fn spelled(field: &Field, of: &Value) -> Option<Json> {
     match (field.shape.kind, of) {
         // Several numbers of a document round to one `f32`.
@@ -324,14 +323,14 @@ fn spelled(field: &Field, of: &Value) -> Option<Json> {
             // It may be meant as a number, a list or a table.
             let read = decode::from_value::<f64>("", of, &Origin::new("", ""), false).is_ok()
                 || decode::from_value::<bool>("", of, &Origin::new("", ""), false).is_ok();
-            let apart = raw.contains([',', '=', '[', '{']);
-            (!read && !apart).then(|| value(of))
+            let is_composite = raw.contains([',', '=', '[', '{']);
+            (!read && !is_composite).then(|| value(of))
         }
         _ => typed(field, of),
     }
 }
 
-/// A value as a document holds it, by the declared type.
+/// A value as a document has it, by the declared type.
 fn typed(field: &Field, of: &Value) -> Option<Json> {
     let list = field.shape.list;
     match field.shape.kind {

@@ -1,7 +1,7 @@
 //! A schema as JSON Schema, draft 2020-12.
 //!
-//! Written by hand: serde_json comes with a feature only, what there is to write is a tree of
-//! objects, and so every program can have its schema written.
+//! The writer does not use serde_json, which only a feature brings: so every program can write its schema,
+//! which is a tree of objects.
 
 mod defs;
 mod field;
@@ -14,14 +14,14 @@ use crate::schema::json::write::{Json, string, text};
 use crate::schema::{Masking, Schema};
 use crate::value::key::Key;
 
-/// What is declared at a key and below it.
+/// The declarations at a key and below it.
 struct Branch<'a> {
     at: Key,
     field: Option<(&'a Field, Masking)>,
     below: BTreeMap<String, Branch<'a>>,
 }
 
-/// A list is said to hold declared items up to this index.
+/// The last index for which an export describes items of a list.
 const LAST_ITEM: usize = 100;
 
 impl Schema {
@@ -30,11 +30,11 @@ impl Schema {
     ///
     /// It describes documents whose values have the JSON type of their key. A validator and
     /// [`build`](crate::Builder::build) give the same verdict on such a document. `build` reads more
-    /// than that: text as any type, because the environment and stores of bytes hold nothing else,
-    /// numbers as text, tables as lists, references, and a null, which hides what a weaker layer
-    /// says. A validator rejects those.
+    /// than that: text as any type, because the environment and stores of bytes have nothing else,
+    /// numbers as text, tables as lists, references, and a null, which hides the value of a weaker layer.
+    /// A validator rejects those.
     ///
-    /// JSON Schema cannot say everything, so a validator accepts and `build` rejects:
+    /// JSON Schema cannot express everything, so a validator accepts and `build` rejects:
     ///
     /// - what a comment states: a [`validate`](crate::schema::Declaration::validate), a range of durations,
     ///   of sizes as text, of characters or of lists, allowed durations, sizes and `f32`;
@@ -58,9 +58,9 @@ impl Schema {
                 branch.field = Some((field, self.masking(&secret_keys, key, field)));
             }
         }
-        // Below a declared key all is declared.
-        let within = |key: &Key| key.lineage().any(|place| self.has(place));
-        for prefix in self.strict.iter().filter(|prefix| !within(prefix)) {
+        // Every key below a declared key is declared.
+        let is_declared = |key: &Key| key.lineage().any(|above| self.has(above));
+        for prefix in self.strict.iter().filter(|prefix| !is_declared(prefix)) {
             root.grow(prefix);
         }
         let dialect = "https://json-schema.org/draft/2020-12/schema";
@@ -92,7 +92,7 @@ impl Schema {
         object
     }
 
-    /// The keywords for what stands below a key.
+    /// The keywords for the keys below a key.
     fn below_branch(
         &self,
         branch: &Branch<'_>,
@@ -103,7 +103,7 @@ impl Schema {
         let mut put = |name: &str, json: Json| object.push((name.to_owned(), json));
         let items = branch.items();
         let strict = branch.field.is_none() && self.is_strict(&branch.at) && !free;
-        // A value that takes the place of declared keys is an error only where they have to be.
+        // A value in place of declared keys is an error only if they are required or the prefix is strict.
         if strict || branch.below.values().any(Branch::is_required) {
             let object = string("object");
             let types = if items.is_empty() || branch.needs_a_table() {
@@ -148,7 +148,7 @@ impl Schema {
             if let Some((at, _)) = needed {
                 list.push(("minItems".to_owned(), text((at + 1).to_string())));
             }
-            // Apart, since beside `prefixItems` the word `items` means the rest only.
+            // A schema of its own, since beside `prefixItems` the keyword `items` means the rest only.
             all.push(Json::Object(list));
         }
     }
@@ -170,11 +170,11 @@ impl<'a> Branch<'a> {
         }
     }
 
-    /// The branch at a key, and those on the way to it.
+    /// Adds the branch at a key, and those above it.
     fn grow(&mut self, key: &Key) -> Option<&mut Branch<'a>> {
         let mut branch = self;
         for name in key.segments() {
-            // What stands above a key is one.
+            // A prefix of a key is a valid key.
             let at = branch.at.child(&name).ok()?;
             let below = branch.below.entry(name.into_owned());
             branch = below.or_insert_with(|| Branch::new(at));
@@ -182,8 +182,7 @@ impl<'a> Branch<'a> {
         Some(branch)
     }
 
-    /// What is declared of the items of a list. Several names may mean the same item, as `1` and
-    /// `01` do.
+    /// The declared items of a list. Several names may mean the same item, as `1` and `01` do.
     fn items(&self) -> BTreeMap<usize, Vec<&Branch<'a>>> {
         let mut items: BTreeMap<usize, Vec<&Branch<'a>>> = BTreeMap::new();
         // The root is never a list.
@@ -196,7 +195,7 @@ impl<'a> Branch<'a> {
         items
     }
 
-    /// Whether a key has to be below it that no list can have.
+    /// Whether a key that no list can have is required below.
     fn needs_a_table(&self) -> bool {
         let mut below = self.below.iter();
         below.any(|(name, below)| item_of(name).is_none() && below.is_required())
@@ -207,7 +206,7 @@ impl<'a> Branch<'a> {
         self.field.is_some() || self.below.values().any(Branch::is_declared)
     }
 
-    /// Whether it has to be there: a default stands in for what is not.
+    /// Whether a key here or below is required and has no default.
     fn is_required(&self) -> bool {
         self.field
             .is_some_and(|(f, _)| f.required && f.default.is_none())

@@ -2,7 +2,7 @@
 
 use crate::value::Value;
 
-/// JSON that is ready, except that objects are kept apart to be written with their indent.
+/// JSON whose scalars are text already; objects and lists are written with their indent.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Json {
     Text(String),
@@ -67,7 +67,7 @@ pub(super) fn value(of: &Value) -> Json {
     match of.canonical() {
         Value::Unset => text("null"),
         Value::Bool(b) => text(b.to_string()),
-        // JSON has no word for it; it is read from its text.
+        // JSON cannot express it; it is read from its text.
         Value::Number(n) if n.as_f64().is_some_and(|f| !f.is_finite()) => string(&n.to_string()),
         Value::Number(n) => text(n.to_string()),
         Value::Text(raw) => string(raw),

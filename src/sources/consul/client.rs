@@ -283,8 +283,12 @@ impl Consul {
             outcome = self.send_once(connection, url, request)?;
         }
         if outcome.is_ok() {
-            let took = begun.elapsed();
-            connection.fastest = Some(connection.fastest.map_or(took, |fastest| fastest.min(took)));
+            let elapsed = begun.elapsed();
+            connection.fastest = Some(
+                connection
+                    .fastest
+                    .map_or(elapsed, |fastest| fastest.min(elapsed)),
+            );
         }
         outcome.map_err(|fault| http_client::explain(fault, request.limits, "the response began"))
     }

@@ -34,13 +34,13 @@ const RETRY_EVERY: u32 = 8;
 
 /// The state that the watch and its heartbeats share.
 pub(super) struct WatchState {
-    state: Mutex<State>,
+    state: Mutex<HeartbeatState>,
     changed: Condvar,
     /// The client of the heartbeats.
     pings: Agent,
 }
 
-struct State {
+struct HeartbeatState {
     phase: Phase,
     /// The index of the last read, and whether it found no key.
     index: u64,
@@ -81,7 +81,7 @@ enum Finding {
 impl WatchState {
     /// The state before the first read, with the clients of the watch and of the heartbeats.
     pub(super) fn new(client: Agent, pings: Agent) -> Self {
-        let state = State {
+        let state = HeartbeatState {
             phase: Phase::Busy(Instant::now()),
             index: 0,
             is_empty: true,
@@ -163,7 +163,7 @@ impl WatchState {
     fn is_late(&self, index: u64) -> bool {
         let until = Instant::now() + GRACE;
         let mut state = self.state.lock();
-        let is_late = |state: &State| state.phase == Phase::Waiting && state.index < index;
+        let is_late = |state: &HeartbeatState| state.phase == Phase::Waiting && state.index < index;
         while is_late(&state) && Instant::now() < until {
             self.changed.wait_until(&mut state, until);
         }

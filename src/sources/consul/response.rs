@@ -20,7 +20,7 @@ use ureq::http::header::HeaderName;
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
 use crate::sources::shared::http_client::{self, Limits};
-use crate::sources::shared::kv::mirror::Entry;
+use crate::sources::shared::kv::mirror::StoreEntry;
 
 /// The most bytes of one answer: 10 MiB of values, in base64 and with their names, with room to spare.
 const MAX_ANSWER: u64 = 32 << 20;
@@ -71,9 +71,9 @@ impl Listing {
     /// # Errors
     ///
     /// [`ErrorKind::TooLarge`] if it exceeds a limit.
-    pub(super) fn entries(&self) -> Result<impl Iterator<Item = Entry<'_>>, Error> {
+    pub(super) fn entries(&self) -> Result<impl Iterator<Item = StoreEntry<'_>>, Error> {
         let items = self.items.as_ref().map_err(Error::clone)?;
-        Ok(items.iter().map(|item| Entry {
+        Ok(items.iter().map(|item| StoreEntry {
             key: &item.key,
             bytes: &item.bytes,
             revision: item.index,
@@ -208,7 +208,7 @@ fn rejected(status: u16, body: &[u8]) -> Error {
     };
     let text = String::from_utf8_lossy(body);
     let text = http_client::cut(text.lines().next().unwrap_or_default());
-    http_client::unavailable(format!("the answer is {status} ({text}): {hint}"))
+    http_client::answered(status, &text, hint)
 }
 
 fn too_large(what: &str) -> Error {
@@ -401,6 +401,16 @@ mod tests {
 
     fn fault(bytes: &[u8]) -> Error {
         items(bytes).unwrap_err()
+    }
+
+    #[test]
+    fn an_error_without_a_body_has_no_empty_parentheses() {
+        for body in ["", "\nNo cluster leader", "  \n"] {
+            let error = rejected(500, body.as_bytes()).to_string();
+            assert!(error.contains("the answer is 500: "), "{body:?}: {error}");
+        }
+        let error = rejected(500, b"No cluster leader\n").to_string();
+        assert!(error.contains("500 (No cluster leader): "), "{error}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ const MAX_ERROR: usize = 64 << 10;
 const CHUNK: usize = 64 << 10;
 
 /// Why a request failed.
-pub(super) struct Fault {
+pub(super) struct EtcdError {
     pub(super) error: Error,
     /// Whether a new login may help.
     pub(super) needs_login: bool,
@@ -31,7 +31,7 @@ pub(super) struct Fault {
     message: String,
 }
 
-impl From<Error> for Fault {
+impl From<Error> for EtcdError {
     fn from(error: Error) -> Self {
         Self {
             error,
@@ -119,7 +119,7 @@ impl Request<'_> {
         path: &str,
         body: &str,
         stream: Option<Duration>,
-    ) -> Result<(Response<Body>, Limits), Fault> {
+    ) -> Result<(Response<Body>, Limits), EtcdError> {
         let limits = self.limits();
         let url = self.server.at(path).with_secrets();
         let whole = match stream {
@@ -167,7 +167,7 @@ impl Request<'_> {
     }
 
     /// Sends a request and reads the whole answer.
-    fn exchange(&self, path: &str, body: &str) -> Result<Vec<u8>, Fault> {
+    fn exchange(&self, path: &str, body: &str) -> Result<Vec<u8>, EtcdError> {
         let (response, limits) = self.post(path, body, None)?;
         let answer = read_answer(response, limits)?;
         self.client.set_reusable(&self.server.with_secrets());
@@ -175,7 +175,7 @@ impl Request<'_> {
     }
 
     /// Reads the keys; only those newer than `since`, if that is given.
-    pub(super) fn range(&self, range: &str, since: Option<u64>) -> Result<Listing, Fault> {
+    pub(super) fn range(&self, range: &str, since: Option<u64>) -> Result<Listing, EtcdError> {
         let newer = since.map_or_else(String::new, |revision| {
             format!(",\"min_mod_revision\":\"{}\"", revision.saturating_add(1))
         });
@@ -184,7 +184,7 @@ impl Request<'_> {
     }
 
     /// Logs a user in.
-    pub(super) fn authenticate(&self, name: &str, password: &str) -> Result<Login, Fault> {
+    pub(super) fn authenticate(&self, name: &str, password: &str) -> Result<Login, EtcdError> {
         let (name, password) = (json::quoted(name), json::quoted(password));
         let body = format!("{{\"name\":{name},\"password\":{password}}}");
         let answer = match self.exchange("/v3/auth/authenticate", &body) {
@@ -201,7 +201,7 @@ impl Request<'_> {
         range: &str,
         from: u64,
         stream: Duration,
-    ) -> Result<(Lines, Message), Fault> {
+    ) -> Result<(Lines, Message), EtcdError> {
         let body = format!("{{\"create_request\":{{{range},\"start_revision\":\"{from}\"}}}}");
         let (response, limits) = self.post("/v3/watch", &body, Some(stream))?;
         let mut lines = Lines {
@@ -243,7 +243,7 @@ pub(super) enum Next {
 
 impl Lines {
     /// Waits for the next message.
-    pub(super) fn next(&mut self) -> Result<Next, Fault> {
+    pub(super) fn next(&mut self) -> Result<Next, EtcdError> {
         loop {
             if let Some(message) = self.ready()? {
                 return Ok(Next::Message(message));
@@ -277,7 +277,7 @@ impl Lines {
     }
 
     /// The next message, if all of it has arrived.
-    pub(super) fn ready(&mut self) -> Result<Option<Message>, Fault> {
+    pub(super) fn ready(&mut self) -> Result<Option<Message>, EtcdError> {
         loop {
             let Some(at) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') else {
                 self.scanned = self.buffer.len();
@@ -318,17 +318,20 @@ fn read(response: Response<Body>, most: usize, limits: Limits) -> Result<Vec<u8>
 }
 
 /// The fault of a stream that the server has ended.
-pub(super) fn ended(message: &str) -> Fault {
+pub(super) fn ended(message: &str) -> EtcdError {
     let message = http_client::cut(message);
-    Fault {
-        error: http_client::unavailable(format!("the server has ended the stream ({message})")),
+    EtcdError {
+        error: http_client::unavailable(format!(
+            "the server has ended the stream{}",
+            http_client::in_parentheses(&message)
+        )),
         needs_login: true,
         message,
     }
 }
 
 /// The fault of an answer with this status, and what may help.
-fn rejected(status: u16, body: &[u8]) -> Fault {
+fn rejected(status: u16, body: &[u8]) -> EtcdError {
     let message = http_client::cut(&response::error_message(body).unwrap_or_default());
     let hint = match status {
         400 | 401 => "check user and password",
@@ -337,8 +340,8 @@ fn rejected(status: u16, body: &[u8]) -> Fault {
         503 => "the members have no leader",
         _ => "see the log of the member",
     };
-    Fault {
-        error: http_client::unavailable(format!("the answer is {status} ({message}): {hint}")),
+    EtcdError {
+        error: http_client::answered(status, &message, hint),
         // Servers report an expired token in several ways.
         needs_login: matches!(status, 400 | 401 | 403),
         message,
@@ -349,7 +352,7 @@ fn rejected(status: u16, body: &[u8]) -> Fault {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Message, Fault> {
+    fn parse(line: &str) -> Result<Message, EtcdError> {
         response::message(line.as_bytes())
     }
 
@@ -468,9 +471,19 @@ mod tests {
     #[test]
     fn an_error_quotes_only_the_start_of_a_server_message() {
         let long = "x".repeat(500);
-        let Fault {
+        let EtcdError {
             error, needs_login, ..
         } = rejected(401, format!("{{\"message\":\"{long}\"}}").as_bytes());
         assert!(needs_login && error.to_string().len() < 300, "{error}");
+    }
+
+    #[test]
+    fn an_error_without_a_message_has_no_empty_parentheses() {
+        for body in ["", "{}", "{\"message\":\"\"}", "not JSON"] {
+            let error = rejected(503, body.as_bytes()).error.to_string();
+            assert!(error.contains("the answer is 503: "), "{body}: {error}");
+        }
+        let error = ended(" ").error.to_string();
+        assert_eq!(error, "the server has ended the stream");
     }
 }

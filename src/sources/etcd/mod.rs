@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::source::{
     Credentials, Policy, RejectionScope, Scope, Source, SourceContext, Timing, Watching,
 };
-use crate::sources::etcd::client::{Fault, Listing, Request};
+use crate::sources::etcd::client::{EtcdError, Listing, Request};
 use crate::sources::etcd::login::{Login, User};
 use crate::sources::etcd::watch::Memory;
 use crate::sources::fs::watch::absolute;
@@ -224,7 +224,7 @@ impl Etcd {
     fn request<T>(
         &self,
         client: &Client,
-        send: impl Fn(&Request<'_>) -> Result<T, Fault>,
+        send: impl Fn(&Request<'_>) -> Result<T, EtcdError>,
     ) -> Result<(T, String), Error> {
         let endpoint = self.options.endpoints.current()?;
         let server = endpoint.name(masked);
@@ -239,7 +239,7 @@ impl Etcd {
         &self,
         client: &Client,
         server: &str,
-        send: impl Fn(&Request<'_>) -> Result<T, Fault>,
+        send: impl Fn(&Request<'_>) -> Result<T, EtcdError>,
     ) -> Result<T, Error> {
         let server = http_client::tls::server(server, &self.options.tls, "v3")?;
         let with = |token: Option<HeaderValue>| Request {

@@ -12,7 +12,7 @@ use serde::de::{
 };
 
 use crate::error::{Error, ErrorKind};
-use crate::sources::etcd::client::{Event, Fault, Header, Item, Listing, Message, ended};
+use crate::sources::etcd::client::{EtcdError, Event, Header, Item, Listing, Message, ended};
 use crate::sources::etcd::json;
 use crate::sources::shared::kv::mirror::{KEY_BYTES, MAX_KEPT_BYTES, MAX_KEPT_KEYS};
 
@@ -36,12 +36,12 @@ pub(super) fn listing(answer: &[u8]) -> Result<Listing, Error> {
 }
 
 /// Parses a line of a stream.
-pub(super) fn message(line: &[u8]) -> Result<Message, Fault> {
+pub(super) fn message(line: &[u8]) -> Result<Message, EtcdError> {
     let mut fields = LineFields::default();
     let outcome = read(line, &mut fields);
     let result = match (fields.error, fields.result) {
         (_, Some(result)) if result.budget.is_over => return Ok(Message::TooLarge),
-        (Some(error), _) => return outcome.map_err(Fault::from).and(Err(ended(&error))),
+        (Some(error), _) => return outcome.map_err(EtcdError::from).and(Err(ended(&error))),
         (None, Some(result)) => outcome.map(|()| result)?,
         (None, None) => return Err(outcome.err().unwrap_or_else(malformed).into()),
     };

@@ -6,13 +6,13 @@ use std::time::Instant;
 use crate::error::Error;
 use crate::source::{Source, SourceContext, Update};
 use crate::sources::etcd::client::{
-    Event, Fault, Header, Item, Lines, Listing, Message, Next, Request,
+    EtcdError, Event, Header, Item, Lines, Listing, Message, Next, Request,
 };
 use crate::sources::etcd::pace::Pace;
 use crate::sources::etcd::{Etcd, PAUSE, RESPONSE_TIMEOUT, STREAM};
 use crate::sources::shared::http_client;
 use crate::sources::shared::http_client::reuse::Client;
-use crate::sources::shared::kv::mirror::{Entry, Mirror};
+use crate::sources::shared::kv::mirror::{Mirror, StoreEntry};
 use crate::sources::shared::kv::{self, jittered};
 
 /// The number of updates that may follow each other without a [`PAUSE`].
@@ -168,7 +168,7 @@ impl Etcd {
         lines: &mut Lines,
     ) -> Result<Option<End>, Error> {
         let mut is_idle = true;
-        let fail = |fault: Fault| {
+        let fail = |fault: EtcdError| {
             if fault.needs_login {
                 self.clear_login();
             }
@@ -280,8 +280,8 @@ impl Watch<'_> {
     }
 }
 
-fn entry(item: &Item) -> Option<Entry<'_>> {
-    Some(Entry {
+fn entry(item: &Item) -> Option<StoreEntry<'_>> {
+    Some(StoreEntry {
         key: item.key.as_deref()?,
         bytes: &item.bytes,
         revision: item.revision,

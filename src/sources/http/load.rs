@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind};
 use crate::format::{Format, feature_of};
 use crate::source::Source;
-use crate::sources::fs::watch::read::{self, Digest};
+use crate::sources::fs::watch::read;
 use crate::sources::fs::watch::suspect::{DEBOUNCE, STABLE_TIME, is_accepted};
 use crate::sources::http::client::{self, Answer, Client, Fetched, Request, Validators};
 use crate::sources::http::proxy::Proxy;
 use crate::sources::http::{Http, Target};
+use crate::sources::shared::digest::Digest;
 use crate::sources::shared::http_client::url::Address;
 use crate::sources::shared::http_client::{self, Limits};
 use crate::value::document::Document;
@@ -445,7 +446,7 @@ fn read_file(path: &Path, limits: Limits) -> Result<Fetched, Error> {
     loop {
         let reading = Instant::now();
         let content = read::read(path).map_err(|fault| match fault {
-            read::Fault::Large => Error::new(ErrorKind::TooLarge, fault.to_string()),
+            read::ReadError::Large => Error::new(ErrorKind::TooLarge, fault.to_string()),
             fault => Error::new(ErrorKind::Unavailable, fault.to_string()),
         })?;
         let digest = digests.of(&content.bytes);

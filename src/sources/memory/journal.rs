@@ -1,11 +1,13 @@
-//! The changes of a memory whose outcome is open, so that each can be undone alone: later changes stay.
+//! The changes of a `Memory` that are not committed yet, so that each can be undone alone: later changes
+//! stay.
 
 use std::collections::VecDeque;
 
-use crate::value::document::{Document, Standing};
+use crate::value::document::{Document, SavedKey};
 use crate::value::key::Key;
 
-/// Changes in the order in which they were made. A change stays as long as an earlier one is open.
+/// Changes in the order in which they were made. A change is removed once it and all earlier ones are
+/// committed or rejected.
 #[derive(Default)]
 pub(super) struct Journal(VecDeque<Change>);
 
@@ -23,8 +25,8 @@ pub(super) enum Edit {
     },
     One {
         key: Key,
-        before: Standing,
-        after: Standing,
+        before: SavedKey,
+        after: SavedKey,
     },
 }
 
@@ -71,7 +73,7 @@ impl Edit {
     fn undo(&self, values: &mut Document) {
         match self {
             Edit::All { before, .. } => *values = (**before).clone(),
-            Edit::One { key, before, .. } => values.put_back(key, before),
+            Edit::One { key, before, .. } => values.restore_key(key, before),
         }
     }
 
@@ -80,8 +82,8 @@ impl Edit {
         match self {
             Edit::All { before, after } => **before = std::mem::replace(values, (**after).clone()),
             Edit::One { key, before, after } => {
-                *before = values.standing(key);
-                values.put_back(key, after);
+                *before = values.save_key(key);
+                values.restore_key(key, after);
             }
         }
     }
@@ -91,7 +93,7 @@ impl Edit {
         match (self, kept) {
             (Edit::All { before, after }, Some(kept)) => {
                 for key in kept {
-                    values.put_back(key, &before.standing(key).alone());
+                    values.restore_key(key, &before.save_key(key).without_tables());
                 }
                 **after = values.clone();
                 true

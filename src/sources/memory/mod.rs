@@ -157,7 +157,7 @@ impl Memory {
         // the cost.
         let values = &mut shared.values;
         let all = key.is_root().then(|| values.clone());
-        let before = values.standing(&key);
+        let before = values.save_key(&key);
         let update = match value {
             Some(value) => {
                 let origin = self.origin.revision(revision);
@@ -177,7 +177,7 @@ impl Memory {
             None => Edit::One {
                 key: key.clone(),
                 before,
-                after: values.standing(&key).alone(),
+                after: values.save_key(&key).without_tables(),
             },
         };
         // Queued under the lock, so that changes are committed in the order in which they were made;
@@ -298,8 +298,8 @@ impl Default for Memory {
 }
 
 impl<K: AsRef<str>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Memory {
-    /// Takes keys and values. A malformed key is left out; [`Memory::set`] would tell. A key that
-    /// is a value and a table at once makes the first load fail.
+    /// Creates a source with these keys and values. A malformed key, or a key that would be a value and a table
+    /// at once, is left out and makes the first load fail.
     fn from(values: [(K, V); N]) -> Self {
         values.into_iter().collect()
     }

@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::error::Error;
 use crate::sources::nats::errors::unavailable;
 use crate::sources::nats::protocol::{Inbox, Message, Op, is_subject, malformed};
+use crate::sources::shared::tls::failure;
 use crate::sync::lock::Mutex;
 use crate::sync::random;
 
@@ -64,7 +65,7 @@ impl fmt::Debug for Connection {
 pub(super) struct Client(Arc<Shared>);
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
     /// Notified when bytes wait to be written.
     unsent: Notify,
     /// Notified when the connection is lost.
@@ -76,7 +77,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct ConnectionState {
     unsent: Vec<u8>,
     /// The requests without an answer.
     requests: HashMap<String, oneshot::Sender<Message>>,
@@ -308,14 +309,14 @@ impl Client {
             state.requests.insert(token.clone(), send);
             token
         };
-        let pending = PendingRequest {
+        let request = OpenRequest {
             client: self,
             token: &token,
         };
         let reply = format!("{}.{token}", self.0.answers);
         self.send(subject, &reply, body)?;
         let answer = timeout(limit, answer).await;
-        drop(pending);
+        drop(request);
         match answer {
             Ok(Ok(message)) if message.status() == Some(NO_RESPONDERS) => {
                 Err(RequestError::NoResponders)
@@ -350,13 +351,13 @@ impl Client {
     }
 }
 
-/// A request that waits; dropping this removes it.
-struct PendingRequest<'a> {
+/// A request without an answer; dropping this removes it.
+struct OpenRequest<'a> {
     client: &'a Client,
     token: &'a str,
 }
 
-impl Drop for PendingRequest<'_> {
+impl Drop for OpenRequest<'_> {
     fn drop(&mut self) {
         self.client.0.state.lock().requests.remove(self.token);
     }
@@ -412,7 +413,9 @@ pub(super) async fn exchange<T>(
     bytes: &[u8],
     mut select: impl FnMut(Op) -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
-    let broken = |fault: std::io::Error| unavailable(format!("the connection broke: {fault}"));
+    let broken = |fault: std::io::Error| {
+        failure(&fault).unwrap_or_else(|| unavailable(format!("the connection broke: {fault}")))
+    };
     stream.write_all(bytes).await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;
     let mut chunk = vec![0; CHUNK];

@@ -20,6 +20,7 @@ use crate::sources::nats::jetstream::JetStream;
 use crate::sources::nats::login::Login;
 use crate::sources::nats::protocol::{Inbox, Op, malformed};
 use crate::sources::shared::kv::endpoints::named;
+use crate::sources::shared::tls::failure;
 
 /// How long it may take to connect to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -170,12 +171,12 @@ async fn encrypt(
     let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
     encrypted.await.map_err(|fault| {
         let why = cut(&fault.to_string());
-        let hint = if requires_tls {
-            ""
-        } else {
-            "; the server asks for it: trust it by `tls://` or a CA certificate"
-        };
-        unavailable(format!("TLS failed: {why}{hint}"))
+        if !requires_tls {
+            let hint = "the server asks for it: trust it by `tls://` or a CA certificate";
+            return unavailable(format!("TLS failed: {why}; {hint}"));
+        }
+        let failed = || unavailable(format!("TLS failed: {why}"));
+        failure(&fault).unwrap_or_else(failed)
     })
 }
 

@@ -15,7 +15,7 @@ use crate::sources::nats::bucket::Bucket;
 use crate::sources::nats::client::{Client, Subscription};
 use crate::sources::nats::errors::{cut, unavailable};
 use crate::sources::nats::jetstream::JetStream;
-use crate::sources::nats::progress::Progress;
+use crate::sources::nats::progress::ReadProgress;
 use crate::sources::nats::protocol::Message;
 
 /// How long a consumer may be silent before it counts as lost.
@@ -65,7 +65,7 @@ pub(super) struct Change {
     pub(super) key: String,
     pub(super) revision: u64,
     /// The number of changes that follow.
-    pub(super) pending: u64,
+    pub(super) remaining: u64,
     /// The number of this message among those of the consumer.
     sequence: u64,
     value: Value,
@@ -84,18 +84,18 @@ pub(super) enum Value {
 
 impl Change {
     fn of(message: Message, bucket: &str, subjects: &str) -> Option<Self> {
-        // `$JS.ACK.` stream, consumer, deliveries, revision, sequence, time, pending; newer servers put the
+        // `$JS.ACK.` stream, consumer, deliveries, revision, sequence, time, remaining; newer servers put the
         // domain and the account before these.
         let reply = message.reply.as_ref()?;
-        let mut at = match reply.split('.').count() {
+        let mut fields = match reply.split('.').count() {
             9 => reply.split('.').skip(5),
             11.. => reply.split('.').skip(7),
             _ => return None,
         };
-        let revision = at.next()?.parse().ok()?;
-        let sequence = at.next()?.parse().ok()?;
-        let _time = at.next()?;
-        let pending = at.next()?.parse().ok()?;
+        let revision = fields.next()?.parse().ok()?;
+        let sequence = fields.next()?.parse().ok()?;
+        let _time = fields.next()?;
+        let remaining = fields.next()?.parse().ok()?;
         let name = message.subject.strip_prefix(subjects)?;
         let mut key = String::with_capacity(bucket.len() + 1 + name.len());
         key.push_str(bucket);
@@ -114,7 +114,7 @@ impl Change {
         Some(Self {
             key,
             revision,
-            pending,
+            remaining,
             sequence,
             value,
             is_batch_open,
@@ -174,67 +174,55 @@ impl Feed {
 
     /// Reads all current values; `None` where the read has to be repeated.
     ///
-    /// A key that is set meanwhile is skipped and delivered behind the others, and the count of pending
+    /// A key that is set meanwhile is skipped and delivered behind the others, and the count of remaining
     /// messages may not include it. So unless each value of the start was delivered, the read continues
     /// up to the newest revision, or until the server has nothing to send.
     pub(super) async fn read_all(
         &mut self,
         jetstream: &JetStream,
         known: &Bucket,
-        progress: &Progress<'_>,
+        progress: &ReadProgress<'_>,
     ) -> Result<Option<Vec<Change>>, Error> {
-        let mut newest: HashMap<String, Change> = HashMap::new();
-        let (mut bytes, mut old, mut idle) = (0, 0u64, 0);
-        let mut end = None;
+        let mut received = Received::new(known.last);
+        let (mut idle, mut end) = (0, None);
         while self.total > 0 {
-            match self.next().await? {
-                FeedEvent::Change(mut change) => {
-                    idle = 0;
-                    bytes += change.bytes();
-                    if bytes > MAX_READ {
-                        return Err(too_large());
-                    }
-                    let (revision, pending, sequence) =
-                        (change.revision, change.pending, change.sequence);
-                    let is_new_batch_open = change.is_batch_open && revision > known.last;
-                    let key = std::mem::take(&mut change.key);
-                    let before = newest.insert(key, change);
-                    progress.reached(newest.len());
-                    // Older servers may send two values of a key.
-                    let was_old = before.is_some_and(|it| it.revision <= known.last);
-                    old += u64::from(revision <= known.last);
-                    old -= u64::from(was_old);
-                    if is_new_batch_open {
-                        continue;
-                    }
-                    if pending == 0 && old == self.total {
-                        break;
-                    }
-                    if end.is_none() && (pending == 0 || sequence >= self.total) {
-                        let Some(now) = jetstream.bucket(&self.bucket).await? else {
-                            return Ok(None);
-                        };
-                        end = Some(now.last);
-                    }
-                    if end.is_some_and(|end| revision >= end) {
-                        break;
-                    }
-                }
+            let change = match self.next().await? {
+                FeedEvent::Gap => return Ok(None),
                 FeedEvent::Idle => {
                     idle += 1;
-                    if end.is_none() && idle > 1 && (newest.len() as u64) < self.total {
+                    if end.is_none() && idle > 1 && received.count() < self.total {
                         return Ok(None);
                     }
                     if end.is_some() || idle > 1 {
                         break;
                     }
+                    continue;
                 }
-                FeedEvent::Gap => return Ok(None),
+                FeedEvent::Change(change) => change,
+            };
+            idle = 0;
+            let (revision, sequence) = (change.revision, change.sequence);
+            let is_last = change.remaining == 0;
+            let is_new_batch_open = change.is_batch_open && revision > known.last;
+            received.add(change)?;
+            progress.reached(received.newest.len());
+            if is_new_batch_open {
+                continue;
+            }
+            if is_last && received.old == self.total {
+                break;
+            }
+            if end.is_none() && (is_last || sequence >= self.total) {
+                let Some(now) = jetstream.bucket(&self.bucket).await? else {
+                    return Ok(None);
+                };
+                end = Some(now.last);
+            }
+            if end.is_some_and(|end| revision >= end) {
+                break;
             }
         }
-        let all = newest.into_iter();
-        let all = all.map(|(key, change)| Change { key, ..change });
-        Ok(Some(all.collect()))
+        Ok(Some(received.into_changes()))
     }
 
     /// Waits for the next event. A call may be cancelled without losing any.
@@ -320,6 +308,50 @@ impl Feed {
     }
 }
 
+/// The changes that a read of all values has received so far.
+struct Received {
+    /// The newest revision at the start of the read.
+    last: u64,
+    newest: HashMap<String, Change>,
+    bytes: usize,
+    /// The number of keys whose newest change is from before the read.
+    old: u64,
+}
+
+impl Received {
+    fn new(last: u64) -> Self {
+        Self {
+            last,
+            newest: HashMap::new(),
+            bytes: 0,
+            old: 0,
+        }
+    }
+
+    /// Adds a change, which replaces an earlier one of its key: older servers may send two.
+    fn add(&mut self, mut change: Change) -> Result<(), Error> {
+        self.bytes += change.bytes();
+        if self.bytes > MAX_READ {
+            return Err(too_large());
+        }
+        self.old += u64::from(change.revision <= self.last);
+        let key = std::mem::take(&mut change.key);
+        let before = self.newest.insert(key, change);
+        let was_old = before.is_some_and(|before| before.revision <= self.last);
+        self.old -= u64::from(was_old);
+        Ok(())
+    }
+
+    fn count(&self) -> u64 {
+        self.newest.len() as u64
+    }
+
+    fn into_changes(self) -> Vec<Change> {
+        let all = self.newest.into_iter();
+        all.map(|(key, change)| Change { key, ..change }).collect()
+    }
+}
+
 fn too_large() -> Error {
     let detail = format!(
         "more than {MAX_READ} bytes are below it, each key counting its name, its value and \
@@ -345,7 +377,7 @@ mod tests {
         ] {
             let change = Change::of(message("$KV.b.app.n", reply), "b", "$KV.b.").unwrap();
             assert_eq!(
-                (change.revision, change.sequence, change.pending),
+                (change.revision, change.sequence, change.remaining),
                 (70, 3, 5)
             );
             assert_eq!(change.key, "b.app.n");

@@ -145,7 +145,7 @@ impl JetStream {
         });
         match created {
             Ok(answer) => {
-                // Messages that arrived in the meantime are no longer pending.
+                // The server does not count messages that arrived in the meantime.
                 let delivered = number(&answer, &["delivered", "consumer_seq"]);
                 let total = number(&answer, &["num_pending"]).saturating_add(delivered);
                 feed.start(total, known.follower_of_consumer(&answer["cluster"]));

@@ -156,7 +156,7 @@ fn invalid_key() -> Error {
     )
 }
 
-/// The lines of a file of credentials that stand between dashed lines.
+/// The lines of a file of credentials that are between two dashed lines.
 fn blocks(text: &str) -> impl Iterator<Item = &str> {
     let is_dashed = |line: &str| line.starts_with("---") && line.ends_with("---");
     let lines: Vec<&str> = text.lines().map(str::trim).collect();

@@ -10,7 +10,7 @@ use crate::format::MAX_DOCUMENT_BYTES;
 use crate::sources::nats::bucket::Bucket;
 use crate::sources::nats::feed::{Change, Value};
 use crate::sources::shared::kv::mapping::Mapping;
-use crate::sources::shared::kv::mirror::{Entry, Mirror};
+use crate::sources::shared::kv::mirror::{Mirror, StoreEntry};
 
 /// How long a state that is older than the known one is rejected.
 const MAX_SUSPECT: Duration = Duration::from_secs(10);
@@ -76,15 +76,15 @@ impl Memory {
     }
 }
 
-pub(super) fn entry<'a>(change: &'a Change, bytes: &'a [u8]) -> Entry<'a> {
-    Entry {
+pub(super) fn entry<'a>(change: &'a Change, bytes: &'a [u8]) -> StoreEntry<'a> {
+    StoreEntry {
         key: &change.key,
         bytes,
         revision: change.revision,
     }
 }
 
-fn entries(all: &[Change]) -> impl Iterator<Item = Entry<'_>> {
+fn entries(all: &[Change]) -> impl Iterator<Item = StoreEntry<'_>> {
     all.iter().filter_map(|change| match change.value() {
         Value::Set(bytes) => Some(entry(change, bytes)),
         Value::Deleted | Value::TooLarge(_) => None,
@@ -112,7 +112,7 @@ mod tests {
     fn a_state_older_than_the_known_one_is_rejected_for_a_while() {
         let mut memory = Memory::new(Mapping::prefix(KIND, '.', "b"));
         memory.check("then", 9, [].into_iter()).unwrap();
-        memory.mirror.put(&Entry {
+        memory.mirror.put(&StoreEntry {
             key: "b.n",
             bytes: b"1",
             revision: 5,

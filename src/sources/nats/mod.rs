@@ -114,7 +114,7 @@ impl Nats {
     pub fn bucket(name: impl Into<String>) -> Self {
         let name = name.into();
         let options = Options {
-            // A bucket has no dot in its name, so it can stand before the key.
+            // The name of a bucket has no dot, so the key begins behind the first one.
             mapping: Mapping::prefix(KIND, '.', &name),
             bucket: name,
             endpoints: Endpoints::one(ADDRESS),

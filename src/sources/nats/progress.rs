@@ -13,7 +13,7 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// The progress of a read, over all its attempts.
-pub(super) struct Progress<'a> {
+pub(super) struct ReadProgress<'a> {
     /// The most changes that one attempt brought.
     most: Cell<usize>,
     deadline: Cell<Instant>,
@@ -22,7 +22,7 @@ pub(super) struct Progress<'a> {
     heartbeat: &'a dyn Fn(),
 }
 
-impl<'a> Progress<'a> {
+impl<'a> ReadProgress<'a> {
     pub(super) fn new(heartbeat: &'a dyn Fn()) -> Self {
         let now = Instant::now();
         Self {

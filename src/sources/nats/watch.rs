@@ -15,7 +15,7 @@ use crate::sources::nats::connect::Connected;
 use crate::sources::nats::feed::{Change, Feed, FeedEvent, MAX_READ, Value};
 use crate::sources::nats::jetstream::JetStream;
 use crate::sources::nats::memory::{Memory, entry, too_large};
-use crate::sources::nats::progress::Progress;
+use crate::sources::nats::progress::ReadProgress;
 use crate::sources::shared::kv::mirror::Mirror;
 use crate::sources::shared::kv::{self, jittered};
 use crate::value::document::Document;
@@ -55,7 +55,7 @@ impl Nats {
                     memory.mirror.document("0")
                 });
             };
-            let progress = Progress::new(&|| {});
+            let progress = ReadProgress::new(&|| {});
             let read = self
                 .read_all(&jetstream, &mut bucket, &filter, &progress)
                 .await;
@@ -76,7 +76,7 @@ impl Nats {
         jetstream: &JetStream,
         known: &mut Bucket,
         filter: &str,
-        progress: &Progress<'_>,
+        progress: &ReadProgress<'_>,
     ) -> Result<(Feed, Vec<Change>), Error> {
         let mut last_timeout = None;
         let read = async {
@@ -163,7 +163,7 @@ impl Nats {
                 Some(known) => {
                     let heartbeat = || updates.set_degraded(known.expiry_warning(CHECK_INTERVAL));
                     heartbeat();
-                    let progress = Progress::new(&heartbeat);
+                    let progress = ReadProgress::new(&heartbeat);
                     let mut now = known.clone();
                     let read = self.read_all(jetstream, &mut now, filter, &progress).await;
                     *known = now;
@@ -338,7 +338,7 @@ async fn gather(
             return Ok((changes, true));
         }
         let until = match changes.last() {
-            Some(last) if last.pending > 0 => limit,
+            Some(last) if last.remaining > 0 => limit,
             // The last key of a batch may not match the filter.
             Some(last) if last.is_batch_open() => until.max(Instant::now() + PAUSE),
             _ => until,

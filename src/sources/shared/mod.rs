@@ -1,7 +1,15 @@
-//! Shared by several backends: addresses of servers, an HTTP client, TLS, and the key-value stores' common
-//! part.
+//! Shared by several backends: digests of content, addresses of servers, an HTTP client, TLS, and the
+//! key-value stores' common part.
 
+#[cfg(any(
+    feature = "consul",
+    feature = "etcd",
+    feature = "http",
+    feature = "nats",
+    feature = "zookeeper"
+))]
 pub(super) mod address;
+pub(super) mod digest;
 #[cfg(any(feature = "consul", feature = "etcd", feature = "http"))]
 pub(super) mod http_client;
 #[cfg(any(
@@ -11,4 +19,11 @@ pub(super) mod http_client;
     feature = "zookeeper"
 ))]
 pub(super) mod kv;
+#[cfg(any(
+    feature = "consul",
+    feature = "etcd",
+    feature = "http",
+    feature = "nats",
+    feature = "zookeeper"
+))]
 pub(super) mod tls;

@@ -1,6 +1,7 @@
-//! Certificates and secrets for a connection to a server: PEM files, and secrets that are given or stand in a
-//! file. Files are read for each connection.
+//! Certificates and secrets for a connection to a server: PEM files, and secrets that are given as text or
+//! as a file. Files are read for each connection.
 
+use std::io;
 use std::path::{Path, PathBuf};
 #[cfg(any(feature = "nats", feature = "zookeeper"))]
 use std::sync::Arc;
@@ -119,6 +120,60 @@ impl Pems {
     }
 }
 
+/// The error of a failed exchange, if TLS is what failed.
+pub(in crate::sources) fn failure(fault: &io::Error) -> Option<Error> {
+    let tls = fault.get_ref()?.downcast_ref::<rustls::Error>()?;
+    Some(failed(tls))
+}
+
+/// The error of TLS, and what may help.
+pub(in crate::sources) fn failed(fault: &rustls::Error) -> Error {
+    let remedy = remedy(fault).map_or_else(String::new, |remedy| format!("; {remedy}"));
+    let detail = format!("TLS failed: {fault}{remedy}");
+    Error::new(ErrorKind::Unavailable, detail)
+}
+
+fn remedy(fault: &rustls::Error) -> Option<&'static str> {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate, InvalidMessage};
+    match fault {
+        rustls::Error::InvalidCertificate(fault) => match fault {
+            Certificate::UnknownIssuer | Certificate::BadSignature => {
+                Some("set the certificate of the server's authority with `ca`")
+            }
+            Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                Some("renew the certificate of the server, or check the clock")
+            }
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                Some("check the clock")
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                Some("use a name of the server that its certificate has")
+            }
+            Certificate::Other(fault) if fault.to_string().contains("CaUsedAsEndEntity") => {
+                Some("the server needs a certificate that is no certificate of an authority")
+            }
+            _ => None,
+        },
+        rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnknownCA
+            | Alert::CertificateUnknown
+            | Alert::AccessDenied
+            | Alert::HandshakeFailure,
+        ) => Some("set a certificate that the server trusts with `client_certificate`"),
+        rustls::Error::AlertReceived(Alert::CertificateExpired) => {
+            Some("renew the certificate that `client_certificate` names")
+        }
+        rustls::Error::AlertReceived(Alert::ProtocolVersion)
+        | rustls::Error::PeerIncompatible(_) => Some("the server needs TLS 1.2 or 1.3"),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            Some("the server may not use TLS at this port; check the address")
+        }
+        _ => None,
+    }
+}
+
 /// The explicit provider: a program may have several compiled in, and no default.
 fn provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
@@ -165,5 +220,54 @@ impl Credential {
                 Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
+
+    #[test]
+    fn a_failure_of_tls_has_the_remedy_of_its_cause() {
+        let certificate = rustls::Error::InvalidCertificate;
+        let alert = rustls::Error::AlertReceived;
+        let end_entity = OtherError(std::sync::Arc::new(io::Error::other("CaUsedAsEndEntity")));
+        for (fault, remedy) in [
+            (certificate(CertificateError::UnknownIssuer), "with `ca`"),
+            (certificate(CertificateError::BadSignature), "with `ca`"),
+            (certificate(CertificateError::Expired), "renew"),
+            (certificate(CertificateError::NotValidYet), "clock"),
+            (certificate(CertificateError::NotValidForName), "a name of"),
+            (
+                certificate(CertificateError::Other(end_entity)),
+                "no certificate of an authority",
+            ),
+            (
+                alert(AlertDescription::CertificateRequired),
+                "with `client_certificate`",
+            ),
+            (
+                alert(AlertDescription::UnknownCA),
+                "with `client_certificate`",
+            ),
+            (
+                alert(AlertDescription::CertificateExpired),
+                "`client_certificate`",
+            ),
+            (alert(AlertDescription::ProtocolVersion), "TLS 1.2"),
+            (
+                rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType),
+                "may not use TLS",
+            ),
+        ] {
+            let shown = failed(&fault).to_string();
+            assert!(shown.starts_with("TLS failed: "), "{shown}");
+            assert!(shown.contains(remedy), "{shown}");
+            let wrapped = io::Error::new(io::ErrorKind::InvalidData, fault);
+            let within = failure(&wrapped).map(|error| error.to_string());
+            assert_eq!(within.as_deref(), Some(&*shown));
+        }
+        assert!(failure(&io::Error::other("no TLS")).is_none());
     }
 }

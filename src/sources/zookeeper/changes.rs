@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::MAX_DOCUMENT_BYTES;
-use crate::sources::shared::kv::mirror::{Entry, Mirror};
+use crate::sources::shared::kv::mirror::{Mirror, StoreEntry};
 use crate::sources::zookeeper::KIND;
 use crate::value::origin::Origin;
 
@@ -85,9 +85,9 @@ impl Changes {
     }
 }
 
-fn entry<'a>((key, change): (&'a String, &'a Change)) -> Option<Entry<'a>> {
+fn entry<'a>((key, change): (&'a String, &'a Change)) -> Option<StoreEntry<'a>> {
     match change {
-        Change::Set { bytes, revision } => Some(Entry {
+        Change::Set { bytes, revision } => Some(StoreEntry {
             key,
             bytes,
             revision: *revision,

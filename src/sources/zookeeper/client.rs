@@ -32,7 +32,7 @@ const MAX_SKIPPED: usize = 128 << 20;
 /// The most memory that is kept for the next message.
 const MAX_IDLE_BYTES: usize = 256 << 10;
 /// The most requests that wait for an answer.
-const MAX_PENDING: usize = 256;
+const MAX_UNANSWERED: usize = 256;
 /// How long a write may take; requests are small.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a server keeps a silent session.
@@ -165,21 +165,21 @@ impl Session {
         deadline: Deadline,
         mut receive: impl FnMut(Request, Answer<'_>, &mut VecDeque<Request>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut pending: VecDeque<(i32, Request)> = VecDeque::new();
+        let mut unanswered: VecDeque<(i32, Request)> = VecDeque::new();
         loop {
             let mut bytes = Vec::new();
-            while let Some(request) = (pending.len() < MAX_PENDING)
+            while let Some(request) = (unanswered.len() < MAX_UNANSWERED)
                 .then(|| requests.pop_front())
                 .flatten()
             {
                 self.xid = self.xid.checked_add(1).unwrap_or(1);
                 bytes.extend(request.message(self.xid));
-                pending.push_back((self.xid, request));
+                unanswered.push_back((self.xid, request));
             }
             if !bytes.is_empty() {
                 self.write(&bytes)?;
             }
-            let Some((xid, request)) = pending.pop_front() else {
+            let Some((xid, request)) = unanswered.pop_front() else {
                 return Ok(());
             };
             let (header, message) = self.answer(deadline)?;

@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::sources::shared::tls;
 use crate::sources::zookeeper::protocol::unavailable;
 use crate::sync::lock::Mutex;
 
@@ -114,6 +115,7 @@ pub(super) fn broken(fault: &io::Error) -> Error {
     match fault.kind() {
         io::ErrorKind::UnexpectedEof => unavailable(ENDED),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late("the end of a message"),
-        _ => unavailable(format!("the connection broke: {fault}")),
+        _ => tls::failure(fault)
+            .unwrap_or_else(|| unavailable(format!("the connection broke: {fault}"))),
     }
 }

@@ -92,7 +92,7 @@ pub(super) struct Tree {
 /// The last read of everything.
 struct LastRead {
     ended: Instant,
-    took: Duration,
+    duration: Duration,
     zxid: i64,
     /// The time until the next one, if the state is current.
     pause: Duration,
@@ -114,7 +114,7 @@ impl Tree {
             freshness: Freshness::Current,
             last_read: LastRead {
                 ended: Instant::now(),
-                took: Duration::ZERO,
+                duration: Duration::ZERO,
                 zxid: 0,
                 pause: rescan_interval,
             },
@@ -140,7 +140,7 @@ impl Tree {
         changes.replace(mirror);
         self.last_read = LastRead {
             ended: Instant::now(),
-            took: begun.elapsed(),
+            duration: begun.elapsed(),
             zxid: self.session.zxid(),
             // Up to a quarter more, so that programs that start together do not continue in step.
             pause: self.rescan_interval + random::part_of(self.rescan_interval / 4),
@@ -265,7 +265,7 @@ impl Tree {
         let since = self.last_read.ended.elapsed();
         match self.freshness {
             Freshness::EventsLost => true,
-            Freshness::AclChanged => since >= ACL_RESCAN_INTERVAL.max(4 * self.last_read.took),
+            Freshness::AclChanged => since >= ACL_RESCAN_INTERVAL.max(4 * self.last_read.duration),
             Freshness::Current => {
                 since >= self.last_read.pause && self.session.zxid() != self.last_read.zxid
             }

@@ -368,7 +368,7 @@ fn pending(
     let above = parsed.lineage();
     let (at, layered) = above
         .into_iter()
-        .find_map(|key| generation.pending.get_key_value(key))?;
+        .find_map(|key| generation.pending_restarts.get_key_value(key))?;
     let mut layers = Table::default();
     if let Some(entry) = layered {
         let path: Vec<_> = at.segments().collect();

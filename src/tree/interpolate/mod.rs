@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
-use crate::tree::diff::{self, LeafChange, is_written_alike, same};
+use crate::tree::diff::{self, LeafChange, same_source, same_value};
 use crate::tree::interpolate::resolve::{Progress, Sight, Stop, unique};
 use crate::tree::merge;
 use crate::value::hamt::Entry;
@@ -29,8 +29,10 @@ mod foreign;
 mod index;
 mod parse;
 mod resolve;
+mod sources;
 
 pub(crate) use index::{Followed, References};
+pub(crate) use sources::Sources;
 
 /// References followed one after the other until a value is reached.
 const MAX_CHAIN: u32 = 64;
@@ -189,8 +191,8 @@ fn write(
         let old = old
             .find(&path)
             .filter(|old| !matches!(&old.node, Node::Table(t) if !t.is_empty()));
-        let moved = old.is_some_and(|old| same(&old.node, &new.node));
-        if moved && old.is_some_and(|old| is_written_alike(&old.node, &new.node)) {
+        let moved = old.is_some_and(|old| same_value(&old.node, &new.node));
+        if moved && old.is_some_and(|old| same_source(&old.node, &new.node)) {
             continue;
         }
         changes.push(LeafChange {
@@ -203,7 +205,7 @@ fn write(
     if !shadows.is_empty() {
         changes.retain(|change| !is_in_shadow(&change.key));
         let shadows: Vec<&Key> = shadows.iter().collect();
-        let differences = diff::along(old, merged, &shadows, true).changes;
+        let differences = diff::diff_at_keys(old, merged, &shadows, true).changes;
         changes.extend(
             differences
                 .into_iter()

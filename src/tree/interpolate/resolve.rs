@@ -214,7 +214,7 @@ impl<'a> Sight<'a> {
 
     /// The text with its references followed. All that must be resolved first is named at once:
     /// otherwise each of many references would begin the whole text again.
-    fn text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
+    pub(super) fn text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
         let mut text = String::new();
         let mut needs = Vec::new();
         for part in &parts.0 {
@@ -370,12 +370,10 @@ impl<'a> Sight<'a> {
                 return match &resolved.value {
                     Ok(value) => Ok(value.descend(rest)),
                     Err(error) => {
-                        // The first cause is told, not the whole chain up to here.
-                        let first = std::error::Error::source(error)
-                            .and_then(|cause| cause.downcast_ref::<Error>())
-                            .unwrap_or(error);
+                        // Of a chain of broken references, the error quotes the first one alone.
+                        let first = error.quoted().unwrap_or(error);
                         let detail = format!("refers to `{here}`, which is broken: {first}");
-                        let mut broken = reference_error(detail).with_cause(first.clone());
+                        let mut broken = reference_error(detail).with_quoted(first.clone());
                         let shown = first.without(&|_| true);
                         if let Some(shown) = shown.filter(Error::has_shareable_detail) {
                             let detail = format!("refers to `{here}`, which is broken: {shown}");

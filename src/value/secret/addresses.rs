@@ -1,4 +1,4 @@
-//! Secrets in addresses: the user and the password, and webhooks.
+//! Finds secrets in addresses: users with their passwords, and webhooks.
 
 use std::ops::Range;
 
@@ -39,7 +39,8 @@ pub(super) fn find_user_infos(text: &str, on_secret: &mut OnSecret<'_>) -> bool 
     true
 }
 
-/// The user and the password of an address whose authority starts at `begin`. `next_at` is the next `@`.
+/// Returns the user and the password of an address whose authority starts at `begin`. `next_at` is the
+/// position of the next `@`.
 fn user_info(text: &str, begin: usize, next_at: usize) -> Option<Range<usize>> {
     let window = &text[begin..boundary(text, begin + WINDOW)];
     let authority = window.split(AUTHORITY_ENDS).next().unwrap_or_default();
@@ -52,7 +53,7 @@ fn user_info(text: &str, begin: usize, next_at: usize) -> Option<Range<usize>> {
     let word = || rest().split(WORD_ENDS).next().unwrap_or_default();
     let end = if authority.contains('@') {
         let user = authority.rfind('@');
-        // A password may hold what ends an authority: `me:p@w/w@host`.
+        // A password may contain characters that end an authority: `me:p@w/w@host`.
         let is_masked = || {
             let user = authority.split('@').next().unwrap_or_default();
             let password = user.split_once(':').map_or(user, |(_, password)| password);
@@ -66,24 +67,24 @@ fn user_info(text: &str, begin: usize, next_at: usize) -> Option<Range<usize>> {
         }
     } else {
         let (name, port) = authority.rsplit_once(':')?;
-        // A host with a port; what stands behind it is a path.
+        // A host with a port, and a path behind it.
         if port.bytes().all(|b| b.is_ascii_digit()) || is_reference(port) {
             return None;
         }
-        // A password may hold what ends an authority, and even blanks: `me:p/w@host`.
+        // A password may contain characters that end an authority, and even blanks: `me:p/w@host`.
         let is_user = !name.contains(['[', ']']);
         is_user.then(|| word().rfind('@').or_else(|| rest().rfind('@')))?
     };
     end.filter(|end| *end > 0).map(|end| begin..begin + end)
 }
 
-/// What ends the authority of an address.
+/// The characters that end the authority of an address.
 const AUTHORITY_ENDS: [char; 10] = ['/', '?', '#', ' ', '"', '\'', '<', '>', '\n', '\r'];
 
-/// What ends a word that holds an address.
+/// The characters that end a word with an address.
 const WORD_ENDS: [char; 5] = [' ', '"', '\'', '<', '>'];
 
-/// Schemes of addresses whose user is a name, and not a token.
+/// The schemes of addresses whose user is a name and not a token.
 const NAMED_USERS: [&str; 11] = [
     "ssh",
     "git+ssh",
@@ -106,7 +107,7 @@ fn has_named_users(text: &str) -> bool {
     NAMED_USERS.iter().any(|it| scheme.eq_ignore_ascii_case(it))
 }
 
-/// Addresses that are secret themselves: everyone who knows one can post there.
+/// Prefixes of secret addresses: anyone who knows the address can post to it.
 const WEBHOOKS: [&str; 8] = [
     "hooks.slack.com/services/",
     "hooks.slack.com/workflows/",

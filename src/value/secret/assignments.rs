@@ -1,10 +1,10 @@
-//! Secrets behind a secret name and `=`: in queries of addresses, connection strings, command lines and
-//! documents.
+//! Finds secrets behind a secret name and `=`: in queries of addresses, connection strings, command lines
+//! and documents.
 
 use crate::value::secret::names::{looks_secret, parameter_looks_secret};
 use crate::value::secret::values::{OnSecret, blanks, boundary, is_shown_value, shown_value};
 
-/// What ends the value of a parameter in an address.
+/// The characters that end the value of a parameter in an address.
 const PARAMETER_ENDS: [char; 9] = ['&', ';', '#', ' ', '\n', '"', '\'', '<', '>'];
 
 /// As [`PARAMETER_ENDS`], for a parameter of the path: `/x;jsessionid=S?a=b`.
@@ -24,21 +24,21 @@ pub(super) fn find_assignments(text: &str, on_secret: &mut OnSecret<'_>) -> bool
         &[' ', '\t', '\n']
     };
     let mut done = 0;
-    let mut around = Around::default();
+    let mut word = WordBefore::default();
     for (at, _) in text.match_indices('=') {
-        around.advance(text, at);
+        word.advance(text, at);
         if at < done {
             continue;
         }
         let name = Name::before(&text[..at]);
-        let Some(is_tight) = name.is_secret(&around) else {
+        let Some(ending) = name.secret_value_ending(&word) else {
             continue;
         };
         let begin = at + 1 + blanks(&text[at + 1..]);
-        let ends = match is_tight {
-            true if name.is_separated() || around.has_query => &PARAMETER_ENDS[..],
-            true => &PATH_PARAMETER_ENDS,
-            false => pair_ends,
+        let ends = match ending {
+            Ending::Pair => pair_ends,
+            Ending::Parameter if name.is_separated() || word.has_query => &PARAMETER_ENDS[..],
+            Ending::Parameter => &PATH_PARAMETER_ENDS,
         };
         let Some(value) = shown_value(text, begin, ends) else {
             continue;
@@ -54,9 +54,9 @@ pub(super) fn find_assignments(text: &str, on_secret: &mut OnSecret<'_>) -> bool
     true
 }
 
-/// What is known of the word up to a position.
+/// The part of a word before a position.
 #[derive(Default)]
-struct Around {
+struct WordBefore {
     at: usize,
     /// Whether it contains `?` or `#`, so that parameters follow.
     has_query: bool,
@@ -66,7 +66,7 @@ struct Around {
     is_web: bool,
 }
 
-impl Around {
+impl WordBefore {
     /// Moves to a later position.
     fn advance(&mut self, text: &str, to: usize) {
         let from = self.at;
@@ -86,6 +86,14 @@ impl Around {
         }
         self.at = to;
     }
+}
+
+/// The characters that end a value.
+enum Ending {
+    /// Those that separate the pairs of a connection string or a command line.
+    Pair,
+    /// Those that end a parameter in an address.
+    Parameter,
 }
 
 /// The name before a `=`.
@@ -135,19 +143,23 @@ impl<'a> Name<'a> {
         matches!(self.lead, Some('?' | '&' | '#'))
     }
 
-    /// Whether the name is secret; `Some(true)` if the value ends as that of a parameter.
-    fn is_secret(&self, around: &Around) -> Option<bool> {
+    /// Returns how the value ends, if the name is secret.
+    fn secret_value_ending(&self, word: &WordBefore) -> Option<Ending> {
         let is_parameter = || self.any(parameter_looks_secret);
         let is_named = || self.text.len() < 80 && self.any(looks_secret);
         if self.is_separated() {
-            return is_parameter().then_some(true);
+            return is_parameter().then_some(Ending::Parameter);
         }
-        let in_address = self.lead == Some(';') && (around.has_query || around.has_scheme);
+        let in_address = self.lead == Some(';') && (word.has_query || word.has_scheme);
         if is_named() {
-            // In a connection string, a value may hold what ends a parameter.
-            return Some(in_address && around.is_web);
+            // In a connection string, a value may contain characters that end a parameter.
+            return Some(if in_address && word.is_web {
+                Ending::Parameter
+            } else {
+                Ending::Pair
+            });
         }
-        (in_address && is_parameter()).then_some(true)
+        (in_address && is_parameter()).then_some(Ending::Parameter)
     }
 
     /// Whether the name or a part of its index is secret.

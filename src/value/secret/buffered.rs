@@ -1,26 +1,26 @@
 //! Finds the keys of the secrets that a type reads from serde's buffer.
 //!
-//! The buffer does not know the keys of its values. So a type that reads a secret from one is decoded once
-//! more, with a *trace*: it records each value that the deserializer visits, with its key. A secret that
-//! is read is then looked for among the values that may be in the buffer.
+//! The buffer does not know the keys of its values. So a type that reads a secret from a buffer is decoded
+//! again with a *trace*, which records each value that the deserializer visits, with its key. The key of
+//! the secret is that of an equal value among those that may be in the buffer.
 
 use std::cell::RefCell;
 
 use crate::value::Value;
 use crate::value::key;
 
-/// What this thread records while it decodes.
-enum State {
+/// The recording of this thread while it decodes.
+enum Recording {
     Off,
-    /// Whether a secret was read from the buffer.
+    /// Records whether a secret was read from a buffer.
     AnySecret(bool),
-    /// Whether a secret with this text in it was read from the buffer.
+    /// Records whether a secret that contains this text was read from a buffer.
     SecretWith(&'static str, bool),
     Trace(Trace),
 }
 
 thread_local! {
-    static STATE: RefCell<State> = const { RefCell::new(State::Off) };
+    static RECORDING: RefCell<Recording> = const { RefCell::new(Recording::Off) };
 }
 
 /// The keys that a type has read as secrets.
@@ -28,7 +28,7 @@ thread_local! {
 pub(crate) struct SecretKeys {
     /// The keys of the secrets.
     pub(crate) certain: Vec<String>,
-    /// Keys of which one has the secret, or above an unknown key that has it.
+    /// Keys of which one has a secret, and keys above an unknown key that has one.
     pub(crate) possible: Vec<String>,
 }
 
@@ -85,89 +85,91 @@ struct Trace {
     keys: SecretKeys,
 }
 
-fn with_state<R>(state: State, act: impl FnOnce() -> R) -> (R, State) {
-    /// Restores the outer state, even in a panic.
-    struct Before(State);
-    impl Drop for Before {
+fn with_recording<R>(recording: Recording, act: impl FnOnce() -> R) -> (R, Recording) {
+    /// Restores the outer recording, even in a panic.
+    struct Restore(Recording);
+    impl Drop for Restore {
         fn drop(&mut self) {
-            let before = std::mem::replace(&mut self.0, State::Off);
-            let _ = STATE.try_with(|it| it.replace(before));
+            let before = std::mem::replace(&mut self.0, Recording::Off);
+            let _ = RECORDING.try_with(|it| it.replace(before));
         }
     }
-    let Ok(before) = STATE.try_with(|it| it.replace(state)) else {
-        return (act(), State::Off);
+    let Ok(before) = RECORDING.try_with(|it| it.replace(recording)) else {
+        return (act(), Recording::Off);
     };
-    let before = Before(before);
+    let before = Restore(before);
     let outcome = act();
-    let state = STATE.try_with(|it| it.replace(State::Off));
+    let recording = RECORDING.try_with(|it| it.replace(Recording::Off));
     drop(before);
-    (outcome, state.unwrap_or(State::Off))
+    (outcome, recording.unwrap_or(Recording::Off))
 }
 
 /// Runs `act` and returns whether it read a secret from serde's buffer.
 pub(crate) fn detect_secrets<R>(act: impl FnOnce() -> R) -> (R, bool) {
-    let (outcome, state) = with_state(State::AnySecret(false), act);
-    (outcome, matches!(state, State::AnySecret(true)))
+    let (outcome, recording) = with_recording(Recording::AnySecret(false), act);
+    (outcome, matches!(recording, Recording::AnySecret(true)))
 }
 
 /// Runs `act` and returns whether it read a secret with `text` in it from serde's buffer.
 pub(crate) fn detect_text<R>(text: &'static str, act: impl FnOnce() -> R) -> (R, bool) {
-    let (outcome, state) = with_state(State::SecretWith(text, false), act);
-    (outcome, matches!(state, State::SecretWith(_, true)))
+    let (outcome, recording) = with_recording(Recording::SecretWith(text, false), act);
+    (outcome, matches!(recording, Recording::SecretWith(_, true)))
 }
 
-fn has(value: &Value, text: &str) -> bool {
+fn contains_text(value: &Value, text: &str) -> bool {
     match value {
         Value::Text(value) => **value == *text,
-        Value::List(items) => items.iter().any(|item| has(item, text)),
-        Value::Table(fields) => fields.values().any(|value| has(value, text)),
+        Value::List(items) => items.iter().any(|item| contains_text(item, text)),
+        Value::Table(fields) => fields.values().any(|value| contains_text(value, text)),
         _ => false,
     }
 }
 
-/// The key of a secret below `key` whose name is not known. It hides the value of `key` as long as that is no
-/// table, and no other key below.
+/// Returns the key of a secret with an unknown name below `key`. It hides the value of `key` unless that is
+/// a table, and it hides no other key below.
 pub(crate) fn unnamed_below(key: &str) -> String {
     let mut inside = key.to_owned();
     key::push_segment(&mut inside, UNNAMED);
     inside
 }
 
-/// The last segment of such a key.
+/// The last segment of a key from [`unnamed_below`].
 pub(super) const UNNAMED: &str = "*";
 
 /// Runs `act`, which [records its visits](record_visit), and returns the keys of the secrets that it read
 /// from serde's buffer.
 pub(crate) fn trace_secrets<R>(act: impl FnOnce() -> R) -> (R, SecretKeys) {
-    let (outcome, state) = with_state(State::Trace(Trace::default()), act);
-    match state {
-        State::Trace(trace) => (outcome, trace.keys),
+    let (outcome, recording) = with_recording(Recording::Trace(Trace::default()), act);
+    match recording {
+        Recording::Trace(trace) => (outcome, trace.keys),
         _ => (outcome, SecretKeys::default()),
     }
 }
 
 /// Whether this thread records secrets.
 pub(crate) fn is_recording() -> bool {
-    let is = |it: &RefCell<State>| !matches!(*it.borrow(), State::Off);
-    STATE.try_with(is).unwrap_or(false)
+    let is = |it: &RefCell<Recording>| !matches!(*it.borrow(), Recording::Off);
+    RECORDING.try_with(is).unwrap_or(false)
 }
 
 /// Records a secret that was read from serde's buffer; `None` if it cannot be read as a value.
 pub(crate) fn record(value: Option<&Value>) {
-    let _ = STATE.try_with(|it| match &mut *it.borrow_mut() {
-        State::Off => {}
-        State::AnySecret(read) => *read = true,
-        State::SecretWith(text, read) => *read |= value.is_some_and(|value| has(value, text)),
-        State::Trace(trace) => trace.locate(value),
+    let _ = RECORDING.try_with(|it| match &mut *it.borrow_mut() {
+        Recording::Off => {}
+        Recording::AnySecret(read) => *read = true,
+        Recording::SecretWith(text, read) => {
+            *read |= value.is_some_and(|value| contains_text(value, text))
+        }
+        Recording::Trace(trace) => trace.locate(value),
     });
 }
 
 fn trace<R>(act: impl FnOnce(&mut Trace) -> R) -> Option<R> {
-    let with = |it: &RefCell<State>| match &mut *it.borrow_mut() {
-        State::Trace(trace) => Some(act(trace)),
+    let with = |it: &RefCell<Recording>| match &mut *it.borrow_mut() {
+        Recording::Trace(trace) => Some(act(trace)),
         _ => None,
     };
-    STATE.try_with(with).ok().flatten()
+    RECORDING.try_with(with).ok().flatten()
 }
 
 /// Begins a pass over the value at a key.
@@ -240,12 +242,12 @@ impl Trace {
     fn locate(&mut self, value: Option<&Value>) {
         let start = self.scopes.last().map_or(0, |scope| scope.start);
         let visits = self.visits.get(start..).unwrap_or_default();
-        let found = value.map_or(Found::Nowhere, |value| find(visits, value));
+        let found = value.map_or(SearchResult::Nowhere, |value| find_value(visits, value));
         match found {
-            Found::At(mut paths) if paths.len() == 1 => self.keys.certain.append(&mut paths),
-            Found::At(mut paths) => self.keys.possible.append(&mut paths),
-            Found::OnlyPlaceholders => {}
-            Found::Nowhere => {
+            SearchResult::At(mut paths) if paths.len() == 1 => self.keys.certain.append(&mut paths),
+            SearchResult::At(mut paths) => self.keys.possible.append(&mut paths),
+            SearchResult::OnlyPlaceholders => {}
+            SearchResult::Nowhere => {
                 let mut outermost = visits.iter().filter(|it| it.outermost).peekable();
                 if outermost.peek().is_none() {
                     // The secret is part of a placeholder or of a text.
@@ -260,23 +262,23 @@ impl Trace {
     }
 }
 
-enum Found {
+enum SearchResult {
     At(Vec<String>),
     /// Only in placeholders. The real values have visits of their own.
     OnlyPlaceholders,
     Nowhere,
 }
 
-fn find(visits: &[Visit], value: &Value) -> Found {
+fn find_value(visits: &[Visit], value: &Value) -> SearchResult {
     let all = |is: &dyn Fn(&Visit) -> bool| -> Vec<&Visit> {
         visits.iter().filter(|it| is(it)).collect()
     };
     let mut matches = all(&|it| it.holds(value, visits, Value::eq));
     if matches.is_empty() {
-        matches = all(&|it| it.holds(value, visits, alike) || it.is_written(value));
+        matches = all(&|it| it.holds(value, visits, same_text) || it.is_written(value));
     }
     if matches.is_empty() {
-        return Found::Nowhere;
+        return SearchResult::Nowhere;
     }
     let of = |kind: VisitKind| {
         let of_it = matches.iter().filter(|it| it.kind == kind);
@@ -287,11 +289,11 @@ fn find(visits: &[Visit], value: &Value) -> Found {
     };
     let kinds = [VisitKind::Missing, VisitKind::Real, VisitKind::Placeholder];
     match kinds.map(of) {
-        [missing, ..] if missing.len() == 1 => Found::At(missing),
-        [missing, ..] if !missing.is_empty() => Found::OnlyPlaceholders,
-        [_, real, _] if !real.is_empty() => Found::At(real),
-        [_, _, placeholder] if placeholder.len() == 1 => Found::At(placeholder),
-        _ => Found::OnlyPlaceholders,
+        [missing, ..] if missing.len() == 1 => SearchResult::At(missing),
+        [missing, ..] if !missing.is_empty() => SearchResult::OnlyPlaceholders,
+        [_, real, _] if !real.is_empty() => SearchResult::At(real),
+        [_, _, placeholder] if placeholder.len() == 1 => SearchResult::At(placeholder),
+        _ => SearchResult::OnlyPlaceholders,
     }
 }
 
@@ -320,7 +322,7 @@ impl Visit {
     /// Whether the tree has the text of a value here.
     fn is_written(&self, value: &Value) -> bool {
         let written = self.written.as_deref();
-        written.is_some_and(|written| text(value).as_deref() == Some(written))
+        written.is_some_and(|written| scalar_text(value).as_deref() == Some(written))
     }
 
     /// Whether nothing below was visited, as in a duration.
@@ -331,16 +333,16 @@ impl Visit {
 }
 
 /// Whether two scalars have the same text.
-fn alike(one: &Value, other: &Value) -> bool {
-    let canonical = |value: &Value| text(value.canonical());
-    text(one).is_some_and(|one| Some(one) == text(other)) || {
+fn same_text(one: &Value, other: &Value) -> bool {
+    let canonical = |value: &Value| scalar_text(value.canonical());
+    scalar_text(one).is_some_and(|one| Some(one) == scalar_text(other)) || {
         let one = canonical(one);
         one.is_some() && one == canonical(other)
     }
 }
 
 /// The text of a scalar.
-fn text(value: &Value) -> Option<String> {
+fn scalar_text(value: &Value) -> Option<String> {
     match value {
         Value::Unset | Value::List(_) | Value::Table(_) => None,
         scalar => Some(scalar.to_string()),

@@ -1,4 +1,4 @@
-//! Secrets in command lines, SQL, `netrc` files, and behind the name of an authentication scheme.
+//! Finds secrets in command lines, SQL, `netrc` files, and behind the name of an authentication scheme.
 
 use crate::error::MASK;
 use crate::value::secret::encode;

@@ -59,7 +59,7 @@ fn braces_name_secret(text: &str) -> bool {
     text.trim_start().starts_with(['{', '[']) && names.any(|(name, _)| is_secret(name))
 }
 
-fn below(above: &str, name: &str) -> String {
+fn child_key(above: &str, name: &str) -> String {
     match above {
         "" => name.to_owned(),
         above => format!("{above}.{name}"),
@@ -77,14 +77,14 @@ fn value_has(value: &Value, above: &str, criterion: Criterion) -> bool {
 
 fn fields_have(fields: &Fields, above: &str, criterion: Criterion) -> bool {
     fields.iter().any(|(name, value)| {
-        let path = below(above, name);
+        let path = child_key(above, name);
         looks_secret(&path) || value_has(value, &path, criterion)
     })
 }
 
 fn table_has(table: &Table, above: &str) -> bool {
     table.map().iter().any(|entry| {
-        let path = below(above, &entry.name);
+        let path = child_key(above, &entry.name);
         looks_secret(&path) || node_has(&entry.node, &path)
     })
 }

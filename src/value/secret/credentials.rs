@@ -1,4 +1,4 @@
-//! The credentials that a source sends to its server, masked in everything that it reports.
+//! Masks the credentials of a source in all its reports.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,28 +11,26 @@ use crate::value::secret::encode::{from_base64, from_percent, to_base64};
 use crate::value::secret::forms::{mask_parts, text_holds_secret};
 use crate::value::secret::names::{header_looks_secret, parameter_looks_secret};
 
-/// How many of the newest tokens are kept: a log-in may return a new one each time.
+/// The number of tokens to keep, the newest ones. A log-in may return a new one each time.
 const MAX_TOKENS: usize = 32;
-/// How many of the newest passwords are kept: a file may rotate them. A login adds two. Tokens replace no
-/// passwords.
+/// The number of passwords to keep, the newest ones. A file may rotate them, and a login adds two.
 const MAX_PASSWORDS: usize = 128;
 /// A shorter credential is masked only as a whole word.
-const SHORT: usize = 4;
-/// How many characters identify a credential that a message has truncated.
+const MIN_PART_LENGTH: usize = 4;
+/// The number of characters that identify a credential in a truncated message.
 const PREFIX_LENGTH: usize = 8;
 
-/// The credentials that a source sends, which nothing that it reports may show.
+/// A list of the credentials that a source sends, which masks them in all its reports.
 ///
-/// A server may quote what it was sent: in the text of an error, in an entity tag, in a redirect. A
-/// source adds each password, token and key before it sends it, and returns this from
-/// [`Source::credentials`](crate::Source::credentials). The engine then shows `******` in its place
-/// in the source's name, errors, problems, location and revision. It also knows the credential in
-/// base64, with percent signs, and cut at the end of a message. Cloning gives another handle to the
-/// same list.
+/// A server may quote a credential in the text of an error, in an entity tag or in a redirect. A source adds
+/// each password, token and key before it sends it, and returns this list from
+/// [`Source::credentials`](crate::Source::credentials). The engine then shows `******` instead of the
+/// credential in the source's name, errors, problems, location and revision. It also masks a credential in
+/// base64, with percent escapes, and truncated at the end of a message. A clone shares the list.
 ///
-/// A credential that is a mere word or number, such as `postgres` or `true`, is masked only where it
-/// stands alone. It is masked neither in the key of an error nor in what the error says was expected: a
-/// mask there hides nothing and shows what the password is.
+/// A credential that is a mere word or number, such as `postgres` or `true`, is masked only as a whole word.
+/// It is not masked in the key and the expected type of an error: a mask there hides nothing and shows what
+/// the password is.
 ///
 /// ```
 /// use liveprops::source::Credentials;
@@ -44,22 +42,22 @@ const PREFIX_LENGTH: usize = 8;
 /// assert_eq!(credentials.mask("not for Basic bWU6aHVudGVyMg=="), "not for Basic ******==");
 /// ```
 #[derive(Clone, Default)]
-pub struct Credentials(Arc<Mutex<Vec<Known>>>);
+pub struct Credentials(Arc<Mutex<Vec<KnownCredential>>>);
 
 /// A credential, with the forms in which a server may quote it.
-struct Known {
-    kind: Kind,
+struct KnownCredential {
+    retention: Retention,
     credential: Box<str>,
     forms: Vec<Box<str>>,
 }
 
 /// How long a credential is kept, the shortest first.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-enum Kind {
+enum Retention {
     Token,
     Password,
-    /// Part of the settings of a source: kept for ever.
-    Setting,
+    /// For credentials in the settings of a source.
+    Forever,
 }
 
 impl Credentials {
@@ -68,26 +66,25 @@ impl Credentials {
         Self::default()
     }
 
-    /// Adds a token or a key. The oldest of more than 32 is forgotten; one that is added again becomes
-    /// the newest.
+    /// Adds a token or a key. Only the newest 32 are kept; one that is added again becomes the newest.
     pub fn add(&self, credential: &str) {
-        self.add_as(Kind::Token, credential);
+        self.add_as(Retention::Token, credential);
     }
 
-    /// Adds the password of a user, and both as `Basic` authentication sends them. The oldest of more
-    /// than 64 logins is forgotten, whatever else is added.
+    /// Adds the password of a user, and both as `Basic` authentication sends them. Only the newest 64 logins
+    /// are kept.
     pub fn add_login(&self, user: &str, password: &str) {
-        self.add_login_as(Kind::Password, user, password);
+        self.add_login_as(Retention::Password, user, password);
     }
 
-    fn add_login_as(&self, kind: Kind, user: &str, password: &str) {
+    fn add_login_as(&self, retention: Retention, user: &str, password: &str) {
         if !password.is_empty() {
-            self.add_as(kind, password);
-            self.add_as(kind, &format!("{user}:{password}"));
+            self.add_as(retention, password);
+            self.add_as(retention, &format!("{user}:{password}"));
         }
     }
 
-    fn add_as(&self, kind: Kind, credential: &str) {
+    fn add_as(&self, retention: Retention, credential: &str) {
         let credential = credential.trim();
         if credential.is_empty() {
             return;
@@ -95,27 +92,27 @@ impl Credentials {
         let mut known = self.0.lock();
         if let Some(at) = known.iter().position(|it| &*it.credential == credential) {
             let mut again = known.remove(at);
-            again.kind = again.kind.max(kind);
+            again.retention = again.retention.max(retention);
             known.push(again);
             return;
         }
-        let most = match kind {
-            Kind::Token => MAX_TOKENS,
-            Kind::Password => MAX_PASSWORDS,
-            Kind::Setting => usize::MAX,
+        let most = match retention {
+            Retention::Token => MAX_TOKENS,
+            Retention::Password => MAX_PASSWORDS,
+            Retention::Forever => usize::MAX,
         };
-        if known.iter().filter(|it| it.kind == kind).count() >= most {
-            let oldest = known.iter().position(|it| it.kind == kind);
+        if known.iter().filter(|it| it.retention == retention).count() >= most {
+            let oldest = known.iter().position(|it| it.retention == retention);
             oldest.map(|at| known.remove(at));
         }
-        known.push(Known {
-            kind,
+        known.push(KnownCredential {
+            retention,
             credential: credential.into(),
             forms: forms(credential),
         });
     }
 
-    /// Adds what is secret in an address: its user and password, and parameters with such a name.
+    /// Adds the secrets of an address: its user and password, and parameters with secret names.
     #[allow(dead_code)] // by the sources that have addresses
     pub(crate) fn add_address(&self, address: &str) {
         let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
@@ -126,68 +123,67 @@ impl Credentials {
         for parameter in rest.split(['?', '&', '#']).skip(1) {
             match parameter.split_once('=') {
                 Some((name, value)) if parameter_looks_secret(name) => {
-                    self.add_as(Kind::Setting, value);
-                    self.add_as(Kind::Setting, &from_percent(value).unwrap_or_default());
+                    self.add_as(Retention::Forever, value);
+                    self.add_as(Retention::Forever, &from_percent(value).unwrap_or_default());
                 }
                 _ => {}
             }
         }
     }
 
-    /// Adds what stands before the `@` of an address: `user:password`, with percent signs or without.
+    /// Adds the part of an address before the `@`: `user:password`, with or without percent escapes.
     fn add_user_info(&self, user_info: &str) {
         let plain = |text: &str| from_percent(text).unwrap_or_else(|| text.to_owned());
-        self.add_as(Kind::Setting, user_info);
+        self.add_as(Retention::Forever, user_info);
         match user_info.split_once(':') {
             Some((user, password)) => {
-                self.add_as(Kind::Setting, password);
-                self.add_login_as(Kind::Setting, &plain(user), &plain(password));
+                self.add_as(Retention::Forever, password);
+                self.add_login_as(Retention::Forever, &plain(user), &plain(password));
             }
-            None => self.add_as(Kind::Setting, &plain(user_info)),
+            None => self.add_as(Retention::Forever, &plain(user_info)),
         }
     }
 
-    /// Adds the value of a header that is sent, and of its parts what is secret. A header that looks
-    /// secret neither by its name nor by the form of its value is none, such as `X-Env: prod`.
+    /// Adds the value of a header and its secret parts, if its name or the form of its value is secret.
     #[allow(dead_code)] // by the sources that send headers
     pub(crate) fn add_header(&self, name: &str, value: &str) {
         if !header_looks_secret(name) && !text_holds_secret(value) {
             return;
         }
-        self.add_as(Kind::Setting, value);
+        self.add_as(Retention::Forever, value);
         let Some((_, credential)) = value.trim().split_once(' ') else {
             return;
         };
-        self.add_as(Kind::Setting, credential);
+        self.add_as(Retention::Forever, credential);
         let login = from_base64(credential.trim()).and_then(|it| String::from_utf8(it).ok());
         if let Some((user, password)) = login.as_deref().and_then(|it| it.split_once(':')) {
-            self.add_login_as(Kind::Setting, user, password);
+            self.add_login_as(Retention::Forever, user, password);
         }
     }
 
-    /// A text with `******` in place of each credential in it.
+    /// Masks each credential in a text with `******`.
     pub fn mask(&self, text: &str) -> String {
         self.masked(text).unwrap_or_else(|| text.to_owned())
     }
 
-    /// As [`mask`](Self::mask); `None` if there is none in it.
+    /// As [`mask`](Self::mask); `None` if the text has no credential.
     pub(crate) fn masked(&self, text: &str) -> Option<String> {
         self.masked_forms(text, |_| true)
     }
 
-    fn masked_forms(&self, text: &str, wanted: impl Fn(&str) -> bool) -> Option<String> {
+    fn masked_forms(&self, text: &str, select: impl Fn(&str) -> bool) -> Option<String> {
         let mut parts = Vec::new();
         let known = self.0.lock();
         let forms = known.iter().flat_map(|known| &known.forms);
         forms
-            .filter(|form| wanted(form))
+            .filter(|form| select(form))
             .for_each(|form| find_quotations(text, form, &mut parts));
         drop(known);
         (!parts.is_empty()).then(|| mask_parts(text, parts))
     }
 
-    /// An error with `******` in place of each credential in its texts. Its key and what it wanted are
-    /// words of the program: they do not quote a password that is a mere word.
+    /// Masks each credential in the texts of an error. Its key and its expected type are words of the
+    /// program, so a password that is a mere word is not masked there.
     pub(crate) fn mask_error(&self, error: Error) -> Error {
         error.map_texts(&|text| self.masked(text), &|own| {
             self.masked_forms(own, |form| !is_word(form))
@@ -263,16 +259,16 @@ pub(super) fn find_quotations(text: &str, form: &str, parts: &mut Vec<Range<usiz
                 .is_none_or(|c| ").…\"'`>,".contains(c))
         };
         let is_whole = same == form.len();
-        let is_known =
-            is_whole && ((form.len() >= SHORT && !is_word) || stands_alone(text, &(at..end)));
+        let is_known = is_whole
+            && ((form.len() >= MIN_PART_LENGTH && !is_word) || is_whole_word(text, &(at..end)));
         if is_known || (!is_whole && is_truncated()) {
             parts.push(at..end);
         }
     }
 }
 
-/// Whether a part of a text is part of no longer word, key or scheme.
-fn stands_alone(text: &str, part: &Range<usize>) -> bool {
+/// Whether a part of a text is a whole word, and not part of a key or a scheme.
+fn is_whole_word(text: &str, part: &Range<usize>) -> bool {
     let mut before = text[..part.start].chars().rev();
     let mut after = text[part.end..].chars();
     !text[part.end..].starts_with("://")
@@ -333,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_is_a_mere_word_is_masked_only_where_it_stands_alone() {
+    fn a_password_that_is_a_mere_word_is_masked_only_as_a_whole_word() {
         let credentials = Credentials::new();
         credentials.add_login("me", "postgres");
         credentials.add_login("me", "true");

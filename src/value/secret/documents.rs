@@ -1,4 +1,4 @@
-//! Secrets behind secret names in headers, JSON, YAML and XML, and private keys.
+//! Finds secrets behind secret names in headers, JSON, YAML and XML, and private keys.
 
 use crate::value::secret::names::{header_looks_secret, looks_secret};
 use crate::value::secret::values::{OnSecret, blanks, boundary, is_shown_value, shown_value};
@@ -13,12 +13,12 @@ pub(super) fn find_fields(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
         let before = text[..at].trim_end();
         let quoted = before.ends_with(['"', '\'']);
         let before = before.trim_end_matches(['\\', '"', '\'']);
-        let named = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+        let is_name_char = |c: char| c.is_alphanumeric() || "-_.".contains(c);
         let begin = before.len()
             - before
                 .chars()
                 .rev()
-                .take_while(|c| named(*c))
+                .take_while(|c| is_name_char(*c))
                 .map(char::len_utf8)
                 .sum::<usize>();
         let name = &before[begin..];

@@ -1,10 +1,10 @@
-//! The encodings in which a credential travels: base64 and percent signs.
+//! The encodings in which credentials are sent: base64 and percent escapes.
 
 use crate::value::percent;
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// The base64 of some bytes, without padding.
+/// Encodes bytes in base64 without padding.
 pub(super) fn to_base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 4 / 3 + 2);
     for chunk in bytes.chunks(3) {
@@ -18,7 +18,7 @@ pub(super) fn to_base64(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes that a base64 stands for; `None` if it is none.
+/// Decodes base64 with any alphabet and padding; `None` if the text is not base64.
 pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_end_matches('=');
     let mut bytes = Vec::with_capacity(text.len());
@@ -41,7 +41,7 @@ pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The text that percent signs stand for; `None` if they stand for none, or there are none.
+/// Decodes percent escapes; `None` if there are none, or the result is not UTF-8.
 pub(super) fn from_percent(text: &str) -> Option<String> {
     if !text.contains('%') {
         return None;
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_is_decoded_to_the_same() {
+    fn decoding_reverses_encoding() {
         for text in ["", "a", "ab", "abc", "me:p w/ö?", "\u{ff}>~"] {
             let encoded = to_base64(text.as_bytes());
             assert_eq!(from_base64(&encoded).as_deref(), Some(text.as_bytes()));

@@ -1,4 +1,4 @@
-//! Secrets in the files and the commands of tools: the lines of `pgpass`, rules of Redis, texts of Ansible
+//! Finds secrets in the files and the commands of tools: the lines of `pgpass`, rules of Redis, texts of Ansible
 //! Vault, and refresh tokens of Google.
 
 use crate::value::secret::values::{OnSecret, is_shown_value, words};
@@ -35,7 +35,7 @@ fn password_in(line: &str) -> Option<&str> {
     let is_port = port == "*" || ((2..=5).contains(&port.len()) && is_number(port));
     let is_name = |text: &str| !text.is_empty() && !text.contains(char::is_whitespace);
     let has_names = [host, database, user].into_iter().all(is_name);
-    // Rows of numbers, and of what has more fields, are something else.
+    // Rows of numbers and rows with more fields are not lines of `pgpass`.
     let is_other = is_number(user) || rest.replace("\\:", "").contains(':');
     (is_port && has_names && !is_other && is_shown_value(rest)).then_some(rest)
 }

@@ -1,11 +1,11 @@
-//! Finds the secrets of a text by its form, whatever its key is called.
+//! Finds the secrets of a text by its form, whatever its key is.
 //!
-//! Known are addresses with a user or a secret parameter, connection strings, headers, documents and
-//! command lines with a secret name, private keys, and the tokens of services whose form is public.
-//! What has no form, such as a password alone, cannot be found.
+//! The known forms are addresses with a user or a secret parameter, connection strings, headers, documents
+//! and command lines with a secret name, private keys, and the tokens of services whose form is public. A
+//! secret without a form, such as a password alone, is not found.
 //!
-//! The time of a scan is linear in the length of the text: a scan looks ahead at most
-//! a constant number of bytes, or continues behind what it has found.
+//! The time of a scan is linear in the length of the text: a scan looks ahead at most a constant number of
+//! bytes, or continues behind the secret that it has found.
 
 use std::ops::Range;
 
@@ -33,13 +33,13 @@ pub(crate) fn text_holds_secret(text: &str) -> bool {
     any
 }
 
-/// A text with the mask in place of the parts that are secret by their form.
+/// Masks the parts of a text that are secret by their form.
 #[allow(dead_code)] // by the sources that have addresses
 pub(crate) fn mask_text(text: &str) -> String {
     mask_parts(text, secret_parts(text))
 }
 
-/// The parts of a text that are secret by their form; some may overlap.
+/// Returns the parts of a text that are secret by their form. They may overlap.
 pub(super) fn secret_parts(text: &str) -> Vec<Range<usize>> {
     let mut parts: Vec<Range<usize>> = Vec::new();
     find(text, &mut |part| {
@@ -49,7 +49,7 @@ pub(super) fn secret_parts(text: &str) -> Vec<Range<usize>> {
     parts
 }
 
-/// A text with the mask in place of some of its parts, which may overlap.
+/// Masks parts of a text, which may overlap.
 pub(super) fn mask_parts(text: &str, mut parts: Vec<Range<usize>>) -> String {
     parts.sort_unstable_by_key(|part| (part.start, part.end));
     let mut masked = String::with_capacity(text.len());
@@ -65,9 +65,9 @@ pub(super) fn mask_parts(text: &str, mut parts: Vec<Range<usize>>) -> String {
     masked
 }
 
-/// Finds the secret parts of a text.
+/// Passes the secret parts of a text to `on_secret` until that returns false.
 fn find(text: &str, on_secret: &mut OnSecret<'_>) {
-    // A shorter text has no form.
+    // A shorter text has no known form.
     if text.len() < 4 {
         return;
     }

@@ -1,4 +1,5 @@
-//! The secret keys of one tree: by their names, because they were named, or because they were read.
+//! The secret keys of a tree: those with secret names, those that the program named, and those that were
+//! read as secrets.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -15,24 +16,24 @@ use crate::value::secret::buffered::{SecretKeys, UNNAMED};
 use crate::value::secret::contents;
 use crate::value::secret::names;
 
-/// The keys whose values are never shown: those that look like it, those that were named to the
-/// builder, and those that were ever read as [`Secret`](crate::Secret).
+/// The keys whose values are never shown: those with secret names, those that were named to the builder,
+/// and those that were read as [`Secret`](crate::Secret).
 #[derive(Clone, Default)]
 pub(crate) struct Secrets(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     keys: ForkLock<BTreeSet<Key>>,
-    /// Those of the keys that are guesses: one of several has the secret.
+    /// The keys that are guesses: one of several has the secret.
     possible: ForkLock<BTreeSet<Key>>,
-    /// The keys that look secret and are not, as the program says.
+    /// The keys that are not secret whatever their names are, by the program's choice.
     plain: OnceLock<BTreeSet<Key>>,
     /// Whether a key may be a misspelling of one that is declared secret.
     lookalikes: OnceLock<Box<Lookalikes>>,
-    /// How many keys could not be added, since another thread held the lock when this process was
-    /// forked. Every key counts as a secret from then on.
+    /// The number of keys that could not be added because another thread had the lock when this process
+    /// was forked. If there are any, every key is secret.
     missed: AtomicU64,
-    /// How many keys were added.
+    /// The number of keys that were added.
     added: AtomicU64,
     /// Called after each key that is added.
     listeners: Mutex<Vec<Arc<Listener>>>,
@@ -75,7 +76,7 @@ impl Secrets {
                 inner.missed.fetch_add(1, Ordering::Relaxed);
             }
         }
-        // ORDERING: pairs with the load in `count`: who sees the number sees the key.
+        // ORDERING: pairs with the load in `count`: a thread that reads the number reads the key as well.
         inner.added.fetch_add(1, Ordering::Release);
         if inner.keys.is_in_its_process() {
             let listeners = inner.listeners.lock().clone();
@@ -94,13 +95,12 @@ impl Secrets {
         self.add_all(read.certain);
         let keys = read.possible.into_iter();
         for key in keys.filter_map(|key| Key::parse(&key).ok()) {
-            let is_there = |keys: &BTreeSet<Key>| keys.contains(&key);
             let is_unnamed = key.segments().last().is_some_and(|name| name == UNNAMED);
-            let place = key
+            let named = key
                 .lineage()
                 .nth(usize::from(is_unnamed))
                 .unwrap_or_default();
-            if self.is_plain(place) || self.0.keys.read().is_some_and(|it| is_there(&it)) {
+            if self.is_plain(named) || self.0.keys.read().is_some_and(|it| it.contains(&key)) {
                 continue;
             }
             if let Some(mut possible) = self.0.possible.write() {
@@ -121,34 +121,36 @@ impl Secrets {
         self.0.keys.write()
     }
 
-    /// Sets the keys that are no secrets, whatever they look like. Only the first call counts.
+    /// Sets the plain keys: they are not secret, whatever their names are. Only the first call has an
+    /// effect.
     pub(crate) fn set_plain(&self, keys: BTreeSet<Key>) {
         let _ = self.0.plain.set(keys);
     }
 
-    /// Adds the keys of which `is_like` holds to those that look secret. Only the first call counts.
+    /// Adds the keys for which `is_like` returns true to those that look secret. Only the first call has
+    /// an effect.
     pub(crate) fn set_lookalikes(&self, is_like: impl Fn(&str) -> bool + Send + Sync + 'static) {
         let _ = self.0.lookalikes.set(Box::new(is_like));
     }
 
-    /// Whether the value of a key, or a value below it, may be a secret. If the keys cannot be read, in a
-    /// fork, it may be.
+    /// Whether the value of a key, or a value below it, may be a secret. True in a fork that cannot read
+    /// the keys.
     pub(crate) fn hides(&self, key: &str) -> bool {
         with_canonical(key, |key| {
             // The keys below a key start with it and a dot.
             let is_below = |keys: &BTreeSet<Key>| {
-                let first = below(key);
+                let first = child_prefix(key);
                 let mut after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
                 after
                     .next()
                     .is_some_and(|next| key::under(next.as_str(), key))
             };
-            self.looks_secret(key) || self.is_named(key, is_below)
+            self.looks_secret(key) || self.is_added(key, is_below)
         })
     }
 
-    /// The names directly below a key that are secret or have a secret below; `None` if the keys cannot be
-    /// read, in a fork.
+    /// Returns the names directly below a key that are secret or have a secret below; `None` in a fork that
+    /// cannot read the keys.
     pub(crate) fn names_below(&self, key: &str) -> Option<BTreeSet<String>> {
         if self.0.missed.load(Ordering::Relaxed) > 0 {
             return None;
@@ -158,9 +160,9 @@ impl Secrets {
             return Some(BTreeSet::new());
         }
         let names = with_canonical(key, |key| {
-            let first = below(key);
+            let first = child_prefix(key);
             let after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
-            let rest = after.map_while(|place| place.as_str().strip_prefix(&*first));
+            let rest = after.map_while(|key| key.as_str().strip_prefix(&*first));
             let names = rest.filter_map(|rest| key::segments(rest).next()?.ok());
             names.map(Cow::into_owned).collect()
         });
@@ -170,7 +172,7 @@ impl Secrets {
     /// Whether the value of a key may be a secret, apart from the values below it.
     pub(crate) fn is_secret(&self, key: &str) -> bool {
         with_canonical(key, |key| {
-            self.looks_secret(key) || self.is_named(key, |_| false)
+            self.looks_secret(key) || self.is_added(key, |_| false)
         })
     }
 
@@ -186,36 +188,34 @@ impl Secrets {
     pub(crate) fn is_known(&self, key: &str) -> bool {
         let is_guess = |key: &str| {
             let possible = self.0.possible.read();
-            possible.is_some_and(|it| key::lineage(key).any(|place| it.contains(place)))
+            possible.is_some_and(|it| key::lineage(key).any(|above| it.contains(above)))
         };
-        with_canonical(key, |key| self.is_named(key, |_| false) && !is_guess(key))
+        with_canonical(key, |key| self.is_added(key, |_| false) && !is_guess(key))
     }
 
-    /// Whether the program says that a key is no secret, whatever it looks like.
+    /// Whether a key is plain: not secret by the program's choice.
     pub(crate) fn is_plain(&self, key: &str) -> bool {
         let plain = self.0.plain.get().filter(|plain| !plain.is_empty());
         plain.is_some_and(|plain| with_canonical(key, |key| plain.contains(key)))
     }
 
-    /// Whether the form of a value at a key does not count: the program says that the key or one above it is
-    /// no secret.
+    /// Whether the form of a value at a key is ignored, because the key or one above it is plain.
     pub(crate) fn form_is_plain(&self, key: &str) -> bool {
         let plain = self.0.plain.get().filter(|plain| !plain.is_empty());
         plain.is_some_and(|plain| {
             with_canonical(key, |key| {
-                key::lineage(key).any(|place| plain.contains(place))
+                key::lineage(key).any(|above| plain.contains(above))
             })
         })
     }
 
-    /// Whether a key looks secret. Below a key that is no secret as the program says, only the names below
-    /// it count.
+    /// Whether a key looks secret. Below a plain key, only the names below it are considered.
     pub(crate) fn looks_secret(&self, key: &str) -> bool {
         let plain = self.0.plain.get().filter(|plain| !plain.is_empty());
-        let above = plain.and_then(|plain| key::lineage(key).find(|place| plain.contains(*place)));
-        match above {
-            Some(above) => {
-                let below = key.get(above.len()..).unwrap_or_default();
+        let plain = plain.and_then(|plain| key::lineage(key).find(|above| plain.contains(*above)));
+        match plain {
+            Some(plain) => {
+                let below = key.get(plain.len()..).unwrap_or_default();
                 names::looks_secret(below.strip_prefix('.').unwrap_or(below))
             }
             None => {
@@ -226,19 +226,19 @@ impl Secrets {
     }
 
     /// Whether a key or one above it was added, or one that `below` finds.
-    fn is_named(&self, key: &str, below: impl Fn(&BTreeSet<Key>) -> bool) -> bool {
+    fn is_added(&self, key: &str, below: impl Fn(&BTreeSet<Key>) -> bool) -> bool {
         if self.0.missed.load(Ordering::Relaxed) > 0 {
             return true;
         }
         let Some(keys) = self.0.keys.read() else {
             return true;
         };
-        !keys.is_empty() && (key::lineage(key).any(|place| keys.contains(place)) || below(&keys))
+        !keys.is_empty() && (key::lineage(key).any(|above| keys.contains(above)) || below(&keys))
     }
 }
 
-/// The prefix of all keys below a key.
-fn below(key: &str) -> String {
+/// Returns the prefix of all keys below a key.
+fn child_prefix(key: &str) -> String {
     let mut first = String::with_capacity(key.len() + 1);
     first.push_str(key);
     if !key.is_empty() {
@@ -280,7 +280,7 @@ mod tests {
     fn a_fork_that_cannot_read_the_secret_keys_hides_every_key() {
         let secrets = forked();
         assert!(!secrets.hides("a"));
-        let _held = secrets.0.keys.write();
+        let _guard = secrets.0.keys.write();
         assert!(secrets.hides("a"));
     }
 
@@ -289,9 +289,9 @@ mod tests {
         let secrets = forked();
         secrets.add(Key::parse("a").unwrap());
         assert!(secrets.hides("a") && !secrets.hides("b"));
-        let held = secrets.0.keys.read();
+        let guard = secrets.0.keys.read();
         secrets.add(Key::parse("b").unwrap());
-        drop(held);
+        drop(guard);
         assert!(secrets.hides("b") && secrets.hides("c"));
     }
 }

@@ -1,4 +1,4 @@
-//! Logins without a scheme: `me:pw@tcp(host)/db`, `me:pw@host`, `me/pw@//host/service`.
+//! Finds logins without a scheme: `me:pw@tcp(host)/db`, `me:pw@host`, `me/pw@//host/service`.
 //!
 //! Most logins are one word. A password with a blank, a comma or a quote ends the word. Such a login is
 //! found by its target, if only a login can precede that target.
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::error::MASK;
 use crate::value::secret::values::{OnSecret, is_reference, words};
 
-/// Names in `name:something@host` that are no users, unless the target says so.
+/// Names in `name:something@host` that are not users, except before some targets.
 const NO_USERS: [&str; 45] = [
     "acct",
     "assignee",
@@ -74,10 +74,10 @@ const BEFORE_PATHS: [&str; 13] = [
     "workspace",
 ];
 
-/// What ends a word.
+/// The characters that end a word.
 const SEPARATORS: [char; 8] = [' ', '\t', '\n', '\r', '"', '\'', ',', ';'];
 
-/// What ends the host and the port of a target.
+/// The characters that end the host and the port of a target.
 const HOST_ENDS: [char; 19] = [
     '/', '?', '#', '@', ' ', '\t', '\n', '\r', '"', '\'', ',', ';', '(', ')', '<', '>', '|', '&',
     '\\',
@@ -206,20 +206,20 @@ fn is_login(user: &str, password: &str, tail: &str) -> bool {
     let is_path = password.contains('/') && target != Target::Host;
     // `git@host:org/repo@branch` is a repository, `me@corp:pw@host` a login.
     let is_repository = user.starts_with("git@") || (user.contains('@') && is_path);
-    // Letters that stand for something: `a:b@c`.
+    // Single letters are placeholders: `a:b@c`.
     let are_letters =
         target == Target::Name && [user, password, tail].iter().all(|it| it.len() == 1);
-    is_plain(user)
+    is_user_name(user)
         && !is_repository
         && !is_time
         && !are_letters
         && !is_no_user(user, password, tail, target)
 }
 
-/// Whether a name is one that a user may have.
-fn is_plain(user: &str) -> bool {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_.+%$\\@".contains(c);
-    !user.is_empty() && user.chars().all(is_plain)
+/// Whether a text may be the name of a user.
+fn is_user_name(user: &str) -> bool {
+    let is_name_char = |c: char| c.is_alphanumeric() || "-_.+%$\\@".contains(c);
+    !user.is_empty() && user.chars().all(is_name_char)
 }
 
 /// Whether a name shows that no login follows: `user:me@example.com` names a member of a team,
@@ -380,9 +380,9 @@ impl<'a> Start<'a> {
             !user.is_empty()
         } else {
             let is_host = is_number || user.parse::<IpAddr>().is_ok();
-            let spans = self.text[begin..].contains(SEPARATORS);
+            let spans_words = self.text[begin..].contains(SEPARATORS);
             let is_path = self.target == Target::Path;
-            is_plain(user) && !is_host && spans && !(is_path && is_listed(user))
+            is_user_name(user) && !is_host && spans_words && !(is_path && is_listed(user))
         };
         let begins = is_user && !is_bare && !is_address && self.is_password(behind);
         begins.then(|| begin + name.len() - user.len())
@@ -396,7 +396,7 @@ impl<'a> Start<'a> {
         let login = if is_jdbc { jdbc_login(word) } else { word };
         let (user, _) = login.split_once('/')?;
         let begin = begin + word.len() - login.len();
-        (is_plain(user) && self.is_password(begin + user.len() + 1)).then_some(begin)
+        (is_user_name(user) && self.is_password(begin + user.len() + 1)).then_some(begin)
     }
 
     /// The position of a user whose password starts with a blank, as the value of a field does.
@@ -404,7 +404,7 @@ impl<'a> Start<'a> {
         let named = |word: std::ops::Range<usize>| {
             let behind = word.end;
             let name = self.text[word.clone()].strip_suffix(':')?;
-            (is_plain(name) && self.is_password(behind)).then_some(word.start)
+            (is_user_name(name) && self.is_password(behind)).then_some(word.start)
         };
         words(self.text, &SEPARATORS).find_map(named)
     }

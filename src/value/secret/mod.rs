@@ -1,6 +1,6 @@
-//! Secrets: which values must not be shown, and the mask in their place.
+//! Recognizes and masks secret values. Every output of the crate uses this module.
 //!
-//! Everything that is shown, reported, exported or written asks this module. A value is secret
+//! A value is secret
 //!
 //! - by the name of its key (`names`);
 //! - by the form of its text: `forms` runs the finders of `addresses`, `logins`, `assignments`, `documents`,
@@ -49,22 +49,26 @@ pub(crate) use quoted::Quoted;
 
 /// A value that is never shown: `Debug` and `Display` print `******`.
 ///
-/// Errors about it, its entry in `explain` and everything derived from it are masked too. Keys
-/// whose names look secret are masked without it; this type makes sure.
+/// Errors about it, its entry in `explain` and all values derived from it are masked too. A key with a secret
+/// name is masked without this type; this type masks any key.
 ///
-/// Reading a key as a `Secret`, or as a type with one inside, marks that key as secret from then on, in
-/// every output and in what is kept on disk. That holds for every way to read: by name, by a handle, by
-/// a struct, from a snapshot, from a change. Where serde buffers (`#[serde(flatten)]`, internally tagged
-/// and untagged types), the key is found by its value among the buffered values of that type. If several
-/// of these are equal, all of them are marked, as a guess.
+/// Reading a key as a `Secret`, or as a type with one inside, makes the key secret from then on: in every
+/// output and in files on disk. Every way to read does so: by name, by a handle, by a struct, from a
+/// snapshot, from a change. Where serde buffers (`#[serde(flatten)]`, internally tagged and untagged types),
+/// the key is found by its value among the buffered values of that type. If several of these are equal, all
+/// of their keys become secret.
 ///
-/// If the value is a reference and nothing else (`password: "${vault.pw}"`), the key that it refers to is
-/// marked as well. A reference that is a part of the text (`dsn: "user:${pw}@db"`) leaves open whether
-/// `pw` is the secret: read `pw` itself as a `Secret`, or name it by
-/// [`Builder::secret`](crate::Builder::secret).
+/// The keys that the value refers to become secret as well. If the whole value is a reference
+/// (`password: "${vault.pw}"`), the other key is a secret. If the reference is only a part of the text
+/// (`dsn: "user:${pw}@db"`) or is in a default, the other key is a guess, which
+/// [`Builder::not_secret`](crate::Builder::not_secret) undoes.
 ///
-/// It does not implement `Serialize`: what can be written out by accident will be. Serialize
-/// [`expose`](Self::expose) where that is meant.
+/// A read that fails does not reach all values. The unreached values that may be secrets become secret as
+/// guesses, for example all values of an unknown variant of an enum. Values that the type reads as something
+/// else, or ignores, stay readable. If the key is absent, the fields that would be secrets become secret.
+///
+/// It does not implement `Serialize`, so that no secret is written by accident. To write one, serialize
+/// [`expose`](Self::expose).
 ///
 /// # Examples
 ///
@@ -90,7 +94,7 @@ pub(crate) fn record_read() {
     READ.set(true);
 }
 
-/// Runs `act` and returns whether it read a secret, through any deserializer, including serde's buffer.
+/// Runs `act` and returns whether it read a secret, with any deserializer, including serde's buffer.
 pub(crate) fn detect_secret_read<R>(act: impl FnOnce() -> R) -> (R, bool) {
     let before = READ.replace(false);
     let outcome = act();
@@ -100,17 +104,17 @@ pub(crate) fn detect_secret_read<R>(act: impl FnOnce() -> R) -> (R, bool) {
 }
 
 impl<T> Secret<T> {
-    /// Hides a value.
+    /// Wraps a value.
     pub const fn new(value: T) -> Self {
         Self(value)
     }
 
-    /// The value itself.
+    /// Returns the value.
     pub const fn expose(&self) -> &T {
         &self.0
     }
 
-    /// Gives the value out of its hiding.
+    /// Unwraps the value.
     pub fn into_inner(self) -> T {
         self.0
     }

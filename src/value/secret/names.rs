@@ -1,14 +1,14 @@
-//! Recognizes the names of keys, parameters and headers whose values are secret.
+//! Recognizes keys, parameters and headers whose values are secret by their names.
 //!
 //! A key is split into words at `.`, `-`, `_`, blanks and where the case changes: `private.key`,
-//! `private_key` and `privateKey` are the same words. The tables below have the words and the pairs of
-//! words that mark a secret, and the words around them that cancel the mark, such as `max` before
-//! `tokens` and `ttl` behind `token`.
+//! `private_key` and `privateKey` have the same words. The tables below have the words and the pairs of
+//! words that make a key secret. They also have the words beside these that keep it plain, which means not
+//! secret: `max` before `tokens`, `ttl` behind `token`.
 
 use crate::value::key;
 
-/// A word that contains one of these marks a secret.
-const PARTS: [&str; 29] = [
+/// A word that contains one of these is secret.
+const SECRET_PARTS: [&str; 29] = [
     "password",
     "passwd",
     "passphrase",
@@ -40,8 +40,8 @@ const PARTS: [&str; 29] = [
     "bearertoken",
 ];
 
-/// A word that is one of these marks a secret.
-const WORDS: [&str; 31] = [
+/// These words are secret.
+const SECRET_WORDS: [&str; 31] = [
     "pin",
     "auth",
     "authorization",
@@ -75,8 +75,8 @@ const WORDS: [&str; 31] = [
     "passhash",
 ];
 
-/// A word that ends with one of these marks a secret: `mysqlpass`, `wifipsk`.
-const ENDS: [&str; 23] = [
+/// A word that ends with one of these is secret: `mysqlpass`, `wifipsk`.
+const SECRET_ENDINGS: [&str; 23] = [
     "token",
     "tokens",
     "pwd",
@@ -102,7 +102,7 @@ const ENDS: [&str; 23] = [
     "otps",
 ];
 
-/// Words that end with one of [`ENDS`], or contain one of [`PARTS`], and mark no secret.
+/// Plain words that end with one of [`SECRET_ENDINGS`], or contain one of [`SECRET_PARTS`].
 const PLAIN_WORDS: [&str; 26] = [
     "secretary",
     "passwordless",
@@ -132,8 +132,8 @@ const PLAIN_WORDS: [&str; 26] = [
     "gpgkey",
 ];
 
-/// Before `key` or `keys`, these mark a secret: `api_key`, `private.key`.
-const KEYS: [&str; 52] = [
+/// Before `key` or `keys`, these are secret: `api_key`, `private.key`.
+const KEY_PURPOSES: [&str; 52] = [
     "access",
     "account",
     "admin",
@@ -188,8 +188,8 @@ const KEYS: [&str; 52] = [
     "instrumentation",
 ];
 
-/// Other pairs of words that mark a secret.
-const PAIRS: [(&str, &str); 20] = [
+/// Other secret pairs of words.
+const SECRET_PAIRS: [(&str, &str); 20] = [
     ("session", "id"),
     ("sess", "id"),
     ("connection", "string"),
@@ -212,8 +212,8 @@ const PAIRS: [(&str, &str); 20] = [
     ("unlock", "codes"),
 ];
 
-/// Behind a mark, these say that the value is about a secret, and is none: `token_ttl`.
-const ABOUT: [&str; 50] = [
+/// Behind a secret word, these keep a key plain: its value describes a secret, as that of `token_ttl`.
+const METADATA_WORDS: [&str; 50] = [
     "algorithm",
     "bucket",
     "budget",
@@ -266,12 +266,12 @@ const ABOUT: [&str; 50] = [
     "scopes",
 ];
 
-/// Marks of which only the last word of a key counts, and these behind it: `webhook`, `webhook.url`.
-const LAST: [&str; 3] = ["webhook", "webhooks", "cookies"];
-const BEHIND_LAST: [&str; 4] = ["url", "urls", "uri", "endpoint"];
+/// Words that are secret at the end of a key, and before [`ADDRESS_WORDS`]: `webhook`, `webhook.url`.
+const SECRET_IF_LAST: [&str; 3] = ["webhook", "webhooks", "cookies"];
+const ADDRESS_WORDS: [&str; 4] = ["url", "urls", "uri", "endpoint"];
 
-/// Behind `cookie`, these say how it is sent, besides those of [`ABOUT`].
-const ABOUT_COOKIE: [&str; 11] = [
+/// Behind `cookie`, these keep a key plain, besides [`METADATA_WORDS`].
+const COOKIE_ATTRIBUTES: [&str; 11] = [
     "age",
     "config",
     "domain",
@@ -285,8 +285,8 @@ const ABOUT_COOKIE: [&str; 11] = [
     "secure",
 ];
 
-/// Words before a mark in the same segment that cancel it: `max_tokens`, `high_pass`.
-const PLAIN: [(&[&str], &[&str]); 5] = [
+/// Words that are plain behind certain words of their segment: `max_tokens`, `high_pass`.
+const PLAIN_AFTER: [(&[&str], &[&str]); 5] = [
     (
         &["tokens"],
         &[
@@ -305,14 +305,14 @@ const PLAIN: [(&[&str], &[&str]); 5] = [
     (&["tok"], &["tic", "tik"]),
 ];
 
-/// As [`PLAIN`], also in the segment before: `max.tokens`.
-const PLAIN_ACROSS: [(&[&str], &[&str]); 2] = [
+/// As [`PLAIN_AFTER`], also behind words of the segment before: `max.tokens`.
+const PLAIN_ACROSS_SEGMENTS: [(&[&str], &[&str]); 2] = [
     (&["tokens"], &["max", "min", "num", "number", "total"]),
     (&["pin", "pins"], &["gpio", "led"]),
 ];
 
 /// Query parameters that are secret in addresses, besides those with secret names.
-const PARAMETERS: [&str; 9] = [
+const SECRET_PARAMETERS: [&str; 9] = [
     "sig",
     "code",
     "key",
@@ -325,35 +325,36 @@ const PARAMETERS: [&str; 9] = [
 ];
 
 /// Headers that are secret, besides those with secret names.
-const HEADERS: [&str; 4] = [
+const SECRET_HEADERS: [&str; 4] = [
     "authorization",
     "proxy-authorization",
     "cookie",
     "set-cookie",
 ];
 
-/// Whether the value of a key is secret by its name. The values below such a name are secret as well.
+/// Whether the value of a key is secret by its name. The values below it are secret as well.
 pub(crate) fn looks_secret(key: &str) -> bool {
-    let mut words = Words::default();
     if !key.contains('"') {
-        return words.add(key) || words.end();
+        return KeyScan::default().finds_secret(key);
     }
+    let mut scan = KeyScan::default();
     for segment in key::segments(key) {
-        let found = match segment {
-            Ok(segment) => words.add(&segment),
-            Err(_) => return Words::default().all(key),
+        let Ok(segment) = segment else {
+            return KeyScan::default().finds_secret(key);
         };
-        if found {
+        if scan.scan(&segment) {
             return true;
         }
     }
-    words.end()
+    scan.ends_secret()
 }
 
-/// Whether a query parameter is secret by its name. An escaped name may be any.
+/// Whether a query parameter is secret by its name. An escaped name counts as secret.
 pub(crate) fn parameter_looks_secret(name: &str) -> bool {
     name.contains('%')
-        || PARAMETERS.iter().any(|it| name.eq_ignore_ascii_case(it))
+        || SECRET_PARAMETERS
+            .iter()
+            .any(|it| name.eq_ignore_ascii_case(it))
         || is_signature(name)
         || looks_secret(name)
 }
@@ -372,59 +373,62 @@ fn is_signature(name: &str) -> bool {
 
 /// Whether a header is secret by its name.
 pub(super) fn header_looks_secret(name: &str) -> bool {
-    HEADERS.iter().any(|it| name.eq_ignore_ascii_case(it)) || looks_secret(name)
+    SECRET_HEADERS
+        .iter()
+        .any(|it| name.eq_ignore_ascii_case(it))
+        || looks_secret(name)
 }
 
 /// Scans the words of a key one after the other.
 #[derive(Default)]
-struct Words {
-    before: String,
+struct KeyScan {
+    previous: String,
     word: String,
-    mark: Mark,
-    /// Whether a dot stands between the word and the one before it.
+    kind: WordKind,
+    /// Whether the word is the first one of its segment.
     is_first: bool,
 }
 
-/// Whether the last word marks a secret.
+/// How the last word, together with the one before it, decides whether the key is secret.
 #[derive(Clone, Copy, Default, Eq, PartialEq)]
-enum Mark {
+enum WordKind {
     #[default]
-    None,
-    /// It does, unless the next word cancels the mark.
-    Any,
-    /// As `Any`, and the names below are those of secrets: `tokens.public`.
-    Plural,
-    /// As `Any`, for a cookie.
+    Plain,
+    /// The key is secret unless one of [`METADATA_WORDS`] follows.
+    Secret,
+    /// As `Secret`, and names of the next segment are never metadata: `tokens.public`.
+    SecretPlural,
+    /// As `Secret`, unless one of [`COOKIE_ATTRIBUTES`] follows.
     Cookie,
-    /// It does if no other word follows.
-    Last,
+    /// The key is secret if no other word follows, apart from [`ADDRESS_WORDS`] and numbers.
+    SecretIfLast,
 }
 
-impl Words {
-    fn all(mut self, text: &str) -> bool {
-        self.add(text) || self.end()
+impl KeyScan {
+    fn finds_secret(mut self, key: &str) -> bool {
+        self.scan(key) || self.ends_secret()
     }
 
-    /// Scans the words of a text; returns whether a word marks a secret for certain.
-    fn add(&mut self, text: &str) -> bool {
+    /// Scans the words of a text. Returns whether the key is secret, whatever follows.
+    fn scan(&mut self, text: &str) -> bool {
         text.split('.').any(|segment| {
             self.is_first = true;
             segment
                 .split(|c: char| !c.is_alphanumeric())
                 .filter(|chunk| !chunk.is_empty())
-                .any(|chunk| self.chunk(chunk))
+                .any(|chunk| self.scan_chunk(chunk))
         })
     }
 
-    /// Whether the last word marks a secret.
-    fn end(&self) -> bool {
-        self.mark != Mark::None
+    /// Whether the key is secret if no word follows.
+    fn ends_secret(&self) -> bool {
+        self.kind != WordKind::Plain
     }
 
-    /// Scans the words of a text that are separated by case alone.
-    fn chunk(&mut self, chunk: &str) -> bool {
+    /// Scans letters and digits, which are split into words where the case changes.
+    fn scan_chunk(&mut self, chunk: &str) -> bool {
         let mut begin = 0;
-        let mut marks = false;
+        let mut any_secret = false;
         let mut letters = chunk.char_indices().peekable();
         let mut last = None;
         while let Some((at, c)) = letters.next() {
@@ -435,7 +439,7 @@ impl Words {
                 if self.push(&chunk[begin..at]) {
                     return true;
                 }
-                marks |= self.end();
+                any_secret |= self.ends_secret();
                 begin = at;
             }
             last = Some(c);
@@ -443,76 +447,81 @@ impl Words {
         if self.push(&chunk[begin..]) {
             return true;
         }
-        marks |= self.end();
-        // Odd spellings, such as `PASSword` or `dockerCfg`, are known for the plainest marks.
-        if begin > 0 && !marks {
+        any_secret |= self.ends_secret();
+        // Unusual cases, such as `PASSword` or `dockerCfg`: the whole chunk may be a secret word.
+        if begin > 0 && !any_secret {
             let whole = chunk.to_ascii_lowercase();
-            let is_word = whole.len() >= 6 && WORDS.contains(&&*whole);
+            let is_word = whole.len() >= 6 && SECRET_WORDS.contains(&&*whole);
             let has_part =
-                || contains_part(&whole) && PARTS[..8].iter().any(|it| whole.contains(it));
+                || contains_part(&whole) && SECRET_PARTS[..8].iter().any(|it| whole.contains(it));
             if is_word || has_part() {
-                self.mark = Mark::Any;
+                self.kind = WordKind::Secret;
             }
         }
         false
     }
 
-    /// Scans a word; returns whether the one before it marks a secret for certain.
+    /// Scans a word. Returns whether it leaves the key secret because of the word before.
     fn push(&mut self, word: &str) -> bool {
-        std::mem::swap(&mut self.before, &mut self.word);
+        std::mem::swap(&mut self.previous, &mut self.word);
         self.word.clear();
-        let plain = word.trim_end_matches(|c: char| c.is_ascii_digit());
-        let plain = if plain.is_empty() { word } else { plain };
+        let without_number = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        let word = if without_number.is_empty() {
+            word
+        } else {
+            without_number
+        };
         self.word
-            .extend(plain.chars().map(|c| c.to_ascii_lowercase()));
-        if self.is_certain() {
+            .extend(word.chars().map(|c| c.to_ascii_lowercase()));
+        if self.confirms_previous() {
             return true;
         }
-        self.mark = self.mark_of_word();
+        self.kind = self.kind_of_word();
         self.is_first = false;
         false
     }
 
-    /// Whether the word does not cancel the mark of the one before it.
-    fn is_certain(&self) -> bool {
+    /// Whether the word before is secret, and this word does not change that.
+    fn confirms_previous(&self) -> bool {
         let word = self.word.as_str();
-        match self.mark {
-            Mark::None => false,
-            Mark::Any => !ABOUT.contains(&word),
-            Mark::Plural => self.is_first || !ABOUT.contains(&word),
-            Mark::Cookie => !ABOUT.contains(&word) && !ABOUT_COOKIE.contains(&word),
-            Mark::Last => {
-                BEHIND_LAST.contains(&word) || word.bytes().all(|byte| byte.is_ascii_digit())
+        match self.kind {
+            WordKind::Plain => false,
+            WordKind::Secret => !METADATA_WORDS.contains(&word),
+            WordKind::SecretPlural => self.is_first || !METADATA_WORDS.contains(&word),
+            WordKind::Cookie => {
+                !METADATA_WORDS.contains(&word) && !COOKIE_ATTRIBUTES.contains(&word)
+            }
+            WordKind::SecretIfLast => {
+                ADDRESS_WORDS.contains(&word) || word.bytes().all(|byte| byte.is_ascii_digit())
             }
         }
     }
 
-    /// The mark of the word, together with the one before it.
-    fn mark_of_word(&self) -> Mark {
-        let (before, word) = (self.before.as_str(), self.word.as_str());
-        let marks = match word {
-            "key" | "keys" => KEYS.contains(&before) || before.ends_with("api"),
+    fn kind_of_word(&self) -> WordKind {
+        let (previous, word) = (self.previous.as_str(), self.word.as_str());
+        let is_secret = match word {
+            "key" | "keys" => KEY_PURPOSES.contains(&previous) || previous.ends_with("api"),
             _ => {
-                let marks = WORDS.contains(&word)
-                    || ENDS.iter().any(|end| word.ends_with(end))
+                let is_secret = SECRET_WORDS.contains(&word)
+                    || SECRET_ENDINGS.iter().any(|end| word.ends_with(end))
                     || is_key(word)
                     || contains_part(word)
-                    || PAIRS.contains(&(before, word));
-                marks && !PLAIN_WORDS.contains(&word)
+                    || SECRET_PAIRS.contains(&(previous, word));
+                is_secret && !PLAIN_WORDS.contains(&word)
             }
         };
-        let is_plain = |(marks, befores): &(&[&str], &[&str])| {
-            marks.contains(&word) && befores.contains(&before)
+        let matches = |(words, before): &(&[&str], &[&str])| {
+            words.contains(&word) && before.contains(&previous)
         };
-        let is_plain =
-            PLAIN_ACROSS.iter().any(is_plain) || (!self.is_first && PLAIN.iter().any(is_plain));
+        let is_plain = PLAIN_ACROSS_SEGMENTS.iter().any(matches)
+            || (!self.is_first && PLAIN_AFTER.iter().any(matches));
         let is_plural = || word.ends_with('s') && !word.ends_with("ss") && word != "sas";
         match word {
-            _ if LAST.contains(&word) => Mark::Last,
-            _ if !marks || is_plain => Mark::None,
-            "cookie" => Mark::Cookie,
-            _ if is_plural() => Mark::Plural,
-            _ => Mark::Any,
+            _ if SECRET_IF_LAST.contains(&word) => WordKind::SecretIfLast,
+            _ if !is_secret || is_plain => WordKind::Plain,
+            "cookie" => WordKind::Cookie,
+            _ if is_plural() => WordKind::SecretPlural,
+            _ => WordKind::Secret,
         }
     }
 }
@@ -520,18 +529,19 @@ impl Words {
 /// Whether a word is the purpose of a key and `key`: `sshkey`.
 fn is_key(word: &str) -> bool {
     let purpose = word.strip_suffix('s').unwrap_or(word).strip_suffix("key");
-    purpose.is_some_and(|purpose| KEYS.contains(&purpose))
+    purpose.is_some_and(|purpose| KEY_PURPOSES.contains(&purpose))
 }
 
-/// Whether a word contains one of [`PARTS`]. Most words contain none of the texts that these share.
+/// Whether a word contains one of [`SECRET_PARTS`]. A check for the texts that these share is faster for
+/// most words.
 fn contains_part(word: &str) -> bool {
     const SHARED: [&str; 6] = ["pass", "key", "secret", "cred", "conn", "access"];
     const SHORTEST: usize = 6;
-    let may = word.len() >= SHORTEST
+    let may_contain = word.len() >= SHORTEST
         && (SHARED.iter().any(|it| word.contains(it))
             || word.contains("wort")
             || word.ends_with("token"));
-    may && PARTS.iter().any(|part| word.contains(part))
+    may_contain && SECRET_PARTS.iter().any(|part| word.contains(part))
 }
 
 #[cfg(test)]
@@ -540,7 +550,7 @@ mod tests {
 
     #[test]
     fn every_part_is_found() {
-        for part in PARTS {
+        for part in SECRET_PARTS {
             assert!(
                 contains_part(part) && contains_part(&format!("x{part}")),
                 "{part}"
@@ -549,7 +559,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_secrets_are_known_in_every_spelling() {
+    fn secret_names_are_recognized_in_every_spelling() {
         for key in [
             "db.password",
             "DB_PASSWORD",

@@ -7,11 +7,11 @@ use crate::value::secret::credentials;
 use crate::value::secret::encode::from_percent;
 use crate::value::secret::forms::{mask_parts, secret_parts};
 
-/// A shorter secret is not searched for: it may be part of any text.
+/// A shorter secret is not masked: it may be part of any text.
 const MIN_LENGTH: usize = 4;
-/// Values that are no secrets, whatever their keys are.
+/// Values that are never secret.
 const PLAIN_VALUES: [&str; 4] = ["true", "false", "none", "null"];
-/// How many characters of a secret decide whether the text may quote it.
+/// The number of characters that show that a text may quote a secret.
 const PREFIX_LENGTH: usize = 8;
 
 /// A text and the parts of it that quote secrets.
@@ -63,9 +63,9 @@ impl<'t> Quoted<'t> {
         for whole in [Some(Cow::Borrowed(value.trim())), escaped(value.trim())] {
             let whole = whole.unwrap_or_default();
             if !whole.is_empty() {
-                let places = self.text.match_indices(&*whole);
+                let quotations = self.text.match_indices(&*whole);
                 self.parts
-                    .extend(places.map(|(at, _)| at..at + whole.len()));
+                    .extend(quotations.map(|(at, _)| at..at + whole.len()));
             }
         }
         for part in parts {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_secret_is_masked_wherever_it_stands() {
+    fn a_quoted_secret_is_masked_at_any_position() {
         for (text, secret, shown) in [
             ("password is hunter2zz!", "hunter2zz", "password is ******!"),
             ("xhunter2zzx hunter2zz", "hunter2zz", "x******x ******"),

@@ -1,4 +1,4 @@
-//! Secrets that are recognized without a name: tokens of services and hashes of passwords.
+//! Finds secrets that need no name: tokens of services and hashes of passwords.
 
 use crate::value::secret::values::{OnSecret, words};
 
@@ -157,7 +157,7 @@ fn is_random(text: &str) -> bool {
 
 /// Whether a word is a token.
 fn is_token(word: &str) -> bool {
-    let plain = |text: &str, least: usize| {
+    let is_random_run = |text: &str, least: usize| {
         let length = text
             .bytes()
             .take_while(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
@@ -169,7 +169,7 @@ fn is_token(word: &str) -> bool {
         first
             && word
                 .strip_prefix(begin)
-                .is_some_and(|rest| plain(rest, *least))
+                .is_some_and(|rest| is_random_run(rest, *least))
     };
     TOKENS.iter().any(begins)
         || PEMS.iter().any(|begin| word.starts_with(begin))

@@ -1,4 +1,4 @@
-//! Where a value in a text begins and ends, and whether it may be a secret: what all forms share.
+//! Finds the bounds of a value in a text, and whether it may be a secret. Shared by all forms.
 
 use std::ops::Range;
 
@@ -55,8 +55,8 @@ pub(super) fn is_shown_value(value: &str) -> bool {
 /// Whether a text is a reference to a key, without the value. A reference with a default may hold a secret.
 pub(super) fn is_reference(text: &str) -> bool {
     let name = text.strip_prefix("${").and_then(|it| it.strip_suffix('}'));
-    let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
-    name.is_some_and(|name| name.chars().all(plain))
+    let is_name_char = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    name.is_some_and(|name| name.chars().all(is_name_char))
 }
 
 /// The words of a text as ranges.

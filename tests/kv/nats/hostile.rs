@@ -1,4 +1,4 @@
-//! Servers of NATS that are broken or hostile: what they send may not fill the memory of a program.
+//! NATS: the messages of a broken or hostile server need bounded memory.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use liveprops::{Properties, Source};
 use crate::process_memory::{follow, stays_below};
 use crate::support::child::role;
 
-/// What the documentation of `Nats` states, in MiB.
+/// The bound in the documentation of `Nats`, in MiB.
 const LIMIT: usize = 200;
 const MIB: usize = 1 << 20;
 const SLOW: usize = 200;
@@ -22,21 +22,21 @@ const EACH: Duration = Duration::from_millis(25);
 enum Worst {
     /// A message of 10¹¹ bytes.
     Length,
-    /// As large a message as a server may take, again and again.
+    /// Messages of the largest size, endlessly.
     Large,
-    /// An INFO that does not end.
+    /// One endless INFO.
     Info,
-    /// INFOs that do not end.
+    /// Endless INFOs.
     Infos,
-    /// Pings that do not end, and it reads no answers.
+    /// Endless pings from a server that reads no answers.
     Pings,
-    /// An answer of JetStream that is all names of members.
+    /// A JetStream answer full of member names.
     Answer,
-    /// Keys that do not end.
+    /// Endless keys.
     Keys,
-    /// Keys with large values that do not end.
+    /// Endless keys with large values.
     Values,
-    /// Not hostile: [`SLOW`] keys, each of which takes a while.
+    /// Not hostile: [`SLOW`] keys, sent slowly.
     Slow,
 }
 
@@ -206,7 +206,7 @@ fn a_hostile_server_does_not_fill_the_memory_of_a_program_that_follows_nats() {
     }
 }
 
-/// A server; with how many sessions have begun, and how many bytes were sent.
+/// Starts a server; counts sessions and sent bytes.
 fn start(worst: Worst) -> (u16, Arc<AtomicUsize>, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -220,7 +220,7 @@ fn start(worst: Worst) -> (u16, Arc<AtomicUsize>, Arc<AtomicUsize>) {
                 stream,
                 sent: Arc::clone(&counts.1),
             };
-            // Its end is that of the client.
+            // The write fails when the client ends.
             std::thread::spawn(move || peer.serve(worst));
         }
     });
@@ -228,14 +228,14 @@ fn start(worst: Worst) -> (u16, Arc<AtomicUsize>, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn a_bucket_is_read_as_long_as_it_gets_further() {
+fn a_bucket_is_read_as_long_as_it_makes_progress() {
     let (port, sessions, _) = start(Worst::Slow);
     let source = Nats::bucket("config").prefix("app");
     let source = source.address(format!("127.0.0.1:{port}"));
     let begun = Instant::now();
     assert_eq!(source.load().unwrap().iter().count(), SLOW);
     assert!(begun.elapsed() >= EACH * SLOW as u32);
-    // A start that goes on asking does not begin anew either.
+    // A start with retries does not begin again either.
     let patient = source.with(|policy| policy.required_within(Duration::from_secs(60)));
     let props = Properties::builder().source(patient).build().unwrap();
     assert_eq!(props.snapshot().keys().len(), SLOW);

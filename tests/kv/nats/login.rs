@@ -1,4 +1,4 @@
-//! Who one is to a server of NATS, and that nobody else learns it.
+//! Authentication with NATS. No output shows a secret.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,9 +13,9 @@ use liveprops::{Properties, Source};
 use crate::nats::{Wire, at, subject, with_login};
 use crate::scenario::{SOON, health, is_up, wait_until};
 use crate::server::{Kind, Server};
-use crate::support::child::{Child, role, say};
+use crate::support::child::{Child, report, role};
 
-/// A kind of secret: how a server wants it, how one shows it oneself, and how a source does.
+/// A kind of secret: the configuration of the server, of a client and of a source.
 struct Kept {
     settings: fn(&str) -> String,
     login: fn(&str) -> String,
@@ -40,7 +40,7 @@ fn put(server: &Server, kept: &Kept, secret: &str, value: &str) {
     assert!(answer.contains("\"seq\":"), "{answer}");
 }
 
-/// Rotates a secret: on the server first, by `renew`, and then in the file.
+/// Rotates a secret: first on the server, by `renew`, then in the file.
 fn is_rotated(kept: &Kept, renew: impl Fn(&mut Server)) {
     let dir = tempfile::tempdir().unwrap();
     let (settings, file) = (dir.path().join("nats.conf"), dir.path().join("secret"));
@@ -60,8 +60,8 @@ fn is_rotated(kept: &Kept, renew: impl Fn(&mut Server)) {
 
     set("n3w-s3cret");
     renew(&mut server);
-    wait_until(SOON, "the old one is not taken any more", || !is_up(&props));
-    wait_until(SOON, "that is said", || {
+    wait_until(SOON, "the old secret is rejected", || !is_up(&props));
+    wait_until(SOON, "health reports it", || {
         format!("{:?}", health(&props)).contains("check the credentials")
     });
     assert!(!format!("{:?}", health(&props)).contains("s3cret"));
@@ -103,14 +103,14 @@ fn a_user_or_a_token_in_the_address_is_shown_unless_another_is_set() {
     let Some(server) = with_login(&arguments, login) else {
         return;
     };
-    let nats = |who: &str| {
-        Nats::bucket("config").address(format!("nats://{who}@127.0.0.1:{}", server.port()))
+    let nats = |user: &str| {
+        Nats::bucket("config").address(format!("nats://{user}@127.0.0.1:{}", server.port()))
     };
     assert!(nats("me:s3%2Fcr%40t").load().is_ok());
-    let told = nats("me:wr0ng").load().unwrap_err().to_string();
+    let message = nats("me:wr0ng").load().unwrap_err().to_string();
     assert!(
-        told.contains("credentials") && !told.contains("wr0ng"),
-        "{told}"
+        message.contains("credentials") && !message.contains("wr0ng"),
+        "{message}"
     );
     assert!(
         nats("me:wr0ng")
@@ -126,7 +126,7 @@ fn a_user_or_a_token_in_the_address_is_shown_unless_another_is_set() {
     assert!(Nats::bucket("config").address(address).load().is_ok());
 }
 
-/// All that was logged.
+/// Everything that was logged.
 static LOGGED: Mutex<String> = Mutex::new(String::new());
 
 struct All;
@@ -180,7 +180,7 @@ impl tracing::field::Visit for Fields {
 fn no_log_of_a_client_shows_a_password_or_a_token() {
     let test = "nats_login::no_log_of_a_client_shows_a_password_or_a_token";
     if role().is_none() {
-        // What is logged is a matter of the whole process.
+        // A logger is global to the process.
         return Child::of(test).succeeds();
     }
     log::set_logger(&All).unwrap();
@@ -191,7 +191,7 @@ fn no_log_of_a_client_shows_a_password_or_a_token() {
     let login = ",\"user\":\"me\",\"pass\":\"s3cr3t\"";
     let arguments = ["--user", "me", "--pass", "s3cr3t"];
     let Some(server) = with_login(&arguments, login) else {
-        return say("no server");
+        return report("no server");
     };
     let address = format!("nats://me:s3cr3t@127.0.0.1:{}", server.port());
     let wrong = format!("nats://t0ken-s3cr3t@127.0.0.1:{}", server.port());
@@ -211,5 +211,5 @@ fn no_log_of_a_client_shows_a_password_or_a_token() {
     let logged = LOGGED.lock().unwrap();
     assert!(logged.contains("this is seen") && logged.contains("and so is this"));
     assert!(!logged.contains("s3cr3t"), "{logged}");
-    say(format!("{} bytes were logged", logged.len()));
+    report(format!("{} bytes were logged", logged.len()));
 }

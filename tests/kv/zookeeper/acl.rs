@@ -1,5 +1,5 @@
-//! Access control lists of ZooKeeper: of a node that a session may not read the server tells
-//! nothing, and of a change of an ACL it never does.
+//! Access control lists of ZooKeeper. The server sends no events for nodes that a session may not
+//! read, and none for changes of an ACL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,11 +7,10 @@ use std::time::Duration;
 use liveprops::Properties;
 use liveprops::sources::ZooKeeper;
 
-use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, wait_until};
+use crate::SECOND;
+use crate::scenario::{SOON, Scenario, Store, health, is_up, report_time, wait_until};
 use crate::support::Random;
 use crate::zookeeper::{Acl, Client};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 fn scenario() -> Option<Scenario<Client>> {
     let scenario = Scenario::<Client>::with(&[])?;
@@ -22,7 +21,7 @@ fn scenario() -> Option<Scenario<Client>> {
     Some(scenario)
 }
 
-/// A program that reads everything again each second, if anything has happened.
+/// Creates a program that repeats a full read every second after changes.
 fn follow(scenario: &Scenario<Client>) -> Properties {
     let source = ZooKeeper::prefix("app")
         .address(format!("127.0.0.1:{}", scenario.proxy.port()))
@@ -42,7 +41,7 @@ fn nodes_that_an_acl_hid_are_found_by_the_next_full_read() {
         store.put(&format!("app/{key}"), "1");
     }
     let props = follow(&scenario);
-    // Nothing of this is told.
+    // The server sends no event for these changes.
     for path in ["n", "deleted", "dir/known", "dir"] {
         store.set_acl(&format!("/app/{path}"), Acl::Own);
     }
@@ -54,7 +53,7 @@ fn nodes_that_an_acl_hid_are_found_by_the_next_full_read() {
     let took = wait_until(SOON, "what was deleted is gone", || {
         get(&props, "deleted").is_none() && get(&props, "dir.known").is_none()
     });
-    tell::<Client>("deleted while it could not be read", took);
+    report_time::<Client>("deleted while it could not be read", took);
     wait_until(SOON, "what may not be read is a problem", || !is_up(&props));
     assert_eq!(
         get(&props, "n").as_deref(),
@@ -65,9 +64,9 @@ fn nodes_that_an_acl_hid_are_found_by_the_next_full_read() {
         store.set_acl(&format!("/app/{path}"), Acl::Open);
     }
     let took = wait_until(SOON, "what the store has", || scenario.agrees(&props));
-    tell::<Client>("all restrictions lifted", took);
+    report_time::<Client>("all restrictions lifted", took);
     wait_until(SOON, "nothing is wrong", || is_up(&props));
-    // Hidden and shown again before anybody looks.
+    // Hidden and readable again before the next read.
     store.set_acl("/app/n", Acl::Own);
     store.put("app/n", "3");
     store.set_acl("/app/n", Acl::Open);
@@ -81,7 +80,7 @@ fn a_node_that_is_readable_again_is_found_while_others_change_without_a_pause() 
     let Some(scenario) = scenario() else { return };
     let props = scenario.follow();
     scenario.store.set(&[("app/private", Some(b"1"))], Acl::Own);
-    // It is not told of, so another session finds it.
+    // Without an event, only another session finds the change.
     scenario.proxy.cut();
     wait_until(SOON, "it is found", || !health(&props).problems.is_empty());
     scenario.store.set_acl("/app/private", Acl::Open);
@@ -128,10 +127,10 @@ fn ephemeral_nodes_of_an_ended_session_are_removed_whatever_their_acl() {
     assert!(scenario.agrees(&props));
 }
 
-/// What the store has, as the simplest model that can be: folders and leaves, each restricted or not.
+/// A simple model of the store: folders and leaves, each restricted or not.
 #[derive(Default)]
 struct Model {
-    /// Nothing for a folder.
+    /// `None` for a folder.
     nodes: BTreeMap<String, Option<String>>,
     restricted: BTreeSet<String>,
 }
@@ -142,14 +141,14 @@ impl Model {
         self.nodes.keys().any(|other| other.starts_with(&below))
     }
 
-    /// Whether a folder above it may not be read.
+    /// Returns whether a folder above the node is restricted.
     fn is_below_restricted(&self, path: &str) -> bool {
         let ends = path.match_indices('/').map(|(at, _)| at);
         ends.into_iter()
             .any(|end| self.restricted.contains(&path[..end]))
     }
 
-    /// What is wrong with what a program holds, whatever is restricted.
+    /// Returns the differences between a program and the model, except restricted nodes.
     fn fault(&self, props: &Properties) -> Option<String> {
         let leaves = self.nodes.iter().filter_map(|(path, value)| {
             let value = value.as_ref()?;
@@ -173,7 +172,7 @@ impl Model {
         extra.map(|key| format!("{key} is gone from the store"))
     }
 
-    fn change(&mut self, random: &mut Random, store: &Client, turn: usize) {
+    fn change(&mut self, random: &mut Random, store: &Client, step: usize) {
         let folders = ["", "d0/", "d1/", "d0/d2/"];
         let folder = folders[random.index(folders.len())];
         let leaf = format!("{folder}n{}", random.index(3));
@@ -188,13 +187,13 @@ impl Model {
                     self.nodes.entry(leaf[..end].to_owned()).or_default();
                 }
                 store.set(
-                    &[(&format!("app/{leaf}"), Some(turn.to_string().as_bytes()))],
+                    &[(&format!("app/{leaf}"), Some(step.to_string().as_bytes()))],
                     own,
                 );
                 if matches!(own, Acl::Own) {
                     self.restricted.insert(leaf.clone());
                 }
-                self.nodes.insert(leaf, Some(turn.to_string()));
+                self.nodes.insert(leaf, Some(step.to_string()));
             }
             (3, _) => {
                 let path = &any[random.index(any.len())];
@@ -226,8 +225,8 @@ fn after_random_changes_of_nodes_and_acls_the_tree_equals_the_store() {
     let mut random = Random::new("acl");
     let mut model = Model::default();
     for round in 0..5 {
-        for turn in 0..80 {
-            model.change(&mut random, &scenario.store, 100 * round + turn);
+        for step in 0..80 {
+            model.change(&mut random, &scenario.store, 100 * round + step);
             if random.index(30) == 0 {
                 scenario.proxy.cut();
             }
@@ -250,6 +249,6 @@ fn after_random_changes_of_nodes_and_acls_the_tree_equals_the_store() {
         scenario.store.set_acl(&format!("/app/{path}"), Acl::Open);
     }
     let took = wait_until(SOON, "what the store has", || scenario.agrees(&props));
-    tell::<Client>("a random tree with ACLs: equal", took);
+    report_time::<Client>("a random tree with ACLs: equal", took);
     wait_until(SOON, "nothing is wrong", || is_up(&props));
 }

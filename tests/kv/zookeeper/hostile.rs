@@ -1,4 +1,4 @@
-//! Servers that are broken or hostile: what they send may not fill the memory of a program.
+//! ZooKeeper: the messages of a broken or hostile server need bounded memory.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
@@ -9,29 +9,29 @@ use crate::process_memory::{follow, stays_below};
 use crate::support::child::role;
 use crate::zookeeper_standin::{CHILDREN, DATA, Peer, Question, StandIn, data, event, names};
 
-/// How much more the program may hold, in MiB, where a tree is too large to be kept, and where one is
-/// kept that is still too large to be in force.
+/// The memory bounds in MiB: of a tree too large to be stored, and of a stored tree that is too
+/// large for a layer.
 const LIMIT: usize = 100;
 const LIMIT_OF_MANY: usize = 400;
 const MIB: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug)]
 enum Worst {
-    /// It tells of other nodes all the time, each of which is large when it is asked for.
+    /// Endless events of other nodes, each with a large value.
     Events,
-    /// The same, and it answers nothing.
+    /// The same events from a server without answers.
     EventsAlone,
     /// A message of two GiB.
     Length,
-    /// Messages as large as a server may be set up to send, without an end.
+    /// Endless messages of the largest size.
     Long,
-    /// As many children as a message can name.
+    /// As many children as a message contains.
     Names,
-    /// Each node has children, with long names.
+    /// Every node has children with long names.
     Deep,
-    /// Each node has as much data as a message can have.
+    /// Every node has the largest value.
     Large,
-    /// As many nodes as a tree may have.
+    /// The largest number of nodes.
     Many,
 }
 
@@ -76,7 +76,7 @@ fn flood(peer: &mut Peer, answers: bool) -> std::io::Result<()> {
     }
 }
 
-/// What is answered; made before anybody waits for it.
+/// The answers, created before the first request.
 struct Bodies {
     root: Vec<u8>,
     node: Vec<u8>,

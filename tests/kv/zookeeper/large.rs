@@ -1,4 +1,4 @@
-//! Trees that take long to read.
+//! Trees whose read takes long.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use liveprops::sources::ZooKeeper;
 use liveprops::{Properties, Source};
 
-use crate::scenario::{SOON, Scenario, Store, health, is_up, tell, wait_until};
+use crate::SECOND;
+use crate::scenario::{SOON, Scenario, Store, health, is_up, report_time, wait_until};
 use crate::zookeeper::Client;
 use crate::zookeeper_standin::{CHILDREN, DATA, StandIn, data, names};
 
-const SECOND: Duration = Duration::from_secs(1);
 const COUNT: usize = 260;
 const EACH: Duration = Duration::from_millis(20);
 
-/// A server that takes some time for each node, and all of them longer than one load may take that
-/// gets nowhere.
+/// A server with a delay per node. All nodes together need longer than the time limit of a stalled
+/// load.
 fn slow() -> StandIn {
     StandIn::start(|peer| {
         loop {
@@ -43,7 +43,7 @@ fn a_tree_is_read_as_long_as_answers_come() {
     let begun = Instant::now();
     assert_eq!(source().load().unwrap().iter().count(), COUNT);
     assert!(begun.elapsed() >= EACH * COUNT as u32);
-    // A start that goes on asking does not begin anew either, and no more does what follows it.
+    // Neither a start with retries nor the watch begins the read again.
     let before = server.sessions.load(Ordering::SeqCst);
     let patient = source().with(|policy| policy.required_within(60 * SECOND));
     let props = Properties::builder().source(patient).build().unwrap();
@@ -77,12 +77,12 @@ fn a_hundred_thousand_nodes_are_loaded_and_followed() {
         .load_timeout(60 * SECOND)
         .build()
         .unwrap();
-    tell::<Client>("100,000 nodes loaded", begun.elapsed());
+    report_time::<Client>("100,000 nodes loaded", begun.elapsed());
     assert_eq!(props.snapshot().keys().len(), 100_000);
     scenario.store.put("app/section0/key0", "7");
     let took = wait_until(SOON, "a change", || {
         props.get_opt::<String>("section0.key0").unwrap().as_deref() == Some("7")
     });
-    tell::<Client>("a change among 100,000 nodes, with the second load", took);
-    wait_until(SOON, "it is up", || is_up(&props));
+    report_time::<Client>("a change among 100,000 nodes, with the second load", took);
+    wait_until(SOON, "the source is up", || is_up(&props));
 }

@@ -1,4 +1,4 @@
-//! Something that speaks the protocol of ZooKeeper's servers, and says what a test wants.
+//! A simulated ZooKeeper server with the answers of a test.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,30 +8,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) const CHILDREN: i32 = 12;
 pub(crate) const DATA: i32 = 4;
 
-/// One end of a connection to a client that has begun a session.
+/// The connection of a client with a session.
 pub(crate) struct Peer {
     stream: TcpStream,
     sent: Arc<AtomicUsize>,
 }
 
-/// A question: its number, its kind and the path it is about.
+/// A request: its number, operation and path.
 pub(crate) struct Question {
     pub(crate) xid: i32,
     pub(crate) kind: i32,
     pub(crate) path: String,
 }
 
-/// A server that is made up.
+/// A simulated server.
 pub(crate) struct StandIn {
     pub(crate) port: u16,
-    /// How many sessions have begun.
+    /// The number of sessions so far.
     pub(crate) sessions: Arc<AtomicUsize>,
-    /// How many bytes were sent.
+    /// The number of sent bytes.
     pub(crate) sent: Arc<AtomicUsize>,
 }
 
 impl StandIn {
-    /// Runs `serve` for each session, on a thread of its own.
+    /// Runs `serve` on a new thread for each session.
     pub(crate) fn start(
         serve: impl Fn(&mut Peer) -> std::io::Result<()> + Send + Sync + 'static,
     ) -> Self {
@@ -53,7 +53,7 @@ impl StandIn {
                 };
                 let serve = Arc::clone(&serve);
                 std::thread::spawn(move || {
-                    // Its end is that of the client.
+                    // The thread ends with its client.
                     let _ = peer.greet().and_then(|()| serve(&mut peer));
                 });
             }
@@ -96,7 +96,7 @@ impl Peer {
         Ok(Question { xid, kind, path })
     }
 
-    /// Another end of the same connection.
+    /// Returns a second handle of the same connection.
     pub(crate) fn another(&self) -> std::io::Result<Self> {
         Ok(Self {
             stream: self.stream.try_clone()?,
@@ -115,7 +115,7 @@ impl Peer {
         self.write(&bytes)
     }
 
-    /// Answers a question.
+    /// Answers a request.
     pub(crate) fn answer(&mut self, question: &Question, body: &[u8]) -> std::io::Result<()> {
         let mut message = question.xid.to_be_bytes().to_vec();
         message.extend(1i64.to_be_bytes());
@@ -135,7 +135,7 @@ pub(crate) fn text(bytes: &[u8]) -> Vec<u8> {
     framed(bytes)
 }
 
-/// The body of an answer with the data of a node.
+/// Returns the body of an answer with the data of a node.
 pub(crate) fn data(value: &[u8], children: i32) -> Vec<u8> {
     let mut body = text(value);
     body.extend([0; 56]);
@@ -144,7 +144,7 @@ pub(crate) fn data(value: &[u8], children: i32) -> Vec<u8> {
     body
 }
 
-/// The body of an answer with the names of children.
+/// Returns the body of an answer with the names of children.
 pub(crate) fn names(names: impl Iterator<Item = String>) -> Vec<u8> {
     let names: Vec<String> = names.collect();
     let mut body = (names.len() as i32).to_be_bytes().to_vec();
@@ -154,7 +154,7 @@ pub(crate) fn names(names: impl Iterator<Item = String>) -> Vec<u8> {
     body
 }
 
-/// What a watch tells of a node.
+/// Returns the event of a watch.
 pub(crate) fn event(path: &str) -> Vec<u8> {
     let mut message = (-1i32).to_be_bytes().to_vec();
     message.extend((-1i64).to_be_bytes());

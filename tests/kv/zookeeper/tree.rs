@@ -1,4 +1,4 @@
-//! ZooKeeper's tree: what the tests of Curator and Kazoo require of their tree caches.
+//! The tree of ZooKeeper: requirements of the tree caches of Curator and Kazoo.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use liveprops::Properties;
 
-use crate::scenario::{SOON, Scenario, Store, is_up, tell, wait_until};
+use crate::scenario::{SOON, Scenario, Store, is_up, report_time, wait_until};
 use crate::support::Random;
 use crate::zookeeper::Client;
 
-fn says(props: &Properties) -> BTreeMap<String, String> {
+fn values_of(props: &Properties) -> BTreeMap<String, String> {
     let snapshot = props.snapshot();
     let value = |key: &str| snapshot.get::<String>(key).unwrap();
     let keys = snapshot.keys();
@@ -29,9 +29,9 @@ fn after_random_changes_amid_cuts_the_tree_equals_the_store() {
     }
     let props = scenario.follow();
     let mut random = Random::new("tree");
-    // A node may have data and children, so each can be in the other's way.
+    // A node may have data and children, which clash.
     let mut tree: BTreeMap<String, String> = BTreeMap::new();
-    for turn in 0..400 {
+    for step in 0..400 {
         let depth = 1 + random.index(3);
         let names: Vec<String> = (0..depth)
             .map(|_| ["a", "b", "c"][random.index(3)].to_owned())
@@ -39,7 +39,7 @@ fn after_random_changes_amid_cuts_the_tree_equals_the_store() {
         let path = names.join("/");
         let below = format!("{path}/");
         match random.index(3) {
-            // With all that is below it, the deepest first.
+            // Deletes a node with everything below it, deepest nodes first.
             0 => {
                 let gone: Vec<String> = tree
                     .keys()
@@ -51,13 +51,13 @@ fn after_random_changes_amid_cuts_the_tree_equals_the_store() {
                     scenario.store.delete(&format!("app/{key}"));
                     tree.remove(key);
                 }
-                // The writer takes what it made once for being there.
+                // The writer caches the folders that it has created.
                 if !gone.is_empty() {
                     scenario.store.forget();
                 }
             }
             _ => {
-                let value = turn.to_string();
+                let value = step.to_string();
                 for end in 1..depth {
                     let folder = names[..end].join("/");
                     tree.entry(folder).or_default();
@@ -82,9 +82,9 @@ fn after_random_changes_amid_cuts_the_tree_equals_the_store() {
         .map(|(key, value)| (key.replace('/', "."), value.clone()))
         .collect();
     wanted.extend((0..20).map(|n| (format!("stays{n}"), "1".to_owned())));
-    let took = wait_until(SOON, "what the store has", || says(&props) == wanted);
-    tell::<Client>("a random tree: equal", took);
-    // A value that a deeper key hides is a rejected part.
+    let took = wait_until(SOON, "what the store has", || values_of(&props) == wanted);
+    report_time::<Client>("a random tree: equal", took);
+    // A value hidden by deeper keys is a rejected part.
     let hides = tree
         .iter()
         .any(|(key, value)| !value.is_empty() && is_above(key));
@@ -97,17 +97,17 @@ fn nothing_is_reported_after_the_end() {
         return;
     };
     let props = scenario.follow();
-    let (send, told) = channel();
+    let (send, changes) = channel();
     let guard = props.on_change_under("", move |batch| {
         let _ = send.send(batch.changes().len());
     });
     scenario.store.put("app/n0", "1");
-    assert_eq!(told.recv_timeout(SOON), Ok(1));
+    assert_eq!(changes.recv_timeout(SOON), Ok(1));
     drop(props);
     wait_until(SOON, "the session ends", || scenario.proxy.open() == 0);
     scenario.store.put("app/n0", "2");
     scenario.store.put("app/n1", "2");
     std::thread::sleep(Duration::from_millis(300));
-    assert!(told.try_recv().is_err());
+    assert!(changes.try_recv().is_err());
     drop(guard);
 }

@@ -1,4 +1,4 @@
-//! Changing one key of many, until a reader sees it.
+//! Measures a change of one key of many until a reader sees it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use dynamic_config::dynamic_config;
 use serde::Deserialize;
 
-use super::{floor, ours, rival};
+use super::{floor, other, ours};
 use crate::harness::{Column, How, Job, Probe};
 use crate::inputs::{self, KEY};
 
@@ -16,9 +16,9 @@ pub(crate) fn job() -> Job {
     Job {
         name: "change",
         title: "Changing one key of many",
-        note: "Each operation changes a number and reads it back by the cheapest way there is. \
+        note: "Each operation changes a number and reads it back by the cheapest method. \
                The floor is one swapped number that belongs to no configuration at all. The first \
-               row of liveprops does what the rivals do, an override above a layer that has all \
+               row of liveprops does what the other crates do, an override above a layer that has all \
                keys, and has 1,000 live handles besides, as the last one has that changes the \
                layer itself. dynamic-config reads its file again, the others have parsed it \
                before. Ratios are of 100,000 keys.",
@@ -42,10 +42,10 @@ pub(crate) fn job() -> Job {
             ours("liveprops `Memory::set`, 1,000 handles", |probe| {
                 liveprops(probe, 1_000, false)
             }),
-            rival("clone a `HashMap`, swap it", clone_map),
-            rival("config, override and build", config_rs),
-            rival("figment, clone and merge", figment),
-            rival("dynamic-config, override and `reload`", dynamic_config),
+            other("clone a `HashMap`, swap it", clone_map),
+            other("config, override and build", config_rs),
+            other("figment, clone and merge", figment),
+            other("dynamic-config, override and `reload`", dynamic_config),
         ],
     }
 }
@@ -88,8 +88,8 @@ fn clone_map(probe: &Probe) -> Option<f64> {
     })
 }
 
-/// The parsed configuration is the source and the builder is kept, so nothing is parsed again:
-/// `build_cloned` copies the tree once, which is the least it can do.
+/// The parsed configuration is the source and the builder stays alive, so nothing is parsed again.
+/// `build_cloned` copies the tree once, the least it can do.
 fn config_rs(probe: &Probe) -> Option<f64> {
     let base = inputs::config_rs(&inputs::numbers_toml(probe.size, ""));
     let live = ArcSwap::from_pointee(base.clone());
@@ -105,7 +105,7 @@ fn config_rs(probe: &Probe) -> Option<f64> {
     })
 }
 
-/// The parsed configuration is kept and the new value merged over it, so nothing is parsed again.
+/// Merges the new value over the parsed configuration, so nothing is parsed again.
 fn figment(probe: &Probe) -> Option<f64> {
     let base = inputs::figment(&inputs::numbers_toml(probe.size, ""));
     let live = ArcSwap::from_pointee(base.clone());
@@ -123,8 +123,8 @@ struct Many {
     sections: HashMap<String, HashMap<String, u32>>,
 }
 
-/// The override layer is the way to set one value; what is visible is what a reload makes of all
-/// layers, and that reads the file again.
+/// The override layer sets one value. Only a reload of all layers shows it, and a reload reads the
+/// file again.
 fn dynamic_config(probe: &Probe) -> Option<f64> {
     let (_dir, path) = inputs::file(&inputs::numbers_toml(probe.size, "many.sections."));
     let builder = Many::builder("many").file(path.to_str().unwrap());

@@ -1,4 +1,4 @@
-//! A file is replaced by renaming a new one over it: how long until a reader sees the new value.
+//! Measures the time from replacing a file by a rename until a reader sees the new value.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +10,7 @@ use liveprops::{Properties, sources::File};
 use notify::{RecursiveMode, Watcher};
 use serde::Deserialize;
 
-use super::{floor, ours, rival};
+use super::{floor, other, ours};
 use crate::harness::{Column, How, Job, Probe, median};
 use crate::inputs;
 
@@ -33,13 +33,13 @@ pub(crate) fn job() -> Job {
         contenders: vec![
             floor("`notify`, read, `toml::Table`, store", by_hand),
             ours("liveprops `File`", liveprops),
-            rival("dynamic-config, debounce 250 ms", |probe| {
+            other("dynamic-config, debounce 250 ms", |probe| {
                 dynamic_config(probe, Duration::from_millis(250).into())
             }),
-            rival("dynamic-config, debounce 1 ms", |probe| {
+            other("dynamic-config, debounce 1 ms", |probe| {
                 dynamic_config(probe, Duration::from_millis(1).into())
             }),
-            rival("dynamic-config, debounce 1 ms, no grace", |probe| {
+            other("dynamic-config, debounce 1 ms, no grace", |probe| {
                 let options = WatchOptions::new(Duration::from_millis(1));
                 dynamic_config(probe, options.atomic_save_grace(Duration::ZERO))
             }),
@@ -51,8 +51,8 @@ fn text(qps: u32) -> String {
     format!("[service]\nqps = {qps}\n")
 }
 
-/// The thinnest thing that works: watch the directory, because a rename puts another file in the
-/// place of the watched one; then read, parse, publish. No settling, no layers, no errors.
+/// The smallest solution: watch the directory, because a rename replaces the watched file; then read,
+/// parse and publish. It has no debounce, no layers and no error handling.
 fn by_hand(probe: &Probe) -> Option<f64> {
     let (dir, path) = inputs::file(&text(0));
     let qps = Arc::new(AtomicU32::new(0));
@@ -94,8 +94,8 @@ struct Service {
     qps: u32,
 }
 
-/// 250 ms is what its documentation uses. It waits out the debounce after every event, also after
-/// a rename, and then a grace of 25 ms unless told otherwise.
+/// Its documentation uses 250 ms. The crate waits for the debounce after every event, also after a
+/// rename, and then for a default grace period of 25 ms.
 fn dynamic_config(probe: &Probe, options: WatchOptions) -> Option<f64> {
     dynamic_config::set_log_level(LogLevel::Off);
     let (_dir, path) = inputs::file(&text(0));
@@ -105,7 +105,7 @@ fn dynamic_config(probe: &Probe, options: WatchOptions) -> Option<f64> {
     rounds(probe, &path, || Service::current().qps)
 }
 
-/// Nanoseconds, each reading the median of five renames. None if a change is never seen.
+/// Measures nanoseconds; each reading is the median of five renames. `None` if a change never arrives.
 fn rounds(probe: &Probe, path: &Path, read: impl Fn() -> u32) -> Option<f64> {
     let mut value = 0;
     probe.readings(None, || {
@@ -119,7 +119,7 @@ fn rounds(probe: &Probe, path: &Path, read: impl Fn() -> u32) -> Option<f64> {
 }
 
 fn round(path: &Path, value: u32, read: &impl Fn() -> u32) -> Option<f64> {
-    // Whatever still echoes of the round before is not to be part of this one.
+    // Events of the previous round must not affect this one.
     std::thread::sleep(Duration::from_millis(30));
     let next = path.with_extension("next");
     std::fs::write(&next, text(value)).unwrap();

@@ -1,16 +1,16 @@
-//! Loading a large document.
+//! Measures loading a large document.
 
 use liveprops::{
     Document, Error, Format, Origin, Properties, Source, SourceContext, Watching, sources::File,
 };
 
-use super::{floor, ours, rival};
+use super::{floor, other, ours};
 use crate::harness::{Column, How, Job, Probe, timed};
 use crate::{heap, inputs};
 
-/// As large as liveprops accepts a document to be, in round figures.
+/// About the size limit of liveprops.
 const LARGE: usize = 10_000_000;
-/// A tenth, for valgrind, which would take minutes over the whole.
+/// The size under valgrind, which would need minutes for `LARGE`.
 const TENTH: usize = LARGE / 10;
 
 pub(crate) fn job() -> Job {
@@ -36,9 +36,9 @@ pub(crate) fn job() -> Job {
             floor("`toml::Table`", table),
             ours("liveprops `Format::toml().parse`", liveprops),
             ours("liveprops `Properties` from a `File`", properties),
-            rival("config, from text", config_rs),
-            rival("figment, from text", figment),
-            rival("dynamic-config, from a file", dynamic_config),
+            other("config, from text", config_rs),
+            other("figment, from text", figment),
+            other("dynamic-config, from a file", dynamic_config),
         ],
     }
 }
@@ -54,7 +54,7 @@ fn liveprops(probe: &Probe) -> Option<f64> {
     })
 }
 
-/// The whole way, to a tree that is watched.
+/// Includes everything up to a watched tree.
 fn properties(probe: &Probe) -> Option<f64> {
     let (_dir, path) = inputs::file(&inputs::document_toml(probe.size).0);
     measure(probe, |_| {
@@ -65,9 +65,8 @@ fn properties(probe: &Probe) -> Option<f64> {
     })
 }
 
-/// A file as it is, but for being loaded inside [`timed`]: that happens on a thread of its own, and
-/// valgrind counts on each thread what happens in there. What the watch does afterwards is on that
-/// thread as well and not counted.
+/// A file that is loaded inside [`timed`], where valgrind counts. The load runs on the thread of the
+/// source, and so does the watch afterwards, which is not counted.
 struct Counted(File);
 
 impl Source for Counted {
@@ -98,8 +97,7 @@ fn figment(probe: &Probe) -> Option<f64> {
     measure(probe, inputs::figment)
 }
 
-/// From a file: it has no entrance for a text that its builder would reload. Reading the file is
-/// the least of it.
+/// Loads a file, since the builder of this crate reloads no text. Reading the file is a small part.
 fn dynamic_config(probe: &Probe) -> Option<f64> {
     let (_dir, path) = inputs::file(&inputs::document_toml(probe.size).0);
     let builder = dynamic_config::Builder::values("")

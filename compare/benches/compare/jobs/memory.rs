@@ -1,8 +1,8 @@
-//! What a configuration keeps in memory.
+//! Measures the memory of a configuration.
 
 use liveprops::{Document, Error, Origin, Properties, Source, Watching, sources::File};
 
-use super::{floor, ours, rival};
+use super::{floor, other, ours};
 use crate::harness::{Column, How, Job, Probe};
 use crate::{heap, inputs};
 
@@ -15,8 +15,8 @@ pub(crate) fn job() -> Job {
     Job {
         name: "memory",
         title: "Bytes of heap a key",
-        note: "What is in use once a configuration of so many numbers is there, for each of them; \
-               their names are like `section12.key34`. `load` says the same of 10 MB of numbers \
+        note: "Heap in use per number after loading a configuration of numbers with names like \
+               `section12.key34`. The table `load` has the same figure for 10 MB of numbers \
                and texts. Ratios are of 100,000 keys.",
         columns: vec![column("1,000 keys", 1_000), column("100,000", 100_000)],
         base: 1,
@@ -41,16 +41,16 @@ pub(crate) fn job() -> Job {
                     })
                 },
             ),
-            rival("`HashMap<String, u32>`", |probe| {
+            other("`HashMap<String, u32>`", |probe| {
                 measure(probe, |_, _| inputs::map(probe.size))
             }),
-            rival("config", |probe| {
+            other("config", |probe| {
                 measure(probe, |text, _| inputs::config_rs(text))
             }),
-            rival("figment", |probe| {
+            other("figment", |probe| {
                 measure(probe, |text, _| inputs::figment(text))
             }),
-            rival("dynamic-config", |probe| {
+            other("dynamic-config", |probe| {
                 measure(probe, |_, path| {
                     let builder = dynamic_config::Builder::values("").whole_document();
                     let config = dynamic_config::Dynamic::new(builder.file(path));
@@ -69,8 +69,8 @@ fn properties(path: &str) -> Properties {
         .unwrap()
 }
 
-/// A file that is not watched: the watch begins by reading it once more, and whether that text is on
-/// the heap at the moment that counts would be chance.
+/// A file without a watch. A watch reads the file once more, and chance would decide whether that text
+/// counts.
 struct Still(File);
 
 impl Source for Still {

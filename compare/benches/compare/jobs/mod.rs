@@ -1,4 +1,4 @@
-//! The tables, one to a file.
+//! One file per table.
 
 mod change;
 mod file;
@@ -34,7 +34,7 @@ fn ours(name: &'static str, run: Run) -> Contender {
     Contender { kind, name, run }
 }
 
-fn rival(name: &'static str, run: Run) -> Contender {
-    let kind = Kind::Rival;
+fn other(name: &'static str, run: Run) -> Contender {
+    let kind = Kind::Other;
     Contender { kind, name, run }
 }

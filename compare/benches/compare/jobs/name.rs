@@ -1,10 +1,10 @@
-//! Reading a number by its name.
+//! Measures reading a number by its name.
 
 use std::hint::black_box;
 
 use arc_swap::ArcSwap;
 
-use super::{floor, ours, rival};
+use super::{floor, other, ours};
 use crate::harness::{Column, How, Job, Probe};
 use crate::inputs;
 
@@ -28,15 +28,15 @@ pub(crate) fn job() -> Job {
         ],
         base: 2,
         counted: Some(5),
-        remark: "config-rs and figment are meant to be deserialized once into a struct; kept in an \
-                 `ArcSwap`, that costs to read what the row `ArcSwap::load` of the table `read` \
-                 says.",
+        remark: "config-rs and figment are meant to be deserialized once into a struct; in an \
+                 `ArcSwap`, a read of that struct costs as much as the row `ArcSwap::load` of the \
+                 table `read`.",
         contenders: vec![
             floor("`ArcSwap<HashMap<String, u32>>`", map),
             ours("liveprops `props.get`", liveprops),
-            rival("config `Config::get`", config_rs),
-            rival("figment `extract_inner`", figment),
-            rival("dynamic-config `current().get(..)`", dynamic_config),
+            other("config `Config::get`", config_rs),
+            other("figment `extract_inner`", figment),
+            other("dynamic-config `current().get(..)`", dynamic_config),
         ],
     }
 }
@@ -71,8 +71,7 @@ fn figment(probe: &Probe) -> Option<f64> {
     })
 }
 
-/// A configuration without a struct, read through the tree: its documentation calls this the
-/// cheaper of its two ways.
+/// Reads through the tree, without a struct: the cheaper method according to its documentation.
 fn dynamic_config(probe: &Probe) -> Option<f64> {
     let (_dir, path) = inputs::file(&inputs::numbers_toml(probe.size, ""));
     let builder = dynamic_config::Builder::values("")

@@ -1,4 +1,4 @@
-//! Reading one value that may change: by a handle, or out of a struct that is swapped or locked.
+//! Measures reading one value that may change: by a handle, or from a struct that is swapped or locked.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use dynamic_config::dynamic_config;
 use liveprops::{Properties, sources::Memory};
 use serde::Deserialize;
 
-use super::{floor, ours, rival};
+use super::{floor, other, ours};
 use crate::harness::{Column, How, Job, Probe, calibrate, timed};
 use crate::inputs;
 
@@ -23,9 +23,9 @@ pub(crate) fn job() -> Job {
     Job {
         name: "read",
         title: "Reading one value that may change",
-        note: "A `u32` in a struct of three fields, unless it says otherwise. The writer changes \
-               it 1,000 times a second, as far as it gets. What is read is in the \
-               processor's nearest cache. Ratios are of one thread.",
+        note: "A `u32` in a struct of three fields, unless stated otherwise. The writer changes it \
+               up to 1,000 times a second. The values are in the first-level cache of the \
+               processor. Ratios are of one thread.",
         columns: vec![
             column("one thread", How::Time),
             column("instructions", How::Instructions),
@@ -42,18 +42,18 @@ pub(crate) fn job() -> Job {
             ours("liveprops `reader.get()`, `String`", reader_text),
             ours("liveprops `reader.get()`, struct", reader_struct),
             ours("liveprops `handle.load()`, struct", handle_load),
-            rival("`arc_swap::Cache::load`", arc_swap_cache),
-            rival("`ArcSwap::load`", arc_swap_load),
-            rival("`ArcSwap::load_full`", arc_swap_load_full),
-            rival("`parking_lot::RwLock`", parking_lot_rwlock),
-            rival("`std::sync::RwLock`", std_rwlock),
-            rival("`tokio::sync::watch`, `borrow()`", tokio_watch),
-            rival("dynamic-config `current().field`", dynamic_config_current),
+            other("`arc_swap::Cache::load`", arc_swap_cache),
+            other("`ArcSwap::load`", arc_swap_load),
+            other("`ArcSwap::load_full`", arc_swap_load_full),
+            other("`parking_lot::RwLock`", parking_lot_rwlock),
+            other("`std::sync::RwLock`", std_rwlock),
+            other("`tokio::sync::watch`, `borrow()`", tokio_watch),
+            other("dynamic-config `current().field`", dynamic_config_current),
         ],
     }
 }
 
-/// What a program would keep its settings in.
+/// The settings of a program.
 #[derive(Clone, PartialEq, Deserialize)]
 struct Service {
     qps: u32,
@@ -206,14 +206,14 @@ fn tokio_watch(probe: &Probe) -> Option<f64> {
 #[derive(Deserialize)]
 struct Dynamic {
     qps: u32,
-    #[allow(dead_code)] // so that the struct is the size of the others'
+    #[allow(dead_code)] // the structs of all contenders have the same size
     name: String,
     #[allow(dead_code)]
     region: String,
 }
 
-/// Its attribute and `current()` are what its documentation begins with. A value is changed by an
-/// override and a reload: there is no other way to change one value that keeps the layers.
+/// Uses the attribute and `current()`, like the start of its documentation. An override and a reload
+/// change a value: no other method keeps the layers.
 fn dynamic_config_current(probe: &Probe) -> Option<f64> {
     let (_dir, path) = inputs::file(TEXT);
     let builder = Dynamic::builder("service").file(path.to_str().unwrap());
@@ -228,7 +228,7 @@ fn dynamic_config_current(probe: &Probe) -> Option<f64> {
     )
 }
 
-/// Measures a way to read, with a view of its own for each thread, and a way to write.
+/// Measures a read, with a view per thread, and a write.
 fn measure<R: FnMut() -> u32>(
     probe: &Probe,
     reader: impl Fn() -> R + Sync,
@@ -250,7 +250,7 @@ fn measure<R: FnMut() -> u32>(
     }
 }
 
-/// Nanoseconds for one read while two threads read, and the writer's changes in a second.
+/// Measures nanoseconds per read while two threads read, and changes of the writer per second.
 fn two<R: FnMut() -> u32>(
     n: u64,
     reader: &(impl Fn() -> R + Sync),

@@ -1,4 +1,4 @@
-//! A large file is read again after one value in it has changed.
+//! Measures reading a large file again after one of its values has changed.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use liveprops::{
 };
 use tempfile::TempDir;
 
-use super::{floor, ours, rival};
+use super::{floor, other, ours};
 use crate::harness::{Column, How, Job, Probe};
 use crate::inputs::{self, KEY};
 
 const LARGE: usize = 100_000;
-/// A tenth, for valgrind, which would take minutes over the whole.
+/// The size under valgrind, which would need minutes for `LARGE`.
 const TENTH: usize = LARGE / 10;
 
 pub(crate) fn job() -> Job {
@@ -23,10 +23,10 @@ pub(crate) fn job() -> Job {
     Job {
         name: "reload",
         title: "Reloading 100,000 keys of which one has changed",
-        note: "Read a TOML file, parse it, publish it, read the changed number. How the change is \
-               noticed is not part of it. liveprops parses the whole file like the others, finds \
-               what differs and tells the handles of that. Instructions are those for one key, \
-               counted on a tenth of the file.",
+        note: "Read a TOML file, parse it, publish it, read the changed number. Detecting \
+               the change is excluded. liveprops parses the whole file like the others, finds \
+               the differences and updates the handles. Instructions are per key, counted on a \
+               tenth of the file.",
         columns: vec![
             column("time", How::Time, LARGE),
             column("instructions a key", How::Instructions, TENTH),
@@ -37,15 +37,14 @@ pub(crate) fn job() -> Job {
         contenders: vec![
             floor("`toml::Table`, swapped", table),
             ours("liveprops `Update::full`, 1,000 handles", liveprops),
-            rival("config, build and swap", config_rs),
-            rival("figment, merge and swap", figment),
-            rival("dynamic-config `reload`", dynamic_config),
+            other("config, build and swap", config_rs),
+            other("figment, merge and swap", figment),
+            other("dynamic-config `reload`", dynamic_config),
         ],
     }
 }
 
-/// A file of which one digit is changed in place: as small an edit as there can be, so that it is
-/// nothing beside what follows.
+/// A file with one digit that changes in place: the smallest possible edit, whose cost is negligible.
 struct Edited {
     _dir: TempDir,
     path: PathBuf,
@@ -75,7 +74,7 @@ impl Edited {
     }
 }
 
-/// Changes the file, has it reloaded, and sees that the new value is there.
+/// Changes and reloads the file, and checks the new value.
 fn measure(probe: &Probe, file: &Edited, mut reload: impl FnMut() -> u32) -> Option<f64> {
     let mut digit = 7;
     let ns = probe.time(|| {
@@ -100,9 +99,8 @@ fn table(probe: &Probe) -> Option<f64> {
     })
 }
 
-/// A file that is read when this program says so: what `File` does once it knows of a change, on
-/// the thread that counts and is timed.
-struct Told {
+/// A file that this program reloads: it does what `File` does after an event, on the measured thread.
+struct ManualFile {
     path: PathBuf,
     updates: Arc<OnceLock<SourceContext>>,
 }
@@ -112,7 +110,7 @@ fn read(path: &Path) -> Result<Document, Error> {
     Format::toml().parse(&std::fs::read(path).unwrap(), &origin)
 }
 
-impl Source for Told {
+impl Source for ManualFile {
     fn origin(&self) -> Origin {
         Origin::new("file", self.path.display().to_string())
     }
@@ -136,7 +134,7 @@ fn liveprops(probe: &Probe) -> Option<f64> {
     let file = Edited::new(probe.size);
     let updates = Arc::new(OnceLock::new());
     let props = Properties::builder()
-        .source(Told {
+        .source(ManualFile {
             path: file.path.clone(),
             updates: Arc::clone(&updates),
         })
@@ -164,7 +162,7 @@ fn config_rs(probe: &Probe) -> Option<f64> {
     })
 }
 
-/// `extract_inner` copies the tree and is part of it: there is no cheaper way to a value.
+/// Includes `extract_inner`, which copies the tree: no cheaper method returns a value.
 fn figment(probe: &Probe) -> Option<f64> {
     use figment::providers::{Format, Toml};
     let file = Edited::new(probe.size);

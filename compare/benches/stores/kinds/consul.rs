@@ -1,4 +1,4 @@
-//! Consul, by bare HTTP: a read that blocks, all of it parsed.
+//! Consul over plain HTTP: blocking reads, each parsed completely.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use liveprops::Source;
 use ureq::Agent;
 
-use crate::seen::Seen;
+use crate::arrival::Arrival;
 use crate::server::Kind;
 use crate::store::{All, Store};
 
@@ -30,8 +30,8 @@ fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}/v1")
 }
 
-/// One read, and the index it is of; it blocks until something is newer than `index`, unless that is
-/// 0.
+/// Reads a prefix and returns the index of the answer. An `index` other than 0 blocks until the store
+/// has a newer one.
 fn read(agent: &Agent, port: u16, prefix: &str, index: u64) -> Option<(All, u64)> {
     let url = format!("{}/kv/{prefix}/?recurse&index={index}&wait=60s", url(port));
     let mut answer = agent.get(url).call().ok()?;
@@ -80,7 +80,7 @@ impl Store for Consul {
         Box::new(consul.address(format!("http://127.0.0.1:{port}")))
     }
 
-    fn watch(port: u16, prefix: &str, seen: Arc<Seen>) {
+    fn watch(port: u16, prefix: &str, arrival: Arc<Arrival>) {
         let (prefix, key) = (prefix.to_owned(), format!("{prefix}/n"));
         let (send, ready) = channel();
         thread::spawn(move || {
@@ -88,7 +88,7 @@ impl Store for Consul {
             let mut index = 0;
             while let Some((all, newer)) = read(&agent, port, &prefix, index) {
                 index = newer;
-                all.get(&key).iter().for_each(|value| seen.saw(value));
+                all.get(&key).iter().for_each(|value| arrival.record(value));
                 let _ = send.send(());
             }
         });

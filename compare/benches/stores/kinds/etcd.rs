@@ -1,4 +1,4 @@
-//! etcd, by bare HTTP: the gateway's watch, line by line, each parsed.
+//! etcd over plain HTTP: the watch of its JSON gateway, each line parsed.
 
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use liveprops::Source;
 use ureq::Agent;
 
-use crate::seen::Seen;
+use crate::arrival::Arrival;
 use crate::server::Kind;
 use crate::store::{All, Store};
 
@@ -35,11 +35,11 @@ struct Listing {
 
 #[derive(serde::Deserialize)]
 struct Line {
-    result: Told,
+    result: WatchResponse,
 }
 
 #[derive(serde::Deserialize)]
-struct Told {
+struct WatchResponse {
     #[serde(default)]
     events: Vec<Event>,
 }
@@ -53,7 +53,7 @@ fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}/v3")
 }
 
-/// The keys that begin with `prefix/`.
+/// Returns the range of keys that begin with `prefix/`.
 fn range(prefix: &str) -> String {
     let (key, end) = (format!("{prefix}/"), format!("{prefix}0"));
     let (key, end) = (STANDARD.encode(key), STANDARD.encode(end));
@@ -105,7 +105,7 @@ impl Store for Etcd {
         Box::new(etcd.address(format!("http://127.0.0.1:{port}")))
     }
 
-    fn watch(port: u16, prefix: &str, seen: Arc<Seen>) {
+    fn watch(port: u16, prefix: &str, arrival: Arc<Arrival>) {
         let key = STANDARD.encode(format!("{prefix}/n"));
         let body = format!("{{\"create_request\":{{{}}}}}", range(prefix));
         let (send, ready) = channel();
@@ -118,7 +118,7 @@ impl Store for Etcd {
                 let Some(Ok(line)) = line else { return };
                 for Event { kv } in line.result.events {
                     if kv.key == key {
-                        seen.saw(&STANDARD.decode(kv.value).unwrap());
+                        arrival.record(&STANDARD.decode(kv.value).unwrap());
                     }
                 }
                 let _ = send.send(());

@@ -1,4 +1,4 @@
-//! The stores.
+//! One bare client per store.
 
 pub(crate) mod consul;
 pub(crate) mod etcd;

@@ -1,4 +1,4 @@
-//! NATS, by its client's own watch of a bucket.
+//! NATS with the bucket watch of `async-nats`.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -11,8 +11,8 @@ use futures_util::stream;
 use liveprops::Source;
 use tokio::runtime::Runtime;
 
+use crate::arrival::Arrival;
 use crate::runtime;
-use crate::seen::Seen;
 use crate::server::Kind;
 use crate::store::{All, Store, Watch};
 
@@ -21,7 +21,7 @@ pub(crate) struct Nats {
     store: kv::Store,
 }
 
-/// A connection and the bucket.
+/// Connects and opens the bucket.
 async fn open(port: u16) -> kv::Store {
     let client = async_nats::connect(format!("nats://127.0.0.1:{port}")).await;
     let context = jetstream::new(client.unwrap());
@@ -32,36 +32,36 @@ fn name(key: &str) -> String {
     key.replace('/', ".")
 }
 
-/// Follows a prefix, and hands each value over to `take`.
+/// Follows a prefix and passes each value to `receive`.
 pub(crate) async fn follow(
     port: u16,
     prefix: &str,
     ready: impl FnOnce(),
-    mut take: impl FnMut(&[u8]),
+    mut receive: impl FnMut(&[u8]),
 ) {
     let mut watch = open(port).await.watch(format!("{prefix}.>")).await.unwrap();
     ready();
     while let Some(Ok(entry)) = watch.next().await {
-        take(&entry.value);
+        receive(&entry.value);
     }
 }
 
 impl Nats {
-    /// As [`watch`](Store::watch), with each value handed over to one thread more.
-    fn watch_by_channel(port: u16, prefix: &str, seen: Arc<Seen>) {
+    /// Like [`watch`](Store::watch), but passes each value to another thread.
+    fn watch_by_channel(port: u16, prefix: &str, arrival: Arc<Arrival>) {
         let (hand_over, values) = channel::<Vec<u8>>();
-        thread::spawn(move || values.iter().for_each(|value| seen.saw(&value)));
-        Self::watch_and(port, prefix, move |value| {
+        thread::spawn(move || values.iter().for_each(|value| arrival.record(&value)));
+        Self::watch_with(port, prefix, move |value| {
             let _ = hand_over.send(value.to_vec());
         });
     }
 
-    fn watch_and(port: u16, prefix: &str, take: impl FnMut(&[u8]) + Send + 'static) {
+    fn watch_with(port: u16, prefix: &str, receive: impl FnMut(&[u8]) + Send + 'static) {
         let prefix = prefix.to_owned();
         let (send, ready) = channel();
         thread::spawn(move || {
             let ready = || send.send(()).unwrap();
-            runtime().block_on(follow(port, &prefix, ready, take));
+            runtime().block_on(follow(port, &prefix, ready, receive));
         });
         ready.recv().unwrap();
     }
@@ -109,8 +109,8 @@ impl Store for Nats {
         Box::new(nats.address(format!("nats://127.0.0.1:{port}")))
     }
 
-    fn watch(port: u16, prefix: &str, seen: Arc<Seen>) {
-        Self::watch_and(port, prefix, move |value| seen.saw(value));
+    fn watch(port: u16, prefix: &str, arrival: Arc<Arrival>) {
+        Self::watch_with(port, prefix, move |value| arrival.record(value));
     }
 
     fn read(port: u16, prefix: &str) -> All {

@@ -1,5 +1,5 @@
-//! ZooKeeper, by the one client of it in Rust that is kept up: a persistent recursive watch, and a
-//! read of what it tells of, since it tells no values.
+//! ZooKeeper with `zookeeper-client`: a persistent recursive watch. Its events contain no values, so
+//! each event causes a read.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -11,8 +11,8 @@ use liveprops::Source;
 use tokio::runtime::Runtime;
 use zookeeper_client::{Acls, AddWatchMode, Client, CreateMode, CreateOptions};
 
+use crate::arrival::Arrival;
 use crate::runtime;
-use crate::seen::Seen;
 use crate::server::Kind;
 use crate::store::{All, Store};
 
@@ -21,7 +21,7 @@ pub(crate) struct ZooKeeper {
     client: Client,
 }
 
-/// So many questions wait for an answer at most.
+/// The most reads at a time.
 const WINDOW: usize = 256;
 
 const OPTIONS: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
@@ -72,7 +72,7 @@ impl Store for ZooKeeper {
         Box::new(zookeeper.address(format!("127.0.0.1:{port}")))
     }
 
-    fn watch(port: u16, prefix: &str, seen: Arc<Seen>) {
+    fn watch(port: u16, prefix: &str, arrival: Arc<Arrival>) {
         let path = format!("/{prefix}");
         let (send, ready) = channel();
         thread::spawn(move || {
@@ -83,9 +83,9 @@ impl Store for ZooKeeper {
                 send.send(()).unwrap();
                 loop {
                     let event = watcher.changed().await;
-                    seen.told();
+                    arrival.record_event();
                     match client.get_data(&event.path).await {
-                        Ok((value, _)) => seen.saw(&value),
+                        Ok((value, _)) => arrival.record(&value),
                         Err(_) => return,
                     }
                 }

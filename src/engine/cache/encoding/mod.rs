@@ -1,14 +1,14 @@
-//! The bytes of a cache: what a layer held, when its source confirmed it, and a checksum over all of
-//! it. Reading trusts nothing: it is bounded in depth, in size and in what it allocates.
+//! The bytes of a cache: the values of a layer, when its source confirmed them, and a checksum. Reading
+//! trusts nothing: it is bounded in depth, in size and in what it allocates.
 //!
 //! ```text
-//! magic, version, length, checksum | owner, confirmed, form, revision, table,
-//!     names of what was left out, names of defaults that were hidden (if some were)
+//! magic, version, length, checksum | owner, confirmed, syntax, revision, table,
+//!     keys that were left out, keys of defaults that were hidden (if some were)
 //! table = count, then name and node each; node = a table, or origin and value
 //! ```
 //!
-//! Numbers are little-endian, a text is its length and its bytes. The name of a place stands where
-//! it is needed first and is a number from then on.
+//! Numbers are little-endian, a text is its length and its bytes. The kind and the name of an origin are
+//! written where they occur first; after that a number stands for them.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -25,16 +25,16 @@ pub(super) use read::read;
 pub(super) use write::{body, body_in_force, file};
 
 const MAGIC: [u8; 8] = *b"LIVEPROP";
-/// Version 1 lacked the form of the texts.
+/// Version 1 lacked the syntax of the texts.
 const VERSION: u32 = 2;
 /// Magic, version, length of the rest, checksum.
 const HEADER: usize = 8 + 4 + 8 + 4;
 
 /// A larger file is neither written nor read.
 pub(super) const MAX_BYTES: usize = 64 << 20;
-/// Names, values and items: a document of 10 MiB holds fewer.
+/// The most names, values and items: a document of 10 MiB has fewer.
 const MAX_PARTS: u32 = 6_000_000;
-/// Tables and lists in each other: no source may nest half as deep.
+/// The most tables and lists in each other: no source may nest half as deep.
 const MAX_NESTING: usize = 2 * MAX_DEPTH;
 
 mod tag {
@@ -61,16 +61,16 @@ mod tag {
     pub(super) const WHOLE: u8 = 0;
     pub(super) const LINE: u8 = 1;
     pub(super) const REVISION: u8 = 2;
-    /// The places of a list and of what it holds.
+    /// The positions of a list and of its items.
     pub(super) const ITEMS: u8 = 3;
 }
 
-/// What `${` in the texts of a file means, before they are escaped.
+/// The meaning of `${` in the texts of a file, before they are escaped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Form {
-    /// It begins a reference.
+pub(crate) enum TextSyntax {
+    /// `${` begins a reference.
     References,
-    /// It was text, and is escaped.
+    /// `${` is text, and is escaped.
     Literal,
 }
 
@@ -79,7 +79,7 @@ pub(crate) enum Form {
 pub(crate) struct Restored {
     /// When the source last confirmed them.
     pub(crate) confirmed: SystemTime,
-    pub(crate) form: Form,
+    pub(crate) syntax: TextSyntax,
     pub(crate) revision: Option<Arc<str>>,
     pub(crate) root: Table,
     /// The keys whose values were not to be written.

@@ -4,21 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::engine::cache::encoding::{
-    Form, HEADER, MAGIC, MAX_NESTING, MAX_PARTS, Restored, VERSION, checksum, tag,
+    HEADER, MAGIC, MAX_NESTING, MAX_PARTS, Restored, TextSyntax, VERSION, checksum, tag,
 };
 use crate::value::Value;
 use crate::value::key::{Key, MAX_KEY_BYTES, push_segment};
 use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::origin::Origin;
 
-/// Why bytes are not a cache of this owner.
-type Fault = String;
+/// The reason why bytes are not a cache of this owner.
+type Reason = String;
 
 /// Reads a file of `owner`, or returns why it is not one.
-pub(in crate::engine::cache) fn read(bytes: &[u8], owner: &str) -> Result<Restored, Fault> {
+pub(in crate::engine::cache) fn read(bytes: &[u8], owner: &str) -> Result<Restored, Reason> {
     let mut reader = Reader {
         bytes,
-        places: Vec::new(),
+        origins: Vec::new(),
         path: String::new(),
         parts: 0,
     };
@@ -32,10 +32,10 @@ pub(in crate::engine::cache) fn read(bytes: &[u8], owner: &str) -> Result<Restor
     let since = Duration::from_secs(seconds).checked_add(Duration::from_nanos(nanos.into()));
     let confirmed = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
     let confirmed = confirmed.ok_or("damaged: no such time")?;
-    let form = match reader.byte()? {
-        tag::REFERENCES => Form::References,
-        tag::LITERAL => Form::Literal,
-        _ => return Err("damaged: no such form of texts".to_owned()),
+    let syntax = match reader.byte()? {
+        tag::REFERENCES => TextSyntax::References,
+        tag::LITERAL => TextSyntax::Literal,
+        _ => return Err("damaged: no such syntax of texts".to_owned()),
     };
     let revised = reader.byte()? != 0;
     let revision = reader.text()?;
@@ -52,7 +52,7 @@ pub(in crate::engine::cache) fn read(bytes: &[u8], owner: &str) -> Result<Restor
     }
     Ok(Restored {
         confirmed,
-        form,
+        syntax,
         revision,
         root,
         left_out,
@@ -61,17 +61,18 @@ pub(in crate::engine::cache) fn read(bytes: &[u8], owner: &str) -> Result<Restor
 }
 
 struct Reader<'a> {
-    /// What is still to be read.
+    /// The rest of the bytes.
     bytes: &'a [u8],
-    places: Vec<Origin>,
+    /// The origins whose kind and name were read so far, without positions.
+    origins: Vec<Origin>,
     path: String,
-    /// What was read so far.
+    /// The number of names, values and items so far.
     parts: u32,
 }
 
 impl<'a> Reader<'a> {
     /// Reads the header of `bytes`, and checks that the rest is as it was written.
-    fn check_header(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    fn check_header(&mut self, bytes: &[u8]) -> Result<(), Reason> {
         let short = |_| format!("cut short: {} bytes are not even a header", bytes.len());
         if self.array().map_err(short)? != MAGIC {
             return Err("not a cache: it begins with other bytes".to_owned());
@@ -98,35 +99,35 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Fault> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Reason> {
         let ended = || "damaged: it ends in the middle".to_owned();
         let (taken, rest) = self.bytes.split_at_checked(length).ok_or_else(ended)?;
         self.bytes = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Reason> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
-    fn byte(&mut self) -> Result<u8, Fault> {
+    fn byte(&mut self) -> Result<u8, Reason> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
-    fn number(&mut self) -> Result<usize, Fault> {
+    fn number(&mut self) -> Result<usize, Reason> {
         let number = u32::from_le_bytes(self.array()?);
         usize::try_from(number).map_err(|_| "damaged: too large a number".to_owned())
     }
 
-    fn text(&mut self) -> Result<&'a str, Fault> {
+    fn text(&mut self) -> Result<&'a str, Reason> {
         let length = self.number()?;
         let bytes = self.take(length)?;
         std::str::from_utf8(bytes).map_err(|_| "damaged: not UTF-8".to_owned())
     }
 
-    fn names(&mut self) -> Result<Vec<Key>, Fault> {
+    fn names(&mut self) -> Result<Vec<Key>, Reason> {
         let mut names = Vec::new();
         for _ in 0..self.number()? {
             let key = Key::parse(self.text()?);
@@ -135,11 +136,11 @@ impl<'a> Reader<'a> {
         Ok(names)
     }
 
-    fn table(&mut self, depth: usize) -> Result<Table, Fault> {
-        nested(depth)?;
+    fn table(&mut self, depth: usize) -> Result<Table, Reason> {
+        check_nesting(depth)?;
         let mut table = Table::default();
         for _ in 0..self.number()? {
-            self.part()?;
+            self.count_part()?;
             let name = self.text()?;
             let path = self.path.len();
             push_segment(&mut self.path, name);
@@ -166,35 +167,35 @@ impl<'a> Reader<'a> {
         Ok(table)
     }
 
-    fn origin(&mut self) -> Result<Origin, Fault> {
-        let place = self.number()?;
-        if place == self.places.len() {
+    fn origin(&mut self) -> Result<Origin, Reason> {
+        let index = self.number()?;
+        if index == self.origins.len() {
             let (kind, name) = (self.text()?, self.text()?);
-            self.places.push(Origin::new(kind, name));
+            self.origins.push(Origin::new(kind, name));
         }
-        let place = self.places.get(place).cloned();
-        let place = place.ok_or("damaged: no such place")?;
+        let origin = self.origins.get(index).cloned();
+        let origin = origin.ok_or("damaged: no such origin")?;
         match self.byte()? {
-            tag::WHOLE => Ok(place),
+            tag::WHOLE => Ok(origin),
             tag::LINE => {
                 let line = u32::from_le_bytes(self.array()?);
-                Ok(place.at(line, u32::from_le_bytes(self.array()?)))
+                Ok(origin.at(line, u32::from_le_bytes(self.array()?)))
             }
             tag::ITEMS => {
-                let mut spots = Vec::new();
+                let mut positions = Vec::new();
                 for _ in 0..self.number()? {
                     let line = u32::from_le_bytes(self.array()?);
-                    spots.push((line, u32::from_le_bytes(self.array()?)));
+                    positions.push((line, u32::from_le_bytes(self.array()?)));
                 }
-                Ok(place.with_items(spots))
+                Ok(origin.with_items(positions))
             }
-            tag::REVISION => Ok(place.revision(u64::from_le_bytes(self.array()?))),
-            _ => Err("damaged: no such origin".to_owned()),
+            tag::REVISION => Ok(origin.revision(u64::from_le_bytes(self.array()?))),
+            _ => Err("damaged: no such position".to_owned()),
         }
     }
 
-    /// Whatever its bytes are, a part takes some memory.
-    fn part(&mut self) -> Result<(), Fault> {
+    /// Bounds the parts: even a part of one byte takes memory.
+    fn count_part(&mut self) -> Result<(), Reason> {
         self.parts += 1;
         if self.parts > MAX_PARTS {
             Err("damaged: too many values".to_owned())
@@ -203,9 +204,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, Fault> {
-        nested(depth)?;
-        self.part()?;
+    fn value(&mut self, depth: usize) -> Result<Value, Reason> {
+        check_nesting(depth)?;
+        self.count_part()?;
         Ok(match self.byte()? {
             tag::UNSET => Value::Unset,
             tag::FALSE => Value::from(false),
@@ -238,7 +239,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A value that stays as it reads, whatever references its text seems to hold.
+/// A value that is not resolved again, even if its text looks like a reference.
 fn fixed(leaf: Leaf) -> Resolved {
     Resolved {
         value: Ok(leaf.value.clone()),
@@ -250,7 +251,7 @@ fn fixed(leaf: Leaf) -> Resolved {
     }
 }
 
-fn nested(depth: usize) -> Result<(), Fault> {
+fn check_nesting(depth: usize) -> Result<(), Reason> {
     if depth > MAX_NESTING {
         Err("damaged: nested too deep".to_owned())
     } else {

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::engine::cache::encoding::{Form, HEADER, MAGIC, VERSION, checksum, tag};
+use crate::engine::cache::encoding::{HEADER, MAGIC, TextSyntax, VERSION, checksum, tag};
 use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::{Key, push_segment};
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 
-/// Values as bytes, sorted by name; leaves for which `hidden` holds are left out but for their
-/// names, and the tables that hold nothing else.
+/// Values as bytes, sorted by name. Of leaves for which `hidden` returns `true` only the keys are written;
+/// a table with no other leaves is left out.
 ///
-/// `absent` are names of what was left out before.
+/// `absent` are the keys that were left out before.
 pub(in crate::engine::cache) fn body(
     root: &Table,
     absent: &[Key],
@@ -23,8 +23,8 @@ pub(in crate::engine::cache) fn body(
     write(root, absent, hidden, false)
 }
 
-/// A tree that was in force, as bytes: what is fixed in it is written as it reads. `defaults` are
-/// those that it hides.
+/// A tree that was in force, as bytes: fixed values are written as they were resolved. `defaults` are the
+/// keys of the defaults that it hides.
 pub(in crate::engine::cache) fn body_in_force(
     root: &Table,
     absent: &[Key],
@@ -46,7 +46,7 @@ fn write(
 ) -> Vec<u8> {
     let mut writer = Writer {
         bytes: Vec::new(),
-        places: HashMap::new(),
+        origins: HashMap::new(),
         hidden,
         fixed,
         path: String::new(),
@@ -69,7 +69,7 @@ fn names<'a>(bytes: &mut Vec<u8>, names: impl ExactSizeIterator<Item = &'a str>)
 pub(in crate::engine::cache) fn file(
     owner: &str,
     confirmed: SystemTime,
-    form: Form,
+    syntax: TextSyntax,
     revision: Option<&str>,
     body: &[u8],
 ) -> Vec<u8> {
@@ -80,9 +80,9 @@ pub(in crate::engine::cache) fn file(
         .unwrap_or_default();
     rest.extend(since.as_secs().to_le_bytes());
     rest.extend(since.subsec_nanos().to_le_bytes());
-    rest.push(match form {
-        Form::References => tag::REFERENCES,
-        Form::Literal => tag::LITERAL,
+    rest.push(match syntax {
+        TextSyntax::References => tag::REFERENCES,
+        TextSyntax::Literal => tag::LITERAL,
     });
     rest.push(u8::from(revision.is_some()));
     text(&mut rest, revision.unwrap_or_default());
@@ -109,16 +109,17 @@ fn number(bytes: &mut Vec<u8>, number: usize) {
 
 struct Writer<'a> {
     bytes: Vec<u8>,
-    places: HashMap<(&'a str, &'a str), usize>,
+    /// The kinds and names of origins that were written, with their numbers.
+    origins: HashMap<(&'a str, &'a str), usize>,
     hidden: &'a dyn Fn(&str, &Value) -> bool,
-    /// Whether what is fixed is written as it reads.
+    /// Whether fixed values are written as they were resolved.
     fixed: bool,
     path: String,
     left_out: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
-    /// Returns whether anything is in it.
+    /// Writes a table. Returns whether it has an entry that is not left out.
     fn table(&mut self, table: &'a Table) -> bool {
         let at = self.bytes.len();
         number(&mut self.bytes, 0);
@@ -138,7 +139,7 @@ impl<'a> Writer<'a> {
     fn entry(&mut self, entry: &'a Entry) -> bool {
         let at = self.bytes.len();
         text(&mut self.bytes, &entry.name);
-        let there = match &entry.node {
+        let is_written = match &entry.node {
             Node::Table(below) => {
                 self.bytes.push(tag::TABLE);
                 // A table that was empty to begin with is a value.
@@ -156,10 +157,10 @@ impl<'a> Writer<'a> {
                 }
             }
         };
-        if !there {
+        if !is_written {
             self.bytes.truncate(at);
         }
-        there
+        is_written
     }
 
     fn leaf(&mut self, tag: u8, origin: &'a Origin, value: &'a Value) -> bool {
@@ -174,18 +175,18 @@ impl<'a> Writer<'a> {
     }
 
     fn origin(&mut self, origin: &'a Origin) {
-        let new = self.places.len();
-        let place = (origin.kind(), origin.name());
-        let known = *self.places.entry(place).or_insert(new);
+        let new = self.origins.len();
+        let (kind, name) = (origin.kind(), origin.name());
+        let known = *self.origins.entry((kind, name)).or_insert(new);
         number(&mut self.bytes, known);
         if known == new {
-            text(&mut self.bytes, place.0);
-            text(&mut self.bytes, place.1);
+            text(&mut self.bytes, kind);
+            text(&mut self.bytes, name);
         }
-        if let Some(spots) = origin.items() {
+        if let Some(positions) = origin.items() {
             self.bytes.push(tag::ITEMS);
-            number(&mut self.bytes, spots.len());
-            for (line, column) in spots {
+            number(&mut self.bytes, positions.len());
+            for (line, column) in positions {
                 self.bytes.extend(line.to_le_bytes());
                 self.bytes.extend(column.to_le_bytes());
             }

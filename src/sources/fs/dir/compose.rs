@@ -30,7 +30,7 @@ impl Dir {
                 find_clashes(whole.root(), document.root(), &mut Vec::new(), &mut found);
                 for clash in found {
                     parts.push((name, 0, clash.to_string()));
-                    whole.warn(clash);
+                    whole.report_problem(clash);
                 }
                 whole.merge(document.clone());
                 parts.push((name, *digest, String::new()));
@@ -45,7 +45,7 @@ impl Dir {
         for name in unknown.iter().filter(|name| needs_feature(name)) {
             let detail = format!("is left out: {}", Format::unknown(name.as_ref()));
             let error = Error::new(ErrorKind::Malformed, detail);
-            whole.warn(error.with_origin(self.origin_of(name)));
+            whole.report_problem(error.with_origin(self.origin_of(name)));
         }
         if let Some(hint) = self.unknown_hint(&unknown) {
             whole.hint(hint);

@@ -12,7 +12,8 @@ use crate::sources::fs::dir::scan::Scan;
 use crate::sources::fs::watch::chain::{End, Reach};
 use crate::sources::fs::watch::history::Outcome;
 use crate::sources::fs::watch::mailbox::Tag;
-use crate::sources::fs::watch::read::{self, Content, Digest, Fault};
+use crate::sources::fs::watch::read::{self, Content, ReadError};
+use crate::sources::shared::digest::Digest;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
 
@@ -151,11 +152,11 @@ impl Dir {
         let mut present: HashSet<Tag> = incomplete.clone();
         let mut dangling = HashSet::new();
         for (name, found) in scan.files {
-            if matches!(found, Err(Fault::Missing)) {
+            if matches!(found, Err(ReadError::Missing)) {
                 dangling.insert(name.clone());
             }
             let is_known = memory.fragments.contains_key(&name);
-            if matches!(found, Err(Fault::Kind("a directory"))) && !is_known {
+            if matches!(found, Err(ReadError::Kind("a directory"))) && !is_known {
                 continue;
             }
             present.insert(name.clone());
@@ -164,7 +165,7 @@ impl Dir {
             }
             let fragment = memory.fragments.entry(name.clone()).or_default();
             fragment.real_dir = real_dir(&self.path.join(&name));
-            if !matches!(found, Err(Fault::Missing)) {
+            if !matches!(found, Err(ReadError::Missing)) {
                 fragment.missing_since = None;
             }
             self.update_fragment(fragment, &name, found);
@@ -190,7 +191,7 @@ impl Dir {
     pub(super) fn dangling(memory: &mut Memory, scan: &Scan, gap: Duration) -> HashSet<Tag> {
         let now = Instant::now();
         let lost = scan.files.iter();
-        let lost = lost.filter(|(_, found)| matches!(found, Err(Fault::Missing)));
+        let lost = lost.filter(|(_, found)| matches!(found, Err(ReadError::Missing)));
         let mut dangling = HashSet::new();
         for (name, _) in lost {
             let known = memory.fragments.get_mut(name);
@@ -256,7 +257,7 @@ impl Dir {
         &self,
         fragment: &mut Fragment,
         name: &OsStr,
-        found: Result<(u64, Content), Fault>,
+        found: Result<(u64, Content), ReadError>,
     ) {
         let (digest, content) = match found {
             Ok(found) => found,
@@ -264,7 +265,7 @@ impl Dir {
                 let origin = self.origin_of(name);
                 fragment.last = None;
                 fragment.problem = Some(match fault {
-                    Fault::Missing => {
+                    ReadError::Missing => {
                         let detail = "the symbolic link leads to no file; remove the link to remove \
                                       its keys";
                         Error::new(ErrorKind::Unavailable, detail).with_origin(&origin)

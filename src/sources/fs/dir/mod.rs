@@ -14,9 +14,10 @@ use crate::sources::fs::dir::scan::{Scan, recent_name};
 use crate::sources::fs::dir::watch::Followed;
 use crate::sources::fs::watch::chain::NewNames;
 use crate::sources::fs::watch::follow;
-use crate::sources::fs::watch::read::{self, Digest, Fault, Stamp};
+use crate::sources::fs::watch::read::{self, FileStamp, ReadError};
 use crate::sources::fs::watch::suspect::{DEBOUNCE, Finding, LOAD_TIMEOUT, Suspect};
 use crate::sources::fs::watch::{POLL, absolute};
+use crate::sources::shared::digest::Digest;
 use crate::sync::lock::Mutex;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -177,11 +178,13 @@ impl Source for Dir {
             let reading = Instant::now();
             let scan = match self.scan(&memory.digest, &HashSet::new()) {
                 Ok(scan) => scan,
-                Err(Fault::Missing) if read::may_appear(&self.path, begun) => {
+                Err(ReadError::Missing) if read::may_appear(&self.path, begun) => {
                     std::thread::sleep(DEBOUNCE);
                     continue;
                 }
-                Err(Fault::Missing) if self.options.allows_missing => return Ok(Document::new()),
+                Err(ReadError::Missing) if self.options.allows_missing => {
+                    return Ok(Document::new());
+                }
                 Err(fault) => return Err(explain(fault, &self.origin())),
             };
             let incomplete = suspects.compare(&scan, &memory.digest, &self.path, reading);
@@ -202,7 +205,7 @@ impl Source for Dir {
             if !recent.iter().any(broken) || begun.elapsed() >= MAX_START_WAIT {
                 let (_, mut document) = self.compose(&memory);
                 for name in incomplete {
-                    document.report(read::restless(&self.origin_of(&name)));
+                    document.report_unreadable(read::restless(&self.origin_of(&name)));
                 }
                 return Ok(document);
             }
@@ -228,9 +231,9 @@ impl Source for Dir {
     }
 }
 
-fn explain(fault: Fault, origin: &Origin) -> Error {
+fn explain(fault: ReadError, origin: &Origin) -> Error {
     match fault {
-        Fault::Missing => Error::new(
+        ReadError::Missing => Error::new(
             ErrorKind::Unavailable,
             "not a directory, or it does not exist",
         )
@@ -255,7 +258,7 @@ impl Suspects {
     ) -> Vec<OsString> {
         let ended = Instant::now();
         let mut incomplete = Vec::new();
-        let mut compare = |name: &OsStr, digest, stamp: &Stamp, torn| {
+        let mut compare = |name: &OsStr, digest, stamp: &FileStamp, torn| {
             let suspect = self.0.entry(name.to_os_string());
             let suspect = suspect.or_insert_with(|| Suspect::found(begun));
             let finding = suspect.compare(digest, stamp, torn, begun, ended);
@@ -264,7 +267,7 @@ impl Suspects {
             }
         };
         if read::is_directory_recent(dir) {
-            if let Some(stamp) = Stamp::at(dir) {
+            if let Some(stamp) = FileStamp::at(dir) {
                 let names: Vec<_> = scan.names.keys().collect();
                 compare(OsStr::new(""), digests.of(names), &stamp, false);
             }

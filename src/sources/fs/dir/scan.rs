@@ -7,17 +7,18 @@ use crate::format::MAX_DOCUMENT_BYTES;
 use crate::sources::fs::dir::Dir;
 use crate::sources::fs::watch::chain::DirId;
 use crate::sources::fs::watch::mailbox::Tag;
-use crate::sources::fs::watch::read::{self, Content, Digest, Fault, Stamp};
+use crate::sources::fs::watch::read::{self, Content, FileStamp, ReadError};
+use crate::sources::shared::digest::Digest;
 
 /// How often a directory that changes meanwhile is read before the last scan counts.
 const MAX_SCANS: usize = 5;
 
 impl Dir {
     /// Lists the names of the fragments, and which of them are links.
-    pub(super) fn list(&self) -> Result<BTreeMap<OsString, bool>, Fault> {
+    pub(super) fn list(&self) -> Result<BTreeMap<OsString, bool>, ReadError> {
         let mut names = BTreeMap::new();
-        for entry in std::fs::read_dir(&self.path).map_err(Fault::of)? {
-            let entry = entry.map_err(Fault::of)?;
+        for entry in std::fs::read_dir(&self.path).map_err(ReadError::of)? {
+            let entry = entry.map_err(ReadError::of)?;
             let name = entry.file_name();
             if self.names().matches(&name) {
                 let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
@@ -28,7 +29,11 @@ impl Dir {
     }
 
     /// Reads all fragments except `incomplete` ones; repeats that if anything changes meanwhile.
-    pub(super) fn scan(&self, digest: &Digest, incomplete: &HashSet<Tag>) -> Result<Scan, Fault> {
+    pub(super) fn scan(
+        &self,
+        digest: &Digest,
+        incomplete: &HashSet<Tag>,
+    ) -> Result<Scan, ReadError> {
         let mut scan = self.scan_once(digest, incomplete)?;
         for _ in 1..MAX_SCANS {
             if self.is_unchanged(&scan) {
@@ -40,7 +45,7 @@ impl Dir {
         Ok(scan)
     }
 
-    fn scan_once(&self, digest: &Digest, incomplete: &HashSet<Tag>) -> Result<Scan, Fault> {
+    fn scan_once(&self, digest: &Digest, incomplete: &HashSet<Tag>) -> Result<Scan, ReadError> {
         let dir_id = self.dir_id();
         let names = self.list()?;
         let mut files = BTreeMap::new();
@@ -48,12 +53,12 @@ impl Dir {
         for (name, is_link) in names.iter().filter(|(name, _)| !incomplete.contains(*name)) {
             let content = match read::read(&self.path.join(name)) {
                 // A link without a target is a name that exists.
-                Err(Fault::Missing) if !is_link => continue,
+                Err(ReadError::Missing) if !is_link => continue,
                 other => other,
             };
             total += content.as_ref().map_or(0, |it| it.bytes.len());
             let content = match content {
-                Ok(_) if total > MAX_DOCUMENT_BYTES => Err(Fault::Large),
+                Ok(_) if total > MAX_DOCUMENT_BYTES => Err(ReadError::Large),
                 other => other.map(|content| (digest.of(&content.bytes), content)),
             };
             files.insert(name.clone(), content);
@@ -71,7 +76,7 @@ impl Dir {
         let all = scan.dir_id != self.dir_id() || self.list().ok().as_ref() != Some(&scan.names);
         for (name, file) in &mut scan.files {
             if let Ok((_, content)) = file {
-                let stamp = Stamp::at(&self.path.join(name));
+                let stamp = FileStamp::at(&self.path.join(name));
                 content.torn |= all || stamp.as_ref() != Some(&content.stamp);
             }
         }
@@ -82,7 +87,7 @@ impl Dir {
         scan.dir_id == self.dir_id()
             && self.list().is_ok_and(|names| names == scan.names)
             && scan.files.iter().all(|(name, content)| match content {
-                Ok((_, it)) => Stamp::at(&self.path.join(name)).as_ref() == Some(&it.stamp),
+                Ok((_, it)) => FileStamp::at(&self.path.join(name)).as_ref() == Some(&it.stamp),
                 Err(_) => true,
             })
     }
@@ -98,12 +103,12 @@ pub(super) struct Scan {
     pub(super) dir_id: Option<DirId>,
     /// The names of the fragments, and whether each is a link.
     pub(super) names: BTreeMap<OsString, bool>,
-    pub(super) files: BTreeMap<OsString, Result<(u64, Content), Fault>>,
+    pub(super) files: BTreeMap<OsString, Result<(u64, Content), ReadError>>,
 }
 
 impl Scan {
     /// The stamps of selected fragments.
-    pub(super) fn stamps(&self, select: impl Fn(&OsString) -> bool) -> HashMap<Tag, Stamp> {
+    pub(super) fn stamps(&self, select: impl Fn(&OsString) -> bool) -> HashMap<Tag, FileStamp> {
         let read = self.files.iter().filter(|(name, _)| select(name));
         read.filter_map(|(name, file)| {
             let (_, content) = file.as_ref().ok()?;
@@ -115,7 +120,7 @@ impl Scan {
 
 /// The name of a file if it was written moments ago.
 pub(super) fn recent_name(
-    (name, found): (&OsString, &Result<(u64, Content), Fault>),
+    (name, found): (&OsString, &Result<(u64, Content), ReadError>),
 ) -> Option<OsString> {
     let is_recent = found.as_ref().is_ok_and(|(_, it)| it.recent || it.torn);
     is_recent.then(|| name.clone())

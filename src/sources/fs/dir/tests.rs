@@ -1,4 +1,4 @@
-//! Fragments that come, go, break and switch together.
+//! Fragments that are added, removed, broken, or switched together.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn start(path: &Path) -> Watched {
 }
 
 #[test]
-fn fragments_are_read_by_name_and_what_is_foreign_is_skipped() {
+fn fragments_are_read_in_the_order_of_names_and_other_files_are_skipped() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("20.toml"), "a = 2\nb = 2\n").unwrap();
@@ -59,7 +59,7 @@ fn a_broken_fragment_is_left_out_at_the_start_and_reported() {
 }
 
 #[test]
-fn a_clash_between_fragments_is_won_by_the_later_and_reported() {
+fn of_two_fragments_that_clash_the_later_wins_and_the_clash_is_reported() {
     let dir = dir();
     fs::write(dir.path().join("1.toml"), "a.b.c = 1\n").unwrap();
     fs::write(dir.path().join("2.toml"), "a.b = 2\n").unwrap();
@@ -98,7 +98,7 @@ fn fragments_that_are_added_changed_and_removed_are_followed() {
 }
 
 #[test]
-fn an_editors_rename_does_not_take_the_keys_away_in_between() {
+fn keys_stay_while_an_editor_renames_a_fragment() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
     fs::write(at("1.toml"), "a = 0\n").unwrap();
@@ -160,7 +160,7 @@ fn a_fragment_that_lost_its_last_value_keeps_its_values_unless_it_may_be_empty()
                 .any(|it| it.to_string().contains("became empty"))
         });
         assert!(reported, "{cut:?}");
-        // The others of the directory go on meanwhile.
+        // The other fragments still change.
         fs::write(at("2.toml"), "c = 1\n").unwrap();
         keeps.expect("c", 1);
         assert_eq!(keeps.get("a"), Some(round), "{cut:?}");
@@ -177,8 +177,8 @@ fn a_fragment_that_is_removed_and_rewritten_again_and_again_keeps_its_keys() {
     if cfg!(feature = "watch") {
         watched.push(watch(Dir::new(dir.path())));
     }
-    watched.iter().for_each(|it| it.expect("a", 0));
-    let gone = |it: &Watched| it.get("a").is_none();
+    watched.iter().for_each(|watched| watched.expect("a", 0));
+    let lacks_key = |watched: &Watched| watched.get("a").is_none();
     let begun = std::time::Instant::now();
     let mut value = 0;
     while begun.elapsed() < Duration::from_secs(2) {
@@ -187,9 +187,11 @@ fn a_fragment_that_is_removed_and_rewritten_again_and_again_keeps_its_keys() {
         sleep(Duration::from_millis(4));
         fs::write(&path, format!("a = {value}\n")).unwrap();
         sleep(Duration::from_millis(4));
-        assert!(!watched.iter().any(gone), "after {value} rewrites");
+        assert!(!watched.iter().any(lacks_key), "after {value} rewrites");
     }
-    watched.iter().for_each(|it| it.expect("a", value));
+    watched
+        .iter()
+        .for_each(|watched| watched.expect("a", value));
 }
 
 #[test]
@@ -217,7 +219,7 @@ fn a_directory_that_vanishes_keeps_everything_and_is_found_again() {
 #[cfg(unix)]
 fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
     use crate::source::conformance::Recorder;
-    use crate::sources::fs::watch::testing::{swing, watch_with};
+    use crate::sources::fs::watch::testing::{retarget, watch_with};
     use std::os::unix::fs::symlink;
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
@@ -243,34 +245,38 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
     let watched = watch_with(source(dir.path()), recorder);
     watched.expect("f4", 0);
     for value in 1..=rounds {
-        swing(&at("..data"), &version(value));
+        retarget(&at("..data"), &version(value));
         fs::remove_dir_all(at(&format!("..{}", value - 1))).unwrap();
         if value % 3 == 0 {
             watched.expect("f4", value);
         }
     }
     watched.expect("f4", rounds);
-    assert_eq!(watched.recorder.seen().rejected, 0, "a torn group was sent");
+    assert_eq!(
+        watched.recorder.seen().rejected,
+        0,
+        "files of two versions were sent"
+    );
     // A version without one of the files, whose link is removed too, is one update.
     version(-1);
     fs::remove_file(at("..-1/4.toml")).unwrap();
     watched.recorder.refuse_when(|document| document.len() != 4);
     let begun = Instant::now();
-    swing(&at("..data"), Path::new("..-1"));
+    retarget(&at("..data"), Path::new("..-1"));
     fs::remove_file(at("4.toml")).unwrap();
     let at_once = begun.elapsed() < crate::sources::fs::watch::RENAME_GAP / 2;
     watched.expect("f3", -1);
     watched.expect_none("f4");
-    // A machine that is busy may let the link dangle for longer than the gap.
+    // On a busy machine the link may dangle for longer than the gap.
     if at_once {
         let rejected = watched.recorder.seen().rejected;
-        assert_eq!(rejected, 0, "the removal came apart");
+        assert_eq!(rejected, 0, "the removal was sent in two updates");
     }
     // A link that stays keeps its values and is reported.
     watched.recorder.refuse_when(|_| false);
     version(-2);
     fs::remove_file(at("..-2/3.toml")).unwrap();
-    swing(&at("..data"), Path::new("..-2"));
+    retarget(&at("..data"), Path::new("..-2"));
     watched.expect("f2", -2);
     let reported = |n: usize| {
         let has = |seen: &crate::source::conformance::Seen| seen.document.problems().len() == n;

@@ -12,7 +12,7 @@ use crate::sources::fs::watch::chain::{End, Reach};
 use crate::sources::fs::watch::follow::{Changed, Target};
 use crate::sources::fs::watch::history::{History, Outcome};
 use crate::sources::fs::watch::mailbox::Tag;
-use crate::sources::fs::watch::read::{Fault, Stamp};
+use crate::sources::fs::watch::read::{FileStamp, ReadError};
 use crate::value::document::Document;
 
 /// A directory that a watch follows.
@@ -20,7 +20,7 @@ pub(super) struct Followed<'a> {
     dir: &'a Dir,
     history: History,
     /// The result of the last scan, until it is committed.
-    scanned: Option<Result<Scan, Fault>>,
+    scanned: Option<Result<Scan, ReadError>>,
     /// Since when the directory is missing.
     missing_since: Option<Instant>,
     started: Instant,
@@ -49,7 +49,7 @@ impl<'a> Followed<'a> {
                 self.history.send(0, Document::new(), updates);
             }
         } else if since.elapsed() >= RENAME_GAP {
-            let error = explain(Fault::Missing, &self.dir.origin());
+            let error = explain(ReadError::Missing, &self.dir.origin());
             self.history.report_error(error, updates);
         }
     }
@@ -93,18 +93,18 @@ impl Target for Followed<'_> {
         changed
     }
 
-    fn stamp(&self, tag: &OsStr) -> Option<Stamp> {
-        Stamp::at(&self.dir.path.join(tag))
+    fn stamp(&self, tag: &OsStr) -> Option<FileStamp> {
+        FileStamp::at(&self.dir.path.join(tag))
     }
 
     fn commit(
         &mut self,
         incomplete: &HashSet<Tag>,
         updates: &SourceContext,
-    ) -> HashMap<Tag, Stamp> {
+    ) -> HashMap<Tag, FileStamp> {
         let scan = match self.scanned.take() {
             None => return HashMap::new(),
-            Some(Err(Fault::Missing)) => {
+            Some(Err(ReadError::Missing)) => {
                 self.commit_missing(updates);
                 return HashMap::new();
             }

@@ -9,9 +9,10 @@ use crate::format::Format;
 use crate::source::{Scope, Source, SourceContext, Timing, Watching, is_name};
 use crate::sources::fs::file::watch::Followed;
 use crate::sources::fs::watch::follow;
-use crate::sources::fs::watch::read::{self, Content, Digest, Fault};
+use crate::sources::fs::watch::read::{self, Content, ReadError};
 use crate::sources::fs::watch::suspect::{DEBOUNCE, LOAD_TIMEOUT, is_accepted};
 use crate::sources::fs::watch::{POLL, absolute};
+use crate::sources::shared::digest::Digest;
 use crate::sync::lock::Mutex;
 use crate::value::document::Document;
 use crate::value::origin::Origin;
@@ -265,7 +266,7 @@ impl File {
         self
     }
 
-    fn read(&self) -> Result<Content, Fault> {
+    fn read(&self) -> Result<Content, ReadError> {
         read::read(&self.path)
     }
 
@@ -301,9 +302,9 @@ impl File {
     }
 
     /// The error of a load that cannot read the file.
-    fn unreadable(&self, fault: &Fault) -> Error {
+    fn unreadable(&self, fault: &ReadError) -> Error {
         match fault {
-            Fault::Missing => {
+            ReadError::Missing => {
                 let path = self.path.display();
                 let detail = format!(
                     "the file does not exist: expected it at `{path}`; create it, or allow its absence with `File::allow_missing`"
@@ -341,11 +342,11 @@ impl Source for File {
             let reading = Instant::now();
             let content = match self.read() {
                 Ok(content) => content,
-                Err(Fault::Missing) if read::may_appear(&self.path, begun) => {
+                Err(ReadError::Missing) if read::may_appear(&self.path, begun) => {
                     std::thread::sleep(DEBOUNCE);
                     continue;
                 }
-                Err(Fault::Missing) if self.options.allows_missing => return Ok(self.absent()),
+                Err(ReadError::Missing) if self.options.allows_missing => return Ok(self.absent()),
                 Err(fault) => return Err(self.unreadable(&fault)),
             };
             let digest = digests.of(&content.bytes);
@@ -365,7 +366,7 @@ impl Source for File {
             }
             if let Ok(document) = &mut parsed {
                 if !accepted {
-                    document.report(read::restless(&self.origin()));
+                    document.report_unreadable(read::restless(&self.origin()));
                 }
                 let mut memory = self.memory.lock();
                 memory.has_existed = true;

@@ -12,7 +12,8 @@ use crate::sources::fs::watch::chain::{End, Reach};
 use crate::sources::fs::watch::follow::{Changed, Target};
 use crate::sources::fs::watch::history::History;
 use crate::sources::fs::watch::mailbox::Tag;
-use crate::sources::fs::watch::read::{self, Content, Digest, Fault, Stamp};
+use crate::sources::fs::watch::read::{self, Content, FileStamp, ReadError};
+use crate::sources::shared::digest::Digest;
 
 /// The digest of a missing file.
 const MISSING_DIGEST: u64 = 0;
@@ -23,7 +24,7 @@ pub(super) struct Followed<'a> {
     digest: Digest,
     history: History,
     /// The result of the last scan, until it is committed.
-    scanned: Option<Result<(u64, Content), Fault>>,
+    scanned: Option<Result<(u64, Content), ReadError>>,
     missing: Option<Missing>,
 }
 
@@ -64,7 +65,7 @@ impl<'a> Followed<'a> {
             return self.drop_values(updates);
         }
         if duration >= RENAME_GAP && !self.history.is_current(MISSING_DIGEST) {
-            let error = Fault::Missing.error(&self.file.origin());
+            let error = ReadError::Missing.error(&self.file.origin());
             self.history.report_error(error, updates);
         }
     }
@@ -152,7 +153,7 @@ impl Target for Followed<'_> {
                     recent: content.may_be_incomplete() && !self.is_loaded(*digest),
                 });
             }
-            Err(Fault::Missing) => {
+            Err(ReadError::Missing) => {
                 let has_parent = has_parent(&self.file.path);
                 let since = match self.missing {
                     // The return of the directory restarts the grace period.
@@ -167,21 +168,21 @@ impl Target for Followed<'_> {
         changed
     }
 
-    fn stamp(&self, _: &OsStr) -> Option<Stamp> {
-        Stamp::at(&self.file.path)
+    fn stamp(&self, _: &OsStr) -> Option<FileStamp> {
+        FileStamp::at(&self.file.path)
     }
 
     fn commit(
         &mut self,
         incomplete: &HashSet<Tag>,
         updates: &SourceContext,
-    ) -> HashMap<Tag, Stamp> {
+    ) -> HashMap<Tag, FileStamp> {
         if incomplete.contains(OsStr::new("")) {
             return HashMap::new();
         }
         match self.scanned.take() {
             None => {}
-            Some(Err(Fault::Missing)) => self.commit_missing(updates),
+            Some(Err(ReadError::Missing)) => self.commit_missing(updates),
             Some(Err(fault)) => {
                 let error = fault.error(&self.file.origin());
                 self.history.report_error(error, updates);

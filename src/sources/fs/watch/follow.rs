@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{DEFAULT_TIMEOUT, SourceContext, Timing};
 use crate::sources::fs::watch::chain::Reach;
 use crate::sources::fs::watch::mailbox::{Events, FileState, Mailbox, PathChange, Tag};
-use crate::sources::fs::watch::read::Stamp;
+use crate::sources::fs::watch::read::FileStamp;
 use crate::sources::fs::watch::shared_watcher::SharedWatcher;
 use crate::sources::fs::watch::suspect::{EVENT_DELAY, Finding, MAX_WRITE_WAIT, Suspect};
 
@@ -41,12 +41,15 @@ pub(crate) trait Target {
     fn scan(&mut self, incomplete: &HashSet<Tag>, is_plain_file: bool) -> Vec<Changed>;
 
     /// The current stamp of a file that was read.
-    fn stamp(&self, tag: &OsStr) -> Option<Stamp>;
+    fn stamp(&self, tag: &OsStr) -> Option<FileStamp>;
 
     /// Commits the last scan, except `incomplete` files, which stay as they were. Returns the stamps of
     /// complete files that are deferred, because they belong together with an incomplete one.
-    fn commit(&mut self, incomplete: &HashSet<Tag>, updates: &SourceContext)
-    -> HashMap<Tag, Stamp>;
+    fn commit(
+        &mut self,
+        incomplete: &HashSet<Tag>,
+        updates: &SourceContext,
+    ) -> HashMap<Tag, FileStamp>;
 
     /// Records that a file exists under a name.
     fn mark_present(&mut self, tag: &OsStr);
@@ -60,7 +63,7 @@ pub(crate) trait Target {
 pub(crate) struct Changed {
     pub(crate) tag: Tag,
     pub(crate) digest: u64,
-    pub(crate) stamp: Stamp,
+    pub(crate) stamp: FileStamp,
     /// Whether the file changed during the read.
     pub(crate) torn: bool,
     /// Whether the file was written to moments ago.
@@ -117,7 +120,7 @@ struct Follower {
     /// The files that were replaced by a rename, and not read since.
     replaced: HashSet<Tag>,
     /// The complete files that were deferred.
-    deferred: HashMap<Tag, Stamp>,
+    deferred: HashMap<Tag, FileStamp>,
     /// Whether anything may have changed.
     needs_scan: bool,
     /// Whether the watches have to be updated after the commit of replaced files.
@@ -293,7 +296,7 @@ impl Follower {
     fn check_closed(
         &mut self,
         target: &mut dyn Target,
-        closed: Vec<(Tag, Stamp)>,
+        closed: Vec<(Tag, FileStamp)>,
         stable: &HashSet<Tag>,
         incomplete: &mut HashSet<Tag>,
     ) {
@@ -329,7 +332,7 @@ impl Follower {
 
     /// The time until which an event from before the scan may still arrive. It counts from the event of the
     /// close, because a writer may continue within [`EVENT_DELAY`].
-    fn last_event_at(&self, closed: &[(Tag, Stamp)]) -> Option<Instant> {
+    fn last_event_at(&self, closed: &[(Tag, FileStamp)]) -> Option<Instant> {
         let now = Instant::now();
         let since = closed.iter().map(|(tag, _)| match self.suspects.get(tag) {
             Some(suspect) if suspect.last + EVENT_DELAY > now => suspect.last,

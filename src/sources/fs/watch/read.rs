@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs::{Metadata, OpenOptions};
-use std::hash::BuildHasher;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,14 +15,14 @@ use crate::value::origin::Origin;
 
 /// The metadata that distinguish the states of a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Stamp {
+pub(crate) struct FileStamp {
     #[cfg(unix)]
     numbers: [i64; 7],
     #[cfg(not(unix))]
     numbers: (u64, Option<std::time::SystemTime>),
 }
 
-impl Stamp {
+impl FileStamp {
     pub(crate) fn of(data: &Metadata) -> Self {
         #[cfg(unix)]
         {
@@ -79,7 +78,7 @@ impl Stamp {
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) stamp: Stamp,
+    pub(crate) stamp: FileStamp,
     /// Whether the file changed during the read.
     pub(crate) torn: bool,
     /// Whether the file was written to moments ago.
@@ -96,35 +95,35 @@ impl Content {
 
 /// Why a file could not be read.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum ReadError {
     Missing,
     Io(io::Error),
     Kind(&'static str),
     Large,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Missing => f.write_str("the file does not exist"),
-            Fault::Io(error) => write!(f, "cannot be read: {error}"),
-            Fault::Kind(kind) => write!(f, "not a regular file but {kind}"),
-            Fault::Large => write!(f, "larger than {MAX_DOCUMENT_BYTES} bytes"),
+            ReadError::Missing => f.write_str("the file does not exist"),
+            ReadError::Io(error) => write!(f, "cannot be read: {error}"),
+            ReadError::Kind(kind) => write!(f, "not a regular file but {kind}"),
+            ReadError::Large => write!(f, "larger than {MAX_DOCUMENT_BYTES} bytes"),
         }
     }
 }
 
-impl Fault {
+impl ReadError {
     pub(crate) fn of(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Fault::Missing,
-            _ => Fault::Io(error),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ReadError::Missing,
+            _ => ReadError::Io(error),
         }
     }
 
     pub(crate) fn error(&self, origin: &Origin) -> Error {
         let kind = match self {
-            Fault::Large => ErrorKind::TooLarge,
+            ReadError::Large => ErrorKind::TooLarge,
             _ => ErrorKind::Unavailable,
         };
         Error::new(kind, self.to_string()).with_origin(origin)
@@ -132,14 +131,14 @@ impl Fault {
 }
 
 /// Reads a whole file, up to the size limit of a document. Never waits for a pipe or a device.
-pub(crate) fn read(path: &Path) -> Result<Content, Fault> {
+pub(crate) fn read(path: &Path) -> Result<Content, ReadError> {
     // Checked before the open as well, because the open of a device may have an effect.
-    regular(&std::fs::metadata(path).map_err(Fault::of)?)?;
+    regular(&std::fs::metadata(path).map_err(ReadError::of)?)?;
     read_regular(path)
 }
 
 /// Reads a file that was a regular one a moment ago.
-pub(crate) fn read_regular(path: &Path) -> Result<Content, Fault> {
+pub(crate) fn read_regular(path: &Path) -> Result<Content, ReadError> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]
@@ -147,33 +146,33 @@ pub(crate) fn read_regular(path: &Path) -> Result<Content, Fault> {
         use std::os::unix::fs::OpenOptionsExt;
         options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
     }
-    let file = options.open(path).map_err(Fault::of)?;
-    let data = file.metadata().map_err(Fault::Io)?;
+    let file = options.open(path).map_err(ReadError::of)?;
+    let data = file.metadata().map_err(ReadError::Io)?;
     regular(&data)?;
     let limit = MAX_DOCUMENT_BYTES as u64;
     if data.len() > limit {
-        return Err(Fault::Large);
+        return Err(ReadError::Large);
     }
     // The size is only a hint: it is 0 for all of /proc, and a file may grow.
     let mut bytes = Vec::with_capacity(data.len() as usize + 1);
     (&file)
         .take(limit + 1)
         .read_to_end(&mut bytes)
-        .map_err(Fault::Io)?;
+        .map_err(ReadError::Io)?;
     if bytes.len() as u64 > limit {
-        return Err(Fault::Large);
+        return Err(ReadError::Large);
     }
-    let stamp = Stamp::of(&data);
-    let after = file.metadata().map_err(Fault::Io)?;
+    let stamp = FileStamp::of(&data);
+    let after = file.metadata().map_err(ReadError::Io)?;
     Ok(Content {
         bytes,
-        torn: Stamp::of(&after) != stamp,
+        torn: FileStamp::of(&after) != stamp,
         recent: recent(&after),
         stamp,
     })
 }
 
-fn regular(data: &Metadata) -> Result<(), Fault> {
+fn regular(data: &Metadata) -> Result<(), ReadError> {
     if data.is_file() {
         return Ok(());
     }
@@ -182,16 +181,16 @@ fn regular(data: &Metadata) -> Result<(), Fault> {
         use std::os::unix::fs::FileTypeExt;
         let kind = data.file_type();
         if kind.is_fifo() {
-            return Err(Fault::Kind("a pipe"));
+            return Err(ReadError::Kind("a pipe"));
         }
         if kind.is_socket() {
-            return Err(Fault::Kind("a socket"));
+            return Err(ReadError::Kind("a socket"));
         }
         if kind.is_char_device() || kind.is_block_device() {
-            return Err(Fault::Kind("a device"));
+            return Err(ReadError::Kind("a device"));
         }
     }
-    Err(Fault::Kind(if data.is_dir() {
+    Err(ReadError::Kind(if data.is_dir() {
         "a directory"
     } else {
         "something else"
@@ -281,15 +280,4 @@ pub(crate) fn restless(origin: &Origin) -> Error {
          equal readings {DEBOUNCE:?} apart; write a new file and rename it onto the name"
     );
     Error::new(ErrorKind::Unavailable, detail).with_origin(origin)
-}
-
-/// Computes digests of content. They differ between processes, so nobody can craft two contents with the same
-/// digest.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Digest(foldhash::quality::RandomState);
-
-impl Digest {
-    pub(crate) fn of(&self, content: impl std::hash::Hash) -> u64 {
-        self.0.hash_one(content)
-    }
 }

@@ -15,7 +15,7 @@
 use std::time::{Duration, Instant};
 
 use crate::sources::fs::watch::mailbox::Writing;
-use crate::sources::fs::watch::read::{Content, Stamp};
+use crate::sources::fs::watch::read::{Content, FileStamp};
 
 /// The shortest time between two equal readings.
 pub(crate) const DEBOUNCE: Duration = Duration::from_millis(30);
@@ -68,7 +68,7 @@ pub(crate) fn is_accepted(
 #[derive(Debug)]
 struct Reading {
     digest: u64,
-    stamp: Stamp,
+    stamp: FileStamp,
     /// When the first of the equal readings in a row ended.
     equal_since: Instant,
     /// When the first of the readings ended that had no write between them.
@@ -156,7 +156,7 @@ impl Suspect {
     pub(crate) fn compare(
         &mut self,
         digest: u64,
-        stamp: &Stamp,
+        stamp: &FileStamp,
         torn: bool,
         begun: Instant,
         ended: Instant,

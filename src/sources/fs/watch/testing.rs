@@ -10,7 +10,7 @@ use crate::source::Source;
 use crate::source::conformance::Recorder;
 use crate::value::Value;
 
-/// Far below the slow poll, so that what arrives within was brought by an event.
+/// Far below the interval of the slow poll: an update within this time comes from an event.
 pub(crate) const SOON: Duration = Duration::from_millis(2500);
 
 /// A source that is being watched, until this is dropped.
@@ -37,18 +37,26 @@ impl Watched {
     #[track_caller]
     pub(crate) fn expect(&self, key: &str, value: i64) {
         let want = Value::from(value);
-        let came = self
+        let is_set = self
             .recorder
             .wait_for(SOON, |seen| seen.document.get(key) == Some(&want));
-        assert!(came, "{key} = {value} within {SOON:?}: {}", self.story());
+        assert!(
+            is_set,
+            "{key} = {value} within {SOON:?}: {}",
+            self.history()
+        );
     }
 
     #[track_caller]
     pub(crate) fn expect_none(&self, key: &str) {
-        let gone = self
+        let is_removed = self
             .recorder
             .wait_for(SOON, |seen| seen.document.get(key).is_none());
-        assert!(gone, "{key} is gone within {SOON:?}: {}", self.story());
+        assert!(
+            is_removed,
+            "{key} is removed within {SOON:?}: {}",
+            self.history()
+        );
     }
 
     #[track_caller]
@@ -56,7 +64,7 @@ impl Watched {
         let is_reported = self.recorder.wait_for(SOON, |seen| {
             seen.failures.iter().any(|it| it.to_string().contains(part))
         });
-        assert!(is_reported, "`{part}` is reported: {}", self.story());
+        assert!(is_reported, "`{part}` is reported: {}", self.history());
     }
 
     #[track_caller]
@@ -66,14 +74,14 @@ impl Watched {
             let degraded = seen.degraded.as_ref().map(Error::to_string);
             degraded.is_some_and(|text| text.contains(part))
         });
-        assert!(is_reported, "`{part}` is shown: {}", self.story());
+        assert!(is_reported, "`{part}` is shown: {}", self.history());
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<i64> {
         self.recorder.seen().document.get(key)?.as_i64()
     }
 
-    fn story(&self) -> String {
+    fn history(&self) -> String {
         let seen = self.recorder.seen();
         let values: Vec<_> = seen.document.iter().take(8).collect();
         format!("{values:?}, {} updates, {:?}", seen.updates, seen.failures)
@@ -111,9 +119,9 @@ pub(crate) fn replace(path: &Path, text: &str) {
     std::fs::rename(aside, path).unwrap();
 }
 
-/// Swings a symbolic link at once.
+/// Gives a symbolic link another target by a rename.
 #[cfg(unix)]
-pub(crate) fn swing(link: &Path, target: &Path) {
+pub(crate) fn retarget(link: &Path, target: &Path) {
     let mut aside = link.as_os_str().to_os_string();
     aside.push(".new");
     std::os::unix::fs::symlink(target, &aside).unwrap();

@@ -10,6 +10,7 @@ use ureq::tls::TlsConfig;
 use ureq::{Agent, Timeout};
 
 use crate::error::{Error, ErrorKind};
+use crate::sources::shared::tls as shared_tls;
 
 #[cfg(feature = "etcd")]
 pub(crate) mod reuse;
@@ -124,13 +125,9 @@ pub(crate) fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
         }
         ureq::Error::Timeout(_) => limits.timed_out(end),
         ureq::Error::Io(fault) if fault.kind() == io::ErrorKind::TimedOut => limits.timed_out(end),
-        ureq::Error::Io(fault) => {
-            let within = fault.get_ref();
-            let tls = within.is_some_and(|it| it.is::<rustls::Error>());
-            let what = if tls { "TLS" } else { "the exchange" };
-            unavailable(format!("{what} failed: {fault}"))
-        }
-        ureq::Error::Rustls(fault) => unavailable(format!("TLS failed: {fault}")),
+        ureq::Error::Io(fault) => shared_tls::failure(&fault)
+            .unwrap_or_else(|| unavailable(format!("the exchange failed: {fault}"))),
+        ureq::Error::Rustls(fault) => shared_tls::failed(&fault),
         ureq::Error::Tls(fault) => unavailable(format!("TLS failed: {fault}")),
         ureq::Error::HostNotFound => unavailable("the host name has no address"),
         ureq::Error::Protocol(fault) => {
@@ -142,6 +139,24 @@ pub(crate) fn explain(fault: ureq::Error, limits: Limits, end: &str) -> Error {
         // Its text would quote the address.
         ureq::Error::BadUri(_) => Error::new(ErrorKind::InvalidConfig, "the address is not valid"),
         fault => unavailable(format!("the request failed: {fault}")),
+    }
+}
+
+/// The error of an answer with this status; `message` is what the server writes, `hint` what may help.
+#[cfg(any(feature = "consul", feature = "etcd"))]
+pub(crate) fn answered(status: u16, message: &str, hint: &str) -> Error {
+    unavailable(format!(
+        "the answer is {status}{}: {hint}",
+        in_parentheses(message)
+    ))
+}
+
+/// A text in parentheses after a space, or nothing if it is blank.
+#[cfg(any(feature = "consul", feature = "etcd"))]
+pub(crate) fn in_parentheses(text: &str) -> String {
+    match text.trim() {
+        "" => String::new(),
+        text => format!(" ({text})"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, MASK};
 use crate::format::Format;
 use crate::sources::fs::watch::absolute;
-use crate::sources::fs::watch::read::{self, Fault};
+use crate::sources::fs::watch::read::{self, ReadError};
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::envname::env_name_to_key;
@@ -53,17 +53,17 @@ pub struct Locator {
 #[non_exhaustive]
 pub struct Location {
     /// The scheme, such as `http`.
-    pub scheme: Found<String>,
+    pub scheme: LocationPart<String>,
     /// The name or the address of the host.
-    pub host: Found<String>,
+    pub host: LocationPart<String>,
     /// The port.
-    pub port: Found<u16>,
+    pub port: LocationPart<u16>,
 }
 
 /// A part of a [`Location`], and where it was found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct Found<T> {
+pub struct LocationPart<T> {
     /// The part.
     pub value: T,
     /// Where it was found; `None` for the default.
@@ -167,7 +167,7 @@ impl Locator {
         }))
     }
 
-    fn find_port(&self, file: &Document) -> Result<Found<u16>, Error> {
+    fn find_port(&self, file: &Document) -> Result<LocationPart<u16>, Error> {
         let Some((value, origin)) = self.find_part(file, "PORT")? else {
             let value = self.port.ok_or_else(|| {
                 let detail = format!(
@@ -176,15 +176,19 @@ impl Locator {
                 );
                 Error::new(ErrorKind::NotFound, detail)
             })?;
-            return Ok(Found {
+            return Ok(LocationPart {
                 value,
                 origin: None,
             });
         };
         let origin = Some(origin);
         match value.parse().ok().filter(|port| *port > 0) {
-            Some(value) => Ok(Found { value, origin }),
-            None => Err(invalid("a port", "1 to 65535", &Found { value, origin })),
+            Some(value) => Ok(LocationPart { value, origin }),
+            None => Err(invalid(
+                "a port",
+                "1 to 65535",
+                &LocationPart { value, origin },
+            )),
         }
     }
 
@@ -240,7 +244,7 @@ fn read_variables(path: &Path) -> Result<Document, Error> {
     let origin = Origin::new("file", path.display().to_string());
     match read::read(path) {
         Ok(content) => Format::dotenv().parse(&content.bytes, &origin),
-        Err(Fault::Missing) => Ok(Document::new()),
+        Err(ReadError::Missing) => Ok(Document::new()),
         Err(fault) => {
             let error = Error::new(ErrorKind::Unavailable, fault.to_string());
             Err(error.with_origin(&origin))
@@ -248,15 +252,15 @@ fn read_variables(path: &Path) -> Result<Document, Error> {
     }
 }
 
-fn found(part: Option<(String, Origin)>, default: impl FnOnce() -> String) -> Found<String> {
+fn found(part: Option<(String, Origin)>, default: impl FnOnce() -> String) -> LocationPart<String> {
     let (value, origin) = match part {
         Some((value, origin)) => (value, Some(origin)),
         None => (default(), None),
     };
-    Found { value, origin }
+    LocationPart { value, origin }
 }
 
-fn invalid(what: &str, expected: &str, found: &Found<String>) -> Error {
+fn invalid(what: &str, expected: &str, found: &LocationPart<String>) -> Error {
     let shown: String = without_user(&found.value).chars().take(80).collect();
     let error = Error::new(ErrorKind::Malformed, format!("not {what}"));
     let error = error

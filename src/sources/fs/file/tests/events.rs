@@ -1,4 +1,4 @@
-//! The watcher itself: shared, lost, overflowing, noisy, too slow.
+//! The watcher itself: it is shared, overflows, fails, or misses events.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -15,17 +15,17 @@ use crate::sources::fs::watch::testing::{SOON, watch_with};
 
 /// A watcher that sees nothing, and whose handler a test can call.
 #[derive(Default, Clone)]
-struct Fake {
+struct FakeWatcher {
     handlers: Arc<Mutex<Vec<Handler>>>,
-    /// How often a watch may still be made.
+    /// How many more watches may be made.
     limit: Option<Arc<Mutex<usize>>>,
-    /// Events that are on their way: they arrive before the next request is answered.
+    /// Events that arrive before the next request is answered.
     queued: Arc<Mutex<Vec<Event>>>,
 }
 
-impl Watcher for Fake {
+impl Watcher for FakeWatcher {
     fn new<F: EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
-        unreachable!("made by hand")
+        unreachable!("the tests construct it")
     }
 
     fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
@@ -54,7 +54,7 @@ impl Watcher for Fake {
     }
 }
 
-impl Fake {
+impl FakeWatcher {
     /// A recorder whose sources get this watcher.
     fn recorder(&self) -> Recorder {
         let fake = self.clone();
@@ -69,9 +69,9 @@ impl Fake {
     }
 }
 
-fn recorder_with(hub: SharedWatcher) -> Recorder {
+fn recorder_with(watcher: SharedWatcher) -> Recorder {
     let recorder = Recorder::new();
-    recorder.updates().shared(move || hub);
+    recorder.updates().shared(move || watcher);
     recorder
 }
 
@@ -84,10 +84,10 @@ fn begin(path: &Path, poll: u64, recorder: Recorder) -> Watched {
 }
 
 #[test]
-fn an_overflow_has_everything_read_again() {
+fn after_an_overflow_everything_is_read_again() {
     let dir = dir();
     let path = dir.path().join("app.toml");
-    let fake = Fake::default();
+    let fake = FakeWatcher::default();
     let watched = begin(&path, 60_000, fake.recorder());
     for value in 1..=3 {
         fs::write(&path, text(value)).unwrap();
@@ -103,11 +103,11 @@ fn an_overflow_has_everything_read_again() {
 fn only_a_move_onto_the_name_proves_that_a_file_is_complete() {
     let dir = dir();
     let path = dir.path().join("app.toml");
-    let fake = Fake::default();
+    let fake = FakeWatcher::default();
     let watched = begin(&path, 60_000, fake.recorder());
     let renamed = |mode| EventKind::Modify(ModifyKind::Name(mode));
     let mut value = 0;
-    let mut took = |kind| {
+    let mut time_of = |kind| {
         value += 1;
         fs::write(&path, text(value)).unwrap();
         let begun = Instant::now();
@@ -115,20 +115,20 @@ fn only_a_move_onto_the_name_proves_that_a_file_is_complete() {
         watched.expect("a", value);
         begun.elapsed()
     };
-    let doubtful = [
+    let unproven = [
         EventKind::Remove(RemoveKind::File),
         renamed(RenameMode::From),
         renamed(RenameMode::Any),
         EventKind::Create(CreateKind::File),
     ];
-    for kind in doubtful {
-        let took = took(kind);
+    for kind in unproven {
+        let took = time_of(kind);
         assert!(
             took >= DEBOUNCE,
             "{kind:?} proves nothing, but took {took:?}"
         );
     }
-    let proven = (0..5).map(|_| took(renamed(RenameMode::To)));
+    let proven = (0..5).map(|_| time_of(renamed(RenameMode::To)));
     let quickest = proven.min().unwrap();
     assert!(quickest < DEBOUNCE, "a rename took {quickest:?}");
 }
@@ -137,7 +137,7 @@ fn only_a_move_onto_the_name_proves_that_a_file_is_complete() {
 fn a_file_that_is_written_right_after_its_rename_does_not_count_as_complete() {
     let dir = dir();
     let path = dir.path().join("app.toml");
-    let fake = Fake::default();
+    let fake = FakeWatcher::default();
     let watched = begin(&path, 60_000, fake.recorder());
     let event = |kind| Event::new(kind).add_path(path.clone());
     fs::write(&path, text(1)).unwrap();
@@ -153,36 +153,36 @@ fn a_file_that_is_written_right_after_its_rename_does_not_count_as_complete() {
 }
 
 #[test]
-fn a_watch_is_made_again_after_a_while_for_it_may_have_died_in_silence() {
+fn a_watch_is_renewed_in_case_it_ended_unnoticed() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let limit = Arc::new(Mutex::new(1_000));
-    let fake = Fake {
+    let fake = FakeWatcher {
         limit: Some(Arc::clone(&limit)),
-        ..Fake::default()
+        ..FakeWatcher::default()
     };
     let watched = begin(&path, 200, fake.recorder());
     let before = *limit.lock();
     let alive = watched.recorder.seen().alive;
-    let again = watched.recorder.wait_for(2 * SOON, |seen| {
+    let is_renewed = watched.recorder.wait_for(2 * SOON, |seen| {
         seen.alive > alive + 8 && *limit.lock() < before
     });
-    assert_eq!(again, cfg!(target_os = "linux"), "{before}");
+    assert_eq!(is_renewed, cfg!(target_os = "linux"), "{before}");
 }
 
 #[test]
-fn a_directory_that_was_swapped_in_silence_is_read_again_once_it_is_watched() {
+fn a_new_directory_is_read_again_once_it_is_watched() {
     let dir = dir();
     let conf = dir.path().join("conf");
     fs::create_dir(&conf).unwrap();
     let path = conf.join("app.toml");
-    let fake = Fake::default();
+    let fake = FakeWatcher::default();
     let recorder = fake.recorder();
-    let again = path.clone();
-    // Changed once more when it has been read and its directory is not watched yet.
+    let file = path.clone();
+    // Changed again after it was read, before its directory is watched.
     recorder.refuse_when(move |document| {
         if document.get("a") == Some(&crate::Value::from(1)) {
-            replace(&again, &text(2));
+            replace(&file, &text(2));
         }
         false
     });
@@ -193,7 +193,7 @@ fn a_directory_that_was_swapped_in_silence_is_read_again_once_it_is_watched() {
     let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
     fake.feed(Ok(Event::new(renamed).add_path(path.clone())));
     watched.expect("a", 2);
-    // By an event of the directory that stands there now.
+    // An event of the new directory.
     replace(&path, &text(3));
     fake.feed(Ok(Event::new(renamed).add_path(path.clone())));
     watched.expect("a", 3);
@@ -206,8 +206,8 @@ fn a_real_overflow_loses_nothing() {
     let path = dir.path().join("app.toml");
     let recorder = Recorder::new();
     let watched = begin(&path, 60_000, recorder.clone());
-    let hub = recorder.updates().shared(SharedWatcher::new);
-    let stalled = hub.stall();
+    let watcher = recorder.updates().shared(SharedWatcher::new);
+    let stalled = watcher.stall();
     for round in 0..7_000 {
         // Three events each; appended, because some file systems flush what is truncated.
         let noise = dir.path().join(format!("noise{}", round % 7));
@@ -228,12 +228,12 @@ fn a_real_overflow_loses_nothing() {
 }
 
 #[test]
-fn without_a_watcher_files_are_polled_and_health_shows_that_as_long_as_it_lasts() {
+fn without_a_watcher_files_are_polled_and_health_shows_that() {
     let dir = dir();
     let path = dir.path().join("app.toml");
-    let hub =
+    let watcher =
         SharedWatcher::with(|_| Err(notify::Error::io(std::io::Error::from_raw_os_error(24))));
-    let watched = begin(&path, 60, recorder_with(hub));
+    let watched = begin(&path, 60, recorder_with(watcher));
     for value in 1..=3 {
         fs::write(&path, text(value)).unwrap();
         watched.expect("a", value);
@@ -243,13 +243,13 @@ fn without_a_watcher_files_are_polled_and_health_shows_that_as_long_as_it_lasts(
 }
 
 #[test]
-fn when_watches_run_out_files_are_polled_until_there_are_some_again() {
+fn at_the_limit_of_watches_files_are_polled_until_more_are_allowed() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let limit = Arc::new(Mutex::new(2));
-    let fake = Fake {
+    let fake = FakeWatcher {
         limit: Some(Arc::clone(&limit)),
-        ..Fake::default()
+        ..FakeWatcher::default()
     };
     let watched = begin(&path, 60, fake.recorder());
     watched.expect_degraded("the limit of file watches is reached");
@@ -257,14 +257,17 @@ fn when_watches_run_out_files_are_polled_until_there_are_some_again() {
     watched.expect("a", 1);
     watched.expect_degraded("the limit of file watches is reached");
     *limit.lock() = 1_000;
-    let whole = || *limit.lock() < 1_000;
+    let are_watched = || *limit.lock() < 1_000;
     let alive = watched.recorder.seen().alive;
     assert!(
         watched
             .recorder
             .wait_for(SOON, |seen| seen.alive > alive + 3)
     );
-    assert!(whole(), "the watches were made when that was possible");
+    assert!(
+        are_watched(),
+        "the watches were made when that was possible"
+    );
     let seen = watched.recorder.seen();
     assert!(seen.degraded.is_none() && seen.failures.is_empty());
 }
@@ -275,7 +278,7 @@ fn all_sources_share_one_watcher_and_leave_nothing_behind() {
     let recorder = Recorder::new();
     let made = Arc::new(Mutex::new(0));
     let counted = Arc::clone(&made);
-    let hub = recorder.updates().shared(move || {
+    let watcher = recorder.updates().shared(move || {
         SharedWatcher::with(move |handler| {
             *counted.lock() += 1;
             let watcher = notify::RecommendedWatcher::new(handler, notify::Config::default())?;
@@ -293,15 +296,18 @@ fn all_sources_share_one_watcher_and_leave_nothing_behind() {
     assert!(recorder.wait_for(SOON, |seen| seen.updates == 3));
     files.into_iter().for_each(drop);
     assert_eq!(*made.lock(), 1);
-    assert!(format!("{hub:?}").contains("directories: []"), "{hub:?}");
-    let pulse = hub.pulse();
+    assert!(
+        format!("{watcher:?}").contains("directories: []"),
+        "{watcher:?}"
+    );
+    let pulse = watcher.pulse();
     drop(recorder);
-    drop(hub);
-    assert_eq!(pulse.strong_count(), 0, "the watcher's thread is gone");
+    drop(watcher);
+    assert_eq!(pulse.strong_count(), 0, "the watcher's thread has ended");
 }
 
 #[test]
-fn a_noisy_neighbour_and_own_reads_cause_no_reading() {
+fn changes_of_other_files_and_reads_of_the_file_cause_no_reading() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let watched = begin(&path, 60_000, Recorder::new());
@@ -323,8 +329,8 @@ fn a_noisy_neighbour_and_own_reads_cause_no_reading() {
     fs::write(&path, text(1)).unwrap();
     watched.expect("a", 1);
     sleep(Duration::from_millis(500));
-    let looks = count() - before;
-    assert!(looks <= 5, "{looks} readings for one write");
+    let readings = count() - before;
+    assert!(readings <= 5, "{readings} readings for one write");
 }
 
 #[test]

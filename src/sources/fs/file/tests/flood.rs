@@ -1,4 +1,4 @@
-//! Events without end, and a real change among them.
+//! A change of the content among events without end.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use std::thread::JoinHandle;
 use super::*;
 use crate::sources::fs::dir::Dir;
 
-/// Does something again and again, until this is dropped.
+/// Runs a closure again and again, until this is dropped.
 struct Flood {
     done: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Flood {
-    fn new(every: Duration, mut act: impl FnMut() + Send + 'static) -> Self {
+    fn new(every: Duration, mut action: impl FnMut() + Send + 'static) -> Self {
         let done = Arc::new(AtomicBool::new(false));
-        let ends = Arc::clone(&done);
+        let is_done = Arc::clone(&done);
         let thread = std::thread::spawn(move || {
-            while !ends.load(Ordering::Relaxed) {
-                act();
+            while !is_done.load(Ordering::Relaxed) {
+                action();
                 sleep(every);
             }
         });
@@ -30,7 +30,7 @@ impl Flood {
         }
     }
 
-    /// Sets the time stamps of a file. Opening it for that causes no event that counts.
+    /// Sets the time stamps of a file. That opens it only for reading, which is no relevant event.
     fn touching(path: &Path, every: Duration) -> Self {
         let path = path.to_path_buf();
         Self::new(every, move || {
@@ -50,7 +50,7 @@ impl Drop for Flood {
 
 const OFTEN: Duration = Duration::from_millis(3);
 
-/// Where there are events, they alone lead to a look.
+/// Where there are events, no poll reads a file during a test.
 const POLL: Duration = if cfg!(feature = "watch") {
     Duration::from_secs(60)
 } else {

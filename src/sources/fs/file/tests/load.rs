@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
-/// Longer than a change counts as recent.
+/// A file that has not changed for this time is not read twice.
 const OLD: Duration = Duration::from_millis(150);
 
 /// Runs `load` while another thread writes without a pause of the debounce time.
@@ -34,7 +34,10 @@ fn a_load_reads_a_file_twice_only_if_it_changed_a_moment_ago() {
     fs::write(&path, text(1)).unwrap();
     let begun = Instant::now();
     File::new(&path).load().unwrap();
-    assert!(begun.elapsed() >= DEBOUNCE, "a young file is read twice");
+    assert!(
+        begun.elapsed() >= DEBOUNCE,
+        "a file that changed a moment ago is read twice"
+    );
     sleep(OLD);
     // A time stamp that a program sets proves nothing.
     let file = fs::File::options().write(true).open(&path).unwrap();
@@ -64,7 +67,7 @@ fn a_load_waits_for_a_file_that_was_removed_a_moment_ago() {
         let loader = std::thread::spawn(move || file.load());
         sleep(DEBOUNCE / 2);
         fs::write(&path, text(2)).unwrap();
-        // Where the machine was busy elsewhere, that was no moment.
+        // On a busy machine the file may be written too late.
         if begun.elapsed() < DEBOUNCE {
             let document = loader.join().unwrap().unwrap();
             assert_eq!(document.get("a"), Some(&2.into()));

@@ -1,4 +1,4 @@
-//! What happens to files in real life, three times in a row each.
+//! What editors, programs and deployments do with files, each three times in a row.
 //!
 //! These need events; the poll alone is tested in `polled`.
 
@@ -39,7 +39,7 @@ fn a_file_that_is_required_and_missing_fails_the_load_and_is_named() {
 }
 
 #[test]
-fn origins_carry_the_path_as_it_was_given() {
+fn an_origin_has_the_path_as_it_was_given() {
     let dir = dir();
     let path = dir.path().join("./app.toml");
     fs::write(&path, "a = 1\n").unwrap();
@@ -63,7 +63,7 @@ fn a_required_file_that_is_missing_names_its_whole_path_and_the_remedy() {
 }
 
 #[test]
-fn an_optional_file_of_an_unknown_format_is_an_error_before_it_is_there() {
+fn an_optional_file_of_an_unknown_format_is_an_error_even_if_it_is_missing() {
     let error = File::new("not-there.ini")
         .allow_missing()
         .load()
@@ -101,7 +101,7 @@ fn a_cascade_is_cumulative_and_only_its_first_file_is_required() {
 }
 
 #[test]
-fn profiles_that_lead_elsewhere_are_rejected() {
+fn profiles_that_would_leave_the_directory_are_rejected() {
     let long = "x".repeat(65);
     for bad in [
         "", ".", "..", "../x", "a/b", "a\\b", "a\0", "a\n", "ä", &long,
@@ -128,7 +128,7 @@ fn a_file_that_parses_again_a_moment_later_does_not_fail_the_start() {
             })
         };
         let loaded = File::new(&path).load();
-        // Where the machine was busy elsewhere, that was no moment.
+        // On a busy machine the file may be written too late.
         if writer.join().unwrap() < Duration::from_millis(50) {
             assert_eq!(loaded.unwrap().len(), 2);
             return;

@@ -1,4 +1,4 @@
-//! Content that must not be taken, and things that are not files.
+//! Content that must not be applied, and paths that are no regular file.
 
 use super::*;
 use crate::source::conformance::{Editor, Recorder, check};
@@ -6,7 +6,7 @@ use crate::sources::fs::watch::testing::{SOON, watch_with};
 
 fn begin(path: &Path) -> Watched {
     fs::write(path, text(0)).unwrap();
-    // Polled quickly besides, so that this also runs where there are no events.
+    // Also polled often, so that the tests work where there are no events.
     let watched = watch(File::new(path).poll(Duration::from_millis(150)));
     watched.expect("a", 0);
     watched
@@ -222,7 +222,7 @@ fn a_file_that_is_not_regular_is_rejected_at_once() {
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.unwrap().success());
     };
-    let places: [(&str, &dyn Fn()); 4] = [
+    let kinds: [(&str, &dyn Fn()); 4] = [
         ("a pipe", &fifo),
         ("a directory", &|| fs::create_dir(&path).unwrap()),
         ("a socket", &|| {
@@ -230,9 +230,9 @@ fn a_file_that_is_not_regular_is_rejected_at_once() {
         }),
         ("a device", &|| symlink("/dev/zero", &path).unwrap()),
     ];
-    for (value, (kind, place)) in (1..).zip(places) {
+    for (value, (kind, create)) in (1..).zip(kinds) {
         fs::remove_file(&path).unwrap();
-        place();
+        create();
         let begun = Instant::now();
         let error = File::new(&path).load().unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(5));
@@ -248,7 +248,7 @@ fn a_file_that_is_not_regular_is_rejected_at_once() {
 }
 
 #[test]
-fn a_sparse_giant_is_rejected_without_being_read() {
+fn a_sparse_file_that_is_too_large_is_rejected_without_being_read() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let watched = begin(&path);
@@ -272,7 +272,7 @@ fn a_file_of_proc_is_read_although_its_size_is_zero() {
 
 #[cfg(unix)]
 #[test]
-fn lost_permission_keeps_the_values_and_heals_by_itself() {
+fn a_file_without_read_permission_keeps_its_values_and_recovers_with_the_permission() {
     use std::os::unix::fs::PermissionsExt;
     let dir = dir();
     let path = dir.path().join("app.toml");
@@ -291,7 +291,7 @@ fn lost_permission_keeps_the_values_and_heals_by_itself() {
 
 #[cfg(unix)]
 #[test]
-fn a_circle_of_links_is_an_error_and_no_hang() {
+fn a_cycle_of_links_is_an_error() {
     let dir = dir();
     let (path, other) = (dir.path().join("app.toml"), dir.path().join("b"));
     let watched = begin(&path);
@@ -311,7 +311,7 @@ fn a_watch_returns_at_once_when_it_is_stopped() {
     for file in [File::new(&path), File::new(&path).without_watch()] {
         let watched = watch(file);
         watched.expect("a", 0);
-        let took = watched.stop();
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        let duration = watched.stop();
+        assert!(duration < Duration::from_secs(5), "{duration:?}");
     }
 }

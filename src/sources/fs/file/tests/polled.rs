@@ -1,4 +1,4 @@
-//! Changes no event announces, and life without events.
+//! Changes that no event reports, and files that are only polled.
 
 use super::*;
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use super::*;
 use crate::source::conformance::Recorder;
 use crate::sources::fs::watch::RENAME_GAP;
-use crate::sources::fs::watch::testing::{SOON, swing, watch_with};
+use crate::sources::fs::watch::testing::{SOON, retarget, watch_with};
 
 fn begin(path: &Path) -> Watched {
     fs::write(path, text(0)).unwrap();
@@ -42,7 +42,7 @@ fn overwriting_without_truncation_is_seen() {
 }
 
 #[test]
-fn a_rename_over_from_here_and_from_elsewhere_is_seen() {
+fn a_rename_from_the_same_and_from_another_directory_is_seen() {
     let (dir, other) = (dir(), dir());
     let path = dir.path().join("app.toml");
     let watched = begin(&path);
@@ -58,8 +58,9 @@ fn a_rename_over_from_here_and_from_elsewhere_is_seen() {
     }
 }
 
-/// Rewrites a file of 800 keys, of which every beginning parses, and wants all keys to agree.
-fn never_half(chunks: usize, pause: Duration, rounds: i64) {
+/// Rewrites a file of 800 equal values again and again. Every prefix of the file parses, so an update from
+/// partial content has fewer keys or different values.
+fn check_no_partial_content(chunks: usize, pause: Duration, rounds: i64) {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let body = |value: i64| -> String { (0..800).map(|k| format!("k{k} = {value}\n")).collect() };
@@ -91,24 +92,24 @@ fn never_half(chunks: usize, pause: Duration, rounds: i64) {
 }
 
 #[test]
-fn a_rewrite_in_one_go_is_never_half_applied() {
-    never_half(1, Duration::ZERO, 300);
-    never_half(1, Duration::from_millis(5), 150);
+fn a_rewrite_in_one_go_is_never_applied_in_part() {
+    check_no_partial_content(1, Duration::ZERO, 300);
+    check_no_partial_content(1, Duration::from_millis(5), 150);
 }
 
 #[test]
-fn a_rewrite_in_four_chunks_is_never_half_applied() {
-    never_half(4, Duration::from_micros(500), 150);
+fn a_rewrite_in_four_chunks_is_never_applied_in_part() {
+    check_no_partial_content(4, Duration::from_micros(500), 150);
 }
 
 #[test]
-fn a_rewrite_in_eight_chunks_is_never_half_applied() {
-    never_half(8, Duration::from_millis(5), 100);
-    never_half(8, Duration::from_millis(40), 20);
+fn a_rewrite_in_eight_chunks_is_never_applied_in_part() {
+    check_no_partial_content(8, Duration::from_millis(5), 100);
+    check_no_partial_content(8, Duration::from_millis(40), 20);
 }
 
 #[test]
-fn a_writer_that_hardly_pauses_is_still_followed() {
+fn changes_of_a_writer_that_hardly_pauses_are_seen() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let watched = begin(&path);
@@ -125,7 +126,7 @@ fn a_writer_that_hardly_pauses_is_still_followed() {
 }
 
 #[test]
-fn what_editors_do_is_seen_and_never_looks_like_a_missing_file() {
+fn a_save_of_an_editor_is_seen_and_never_reported_as_a_missing_file() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let at = |name: &str| dir.path().join(name);
@@ -162,7 +163,7 @@ fn what_editors_do_is_seen_and_never_looks_like_a_missing_file() {
 }
 
 #[test]
-fn a_swapped_data_link_is_seen() {
+fn a_new_target_of_a_data_link_is_seen() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
     let version = |value: i64| {
@@ -176,14 +177,14 @@ fn a_swapped_data_link_is_seen() {
     let watched = watch(File::new(at("app.toml")));
     watched.expect("a", 0);
     for value in 1..=3 {
-        swing(&at("..data"), &version(value));
+        retarget(&at("..data"), &version(value));
         fs::remove_dir_all(at(&format!("..{}", value - 1))).unwrap();
         watched.expect("a", value);
     }
 }
 
 #[test]
-fn a_release_link_swung_above_is_seen() {
+fn a_new_target_of_a_link_above_the_file_is_seen() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
     for value in 0..=3 {
@@ -195,10 +196,10 @@ fn a_release_link_swung_above_is_seen() {
     let watched = watch(File::new(at("current/etc/deep/app.toml")));
     watched.expect("a", 0);
     for value in 1..=3 {
-        swing(&at("current"), Path::new(&format!("rel{value}")));
+        retarget(&at("current"), Path::new(&format!("rel{value}")));
         watched.expect("a", value);
     }
-    // The watches of the old release are gone, and those of the new one work.
+    // The new release is watched.
     fs::write(at("rel3/etc/deep/app.toml"), text(9)).unwrap();
     watched.expect("a", 9);
 }
@@ -221,7 +222,7 @@ fn a_link_that_is_removed_and_created_again_is_seen() {
 }
 
 #[test]
-fn the_target_of_a_link_elsewhere_is_followed() {
+fn the_target_of_a_link_to_another_directory_is_followed() {
     let (dir, other) = (dir(), dir());
     let (path, target) = (dir.path().join("app.toml"), other.path().join("real.toml"));
     fs::write(&target, text(0)).unwrap();
@@ -246,7 +247,7 @@ fn a_file_that_becomes_a_link_or_a_directory_and_a_file_again_is_followed() {
     for round in 0..3 {
         let value = round * 10;
         fs::write(&target, text(value + 1)).unwrap();
-        swing(&path, &target);
+        retarget(&path, &target);
         watched.expect("a", value + 1);
         replace(&target, &text(value + 2));
         watched.expect("a", value + 2);
@@ -264,7 +265,7 @@ fn a_file_that_becomes_a_link_or_a_directory_and_a_file_again_is_followed() {
 }
 
 #[test]
-fn a_file_that_comes_back_after_a_gap_is_seen_and_its_values_stay_meanwhile() {
+fn the_values_of_a_file_that_is_removed_and_created_again_stay_until_it_is_read() {
     let dir = dir();
     let path = dir.path().join("app.toml");
     let watched = begin(&path);
@@ -300,7 +301,7 @@ fn values_are_dropped_with_the_file_only_on_request() {
         drops.expect("a", value);
         keeps.expect("a", value);
     }
-    // Without its directory nobody can tell, so the values stay.
+    // Without its directory it is unknown whether the file was removed, so the values stay.
     fs::remove_dir_all(dir.path()).unwrap();
     drops.expect_failure("does not exist");
     sleep(GRACE + RENAME_GAP);
@@ -425,31 +426,31 @@ fn the_last_of_many_quick_changes_wins() {
     watched.expect("a", 200);
 }
 
-/// Many more rewrites than the tests above, and how long a busy writer keeps a change back.
+/// Many more rewrites than the tests above, and how long a busy writer delays a change.
 #[test]
 #[ignore = "a measurement: takes a minute"]
 fn stress() {
     for (chunks, rounds) in [(1, 5_000), (4, 2_500), (8, 2_500)] {
-        never_half(chunks, Duration::ZERO, rounds);
-        println!("{chunks} chunks: 0 of {rounds} half-applied");
+        check_no_partial_content(chunks, Duration::ZERO, rounds);
+        println!("{chunks} chunks: 0 of {rounds} applied in part");
     }
     for pause in [0, 500, 5_000, 30_000, 60_000] {
         let dir = dir();
         let path = dir.path().join("app.toml");
         let watched = begin(&path);
         let (begun, mut value) = (Instant::now(), 0);
-        let (mut gap, mut at, mut changes) = (Duration::ZERO, Instant::now(), 1);
+        let (mut gap, mut last_seen, mut changes) = (Duration::ZERO, Instant::now(), 1);
         while begun.elapsed() < Duration::from_secs(5) {
             value += 1;
             fs::write(&path, text(value)).unwrap();
             sleep(Duration::from_micros(pause));
             if watched.recorder.seen().changes > changes {
                 changes = watched.recorder.seen().changes;
-                gap = gap.max(at.elapsed());
-                at = Instant::now();
+                gap = gap.max(last_seen.elapsed());
+                last_seen = Instant::now();
             }
         }
-        gap = gap.max(at.elapsed());
+        gap = gap.max(last_seen.elapsed());
         watched.expect("a", value);
         println!("pause {pause} µs: {changes} of {value} seen, longest gap {gap:?}");
     }

@@ -64,7 +64,7 @@ impl Assembly {
         let Some(Ok(Target::Value(property))) = mapping.target(key) else {
             return false;
         };
-        // The key may have come and gone since the last update.
+        // The key may have been set and removed since the last update.
         if self.owners.get(&property) == Some(key) {
             self.owners.remove(&property);
             self.document.remove_key(&property);
@@ -113,7 +113,7 @@ impl Assembly {
             let (root, report) = document.into_parts();
             self.document.mount(&at, root, &origin)?;
             let problems = report.problems.into_iter();
-            problems.for_each(|problem| self.document.warn(problem));
+            problems.for_each(|problem| self.document.report_problem(problem));
         }
         self.owners.insert(at, Arc::clone(key));
         Ok(())

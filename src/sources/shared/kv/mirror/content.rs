@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::sources::shared::kv::mapping::{Mapping, Target};
-use crate::sources::shared::kv::mirror::Entry;
+use crate::sources::shared::kv::mirror::StoreEntry;
 use crate::value::Value;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -18,7 +18,7 @@ impl Content {
     /// Parses the value of a key that maps to `target`.
     pub(super) fn parse(
         mapping: &Mapping,
-        entry: &Entry<'_>,
+        entry: &StoreEntry<'_>,
         target: Target,
         origin: &Origin,
     ) -> Result<Self, Error> {

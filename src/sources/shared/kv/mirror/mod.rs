@@ -16,12 +16,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::error::Error;
-use crate::sources::fs::watch::read::Digest;
+use crate::sources::shared::digest::Digest;
 use crate::sources::shared::kv::mapping::Mapping;
 use crate::sources::shared::kv::mirror::assembly::Assembly;
 use crate::sources::shared::kv::mirror::content::Content;
 use crate::sources::shared::kv::mirror::entries::{Entries, FaultChange, Item, key_cost};
-use crate::sources::shared::kv::mirror::update::Pending;
+use crate::sources::shared::kv::mirror::update::Unsent;
 use crate::value::origin::Origin;
 
 #[allow(unused_imports)] // by some stores only
@@ -29,7 +29,7 @@ pub(crate) use entries::{KEY_BYTES, MAX_KEPT_BYTES, MAX_KEPT_KEYS};
 
 /// One key of the store with its value.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry<'a> {
+pub(crate) struct StoreEntry<'a> {
     pub(crate) key: &'a str,
     pub(crate) bytes: &'a [u8],
     pub(crate) revision: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Mirror {
     mapping: Mapping,
     entries: Entries,
     assembly: Assembly,
-    pending: Pending,
+    unsent: Unsent,
     digest: Digest,
     /// Whether the store has ever had one of the keys.
     had_key: bool,
@@ -52,7 +52,7 @@ impl Mirror {
         Self {
             entries: Entries::default(),
             assembly: Assembly::new(mapping.kind),
-            pending: Pending::default(),
+            unsent: Unsent::default(),
             digest: Digest::default(),
             had_key: false,
             mapping,
@@ -73,12 +73,12 @@ impl Mirror {
 
     /// Records that a key was set.
     #[allow(dead_code)] // by some stores only
-    pub(crate) fn put(&mut self, entry: &Entry<'_>) {
+    pub(crate) fn put(&mut self, entry: &StoreEntry<'_>) {
         self.put_within(entry, MAX_KEPT_BYTES);
     }
 
     /// Records that a key was set, unless more than `limit` bytes would be kept then.
-    fn put_within(&mut self, entry: &Entry<'_>, limit: usize) {
+    fn put_within(&mut self, entry: &StoreEntry<'_>, limit: usize) {
         let Some(target) = self.mapping.target(entry.key) else {
             return;
         };
@@ -105,7 +105,7 @@ impl Mirror {
                     content,
                 };
                 if self.entries.insert(Arc::clone(&key), item, limit) {
-                    self.mark_pending(&key);
+                    self.mark_unsent(&key);
                 }
             }
         }
@@ -114,7 +114,7 @@ impl Mirror {
     /// Records that a key was deleted.
     pub(crate) fn delete(&mut self, key: &str) {
         self.clear_fault(key);
-        self.mark_pending(key);
+        self.mark_unsent(key);
         self.entries.remove(key);
     }
 
@@ -130,44 +130,44 @@ impl Mirror {
     fn set_fault(&mut self, key: Arc<str>, fault: Error, limit: usize) {
         match self.entries.set_fault(Arc::clone(&key), fault, limit) {
             FaultChange::None => {}
-            FaultChange::Text => self.pending.add_problem(),
+            FaultChange::Text => self.unsent.add_problem(),
             FaultChange::Added => {
-                self.mark_pending(&key);
-                self.pending.add_problem();
+                self.mark_unsent(&key);
+                self.unsent.add_problem();
             }
         }
     }
 
     fn clear_fault(&mut self, key: &str) {
         if self.entries.clear_fault(key) {
-            self.mark_pending(key);
-            self.pending.add_problem();
+            self.mark_unsent(key);
+            self.unsent.add_problem();
         }
     }
 
-    /// Has the last readable value of a key, if any, added to or removed from the document.
-    fn mark_pending(&mut self, key: &str) {
+    /// Records that the next update must add the last readable value of a key, or remove it.
+    fn mark_unsent(&mut self, key: &str) {
         match self.entries.key_value(key) {
             // A document may exclude any number of keys, or admit them again.
-            Some((_, item)) if item.content.is_document() => self.pending.add_all(),
-            Some((key, _)) => self.pending.add_key(key),
+            Some((_, item)) if item.content.is_document() => self.unsent.add_all(),
+            Some((key, _)) => self.unsent.add_key(key),
             None => {}
         }
     }
 
     /// Replaces the whole state.
     #[allow(dead_code)] // by some stores only
-    pub(crate) fn replace<'a>(&mut self, all: impl IntoIterator<Item = Entry<'a>>) {
+    pub(crate) fn replace<'a>(&mut self, all: impl IntoIterator<Item = StoreEntry<'a>>) {
         self.replace_except(all, |_| false);
     }
 
-    /// Replaces the whole state except that of `unread` keys, which stays.
+    /// Replaces the whole state, except that of skipped keys, which stays.
     pub(crate) fn replace_except<'a>(
         &mut self,
-        all: impl IntoIterator<Item = Entry<'a>>,
-        unread: impl Fn(&str) -> bool,
+        all: impl IntoIterator<Item = StoreEntry<'a>>,
+        is_skipped: impl Fn(&str) -> bool,
     ) {
-        let known = self.entries.keys().filter(|key| !unread(key));
+        let known = self.entries.keys().filter(|key| !is_skipped(key));
         let mut removed: BTreeSet<Arc<str>> = known.cloned().collect();
         self.entries.mark_complete();
         for entry in all {
@@ -182,7 +182,7 @@ impl Mirror {
 
     /// Whether an entry is readable and known. A store that was reset may reuse a revision, so the digest
     /// counts as well.
-    fn is_current(&self, entry: &Entry<'_>) -> bool {
+    fn is_current(&self, entry: &StoreEntry<'_>) -> bool {
         let known = self.entries.item(entry.key);
         !self.entries.has_fault(entry.key)
             && known.is_some_and(|item| {

@@ -1,4 +1,4 @@
-//! Produces updates: what is pending since the last one, and what an update reports.
+//! Produces updates from the changes since the last one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use crate::value::origin::Origin;
 /// The most problems that an update reports one by one.
 pub(super) const MAX_PROBLEMS: usize = 100;
 
-/// The changes since the last update.
+/// The changes since the last update, which are not sent yet.
 #[derive(Debug, Default)]
-pub(super) enum Pending {
+pub(super) enum Unsent {
     #[default]
     Nothing,
     /// Problems changed, but no readable value.
@@ -25,7 +25,7 @@ pub(super) enum Pending {
     All,
 }
 
-impl Pending {
+impl Unsent {
     pub(super) fn add_problem(&mut self) {
         if matches!(self, Self::Nothing) {
             *self = Self::Problems;
@@ -57,7 +57,7 @@ impl Mirror {
         revision: impl Into<Arc<str>>,
     ) -> Result<Option<Update>, Error> {
         self.check()?;
-        if matches!(self.pending, Pending::Nothing) {
+        if matches!(self.unsent, Unsent::Nothing) {
             return Ok(None);
         }
         let document = self.document(revision)?;
@@ -75,7 +75,7 @@ impl Mirror {
         let mut document = self.assembly.document().clone();
         document.set_unread(self.entries.unread(self.mapping.kind));
         for problem in self.problems() {
-            document.warn(problem);
+            document.report_problem(problem);
         }
         if let Some(hint) = self.empty_prefix() {
             document.hint(hint);
@@ -90,7 +90,7 @@ impl Mirror {
         let is_limited = !self.mapping.is_document();
         if self.entries.is_incomplete() || is_limited && !self.entries.fits() {
             // Any number of keys may come and go until the store fits; a rebuild needs no names.
-            self.pending.add_all();
+            self.unsent.add_all();
             return Err(self.entries.too_large(self.mapping.path()));
         }
         if self.mapping.is_document() {
@@ -109,15 +109,15 @@ impl Mirror {
     fn assemble(&mut self) {
         // A removed key may unblock one that it excluded, which only a rebuild finds.
         let has_clashes = !self.assembly.clashes().is_empty();
-        let is_current = match std::mem::take(&mut self.pending) {
-            Pending::Nothing => true,
-            Pending::Problems => !has_clashes,
-            Pending::Keys(keys) => {
+        let is_current = match std::mem::take(&mut self.unsent) {
+            Unsent::Nothing => true,
+            Unsent::Problems => !has_clashes,
+            Unsent::Keys(keys) => {
                 let mut keys = keys.iter();
                 let (assembly, entries) = (&mut self.assembly, &self.entries);
                 !has_clashes && keys.all(|key| assembly.apply(key, entries, &self.mapping))
             }
-            Pending::All => false,
+            Unsent::All => false,
         };
         if !is_current {
             self.assembly.rebuild(&self.entries);

@@ -76,7 +76,7 @@ fn a_key_inside_a_document_is_a_clash_and_the_document_stays() {
         mirror.delete("app/else");
         mirror.delete(lone);
         assert_eq!(state(&mut mirror), (whole.to_vec(), 0), "{lone}");
-        // It counts as soon as the document is gone, and the document as soon as it is there.
+        // It counts once the document is removed, and the document counts once it is set.
         put(&mut mirror, lone, b"9", 4);
         mirror.delete("app/limits");
         let (left, problems) = state(&mut mirror);

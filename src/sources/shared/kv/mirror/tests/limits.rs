@@ -1,6 +1,6 @@
 use super::*;
 use crate::sources::shared::kv::mirror::entries::MAX_KEYS;
-use crate::sources::shared::kv::mirror::update::Pending;
+use crate::sources::shared::kv::mirror::update::Unsent;
 
 #[test]
 fn a_state_over_the_limit_is_rejected_as_a_whole_until_it_shrinks() {
@@ -44,7 +44,7 @@ fn keys_far_over_the_limit_are_dropped_and_need_a_reload() {
     mirror.delete("app/0");
     assert_eq!(error(&mut mirror), ErrorKind::TooLarge);
     assert!(mirror.document("3").is_err() && mirror.needs_reload());
-    let all = ["app/first", "app/35"].map(|key| Entry {
+    let all = ["app/first", "app/35"].map(|key| StoreEntry {
         key,
         bytes: b"2",
         revision: 3,
@@ -108,7 +108,7 @@ fn keys_added_and_removed_over_the_limit_leave_nothing_behind() {
         mirror.delete(&format!("app/brief{n}"));
         assert!(mirror.update("2").is_err());
     }
-    assert!(matches!(mirror.pending, Pending::All));
+    assert!(matches!(mirror.unsent, Unsent::All));
     (0..10).for_each(|n| mirror.delete(&format!("app/{n}")));
     assert!(mirror.update("3").unwrap().is_some());
     assert_eq!(state(&mut mirror).0.len(), 1);

@@ -23,7 +23,7 @@ fn mirror_with(documents: &[&str]) -> Mirror {
 }
 
 fn put(mirror: &mut Mirror, key: &str, value: &[u8], revision: u64) {
-    mirror.put(&Entry {
+    mirror.put(&StoreEntry {
         key,
         bytes: value,
         revision,
@@ -138,7 +138,7 @@ fn a_key_that_an_unreadable_key_excludes_stays_excluded() {
         let before = restored(&mut mirror, &accepted);
         put(&mut mirror, key, b"\xff", 3);
         assert_eq!(restored(&mut mirror, &accepted), before, "{hidden} {key}");
-        // A key that stands in the way only now.
+        // The key that clashes is set last.
         let mut mirror = mirror_with(&["d", "d/x/y"]);
         put(&mut mirror, key, b"c=1", 1);
         put(&mut mirror, key, b"\xff", 2);
@@ -176,7 +176,7 @@ fn an_unchanged_state_is_no_update() {
     assert!(mirror.update("1").unwrap().is_some());
     assert!(mirror.update("1").unwrap().is_none());
     let all = [("app/a", 1), ("other", 7)];
-    mirror.replace(all.map(|(key, revision)| Entry {
+    mirror.replace(all.map(|(key, revision)| StoreEntry {
         key,
         bytes: b"1",
         revision,
@@ -216,7 +216,7 @@ fn a_value_that_is_not_text_is_rejected_alone_and_the_old_one_stays() {
 #[test]
 fn an_unreadable_key_keeps_its_values_and_those_below_until_it_is_readable_or_removed() {
     let mut mirror = mirror();
-    let all = ["app/a", "app/dir/b", "app/dirs"].map(|key| Entry {
+    let all = ["app/a", "app/dir/b", "app/dirs"].map(|key| StoreEntry {
         key,
         bytes: b"1",
         revision: 1,
@@ -244,7 +244,7 @@ fn one_of_two_keys_for_a_property_counts_and_the_other_is_reported_until_it_is_r
     assert_eq!(state(&mut mirror), (vec!["a.b=\"slash\"".to_owned()], 1));
     mirror.delete("app/a/b");
     assert_eq!(state(&mut mirror), (vec!["a.b=\"dot\"".to_owned()], 0));
-    // A value where others stand below it.
+    // A value with another one below it.
     put(&mut mirror, "app/a", b"up", 2);
     assert_eq!(state(&mut mirror), (vec!["a.b=\"dot\"".to_owned()], 1));
     mirror.delete("app/a.b");
@@ -327,7 +327,7 @@ fn random_changes_lead_to_the_state_of_a_fresh_mirror() {
             mirror.update("1").unwrap();
             let mut fresh = mirror_with(&documents);
             for all in [&good, &store] {
-                fresh.replace(all.iter().map(|(key, (value, revision))| Entry {
+                fresh.replace(all.iter().map(|(key, (value, revision))| StoreEntry {
                     key,
                     bytes: bytes(value),
                     revision: *revision,

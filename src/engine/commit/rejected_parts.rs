@@ -1,31 +1,31 @@
-//! What an update loses because other parts of it are rejected.
+//! The parts of an update that are rejected while the rest is committed.
 
 use crate::engine::commit::rejection::{KeyIndex, Scope};
 use crate::error::{Error, ErrorKind};
 use crate::value::key::Key;
 use crate::value::origin::Origin;
 
-/// At most so many withheld keys are reported: health keeps few errors, and those that name the bad
-/// keys come first.
+/// At most so many keys that no error names are reported: health keeps few errors, and those that name
+/// the bad keys come first.
 const MAX_REPORTED: usize = 32;
 
-/// The rejected and withheld parts of an update that is committed without them.
+/// The rejected parts of an update that is committed without them.
 #[derive(Default)]
-pub(super) struct Withheld {
-    pub(super) rejected: Vec<Error>,
+pub(super) struct RejectedParts {
+    pub(super) errors: Vec<Error>,
     pub(super) keys: Vec<Key>,
 }
 
-impl Withheld {
-    /// Adds an error for each key that is withheld although no error names it.
-    pub(super) fn new(mut rejected: Vec<Error>, keys: Vec<(Key, Option<Origin>)>) -> Self {
-        report(&mut rejected, &keys);
+impl RejectedParts {
+    /// Adds an error for each rejected key that no error names.
+    pub(super) fn new(mut errors: Vec<Error>, keys: Vec<(Key, Option<Origin>)>) -> Self {
+        add_unnamed(&mut errors, &keys);
         let keys = keys.into_iter().map(|(key, _)| key).collect();
-        Self { rejected, keys }
+        Self { errors, keys }
     }
 }
 
-/// What to withhold in a round: the next scope if one comes to nothing.
+/// The scopes to try in a round, until one of them has keys to reject.
 pub(super) fn scopes(round: usize) -> &'static [Scope] {
     match round {
         0..2 => &[Scope::Named, Scope::Beside, Scope::All],
@@ -34,8 +34,8 @@ pub(super) fn scopes(round: usize) -> &'static [Scope] {
     }
 }
 
-fn report(rejected: &mut Vec<Error>, keys: &[(Key, Option<Origin>)]) {
-    let named: Vec<Key> = rejected
+fn add_unnamed(errors: &mut Vec<Error>, keys: &[(Key, Option<Origin>)]) {
+    let named: Vec<Key> = errors
         .iter()
         .flat_map(Error::iter)
         .filter_map(|error| error.key().cloned())
@@ -49,10 +49,9 @@ fn report(rejected: &mut Vec<Error>, keys: &[(Key, Option<Origin>)]) {
     let with = with.map(|key| format!("`{key}` of ")).unwrap_or_default();
     let unnamed: Vec<_> = keys.iter().filter(|(key, _)| is_unnamed(key)).collect();
     let more = unnamed.len().saturating_sub(MAX_REPORTED);
-    let errors = unnamed.into_iter().take(MAX_REPORTED).map(|(key, origin)| {
+    let more_errors = unnamed.into_iter().take(MAX_REPORTED).map(|(key, origin)| {
         let detail = format!(
-            "is withheld with {with}the same update, which was rejected; it counts when the update is \
-             accepted"
+            "is rejected with {with}the same update; it counts when the update is accepted"
         );
         let error = Error::new(ErrorKind::Rejected, detail).with_key(key);
         match origin {
@@ -60,10 +59,11 @@ fn report(rejected: &mut Vec<Error>, keys: &[(Key, Option<Origin>)]) {
             None => error,
         }
     });
-    rejected.extend(errors.collect::<Vec<_>>());
+    let more_errors: Vec<Error> = more_errors.collect();
+    errors.extend(more_errors);
     if more > 0 {
-        let last = rejected.pop();
-        let note = format!("{more} more keys are withheld with it");
-        rejected.extend(last.map(|last| last.with_more(&note)));
+        let last = errors.pop();
+        let note = format!("{more} more keys are rejected with it");
+        errors.extend(last.map(|last| last.with_more(&note)));
     }
 }

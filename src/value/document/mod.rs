@@ -1,4 +1,6 @@
-//! A document: everything one source says, as a tree with origins.
+//! A document: all values of one source, as a tree with origins.
+
+mod report;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,24 +17,26 @@ use crate::value::origin::Origin;
 use crate::value::secret::Credentials;
 use crate::value::unread::Unread;
 
-/// What stands at one key of a document.
-pub(crate) enum Standing {
+pub(crate) use report::Report;
+
+/// A saved key of a document, with all below it.
+pub(crate) enum SavedKey {
     Entry(Arc<Entry>),
-    /// Nothing, below so many tables, the last of which may be empty.
-    Nothing(usize),
+    /// The key was absent below this many tables, the last of which may have been empty.
+    Absent(usize),
 }
 
-impl Standing {
-    /// Without the tables on the way.
-    pub(crate) fn alone(self) -> Self {
+impl SavedKey {
+    /// This without the tables above an absent key.
+    pub(crate) fn without_tables(self) -> Self {
         match self {
-            Standing::Entry(entry) => Standing::Entry(entry),
-            Standing::Nothing(_) => Standing::Nothing(0),
+            SavedKey::Entry(entry) => SavedKey::Entry(entry),
+            SavedKey::Absent(_) => SavedKey::Absent(0),
         }
     }
 }
 
-/// Everything a source says at one moment: keys, values, and where each was written.
+/// The values of a source at one moment: keys, values, and where each was written.
 ///
 /// ```
 /// use liveprops::{Document, Origin, Value};
@@ -48,16 +52,9 @@ pub struct Document {
     root: Table,
     report: Report,
     unread: Unread,
-    /// The texts that the format escaped because they hold no reference, as they would be without.
+    /// The unescaped texts whose references the format has escaped.
     unescaped: BTreeMap<Key, String>,
     pub(crate) revision: Option<Arc<str>>,
-}
-
-/// What a source reports beside its values.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) problems: Vec<Error>,
-    pub(crate) hints: Vec<Error>,
 }
 
 impl Document {
@@ -133,12 +130,12 @@ impl Document {
         }
     }
 
-    /// Removes a key and all below it; says whether there was something.
+    /// Removes a key and all below it. Returns whether it existed.
     pub fn remove(&mut self, key: &str) -> bool {
         Key::parse(key).is_ok_and(|key| !key.is_root() && self.remove_key(&key))
     }
 
-    /// Puts a whole table at a key where nothing stands.
+    /// Adds a table at a key that is absent.
     #[cfg(any(
         feature = "consul",
         feature = "etcd",
@@ -147,7 +144,7 @@ impl Document {
     ))]
     pub(crate) fn mount(&mut self, key: &Key, table: Table, origin: &Origin) -> Result<(), Error> {
         let path: Vec<_> = key.segments().collect();
-        let refuse =
+        let reject =
             |kind, detail: &str| Err(Error::new(kind, detail).with_key(key).with_origin(origin));
         let mut deepest = 0;
         table.walk(&mut String::new(), &mut |key, entry| {
@@ -159,17 +156,16 @@ impl Document {
         });
         if path.len() + deepest > key::MAX_DEPTH {
             let detail = format!("nested deeper than {} levels", key::MAX_DEPTH);
-            return refuse(ErrorKind::TooLarge, &detail);
+            return reject(ErrorKind::TooLarge, &detail);
         }
-        let taken = self.root.find(&path).is_some();
-        if taken || self.root.put_path(&path, Node::Table(table)).is_err() {
+        let exists = self.root.find(&path).is_some();
+        if exists || self.root.put_path(&path, Node::Table(table)).is_err() {
             return Err(clash(&self.root, key, &path, origin));
         }
         Ok(())
     }
 
-    /// Removes a key and all below it, the root with all there is; says whether there was
-    /// something.
+    /// Removes a key and all below it; the root is the whole document. Returns whether it existed.
     pub(crate) fn remove_key(&mut self, key: &Key) -> bool {
         if key.is_root() {
             return !std::mem::take(&mut self.root).is_empty();
@@ -178,8 +174,8 @@ impl Document {
         self.root.remove_path(&path).is_some()
     }
 
-    /// What stands at a key and below it, for putting it back.
-    pub(crate) fn standing(&self, key: &Key) -> Standing {
+    /// Saves a key and all below it, for [`restore_key`](Self::restore_key).
+    pub(crate) fn save_key(&self, key: &Key) -> SavedKey {
         let mut table = &self.root;
         let mut segments = key.segments().peekable();
         let mut tables = 0;
@@ -188,29 +184,29 @@ impl Document {
                 break;
             };
             if segments.peek().is_none() {
-                return Standing::Entry(Arc::clone(entry));
+                return SavedKey::Entry(Arc::clone(entry));
             }
             let Some(below) = entry.node.table() else {
                 break;
             };
             (table, tables) = (below, tables + 1);
         }
-        Standing::Nothing(tables)
+        SavedKey::Absent(tables)
     }
 
-    /// Makes a key and all below it what it was.
-    pub(crate) fn put_back(&mut self, key: &Key, was: &Standing) {
+    /// Restores a key and all below it.
+    pub(crate) fn restore_key(&mut self, key: &Key, saved: &SavedKey) {
         let path: Vec<_> = key.segments().collect();
         self.root.remove_path(&path);
-        // In vain if a value stands further up by now: then that has taken its place.
-        let _ = match was {
-            Standing::Entry(entry) => self.root.put_path(&path, entry.node.clone()),
-            // Removing what was below it has taken an empty table away.
-            Standing::Nothing(tables) if self.root.find(&path[..*tables]).is_none() => {
+        // Fails if a key above has a value by now: that value stays.
+        let _ = match saved {
+            SavedKey::Entry(entry) => self.root.put_path(&path, entry.node.clone()),
+            // Removing the key may have removed an empty table above it.
+            SavedKey::Absent(tables) if self.root.find(&path[..*tables]).is_none() => {
                 let empty = Node::Table(Table::default());
                 self.root.put_path(&path[..*tables], empty)
             }
-            Standing::Nothing(_) => Ok(None),
+            SavedKey::Absent(_) => Ok(None),
         };
     }
 
@@ -239,7 +235,7 @@ impl Document {
     pub fn iter(&self) -> impl Iterator<Item = (Key, &Value, &Origin)> {
         let mut all = Vec::new();
         self.root.walk(&mut String::new(), &mut |key, entry| {
-            // Keys were checked on their way in, so none is lost here.
+            // Keys were checked when they were set, so each can be parsed.
             if let (Ok(key), Node::Leaf(_)) = (Key::parse(key), &entry.node) {
                 all.push(key);
             }
@@ -251,8 +247,8 @@ impl Document {
         })
     }
 
-    /// How many keys there are, which is as many as [`iter`](Self::iter) yields: a table is no key. The
-    /// call takes time in proportion to the document.
+    /// The number of keys that [`iter`](Self::iter) yields: a table is no key. The call takes time in
+    /// proportion to the document.
     pub fn len(&self) -> usize {
         let mut count = 0;
         self.root.walk(&mut String::new(), &mut |_, entry| {
@@ -268,115 +264,13 @@ impl Document {
 
     /// Lays another document over this one: tables merge, values and lists replace.
     pub fn merge(&mut self, over: Document) {
-        overlay(&mut self.root, &over.root);
+        merge_tables(&mut self.root, &over.root);
         let is_replaced = |key: &Key| over.root.find(key.segments()).is_some();
         self.unescaped.retain(|key, _| !is_replaced(key));
         self.unescaped.extend(over.unescaped);
         self.report.problems.extend(over.report.problems);
         self.report.hints.extend(over.report.hints);
         self.unread.extend(&over.unread);
-    }
-
-    /// Reports a part of the source that could not be read, with the reason. Its last good values
-    /// stay.
-    ///
-    /// The engine rejects the part: it reports an event, adds an entry to the list of rejections, and
-    /// the source is not [`Up`](crate::health::Status::Up). The values stay in force and in the cache
-    /// for as long as the source reports the part. Which values stay depends on the problem:
-    ///
-    /// - With a [key](Error::with_key): the values of this key and below.
-    /// - Without a key, with an [origin](Error::with_origin): the values that were written there.
-    /// - Without both: every value that this document lacks. No removal takes effect while the source
-    ///   reports such a problem. Give the problem a key or an origin, so that other keys can be
-    ///   removed.
-    ///
-    /// A problem for which no value has to stay belongs in [`warn`](Self::warn).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use liveprops::{Document, Error, ErrorKind, Origin};
-    ///
-    /// let broken = Origin::new("file", "limits.toml");
-    /// let mut document = Document::new();
-    /// document.report(Error::new(ErrorKind::Malformed, "no syntax").with_origin(broken));
-    /// assert_eq!(document.problems().len(), 1);
-    /// ```
-    pub fn report(&mut self, problem: Error) {
-        self.unread.add(&problem);
-        self.report.problems.push(problem);
-    }
-
-    /// Reports a problem of the source for which no last good value stays.
-    ///
-    /// Use it for something that was read and does not count, such as a name that maps to no key, and
-    /// for warnings. The engine treats it as [`report`](Self::report) does: an event, an entry in the
-    /// list of rejections, and a source that is not [`Up`](crate::health::Status::Up). Keys that this
-    /// document lacks are removed. A source that watches can show a reason that changes no status by
-    /// [`SourceContext::set_degraded`](crate::SourceContext::set_degraded).
-    pub fn warn(&mut self, problem: Error) {
-        self.report.problems.push(problem);
-    }
-
-    /// Reports something that was read as documented and probably is a mistake.
-    ///
-    /// It is shown in [`SourceHealth::hints`](crate::health::SourceHealth::hints). It changes no
-    /// status, causes no event and rejects nothing.
-    pub fn hint(&mut self, hint: Error) {
-        self.report.hints.push(hint);
-    }
-
-    /// The hints that were reported by [`hint`](Self::hint).
-    pub fn hints(&self) -> &[Error] {
-        &self.report.hints
-    }
-
-    /// Reports a fragment that could not be read, such as one of several files.
-    pub(crate) fn report_fragment(&mut self, fragment: &Origin, problem: Error) {
-        self.unread.add_fragment(fragment);
-        self.report.problems.push(problem);
-    }
-
-    /// Reports a fragment that has no values, such as a file that was emptied. The report counts if
-    /// last good values of the fragment are there: then they stay.
-    pub(crate) fn report_emptied(&mut self, fragment: &Origin, problem: Error) {
-        self.unread.add_emptied(fragment, problem);
-    }
-
-    /// Names all fragments that could not be read at once.
-    #[cfg(any(
-        feature = "consul",
-        feature = "etcd",
-        feature = "nats",
-        feature = "zookeeper"
-    ))]
-    pub(crate) fn set_unread(&mut self, unread: Unread) {
-        self.unread = unread;
-    }
-
-    /// Has fragments override those with smaller names.
-    pub(crate) fn set_later_wins(&mut self) {
-        self.unread.set_later_wins();
-    }
-
-    /// Adds the last good values of the parts that could not be read, as `before` holds them, and the
-    /// problems of emptied fragments that keep some.
-    pub(crate) fn keep_last_good(&mut self, before: &Table) {
-        let emptied = self.unread.keep_last_good(&mut self.root, before);
-        self.report.problems.extend(emptied);
-    }
-
-    /// Whether a part of the source could not be read.
-    pub(crate) fn is_partial(&self) -> bool {
-        !self.unread.is_empty()
-    }
-
-    /// The keys among `left_out` that still lack a value because a part of the source could not be read.
-    pub(crate) fn still_left_out(&self, left_out: &[Key]) -> Arc<[Key]> {
-        let is_missing = |key: &&Key| {
-            self.unread.may_have(key.as_str()) && self.root.find(key.segments()).is_none()
-        };
-        left_out.iter().filter(is_missing).cloned().collect()
     }
 
     /// Has all values contain no references: `${` in them is text.
@@ -395,7 +289,7 @@ impl Document {
         }
     }
 
-    /// Notes a text that the format has escaped, as it would be without.
+    /// Records the unescaped form of a text that the format has escaped.
     #[cfg(feature = "dotenv")]
     pub(crate) fn set_unescaped(&mut self, key: Key, text: String) {
         self.unescaped.insert(key, text);
@@ -410,11 +304,6 @@ impl Document {
     /// The store's revision of this document, if the source names one.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
-    }
-
-    /// What was rejected and why.
-    pub fn problems(&self) -> &[Error] {
-        &self.report.problems
     }
 
     /// Masks credentials in the problems and in the revision.
@@ -438,20 +327,20 @@ impl Document {
     }
 }
 
-/// Refuses a key at which, or above which, something of the other kind stands.
+/// The error of a key that would be both a value and a table.
 pub(crate) fn clash<S: AsRef<str>>(root: &Table, key: &Key, path: &[S], origin: &Origin) -> Error {
-    let (first, is_table) = root.in_the_way(path).unwrap_or_default();
-    node::both(key.as_str(), first, is_table, origin)
+    let (first, is_table) = root.clashing(path).unwrap_or_default();
+    node::value_and_table_error(key.as_str(), first, is_table, origin)
 }
 
-fn overlay(base: &mut Table, over: &Table) {
+fn merge_tables(base: &mut Table, over: &Table) {
     for entry in over.map().iter() {
         let below = base
             .get(&entry.name)
             .and_then(|old| old.node.table().cloned());
         match (&entry.node, below) {
             (Node::Table(over), Some(mut merged)) => {
-                overlay(&mut merged, over);
+                merge_tables(&mut merged, over);
                 base.put(&entry.name, Node::Table(merged));
             }
             _ => {
@@ -462,7 +351,7 @@ fn overlay(base: &mut Table, over: &Table) {
 }
 
 impl PartialEq for Document {
-    /// Whether both hold the same keys with the same values, wherever they were written.
+    /// Whether both have the same keys with the same values, wherever they were written.
     fn eq(&self, other: &Self) -> bool {
         let plain = |document: &Self| -> Vec<(Key, Value)> {
             document.iter().map(|(k, v, _)| (k, v.clone())).collect()
@@ -487,7 +376,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_is_both_a_value_and_a_table_is_refused_with_both_places() {
+    fn a_key_that_is_both_a_value_and_a_table_is_rejected_with_both_origins() {
         let at = |name: &str| Origin::new("env", name);
         for (first, second, wanted) in [
             (
