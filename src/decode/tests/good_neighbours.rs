@@ -203,12 +203,12 @@ fn every_bad_value_is_named() {
         ],
         &["a", "b.0", "b.1", "c", "d"],
     );
-    check::<NonZeroU32, Two, Duration, IpAddr>(
+    check::<NonZeroU32, Two, Duration, char>(
         [
             "x".into(),
             true.into(),
             table([("v", 1.into())]),
-            "x".into(),
+            "xx".into(),
         ],
         &["a", "b", "c.nanos", "c.secs", "c.v", "d"],
     );
