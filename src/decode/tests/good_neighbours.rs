@@ -203,47 +203,6 @@ fn every_bad_value_is_named() {
         ],
         &["a", "b.0", "b.1", "c", "d"],
     );
-    check::<NonZeroU32, Two, Duration, char>(
-        [
-            "x".into(),
-            true.into(),
-            table([("v", 1.into())]),
-            "xx".into(),
-        ],
-        &["a", "b", "c.nanos", "c.secs", "c.v", "d"],
-    );
-    // A good enum of one variant stands before a bad one.
-    check::<Step, Step, u8, u8>(
-        [table([("many", "5".into())]), table([]), 1.into(), 2.into()],
-        &["b"],
-    );
-    // Good items of a tuple stand beside a bad one.
-    check::<(u8, String), (String, u8), Option<u8>, u8>(
-        ["x, a".into(), "x, a".into(), "maybe".into(), 1.into()],
-        &["a.0", "b.1", "c"],
-    );
-    // The fields that an unknown variant would have are not missing.
-    check::<Rule, u8, u8, u8>(
-        [
-            table([("kind", "x".into())]),
-            1.into(),
-            2.into(),
-            bad_number(),
-        ],
-        &["a.kind", "d"],
-    );
-    check::<Rule, u8, u8, u8>(
-        [table([]), 1.into(), 2.into(), bad_number()],
-        &["a.kind", "d"],
-    );
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "kind")]
-#[allow(dead_code)] // only decoded
-enum Rule {
-    Disk { size: u8, label: String },
-    Net { port: u16 },
 }
 
 #[test]
