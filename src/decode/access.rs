@@ -200,9 +200,9 @@ impl<'a, 'de> EntryAccess<'a, 'de> {
             variant = diagnosis.inference.enter_table(&parent, &mut entries);
             let path = parent.path_text();
             entries.retain(|child| !diagnosis.is_skipped(&path, child.name));
-            for name in diagnosis.missing_at(&path) {
-                entries.push(Child::entry(name, Input::Absent));
-            }
+            let added = diagnosis.missing_at(&path).into_iter();
+            let added = added.filter(|name| !diagnosis.inference.is_omitted(&path, name));
+            entries.extend(added.map(|name| Child::entry(name, Input::Absent)));
         }
         Self {
             parent,

@@ -64,7 +64,11 @@ impl Forms {
 
     /// Puts a form before all others.
     pub(crate) fn promote(&mut self, notation: Notation, form: Form) {
-        self.0.retain(|it| *it != (notation, form));
+        self.remove(notation, form);
         self.0.insert(0, (notation, form));
+    }
+
+    pub(crate) fn remove(&mut self, notation: Notation, form: Form) {
+        self.0.retain(|it| *it != (notation, form));
     }
 }

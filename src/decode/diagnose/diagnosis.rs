@@ -6,24 +6,24 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::decode::diagnose::budget::Budget;
+use crate::decode::diagnose::buffered_placeholder::{BufferedPlaceholder, DURATION};
 use crate::decode::diagnose::collect::Collected;
 use crate::decode::diagnose::fault::{EMPTY_VARIABLE, Fault, WRONG_TYPE};
+use crate::decode::diagnose::fault_search::ONE_VARIANT;
 use crate::decode::diagnose::form::INTEGERS;
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::placeholder::{LEVELS, Placeholder};
-use crate::decode::diagnose::rejection::Found;
+use crate::decode::diagnose::rejection::{Found, Rejection};
 use crate::decode::diagnose::visits::below;
 use crate::decode::diagnose::wording::is_serde_internal;
 use crate::decode::input::Path;
+use crate::decode::location::NULL_ITEM;
 use crate::error::{Error, ErrorKind};
 use crate::value::key::{Key, under};
 use crate::value::units;
 
 /// How many errors are reported: enough for a person to start with.
 pub(super) const MAX_ERRORS: usize = 100;
-
-/// serde's name for the type of a duration.
-const DURATION: &str = "struct Duration";
 
 /// The hint of a fault about a buffered value.
 const BUFFERED_VALUE: &str = " (serde buffers this value)";
@@ -48,8 +48,8 @@ pub(crate) struct Diagnosis {
     pub(crate) inference: Inference,
     pub(super) collected: Collected,
     pub(crate) budget: Budget,
-    /// The bad values whose types accept few placeholders.
-    pub(super) any_placeholders: HashMap<String, AnyPlaceholder>,
+    /// As what the placeholders of buffered values have been visited, the present ones last.
+    buffered_placeholders: HashMap<String, Vec<BufferedPlaceholder>>,
     /// The types of missing fields.
     missing_types: HashMap<String, String>,
     /// The faults that were collected in a pass and not reported yet.
@@ -62,13 +62,8 @@ pub(crate) struct Diagnosis {
     skipped: HashSet<String>,
     /// The missing fields of each struct.
     missing: HashMap<String, Vec<&'static str>>,
-}
-
-/// The placeholder of a value that serde buffers, whose type accepts nothing else.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum AnyPlaceholder {
-    Duration,
-    Text,
+    /// Whether bad values may be in what no round reads: beside or below a value that no placeholder fits.
+    pub(super) may_omit_errors: bool,
 }
 
 impl Diagnosis {
@@ -76,7 +71,7 @@ impl Diagnosis {
     pub(crate) fn fork(&self) -> Self {
         Self {
             inference: self.inference.clone(),
-            any_placeholders: self.any_placeholders.clone(),
+            buffered_placeholders: self.buffered_placeholders.clone(),
             bad_values: self.bad_values.clone(),
             skipped: self.skipped.clone(),
             missing: self.missing.clone(),
@@ -90,6 +85,14 @@ impl Diagnosis {
             return None;
         }
         self.bad_values.get(&path()).copied()
+    }
+
+    /// As what the placeholder of a buffered value is visited.
+    pub(crate) fn buffered_placeholder(&self, path: &str) -> BufferedPlaceholder {
+        let used = self.buffered_placeholders.get(path);
+        used.and_then(|used| used.last())
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Whether a placeholder replaces the value at a path.
@@ -125,6 +128,42 @@ impl Diagnosis {
             fields.retain(|other| *other != field);
         }
         self.bad_values.remove(&below(table, field));
+    }
+
+    /// The placeholders beside and around a path that may be the invented tags of enums.
+    pub(super) fn invented_tags(&self, path: &str) -> Vec<String> {
+        let is_tag = |tag: &&String| {
+            let is_name = matches!(self.buffered_placeholder(tag), BufferedPlaceholder::Name(_));
+            is_name && *tag != path && parent(tag).is_some_and(|table| under(path, &table))
+        };
+        self.bad_values.keys().filter(is_tag).cloned().collect()
+    }
+
+    /// Changes the level of a placeholder.
+    pub(super) fn set_level(&mut self, path: &str, level: impl FnOnce(usize) -> usize) {
+        if let Some(present) = self.bad_values.get_mut(path) {
+            *present = level(*present);
+        }
+    }
+
+    /// Puts placeholders in the place of values that a type rejects alike.
+    pub(super) fn add_placeholders(&mut self, paths: &[String], rejection: &Rejection) {
+        let kind = match rejection.expected.as_str() {
+            "a boolean" => BufferedPlaceholder::Simple(2),
+            _ => BufferedPlaceholder::Number,
+        };
+        for path in paths {
+            self.bad_values.insert(path.clone(), 0);
+            self.buffered_placeholders.insert(path.clone(), vec![kind]);
+        }
+    }
+
+    /// Takes back what [`add_placeholders`](Self::add_placeholders) has added.
+    pub(super) fn remove_placeholders(&mut self, paths: &[String]) {
+        for path in paths {
+            self.bad_values.remove(path);
+            self.buffered_placeholders.remove(path);
+        }
     }
 
     /// Records the type of a missing field.
@@ -211,12 +250,20 @@ impl Diagnosis {
         if !may_be_buffered || !self.inference.buffers_below(&location.path) {
             return;
         }
-        inner.hint = match location.description {
-            Some(_) if self.inference.is_value(&location.path) => BUFFERED_VALUE.into(),
-            _ => buffered_below(&location.path).into(),
+        let is_null = self.inference.is_null(&location.path);
+        let is_value = location.description.is_some() && self.inference.is_value(&location.path);
+        inner.hint = if is_null || is_value {
+            BUFFERED_VALUE.into()
+        } else {
+            buffered_below(&location.path).into()
         };
         if self.inference.is_exhausted() {
             inner.hint += TOO_MANY;
+        }
+        if is_null {
+            inner.kind = ErrorKind::NotFound;
+            inner.detail = NULL_ITEM.to_owned();
+            inner.custom = false;
         }
         if let Some(visit) = self.inference.value_at(&location.path) {
             if let (None, Found::Text(text)) = (&inner.expected, &visit.found) {
@@ -261,18 +308,24 @@ impl Diagnosis {
             return false;
         };
         let path = location.path.clone();
+        if path == root && !errors.is_empty() && self.replace_placeholder(&fault) {
+            return true;
+        }
         if path == root {
-            if !self.is_consequence(&fault, &path) || errors.is_empty() {
+            let is_consequence = self.is_consequence(&fault, &path) && !errors.is_empty();
+            self.may_omit_errors |= is_consequence && self.may_hide_others(&fault, &path);
+            if !is_consequence {
                 errors.push(fault.into_error(root));
             }
             return false;
         }
+        if self.add_field_of_placeholder(&fault, &path) {
+            return true;
+        }
         // The fault is inside of a placeholder, so another one may fit.
-        let outermost = self.bad_values.keys().filter(|bad| under(&path, bad)).min();
-        if let Some(bad) = outermost.cloned() {
-            let level = self.bad_values.entry(bad.clone()).or_default();
-            *level += 1;
-            return *level < LEVELS || self.give_up(&bad, root);
+        let bad = self.bad_values.keys().filter(|bad| under(&path, bad));
+        if let Some(bad) = bad.max_by_key(|bad| bad.len()).cloned() {
+            return self.next_placeholder(&bad, &fault) || self.give_up(&bad, root);
         }
         // As above, if serde has buffered the placeholder.
         if self.replace_placeholder(&fault) {
@@ -282,27 +335,85 @@ impl Diagnosis {
             if !self.skipped.insert(path.clone()) {
                 return self.give_up(&path, root);
             }
-            errors.push(fault.into_error(root));
+            if !fault.0.is_consequence {
+                errors.push(fault.into_error(root));
+            }
             return true;
         }
         if let Some(field) = fault.0.missing_field {
+            // A value that no placeholder fits was left out, and has an error of its own.
+            if self.skipped.contains(&path) {
+                return self.give_up(&path, root);
+            }
             if let Some(parent) = parent(&path) {
                 self.missing.entry(parent).or_default().push(field);
             }
         }
-        let is_consequence = self.is_consequence(&fault, &path);
-        if let Some(any_placeholder) = self.any_placeholder(&fault, &path) {
-            self.any_placeholders.insert(path.clone(), any_placeholder);
-        }
+        let is_consequence = fault.0.is_consequence || self.is_consequence(&fault, &path);
+        self.may_omit_errors |=
+            !fault.0.is_consequence && is_consequence && self.may_hide_others(&fault, &path);
         self.collected.report(&path);
-        // A value that no placeholder fits was left out, and has an error of its own.
-        let is_consequence =
-            is_consequence || (fault.0.missing_field.is_some() && self.skipped.contains(&path));
-        self.bad_values.insert(path, 0);
+        self.bad_values.insert(path.clone(), 0);
+        self.choose_buffered(&path, &fault);
         if !is_consequence {
             errors.push(fault.into_error(root));
         }
         true
+    }
+
+    /// Adds a field that a placeholder lacks; returns whether the fault is about one.
+    fn add_field_of_placeholder(&mut self, fault: &Fault, path: &str) -> bool {
+        let (Some(field), Some(table)) = (fault.0.missing_field, parent(path)) else {
+            return false;
+        };
+        let is_placeholder = self.bad_values.contains_key(&table)
+            && self.buffered_placeholder(&table) == BufferedPlaceholder::Table;
+        is_placeholder && self.add_field(&table, field)
+    }
+
+    /// Chooses the placeholder that the type of a buffered value accepts according to its fault; returns
+    /// whether it is a new one.
+    fn choose_buffered(&mut self, path: &str, fault: &Fault) -> bool {
+        let is_text = || {
+            let visit = self.inference.value_at(path);
+            fault.0.custom && visit.is_some_and(|visit| matches!(visit.found, Found::Text(_)))
+        };
+        let present = self
+            .buffered_placeholders
+            .get(path)
+            .and_then(|used| used.last());
+        let next = BufferedPlaceholder::accepted_by(fault, present.copied());
+        let next = next.or_else(|| is_text().then_some(BufferedPlaceholder::Text));
+        let Some(next) = next else {
+            return false;
+        };
+        let used = self
+            .buffered_placeholders
+            .entry(path.to_owned())
+            .or_default();
+        if used.contains(&next) {
+            return false;
+        }
+        used.push(next);
+        for name in next.names() {
+            self.bad_values.insert(below(path, &name), 0);
+        }
+        true
+    }
+
+    /// Replaces the placeholder of a bad value by the next one; returns whether there is one.
+    fn next_placeholder(&mut self, path: &str, fault: &Fault) -> bool {
+        let is_buffered = self
+            .visited_placeholders
+            .iter()
+            .any(|visited| visited == path);
+        if is_buffered && self.choose_buffered(path, fault) {
+            self.bad_values.insert(path.to_owned(), 0);
+            return true;
+        }
+        let level = self.bad_values.entry(path.to_owned()).or_default();
+        *level += 1;
+        *level < LEVELS
     }
 
     /// Replaces the placeholder of a bad value that serde buffers by the next one, if the fault may be
@@ -311,39 +422,37 @@ impl Diagnosis {
         let Some(location) = &fault.0.location else {
             return false;
         };
-        let may_be = |path: &&String| {
-            let level = self.bad_values.get(*path);
-            under(path, &location.path) && level.is_some_and(|level| level + 1 < LEVELS)
-        };
         let is_of_value = fault.0.rejection.is_some() || fault.0.custom;
-        let mut visited_placeholders = self.visited_placeholders.iter().filter(|_| is_of_value);
-        let Some(path) = visited_placeholders.find(may_be) else {
-            return false;
+        let may_be = |path: &&String| {
+            let level = self.bad_values.get(*path).copied();
+            let level = level.filter(|_| is_of_value && under(path, &location.path));
+            level.is_some_and(|level| {
+                let found = self.buffered_placeholder(path).found(level);
+                let rejection = fault.0.rejection.as_ref();
+                let is_it =
+                    rejection.is_none_or(|it| it.found == found || it.found == Found::Other);
+                is_it && level + 1 < LEVELS
+            })
         };
-        if let Some(level) = self.bad_values.get_mut(path) {
-            *level += 1;
-        }
-        true
-    }
-
-    /// The placeholder that the type accepts according to its fault.
-    fn any_placeholder(&self, fault: &Fault, path: &str) -> Option<AnyPlaceholder> {
-        let is_text = || {
-            let visit = self.inference.value_at(path);
-            fault.0.custom && visit.is_some_and(|visit| matches!(visit.found, Found::Text(_)))
-        };
-        match fault.0.expected.as_deref() {
-            Some(DURATION) => Some(AnyPlaceholder::Duration),
-            Some("a character") => Some(AnyPlaceholder::Text),
-            _ => is_text().then_some(AnyPlaceholder::Text),
-        }
+        let path = self.visited_placeholders.iter().find(may_be).cloned();
+        path.is_some_and(|path| self.next_placeholder(&path, fault))
     }
 
     /// Whether a fault may be due to the placeholders below its path. They add no field and no spelling.
     fn is_consequence(&self, fault: &Fault, path: &str) -> bool {
         let below = |bad: &String| bad != path && under(bad, path);
+        // An enum without its bad variant has none.
+        let is_variant = fault.0.expected.as_deref() == Some(ONE_VARIANT);
         let is_of_names = fault.0.missing_field.is_some() || fault.0.are_spellings;
-        !is_of_names && self.bad_values.keys().any(below)
+        (!is_of_names && self.bad_values.keys().any(below))
+            || (is_variant && self.skipped.iter().any(below))
+    }
+
+    /// Whether the fault of a placeholder may hide those of values that serde reads later. A type that has too few
+    /// or too many items, or no variant, has read all of them.
+    fn may_hide_others(&self, fault: &Fault, path: &str) -> bool {
+        let is_read = fault.0.length.is_some() || fault.0.expected.as_deref() == Some(ONE_VARIANT);
+        !is_read && self.inference.buffers_below(path)
     }
 
     /// Leaves out a value that no placeholder fits, so that the others of its table are read. If it is
@@ -352,12 +461,16 @@ impl Diagnosis {
         if self.skipped.insert(path.to_owned()) {
             return true;
         }
-        match parent(path) {
-            Some(parent) if under(&parent, root) && parent != root => {
-                self.bad_values.insert(parent, 0).is_none()
-            }
-            _ => false,
+        self.may_omit_errors = true;
+        let Some(parent) = parent(path).filter(|parent| under(parent, root) && parent != root)
+        else {
+            return false;
+        };
+        if self.bad_values.contains_key(&parent) {
+            return self.give_up(&parent, root);
         }
+        self.bad_values.insert(parent, 0);
+        true
     }
 }
 

@@ -64,8 +64,12 @@ pub(crate) struct FaultData {
     pub(crate) are_spellings: bool,
     /// The field that a struct lacks.
     pub(crate) missing_field: Option<&'static str>,
+    /// The length of a list of the wrong length.
+    pub(crate) length: Option<usize>,
     /// The field that a struct does not know.
     pub(crate) unknown_field: Option<String>,
+    /// Whether it is due to a placeholder.
+    pub(crate) is_consequence: bool,
     /// Added to the detail.
     pub(crate) hint: Cow<'static, str>,
     /// An error that needs no location, such as that of a broken reference.
@@ -114,7 +118,9 @@ impl Fault {
             rivals: Vec::new(),
             are_spellings: false,
             missing_field: None,
+            length: None,
             unknown_field: None,
+            is_consequence: false,
             hint: Cow::Borrowed(""),
             complete: None,
             location: None,
@@ -177,20 +183,23 @@ impl Fault {
 
     /// Whether two passes have failed with the same fault.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        let (one, other) = (&self.0, &other.0);
-        let found = |inner: &FaultData| inner.rejection.as_ref().map(|it| it.found.clone());
-        let path = |inner: &FaultData| {
-            inner
-                .location
-                .as_ref()
-                .map(|location| location.path.clone())
+        let path = |fault: &Self| {
+            let location = fault.0.location.as_ref();
+            location.map(|location| location.path.clone())
         };
-        one.detail == other.detail
-            && one.expected == other.expected
-            && found(one) == found(other)
-            && one.missing_field == other.missing_field
-            && one.unknown_field == other.unknown_field
-            && path(one) == path(other)
+        self.reason() == other.reason() && path(self) == path(other)
+    }
+
+    /// What distinguishes it from other faults, wherever they are.
+    pub(crate) fn reason(&self) -> impl PartialEq + use<> {
+        let inner = &self.0;
+        (
+            inner.detail.clone(),
+            inner.expected.clone(),
+            inner.rejection.as_ref().map(|it| it.found.clone()),
+            inner.missing_field,
+            inner.unknown_field.clone(),
+        )
     }
 
     /// Whether it is about a secret that serde had buffered.
@@ -337,8 +346,10 @@ impl serde::de::Error for Fault {
         Self::rejected(detail, rejection)
     }
 
-    fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
-        Self::mismatch(WRONG_LENGTH, expected.to_string())
+    fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
+        let mut fault = Self::mismatch(WRONG_LENGTH, expected.to_string());
+        fault.0.length = Some(length);
+        fault
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {

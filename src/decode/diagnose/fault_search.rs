@@ -8,9 +8,9 @@ use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 
+use crate::decode::diagnose::buffered_placeholder::is_without_content;
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
-use crate::decode::diagnose::fault::Fault;
-use crate::decode::diagnose::form::Form;
+use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::passes::{Search, run_discarding};
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
 use crate::decode::diagnose::visits::{Visit, below, is_below};
@@ -18,7 +18,7 @@ use crate::decode::request::Request;
 use crate::value::key::under;
 
 /// What serde expects where its buffer holds several variants.
-const ONE_VARIANT: &str = "map with a single key";
+pub(super) const ONE_VARIANT: &str = "map with a single key";
 
 /// How many entries are left out one by one, in search of rivals.
 const MAX_RIVALS: usize = 64;
@@ -31,63 +31,10 @@ pub(crate) fn locate<T: DeserializeOwned>(
 ) {
     let pass = || run_discarding::<T>(request, diagnosis);
     let search = Search::new(diagnosis, &pass);
-    if let (Some(field), [_, _, ..]) = (fault.0.duplicate, fault.0.read_names.as_slice()) {
-        if let Some((table, names)) = search.find_read_spellings(field, fault) {
-            set_rivals(&request, fault, table, names, Some(field));
-        }
-        return;
-    }
-    if let Some(field) = fault.0.missing_field {
-        if let Some(table) = search.find_table_without(field, fault) {
-            if let Some(location) = &mut fault.0.location {
-                location.path = below(&table, field);
-                location.origin = request.origin_of(&table);
-            }
-        }
-        return;
-    }
-    let may_be_buffered = fault.may_be_buffered() || fault.0.duplicate.is_some();
-    let Some(outer) = fault.0.location.clone().filter(|_| may_be_buffered) else {
-        return;
-    };
-    if !search.inference().visits_below(&outer.path) {
-        return;
-    }
-    let duplicate = fault
-        .0
-        .duplicate
-        .or_else(|| rejection::last_duplicate_field().filter(|_| fault.0.custom));
-    let (mut masked, mut quotes) = (false, false);
-    let found = match search.find_equal(fault) {
-        Some(found) => found,
-        None => {
-            let found = search.find_by_leaving_out(fault, &outer.path);
-            masked = found.is_some() && fault.is_about_secret();
-            let is_container = found.as_ref().is_some_and(Visit::is_container);
-            quotes = (outer.masked || outer.may_quote) && is_container;
-            found
-        }
-    };
-    let found = found.or_else(|| search.find_only(fault, &outer.path));
-    let path = found.as_ref().map_or(&outer.path, |visit| &visit.path);
-    // The last pass may have visited markers; another one visits the values.
-    search.inference().described_below = Some(path.clone());
-    drop(pass());
-    let mut inference = search.inference();
-    inference.described_below = None;
-    let location = found.and_then(|found| inference.location_of(&found.id));
-    drop(inference);
-    if let Some(mut location) = location {
-        // The outer location is masked for all that it holds, this one for a single value.
-        location.masked |= masked;
-        location.may_quote |= quotes;
-        fault.move_to(location);
-    }
-    let is_variants = fault.0.expected.as_deref() == Some(ONE_VARIANT);
-    let duplicate = duplicate.filter(|_| !is_variants);
-    if let Some((table, names)) = search.find_rivals(fault, &outer.path, duplicate) {
-        set_rivals(&request, fault, table, names, duplicate);
-    }
+    let reason = fault.reason();
+    search.locate(request, fault);
+    let is_same = |other: &Fault| other.reason() == reason;
+    fault.0.is_consequence = search.is_of_invented_tag(fault, &is_same);
 }
 
 /// Makes a fault that of rivals, with their origins.
@@ -119,6 +66,9 @@ pub(crate) fn rejected_alike<T: DeserializeOwned>(
     else {
         return (Vec::new(), 0);
     };
+    if diagnosis.borrow().is_bad(&location.path) {
+        return (Vec::new(), 0);
+    }
     let pass = || run_discarding::<T>(request, diagnosis);
     let search = Search::new(diagnosis, &pass);
     let Some(mut visit) = search.inference().buffered_at(&location.path) else {
@@ -127,8 +77,13 @@ pub(crate) fn rejected_alike<T: DeserializeOwned>(
     // The classes are known once the tables around have been probed.
     let known = search.inference().assumptions.entry_types.len();
     search.probe_tables(&mut visit);
+    search.probe_lists(&visit, rejection);
     if search.inference().assumptions.entry_types.len() != known {
         drop(pass());
+        let Some(known) = search.inference().buffered_at(&location.path) else {
+            return (Vec::new(), 0);
+        };
+        visit = known;
     }
     let mut alike = diagnosis.borrow().inference.alike(&visit, rejection);
     let left = alike.len().saturating_sub(limit);
@@ -159,20 +114,129 @@ pub(crate) fn rejected_alike<T: DeserializeOwned>(
 }
 
 impl Search<'_> {
-    /// Finds the one of several equal values that a fault is about; `None` if nothing is equal.
-    fn find_equal(&self, fault: &Fault) -> Option<Option<Visit>> {
-        let rejection = fault.0.rejection.as_ref()?;
-        let location = fault.0.location.as_ref()?;
-        let all = self.inference().all_of(rejection, &location.path);
-        let candidates: Vec<_> = all.into_iter().map(|visit| (visit, Form::Plain)).collect();
-        if let ([(visit, _)], Some(_)) = (candidates.as_slice(), rejection.subject) {
-            return Some(Some(visit.clone()));
+    /// Moves a fault about a buffered value to the location of that value.
+    fn locate(&self, request: Request<'_>, fault: &mut Fault) {
+        if let (Some(field), [_, _, ..]) = (fault.0.duplicate, fault.0.read_names.as_slice()) {
+            if let Some((table, names)) = self.find_read_spellings(field, fault) {
+                set_rivals(&request, fault, table, names, Some(field));
+            }
+            return;
         }
-        if candidates.len() < 2 || !rejection.found.has_marker() {
+        if let Some(field) = fault.0.missing_field {
+            if let Some(table) = self.find_table_without(field, fault) {
+                if let Some(location) = &mut fault.0.location {
+                    location.path = below(&table, field);
+                    location.origin = request.origin_of(&table);
+                }
+            }
+            return;
+        }
+        if let Some(field) = fault.0.unknown_field.clone() {
+            if let Some(visit) = self.find_unknown_field(&field, fault) {
+                if let Some(location) = self.describe(&visit) {
+                    fault.move_to(location);
+                }
+            }
+            return;
+        }
+        let may_be_buffered = fault.may_be_buffered() || fault.0.duplicate.is_some();
+        let Some(outer) = fault.0.location.clone().filter(|_| may_be_buffered) else {
+            return;
+        };
+        if !self.inference().visits_below(&outer.path) {
+            return;
+        }
+        let duplicate = fault
+            .0
+            .duplicate
+            .or_else(|| rejection::last_duplicate_field().filter(|_| fault.0.custom));
+        let (mut masked, mut quotes) = (false, false);
+        let found = self.find_equal(fault).or_else(|| {
+            let found = self.find_by_leaving_out(fault, &outer.path);
+            masked = found.is_some() && fault.is_about_secret();
+            let is_container = found.as_ref().is_some_and(Visit::is_container);
+            quotes = (outer.masked || outer.may_quote) && is_container;
+            found
+        });
+        let found = found.or_else(|| self.find_only(fault, &outer.path));
+        let location = match &found {
+            Some(found) => self.describe(found),
+            None => self.describe_below(&outer.path, ""),
+        };
+        if let Some(mut location) = location {
+            // The outer location is masked for all that it holds, this one for a single value.
+            location.masked |= masked;
+            location.may_quote |= quotes;
+            fault.move_to(location);
+        }
+        let is_variants = fault.0.expected.as_deref() == Some(ONE_VARIANT);
+        let duplicate = duplicate.filter(|_| !is_variants);
+        if let Some((table, names)) = self.find_rivals(fault, &outer.path, duplicate) {
+            set_rivals(&request, fault, table, names, duplicate);
+        }
+    }
+
+    /// The location of a visited value, by a further pass.
+    fn describe(&self, visit: &Visit) -> Option<Location> {
+        self.describe_below(&visit.path, &visit.id)
+    }
+
+    /// Runs a pass that records the locations of the visits at and below a path; returns the location of one.
+    fn describe_below(&self, path: &str, id: &str) -> Option<Location> {
+        self.inference().described_below = Some(path.to_owned());
+        drop(self.run_pass());
+        self.inference().described_below = None;
+        self.inference().location_of(id)
+    }
+
+    /// Finds the one of several values that a fault is about, if serde reports them alike.
+    fn find_equal(&self, fault: &Fault) -> Option<Visit> {
+        let path = &fault.0.location.as_ref()?.path;
+        let mut all = match (&fault.0.rejection, fault.0.length) {
+            (Some(rejection), _) => self.inference().all_rejected(rejection, path),
+            (None, Some(length)) => self.inference().lists_of_length(length, path),
+            (None, None) => return None,
+        };
+        all.retain(|visit| !visit.is_name);
+        let rejection = fault.0.rejection.as_ref();
+        match (all.as_slice(), rejection.map(|it| it.subject.is_some())) {
+            ([visit], Some(true)) => Some(visit.clone()),
+            ([_], Some(false)) => None,
+            (all, _) => self.find_rejected(fault, all),
+        }
+    }
+
+    /// Whether a fault is due to the invented tag of an enum: the enum has none with another tag.
+    fn is_of_invented_tag(&self, fault: &Fault, is_same: &dyn Fn(&Fault) -> bool) -> bool {
+        let Some(location) = &fault.0.location else {
+            return false;
+        };
+        let tags = self.diagnosis.borrow().invented_tags(&location.path);
+        tags.iter().any(|tag| {
+            let set = |level: fn(usize) -> usize| self.diagnosis.borrow_mut().set_level(tag, level);
+            set(|level| level + 1);
+            let (result, _) = self.run_pass();
+            set(|level| level - 1);
+            // A name of another variant is not enough for an enum without a tag.
+            !result.is_err_and(|other| is_same(&other) || is_without_content(&other))
+        })
+    }
+
+    /// Finds the entry of a buffered table that its type does not know, if serde does not say which table it
+    /// is in.
+    fn find_unknown_field(&self, field: &str, fault: &Fault) -> Option<Visit> {
+        let table = parent(&fault.0.location.as_ref()?.path).unwrap_or_default();
+        let all = self.inference().entries_named(field, &table);
+        let is_here = |path: &str| {
+            let result = self.run_without([path.to_owned()]);
+            !result.is_err_and(|other| other.is_like(fault))
+        };
+        if all.is_empty() || is_here(&below(&table, field)) {
             return None;
         }
-        let found = self.choose_by_marker(rejection, &candidates);
-        Some(found.map(|(visit, _)| visit))
+        all.into_iter()
+            .take(MAX_RIVALS)
+            .find(|visit| is_here(&visit.path))
     }
 
     /// Finds the only value that a fault can be about.
@@ -352,6 +416,32 @@ impl Search<'_> {
         drop(self.run_pass());
         let (_, first) = before[first?].entry()?;
         Some((table, vec![first, last]))
+    }
+
+    /// Finds out which lists around a rejected value are tuples, whose items do not have one type. The values that
+    /// seem to be alike have placeholders meanwhile, so that the type reads the probe.
+    fn probe_lists(&self, rejected: &Visit, rejection: &Rejection) {
+        loop {
+            let list = self.inference().unknown_list_around(&rejected.class);
+            let Some(list) = list else {
+                return;
+            };
+            let alike = self.inference().alike(rejected, rejection);
+            let paths = alike
+                .into_iter()
+                .chain([rejected.clone()])
+                .map(|visit| visit.path);
+            let paths: Vec<String> = paths.collect();
+            let formed = self.inference().formed_sites();
+            self.diagnosis
+                .borrow_mut()
+                .add_placeholders(&paths, rejection);
+            if !self.probe(&list) {
+                self.inference().separate_items(&list, &formed);
+            }
+            self.diagnosis.borrow_mut().remove_placeholders(&paths);
+            drop(self.run_pass());
+        }
     }
 
     /// Runs a pass that leaves out some paths.

@@ -75,7 +75,7 @@ pub(crate) const INTEGERS: [&str; 12] = [
 ];
 
 /// serde's names for the types that are read from a list.
-const LISTS: [&str; 5] = ["sequence", "tuple", "array", "list", "set"];
+pub(super) const LISTS: [&str; 5] = ["sequence", "tuple", "array", "list", "set"];
 
 impl Form {
     /// The form of a scalar that a type may accept which has rejected it.

@@ -54,6 +54,8 @@ pub(crate) struct Inference {
     /// The indexes of visits by the addresses of their texts.
     addresses: HashMap<usize, usize>,
     pub(super) assumptions: Assumptions,
+    /// The forms that may not be needed.
+    pub(crate) guesses: Vec<Guess>,
     /// The classes of the tables that were entered.
     tables: HashSet<String>,
     /// How many values expected another form than others of their class.
@@ -101,6 +103,9 @@ pub(super) struct Assumptions {
     /// The forms that were put before the others of their class.
     pub(crate) promoted: HashSet<(String, Notation, Form)>,
 }
+
+/// A form of a class that was chosen from the rejections of several variants.
+pub(crate) type Guess = (String, Notation, Form);
 
 /// The texts of the entries in each table of a class, with the path of the table.
 type TableTexts = Vec<(String, HashMap<String, String>)>;
@@ -179,6 +184,11 @@ impl Inference {
         self.assumptions.entry_types.insert(class, kind);
     }
 
+    /// Whether the pass leaves out an entry of a table.
+    pub(crate) fn is_omitted(&self, table: &str, name: &str) -> bool {
+        !self.omitted.is_empty() && self.omitted.contains(&below(table, name))
+    }
+
     /// Leaves out and adds what the pass wants of a table's entries; returns the value of its tag.
     pub(crate) fn enter_table<'a>(
         &mut self,
@@ -187,7 +197,7 @@ impl Inference {
     ) -> Option<Cow<'a, str>> {
         if !self.omitted.is_empty() {
             let path = de.path_text();
-            entries.retain(|entry| !self.omitted.contains(&below(&path, entry.name)));
+            entries.retain(|entry| !self.is_omitted(&path, entry.name));
         }
         let mut class = self.class(de.path);
         if self.table_texts.is_some() {
@@ -309,20 +319,38 @@ impl Inference {
             .map(str::to_owned)
     }
 
-    /// Gives the items of a tuple forms of their own, instead of one for all.
-    pub(crate) fn separate_items(&mut self, list: &str) {
+    /// The outermost list around a class that has not been probed.
+    pub(crate) fn unknown_list_around(&self, class: &str) -> Option<String> {
+        let each = format!("{STEP}{EACH}");
+        let mut lists = class.match_indices(&each).map(|(at, _)| &class[..at]);
+        let list = lists.find(|list| !self.assumptions.entry_types.contains_key(*list));
+        list.map(str::to_owned)
+    }
+
+    /// The sites that have a form.
+    pub(crate) fn formed_sites(&self) -> HashMap<String, Form> {
+        let formed = self
+            .visits
+            .iter()
+            .filter_map(|visit| Some((visit.id.clone(), visit.form?)));
+        formed.collect()
+    }
+
+    /// Gives the items of a tuple forms of their own, instead of one for all. Items of which no form is known
+    /// are read as they are written.
+    pub(crate) fn separate_items(&mut self, list: &str, formed: &HashMap<String, Form>) {
         let each = format!("{list}{STEP}{EACH}");
-        let below: Vec<String> = self
-            .assumptions
+        let assumptions = &mut self.assumptions;
+        assumptions.tried.clear();
+        let classes = assumptions
             .forms
             .keys()
-            .filter(|class| class.starts_with(&each))
-            .cloned()
-            .collect();
-        for class in below {
-            self.assumptions.forms.remove(&class);
-            for (id, form) in self.assumptions.evidence.remove(&class).unwrap_or_default() {
-                self.assumptions.exceptions.insert(id, form);
+            .filter(|class| class.starts_with(&each));
+        for class in classes.cloned().collect::<Vec<_>>() {
+            assumptions.forms.remove(&class);
+            for (id, form) in assumptions.evidence.remove(&class).unwrap_or_default() {
+                let form = formed.get(&id).copied().unwrap_or(form);
+                assumptions.exceptions.insert(id, form);
             }
         }
     }
@@ -374,6 +402,21 @@ impl Inference {
             forms.promote(visit.notation, form);
         } else {
             self.set_exception(visit, form);
+        }
+    }
+
+    /// Records that a form may not be needed.
+    pub(crate) fn record_guess(&mut self, visit: &Visit, form: Form) {
+        let guess = (visit.class.clone(), visit.notation, form);
+        if form != Form::Plain && !self.guesses.contains(&guess) {
+            self.guesses.push(guess);
+        }
+    }
+
+    /// Takes back a form of a class.
+    pub(crate) fn remove_form(&mut self, (class, notation, form): &Guess) {
+        if let Some(forms) = self.assumptions.forms.get_mut(class) {
+            forms.remove(*notation, *form);
         }
     }
 

@@ -10,8 +10,9 @@
 //!   [`inference`], [`visits`], [`class_paths`], [`class_forms`], [`look`] and [`alternatives`] keep what the
 //!   passes have found.
 //! - [`untyped`] and [`form`]: what a pass shows to a type that accepts a value of any type.
-//! - [`fault_search`]: moves the fault of a round to the buffered value that it is about.
-//! - [`diagnosis`], [`placeholder`], [`collect`] and [`budget`]: how the next round gets past a bad value.
+//! - [`fault_search`] and [`markers`]: move the fault of a round to the buffered value that it is about.
+//! - [`diagnosis`], [`placeholder`], [`buffered_placeholder`], [`collect`] and [`budget`]: how the next round
+//!   gets past a bad value.
 //! - [`secret_paths`], [`secret_trials`], [`trial`] and [`visit_recorder`]: where a type reads secrets, which errors
 //!   must not show.
 //!
@@ -27,6 +28,7 @@
 
 pub(super) mod alternatives;
 pub(super) mod budget;
+pub(super) mod buffered_placeholder;
 pub(super) mod class_forms;
 pub(super) mod class_paths;
 pub(super) mod collect;
@@ -36,6 +38,7 @@ pub(super) mod fault_search;
 pub(super) mod form;
 pub(super) mod inference;
 pub(super) mod look;
+pub(super) mod markers;
 pub(super) mod passes;
 pub(super) mod placeholder;
 pub(super) mod rejection;

@@ -14,7 +14,7 @@ use crate::decode::diagnose::class_paths::with_each;
 use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::form::Form;
-use crate::decode::diagnose::inference::{EntryTypes, Inference, PROBE, PROBE_WORDS};
+use crate::decode::diagnose::inference::{EntryTypes, Guess, Inference, PROBE, PROBE_WORDS};
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::diagnose::visits::Visit;
@@ -42,7 +42,7 @@ pub(crate) fn decode_in_passes<T: DeserializeOwned>(
             continue;
         }
         match result {
-            Ok(value) if search.confirm_lists() => return Ok(value),
+            Ok(value) if search.confirm_lists() && search.confirm_forms() => return Ok(value),
             Ok(_) => {}
             Err(fault) => {
                 // The rejection of a single value is cheap to act on.
@@ -127,6 +127,9 @@ impl<'a> Search<'a> {
             (true, true) => inference.set_exception(&visit, form),
             (true, false) if inference.split(&visit, form) => {}
             _ => inference.set_form(&visit, form),
+        }
+        if fault.0.rejection.is_none() {
+            inference.record_guess(&visit, form);
         }
         true
     }
@@ -264,83 +267,47 @@ impl<'a> Search<'a> {
         }
         let of = |(at, form)| Some((self.inference().visit(at)?, form));
         let mut candidates: Vec<_> = all.into_iter().filter_map(of).collect();
-        match fault {
-            Some(fault) => self.retain_rejected(fault, rejection, below, &mut candidates),
-            // A value without a form is more likely to be the one that the variant rejects.
-            None => candidates.sort_by_key(|(visit, _)| visit.form.is_some()),
+        if let Some(rejected) = self.choose_equal(fault, rejection, below, &candidates) {
+            candidates.retain(|(visit, _)| visit.id == rejected.id);
         }
-        let same = |pair: &[(Visit, Form)]| pair[0].0.class == pair[1].0.class;
-        let new = |(visit, _): &(Visit, Form)| {
-            !self
-                .inference()
-                .assumptions
-                .forms
-                .contains_key(&visit.class)
-        };
-        // For a class without a form, any of its values will do.
-        let alike = candidates.windows(2).all(same) && candidates.first().is_none_or(new);
-        if is_fault && rejection.found.has_marker() && !alike {
-            if let Some(chosen) = self.choose_by_marker(rejection, &candidates) {
-                return Some(chosen);
-            }
+        if !is_fault {
+            // A value without a form is more likely to be the one that the variant rejects.
+            candidates.sort_by_key(|(visit, _)| visit.form.is_some());
         }
         let is_new = |(_, form): &(Visit, Form)| *form != Form::Plain;
         let at = candidates.iter().position(is_new).unwrap_or(0);
         candidates.into_iter().nth(at)
     }
 
-    /// Of candidates that serde reports alike, leaves the one that the fault is about. If none of them has a
-    /// form yet, any of them will do.
-    fn retain_rejected(
+    /// Of values that serde reports alike, finds the one that a rejection is about. `None` if any of them will
+    /// do: they share a class that has no form yet.
+    fn choose_equal(
         &self,
-        fault: &Fault,
+        fault: Option<&Fault>,
         rejection: &Rejection,
         below: &str,
-        candidates: &mut Vec<(Visit, Form)>,
-    ) {
-        let has_form = |(visit, _): &(Visit, Form)| visit.form.is_some();
-        if rejection.subject.is_some() || !candidates.iter().any(has_form) {
-            return;
-        }
-        let all = self.inference().all_rejected(rejection, below);
-        if all.len() < 2 {
-            return;
-        }
-        let rejected = self.last_relevant(fault, &all);
-        candidates.retain(|(visit, _)| rejected.is_some_and(|it| it.path == visit.path));
-        drop(self.run_pass());
-    }
-
-    /// Replaces equal values by markers: the fault then shows which of them it is about.
-    pub(super) fn choose_by_marker(
-        &self,
-        rejection: &Rejection,
         candidates: &[(Visit, Form)],
-    ) -> Option<(Visit, Form)> {
-        let mut left: Vec<_> = (0..candidates.len())
-            .filter(|at| !candidates[*at].0.is_name)
-            .collect();
-        while left.len() > 1 && !self.diagnosis.borrow().is_exhausted() {
-            let markers = left
-                .iter()
-                .map(|at| (candidates[*at].0.id.clone(), *at))
-                .collect();
-            self.inference().markers = markers;
-            let (result, log) = self.run_pass();
-            self.inference().markers.clear();
-            let rejected = result.err()?.0.rejection;
-            let rejected = rejected.or_else(|| log.last().cloned())?;
-            let has_marker = |at: &&usize| rejected.found == marker(&rejection.found, **at);
-            let at = *left.iter().find(has_marker)?;
-            if rejected.expected == rejection.expected {
-                return Some(candidates[at].clone());
-            }
-            // The type accepts the value and rejects its marker.
-            left.retain(|other| *other != at);
+    ) -> Option<Visit> {
+        if rejection.subject.is_some() || candidates.is_empty() {
+            return None;
         }
-        match left.as_slice() {
-            [at] => Some(candidates[*at].clone()),
-            _ => None,
+        let all: Vec<Visit> = match fault {
+            Some(_) => self.inference().all_rejected(rejection, below),
+            None => candidates.iter().map(|(visit, _)| visit.clone()).collect(),
+        };
+        let first = all.first()?;
+        let is_alike = all.iter().all(|visit| visit.class == first.class)
+            && !self
+                .inference()
+                .assumptions
+                .forms
+                .contains_key(&first.class);
+        if all.len() < 2 || is_alike {
+            return None;
+        }
+        match fault {
+            Some(fault) => self.find_rejected(fault, &all),
+            None => self.find_hidden(rejection, &all),
         }
     }
 
@@ -361,7 +328,7 @@ impl<'a> Search<'a> {
 
     /// Finds out whether the entries of a container have one type: whether the type reads an additional
     /// entry like the others.
-    fn probe(&self, container: &str) -> bool {
+    pub(super) fn probe(&self, container: &str) -> bool {
         self.inference().probing = Some(container.to_owned());
         let (result, log) = self.run_pass();
         let is_uniform = result.is_err_and(|fault| is_about_probe(&fault, &log));
@@ -380,15 +347,37 @@ impl<'a> Search<'a> {
     /// Probes the lists whose items share a form; returns whether none of them is a tuple.
     fn confirm_lists(&self) -> bool {
         let mut all = true;
+        let formed = self.inference().formed_sites();
         loop {
             let Some(list) = self.inference().unknown_list() else {
                 return all;
             };
             if !self.probe(&list) {
-                self.inference().separate_items(&list);
+                self.inference().separate_items(&list, &formed);
                 all = false;
             }
         }
+    }
+
+    /// Takes back the guessed forms without which the type can be read too: a type inside may have accepted the
+    /// value as another variant. Returns whether all were needed.
+    fn confirm_forms(&self) -> bool {
+        let mut all = true;
+        while let Some(guess) = self.next_guess() {
+            let assumptions = self.inference().assumptions.clone();
+            self.inference().remove_form(&guess);
+            let (result, _) = self.run_pass();
+            if result.is_err() {
+                self.inference().assumptions = assumptions;
+            } else {
+                all = false;
+            }
+        }
+        all
+    }
+
+    fn next_guess(&self) -> Option<Guess> {
+        self.inference().guesses.pop()
     }
 
     /// Finds the tag of the tables around a value whose form conflicts with that of others.
@@ -399,14 +388,6 @@ impl<'a> Search<'a> {
         self.inference().table_texts = Some(Default::default());
         drop(self.run_pass());
         self.inference().choose_tag(&table, visit)
-    }
-}
-
-/// The marker that replaces one of several equal values.
-pub(crate) fn marker(found: &Found, at: usize) -> Found {
-    match found {
-        Found::Number(_) => Found::Number((i64::MAX - at as i64).to_string()),
-        _ => Found::Text(format!("{PROBE} {at}")),
     }
 }
 

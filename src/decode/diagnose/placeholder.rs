@@ -41,6 +41,10 @@ impl Placeholder {
         Self { level, depth: 0 }
     }
 
+    pub(crate) fn level(self) -> usize {
+        self.level
+    }
+
     /// What `deserialize_any` visits, as serde reports it.
     pub(crate) fn found(self) -> Found {
         match self.level {
@@ -51,6 +55,11 @@ impl Placeholder {
             4 => Found::Seq,
             _ => Found::Map,
         }
+    }
+
+    /// What the methods for numbers visit.
+    pub(crate) fn number(self) -> u8 {
+        NUMBERS[self.level]
     }
 
     /// The text for a type that accepts any type, but rejects all but text; `None` at the last level.

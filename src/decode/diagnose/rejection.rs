@@ -111,6 +111,7 @@ impl Found {
             Input::Float(value) => Found::Number(format!("{value:?}")),
             Input::List(_) => Found::Seq,
             Input::Table(_) | Input::Fields(_) | Input::Nothing => Found::Map,
+            Input::Absent => Found::Unit,
             _ => return None,
         })
     }
@@ -128,11 +129,6 @@ impl Found {
             Unexpected::Unit => Found::Unit,
             _ => Found::Other,
         }
-    }
-
-    /// Whether a marker can replace the value.
-    pub(super) fn has_marker(&self) -> bool {
-        matches!(self, Found::Text(_) | Found::Number(_))
     }
 
     /// The description of the value for an error, if serde reports its text.

@@ -78,13 +78,16 @@ fn collect_errors<T: DeserializeOwned>(
                 continue;
             }
             // The fault may be that of a good value whose form is not inferred yet.
-            add_note(&mut errors, SEARCH_ENDED);
+            diagnosis.borrow_mut().may_omit_errors = true;
             break;
         }
         let may_continue = report_fault::<T>(request, diagnosis, secret_trials, fault, &mut errors);
         if !may_continue || errors.len() >= MAX_ERRORS {
             break;
         }
+    }
+    if diagnosis.borrow().may_omit_errors && errors.len() < MAX_ERRORS {
+        add_note(&mut errors, SEARCH_ENDED);
     }
     errors
 }

@@ -4,19 +4,16 @@
 //! was inferred for its class.
 
 use std::cell::RefCell;
-use std::time::Duration;
 
 use serde::de::{Deserializer, Visitor};
 
 use crate::decode::deserializer::ValueDeserializer;
-use crate::decode::diagnose::diagnosis::{AnyPlaceholder, Diagnosis};
+use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::form::Formed;
-use crate::decode::diagnose::passes;
-use crate::decode::diagnose::placeholder::Placeholder;
+use crate::decode::diagnose::markers;
 use crate::decode::diagnose::rejection::Found;
 use crate::decode::diagnose::trial;
-use crate::decode::scalars::duration_parts;
 
 /// Visits a value for a type that accepts any type.
 pub(crate) fn visit_any<'de, V: Visitor<'de>>(
@@ -29,7 +26,7 @@ pub(crate) fn visit_any<'de, V: Visitor<'de>>(
         return visitor.visit_u64(number);
     }
     if let Some(placeholder) = de.placeholder() {
-        return visit_placeholder(de, placeholder, diagnosis, visitor);
+        return visit_placeholder(de, placeholder.level(), diagnosis, visitor);
     }
     let (formed, marker, de) = {
         let inference = &mut diagnosis.borrow_mut().inference;
@@ -40,7 +37,7 @@ pub(crate) fn visit_any<'de, V: Visitor<'de>>(
         let mut found = formed.reported_as(&typed);
         let marker = inference.marker(&site);
         if let Some(number) = marker {
-            found = passes::marker(&found, number);
+            found = markers::marker(&found, number);
         }
         let marker = marker.map(|_| found.clone());
         if !formed.is_plain() {
@@ -51,50 +48,51 @@ pub(crate) fn visit_any<'de, V: Visitor<'de>>(
         de.count_visit();
         (formed, marker, typed)
     };
-    let result = match marker {
-        None => {
-            return formed
-                .visit(de, visitor)
-                .map_err(|fault| mark_unbuffered(&de, fault));
-        }
-        Some(Found::Text(marker)) => visitor.visit_str(&marker),
-        Some(Found::Number(marker)) => visitor.visit_i64(marker.parse().unwrap_or(i64::MAX)),
-        Some(_) => return formed.visit(de, visitor),
-    };
-    result.map_err(|fault| de.locate(fault))
+    match marker {
+        None => formed
+            .visit(de, visitor)
+            .map_err(|fault| mark_unbuffered(&de, fault)),
+        Some(marker) => visit_marker(&marker, visitor).map_err(|fault| de.locate(fault)),
+    }
 }
 
 /// Visits a placeholder for a type that accepts any type.
 fn visit_placeholder<'de, V: Visitor<'de>>(
     de: ValueDeserializer<'_, 'de>,
-    placeholder: Placeholder,
+    level: usize,
     diagnosis: &RefCell<Diagnosis>,
     visitor: V,
 ) -> Result<V::Value, Fault> {
     let path = de.path_text();
-    let any_placeholder = diagnosis.borrow().any_placeholders.get(&path).copied();
-    let text = placeholder.text();
-    let found = match (any_placeholder, text) {
-        (Some(AnyPlaceholder::Duration), _) => Found::Seq,
-        (Some(AnyPlaceholder::Text), Some(text)) => Found::Text(text.to_owned()),
-        (Some(AnyPlaceholder::Text), None) => Placeholder::new(0).found(),
-        (None, _) => placeholder.found(),
-    };
-    {
+    let (placeholder, marker) = {
         let mut diagnosis = diagnosis.borrow_mut();
+        let placeholder = diagnosis.buffered_placeholder(&path);
+        let mut found = placeholder.found(level);
         let site = diagnosis.inference.site(&de);
+        let marker = diagnosis.inference.marker(&site);
+        if let Some(number) = marker {
+            found = markers::marker(&found, number);
+        }
+        let marker = marker.map(|_| found.clone());
         diagnosis
             .inference
             .record_visit(site, &de, found, None, false);
         diagnosis.visited_placeholders.push(path);
-    }
-    let result = match (any_placeholder, text) {
-        (Some(AnyPlaceholder::Duration), _) => visitor.visit_seq(duration_parts(Duration::ZERO)),
-        (Some(AnyPlaceholder::Text), Some(text)) => visitor.visit_str(text),
-        (Some(AnyPlaceholder::Text), None) => Placeholder::new(0).deserialize_any(visitor),
-        (None, _) => placeholder.deserialize_any(visitor),
+        (placeholder, marker)
+    };
+    let result = match marker {
+        Some(marker) => visit_marker(&marker, visitor),
+        None => placeholder.visit(level, de, visitor),
     };
     result.map_err(|fault| de.locate(fault))
+}
+
+fn visit_marker<'de, V: Visitor<'de>>(marker: &Found, visitor: V) -> Result<V::Value, Fault> {
+    match marker {
+        Found::Number(marker) => visitor.visit_i64(marker.parse().unwrap_or(i64::MAX)),
+        Found::Text(marker) => visitor.visit_str(marker),
+        _ => visitor.visit_unit(),
+    }
 }
 
 /// Marks the fault of a visit: it is about the visited value, which serde has not buffered, unless it

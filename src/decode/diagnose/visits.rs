@@ -3,7 +3,7 @@
 //! A *visit* is a call of a type's visitor with a value, after the type has asked for a value of any
 //! type. serde may buffer the value, and reject it later without its path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::diagnose::class_forms::Notation;
@@ -48,6 +48,8 @@ pub(super) enum Raw {
     /// An item of JSON text.
     Item(String),
     Table(TableShape),
+    Null,
+    /// A list or a placeholder.
     Other,
 }
 
@@ -61,6 +63,7 @@ impl Raw {
             Input::Big(value) => Raw::Scalar(value.get().into()),
             Input::Float(value) => Raw::Scalar(value.into()),
             Input::Table(_) | Input::Fields(_) | Input::Nothing => Raw::Table(de.shape()),
+            Input::Absent => Raw::Null,
             _ => Raw::Other,
         }
     }
@@ -75,7 +78,7 @@ impl Raw {
             Raw::Scalar(value) => Form::of(Input::of_value(value), rejection),
             Raw::Item(text) => Self::form_of_item(text, rejection),
             Raw::Table(shape) => Form::of_table(*shape, rejection),
-            Raw::Other => None,
+            Raw::Null | Raw::Other => None,
         }
     }
 
@@ -125,6 +128,10 @@ impl Visit {
         let key = Key::parse(&self.path).ok()?;
         let around = key.lineage().nth(1).unwrap_or_default();
         Some((around.to_owned(), key.segments().last()?.into_owned()))
+    }
+
+    fn is_null(&self) -> bool {
+        matches!(self.raw, Raw::Null)
     }
 
     pub(crate) fn is_container(&self) -> bool {
@@ -316,6 +323,10 @@ impl Inference {
     /// The innermost visit at or around some others that has a form from others of its class.
     pub(crate) fn given_around(&self, all: &[usize], below: &str) -> Option<Visit> {
         let inner = all.iter().filter_map(|at| self.visits.get(*at));
+        // Null and placeholders are the same in any form of what is around them.
+        let is_list = |visit: &&Visit| visit.found == Found::Seq;
+        let inner =
+            inner.filter(|visit| !matches!(visit.raw, Raw::Null | Raw::Other) || is_list(visit));
         let mut around: Vec<&Visit> = inner
             .flat_map(|inner| {
                 self.visits
@@ -414,11 +425,37 @@ impl Inference {
         nested || (parent(&visit.path) == parent(path) && !visit.is_item())
     }
 
-    /// The visits at and below a path that a rejection may be about, without names.
-    pub(crate) fn all_of(&self, rejection: &Rejection, below: &str) -> Vec<Visit> {
-        let all = self.rejected_below(rejection, below).into_iter();
-        let visit = all.filter_map(|at| self.visits.get(at));
-        visit.filter(|visit| !visit.is_name).cloned().collect()
+    /// The lists of a length at and below a path, in order.
+    pub(crate) fn lists_of_length(&self, length: usize, path: &str) -> Vec<Visit> {
+        let mut lengths: HashMap<String, usize> = HashMap::new();
+        for (around, _) in self.visits.iter().filter_map(Visit::entry) {
+            *lengths.entry(around).or_default() += 1;
+        }
+        let is_it = |visit: &&Visit| {
+            let items = lengths.get(&visit.path).copied().unwrap_or(0);
+            visit.found == Found::Seq && items == length && under(&visit.path, path)
+        };
+        self.visits.iter().filter(is_it).cloned().collect()
+    }
+
+    /// The entries below a path that have a name and are in a table.
+    pub(crate) fn entries_named(&self, name: &str, path: &str) -> Vec<Visit> {
+        let is_table = |path: &str| {
+            let mut visits = self.visits.iter();
+            visits.any(|visit| visit.path == path && visit.found == Found::Map)
+        };
+        let mut all = self.all_below(path);
+        all.retain(|visit| {
+            let entry = visit.entry();
+            entry.is_some_and(|(table, other)| other == name && is_table(&table))
+        });
+        all
+    }
+
+    /// Whether the value at a path is null.
+    pub(crate) fn is_null(&self, path: &str) -> bool {
+        let mut visits = self.visits.iter();
+        visits.any(|visit| visit.path == path && visit.is_null())
     }
 }
 

@@ -33,6 +33,16 @@ struct Two {
     w: u8,
 }
 
+#[derive(Debug, Deserialize, PartialEq)]
+struct Marker;
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Step {
+    One,
+    Many(u8),
+}
+
 fn entries(c: impl Into<Value>, d: impl Into<Value>) -> [(&'static str, Value); 3] {
     [("k", "A".into()), ("c", c.into()), ("d", d.into())]
 }
@@ -128,6 +138,96 @@ fn values_that_serde_reports_alike_are_read_each_in_its_own_form() {
     check::<u8, String>(1, true);
     check::<u8, (u8, String)>(5.0, list(&["1".into(), 5.into()]));
     check::<u8, Vec<String>>(5.0, list(&["1".into(), 5.into()]));
+    check::<(u8, String), u8>("1, 5", "5");
+    check::<(u8, String), u8>("1, 5", "0x5");
+    check::<(u8, String), u8>("1, 5", 5.0);
+    check::<((u8, u8), String), u8>("[[1, 5], [300]]", "5");
+    check::<BTreeMap<String, u8>, Step>(table([]), "{one={}}");
+    check::<BTreeMap<String, u8>, Marker>(table([]), table([]));
     check::<bool, String>("on", true);
     check::<String, bool>(true, "on");
+}
+
+#[test]
+fn every_bad_value_is_named() {
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)] // only decoded
+    struct All<A, B, C, D> {
+        a: A,
+        b: B,
+        c: C,
+        d: D,
+    }
+    fn check<A, B, C, D>(values: [Value; 4], expected: &[&str])
+    where
+        A: DeserializeOwned + std::fmt::Debug,
+        B: DeserializeOwned + std::fmt::Debug,
+        C: DeserializeOwned + std::fmt::Debug,
+        D: DeserializeOwned + std::fmt::Debug,
+    {
+        let mut entries = vec![("k", Value::from("A"))];
+        entries.extend(["a", "b", "c", "d"].into_iter().zip(values));
+        for error in [
+            bind::<Flat<All<A, B, C, D>>>(&entries).unwrap_err(),
+            bind::<Tagged<All<A, B, C, D>>>(&entries).unwrap_err(),
+        ] {
+            let mut keys = keys(&error);
+            keys.sort_unstable();
+            assert_eq!(keys, expected, "{error}");
+            assert!(
+                !error.to_string().contains("more values may be bad"),
+                "{error}"
+            );
+        }
+    }
+    let bad_number = || Value::from(300);
+    check::<u8, Vec<u16>, bool, u8>(
+        [bad_number(), true.into(), "maybe".into(), 1.into()],
+        &["a", "b", "c"],
+    );
+    check::<u8, String, BTreeMap<String, u32>, u8>(
+        [
+            bad_number(),
+            list(&[1.into()]),
+            table([("a", "x".into())]),
+            1.into(),
+        ],
+        &["a", "b", "c.a"],
+    );
+    check::<Step, Vec<Step>, (u8, String), bool>(
+        [
+            "x".into(),
+            list(&[1.into(), 5.into()]),
+            true.into(),
+            "maybe".into(),
+        ],
+        &["a", "b.0", "b.1", "c", "d"],
+    );
+}
+
+#[test]
+fn a_null_item_is_named_as_null() {
+    let nulls = list(&[1.into(), Value::Unset]);
+    for nulls in [nulls, "[1, null]".into()] {
+        let error = bind::<Flat<Pair<Vec<u16>, u8>>>(&entries(nulls, 1)).unwrap_err();
+        assert_eq!(keys(&error), ["c.1"], "{error}");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains("the item is null"), "{error}");
+    }
+}
+
+#[test]
+fn a_text_that_an_inner_enum_accepts_stays_text() {
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(untagged)]
+    enum NumberOrText {
+        Number(u32),
+        Text(String),
+    }
+    let read = bind::<Untagged<Pair<NumberOrText, Vec<u8>>>>(&entries("5", "1,2")).unwrap();
+    let expected = Pair {
+        c: NumberOrText::Text("5".into()),
+        d: vec![1, 2],
+    };
+    assert_eq!(read, Untagged::X(expected));
 }

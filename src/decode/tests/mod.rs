@@ -9,6 +9,7 @@ mod collected;
 mod errors;
 mod escapes;
 mod good_neighbours;
+mod like_plain;
 mod lists;
 mod map_keys;
 mod missing_below;
