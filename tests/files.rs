@@ -1029,6 +1029,24 @@ fn a_toml_date_reads_as_rfc_3339() {
     assert_eq!(error.key().map(Key::as_str), Some("d6"));
 }
 
+#[cfg(feature = "yaml")]
+#[test]
+fn a_unit_variant_may_be_written_in_yaml_with_a_colon_behind_it() {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    enum Step {
+        Start,
+        Wait(u32),
+    }
+    let dir = ConfigDir::new(
+        "app.yaml",
+        "plain: Start\nsteps:\n- Start:\n- Wait: 5\n- Start\n",
+    );
+    let props = dir.open();
+    assert_eq!(props.get::<Step>("plain").unwrap(), Step::Start);
+    let steps = props.get::<Vec<Step>>("steps").unwrap();
+    assert_eq!(steps, [Step::Start, Step::Wait(5), Step::Start]);
+}
+
 #[test]
 fn an_invalid_item_is_reported_with_its_own_line() {
     #[derive(Debug, serde::Deserialize)]
