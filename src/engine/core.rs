@@ -226,7 +226,7 @@ impl Engine {
         first: &Table,
     ) -> Result<(), Error> {
         self.locked(|commit_state| {
-            let kind = UpdateKind::Complete;
+            let kind = UpdateKind::Full;
             commit_state.guards.check(id, restored, first, kind)
         })?
     }

@@ -8,7 +8,7 @@ use crate::engine::commit::fallback::Fallback;
 use crate::engine::commit::removal_guard::Delivery;
 use crate::engine::core::Engine;
 use crate::engine::health::registry::{Acceptance, Expected, Notices};
-use crate::engine::supervisor::{SourceRunner, Terms, guarded};
+use crate::engine::supervisor::{SourceRunner, Terms, catch_source_panic};
 use crate::error::{Error, ErrorKind};
 use crate::source::{CommitOutcome, Masked, Policy, References, Source, Start, Timing, Watching};
 use crate::sync::discard::Discard;
@@ -41,8 +41,8 @@ pub(super) fn empty_layer(id: SourceId, layer: Layer, name: &str) -> LayerState 
 pub(super) struct Loaded {
     pub(super) state: LayerState,
     pub(super) runner: Arc<SourceRunner>,
-    /// Whether the values are those of the source. Of a source that pushes, the commit shows whether there
-    /// are any.
+    /// Whether the layer does not depend on values from disk: it has the values of the source, or waits for a
+    /// source that pushes.
     is_loaded: bool,
     /// The rejected parts and the hints of the first document.
     report: Option<Report>,
@@ -74,7 +74,7 @@ impl Loaded {
     /// Reports restored values that the commit rejected. Returns the error if the program cannot start
     /// without them.
     pub(super) fn check_restored(&self, engine: &Engine, outcome: &CommitOutcome) -> Option<Error> {
-        if self.restored.is_none() || has_restored(engine, self.runner.id) {
+        if self.restored.is_none() || layer_is_restored(engine, self.runner.id) {
             return None;
         }
         if self.pushes() && self.has_arrived(engine) {
@@ -114,8 +114,9 @@ impl Loaded {
         let id = self.runner.id;
         let is_replaced = match &self.spare {
             _ if !self.is_loaded => false,
-            Some(_) => has_restored(engine, id),
-            None => !self.state.root.is_empty() && is_empty(engine, id),
+            Some(_) => layer_is_restored(engine, id),
+            // Without a spare, the fallback is an empty layer.
+            None => !self.state.root.is_empty() && layer_is_empty(engine, id),
         };
         if is_replaced {
             let why = Error::all(outcome.rejected.clone());
@@ -130,7 +131,7 @@ impl Loaded {
         self.runner.terms.watching == Watching::Push
     }
 
-    /// Whether the first values are in the tree. A source that pushes may still have to send them.
+    /// Whether the source has sent its first values. A source that does not push has always done so.
     fn has_arrived(&self, engine: &Engine) -> bool {
         !self.pushes() || engine.health_registry.has_arrived(self.runner.id)
     }
@@ -138,11 +139,11 @@ impl Loaded {
     /// Records in the health registry that the layer is in the tree, and lets the source go on.
     pub(super) fn record_admission(mut self, engine: &Engine, generation: u64, changed: bool) {
         let id = self.runner.id;
-        if self.withheld.is_some() && !has_restored(engine, id) {
-            // The restored values are rejected, so the values of the source remove none of them.
+        if self.withheld.is_some() && !layer_is_restored(engine, id) {
+            // The commit rejected the restored values and took those of the source, which remove nothing now.
             (self.withheld, self.failure, self.is_loaded) = (None, None, true);
         }
-        if self.awaits_push && !has_restored(engine, id) {
+        if self.awaits_push && !layer_is_restored(engine, id) {
             // The source has pushed values meanwhile, or the cached ones are rejected and it still will.
             (self.failure, self.is_loaded) = (None, true);
         }
@@ -161,7 +162,7 @@ impl Loaded {
             engine.cache.record_update(id, revision, keeps_values);
         }
         match self.failure {
-            Some(failure) if has_restored(engine, id) => {
+            Some(failure) if layer_is_restored(engine, id) => {
                 if let Some(restored) = &self.restored {
                     engine.health_registry.record_restored(
                         id,
@@ -201,8 +202,9 @@ impl Loaded {
         }
     }
 
-    /// Records the first document of the source. Returns its values.
-    fn receive(
+    /// Accepts the first document of the source and returns its values: adds last good values for parts that
+    /// could not be read, and asks the removal guard.
+    fn accept_first_document(
         &mut self,
         engine: &Engine,
         mut document: Document,
@@ -219,16 +221,16 @@ impl Loaded {
             self.state.left_out = document.still_left_out(&restored.left_out);
         }
         self.revision = document.revision.clone();
-        // The last good values of a part that could not be read are in the unusable file.
-        let lost = self.unusable.clone().filter(|_| document.is_partial());
+        // Last good values of parts that could not be read would come from the cache, which is unusable.
+        let why_none_kept = self.unusable.clone().filter(|_| document.is_partial());
         let (root, mut report) = document.into_parts();
         report.hints.extend(left_out_hint(&self.state.left_out));
-        report.problems.extend(lost);
+        report.problems.extend(why_none_kept);
         self.report = Some(report);
         root
     }
 
-    /// Fills the layer with restored values, if there are any, in place of the source's own.
+    /// Records a failure of the source, and fills the layer with the restored values if there are any.
     fn use_restored(&mut self, failure: Error, restored: Option<Restored>) {
         (self.is_loaded, self.failure) = (false, Some(failure));
         if let Some(restored) = &restored {
@@ -244,14 +246,14 @@ impl Loaded {
 }
 
 /// Whether the values of a layer were restored from disk.
-fn has_restored(engine: &Engine, id: SourceId) -> bool {
+fn layer_is_restored(engine: &Engine, id: SourceId) -> bool {
     let current = engine.current.full();
     let mut layers = current.layers.iter();
     layers.any(|layer| layer.id == id && layer.restored.is_some())
 }
 
 /// Whether a layer has no values.
-fn is_empty(engine: &Engine, id: SourceId) -> bool {
+fn layer_is_empty(engine: &Engine, id: SourceId) -> bool {
     let current = engine.current.full();
     let mut layers = current.layers.iter();
     layers.any(|layer| layer.id == id && layer.root.is_empty())
@@ -266,7 +268,7 @@ pub(super) struct Started {
 }
 
 impl Started {
-    /// Starts a source.
+    /// Registers a source and begins its first load.
     pub(super) fn start(
         engine: &Arc<Engine>,
         layer: Layer,
@@ -275,7 +277,7 @@ impl Started {
     ) -> Result<Self, Error> {
         let id = engine.new_source();
         let bootstrap = layer.rank() == BOOTSTRAP_RANK;
-        let (origin, terms, credentials) = guarded(|| {
+        let (origin, terms, credentials) = catch_source_panic(|| {
             let (timing, policy) = (source.timing(), source.policy());
             let terms = Terms {
                 watching: if bootstrap {
@@ -312,6 +314,7 @@ impl Started {
             engine.guard(id, guard, delivery)?;
         }
         if terms.watching == Watching::Push {
+            // What it pushes before its layer is in the tree waits for the admission.
             engine.delay_updates(id);
         }
         let name = Arc::clone(&state.name);
@@ -402,7 +405,7 @@ impl Started {
         };
         let failure = match first {
             Ok(document) => {
-                let root = loaded.receive(&self.engine, document, restored.as_ref());
+                let root = loaded.accept_first_document(&self.engine, document, restored.as_ref());
                 let Some(withheld) = &loaded.withheld else {
                     loaded.state.root = root;
                     loaded.spare = restored;
@@ -427,14 +430,14 @@ pub(super) struct StartLimits {
     pub(super) load: Duration,
 }
 
-/// How long an attempt to load the first values may take. If the start allows one attempt, that is as long
-/// as the start waits. If it allows several, each has the time of a later load.
+/// How long an attempt to load the first values may take. If the policy allows one attempt, it may take as
+/// long as the start waits. If it allows several, each has the time of a later load.
 fn first_load_timeout(timing: &Timing, policy: &Policy, load: Duration) -> Duration {
-    let one = timing.first_load_deadline();
+    let attempt = timing.first_load_deadline();
     match policy.start {
-        Start::Required(None) => one.max(load),
-        Start::Optional(time) => one.max(time),
-        Start::Required(Some(_)) | Start::Waits => one,
+        Start::Required(None) => attempt.max(load),
+        Start::Optional(time) => attempt.max(time),
+        Start::Required(Some(_)) | Start::Waits => attempt,
     }
 }
 

@@ -7,15 +7,14 @@ use crate::value::secret::Secret;
 use crate::value::units::ByteSize;
 
 /// A type as a schema shows it.
-///
-/// Types are compared, not their names, since the compiler does not guarantee names.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     /// The name, such as `list of u32`.
     pub(super) name: String,
     /// The kind of the value, or of the items of a list.
     pub(super) kind: Kind,
-    pub(super) list: bool,
+    /// Whether it is a list of values of the kind. A list of anything else is [`Kind::Any`].
+    pub(super) is_list: bool,
 }
 
 /// Kinds of values.
@@ -35,20 +34,23 @@ pub(super) enum Kind {
 }
 
 impl Shape {
+    /// The shape of a type; that of `T` for `Option<T>`, `Secret<T>` and `Option<Secret<T>>`.
+    ///
+    /// Types are recognized by their ids, because the compiler does not guarantee the text of a type name.
     pub(super) fn of<T: 'static>() -> Self {
         let wanted = TypeId::of::<T>();
         macro_rules! known {
             ($($t:ty, $name:expr, $kind:expr;)*) => {$(
                 let (kind, name) = ($kind, $name);
                 let is = |other: TypeId| wanted == other;
-                let list = is(TypeId::of::<Vec<$t>>()) || is(TypeId::of::<Option<Vec<$t>>>());
+                let is_list = is(TypeId::of::<Vec<$t>>()) || is(TypeId::of::<Option<Vec<$t>>>());
                 let secret = is(TypeId::of::<Secret<$t>>()) || is(TypeId::of::<Option<Secret<$t>>>());
-                if list || secret || is(TypeId::of::<$t>()) || is(TypeId::of::<Option<$t>>()) {
-                    let name = match list {
+                if is_list || secret || is(TypeId::of::<$t>()) || is(TypeId::of::<Option<$t>>()) {
+                    let name = match is_list {
                         true => format!("list of {name}"),
                         false => name.to_owned(),
                     };
-                    return Self { name, kind, list };
+                    return Self { name, kind, is_list };
                 }
             )*};
         }
@@ -70,7 +72,7 @@ impl Shape {
         Self {
             name: "any".to_owned(),
             kind: Kind::Any,
-            list: false,
+            is_list: false,
         }
     }
 }

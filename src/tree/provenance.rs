@@ -13,8 +13,9 @@ use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 
 impl Generation {
-    /// The leaf that a value was written in, for its origin, and its layer if it is of one. An item of a
-    /// list of several layers has a leaf of its own.
+    /// The leaf of a value, with its origin, and the index of the layer if only one layer has the value.
+    ///
+    /// For an item of a list of several layers, the leaf is made up of the item and its origin.
     pub(crate) fn source_leaf(
         &self,
         key: &str,
@@ -59,7 +60,7 @@ impl Generation {
         leaf?.node.origin().cloned()
     }
 
-    /// The strongest layer that has the leaf at a key.
+    /// The strongest layer that has an equal leaf at a key. The layers are sorted, the strongest first.
     fn layer_of_leaf(&self, key: &str, leaf: &Arc<Entry>) -> Option<usize> {
         self.layers.iter().position(|layer| {
             Found::in_tree(&layer.root, key)
@@ -72,7 +73,8 @@ impl Generation {
     /// The list of several layers that is in force at or above a key, if there is one.
     fn shared_list(&self, key: &str, leaf: &Arc<Entry>) -> Option<SharedList> {
         let is_list = matches!(leaf.node.written(), Some(Value::List(_)));
-        // A part with a broken reference breaks the whole list.
+        // Only these can come of several layers: a list, a broken leaf, which may have been a list, and any
+        // leaf if `append` joins lists.
         let is_broken = matches!(&leaf.node, Node::Resolved(it) if it.value.is_err());
         if !is_list && !is_broken && self.append.is_empty() {
             return None;
@@ -80,16 +82,16 @@ impl Generation {
         let key = Key::parse(key).ok()?;
         let path: Vec<_> = key.segments().collect();
         let roots: Vec<&Table> = self.layers.iter().map(|layer| &layer.root).collect();
-        let bootstrap = layer::count_bootstrap(&self.layers);
-        let shared = merge::shared_list(&roots, &self.append, bootstrap, &path)?;
-        // Another value may be in force, perhaps that of one layer.
+        let bootstrap_count = layer::count_bootstrap(&self.layers);
+        let shared = merge::shared_list(&roots, &self.append, bootstrap_count, &path)?;
+        // A pin or a pending restart may keep another value in force.
         same_leaf(&shared.entry, leaf).then_some(shared)
     }
 }
 
 /// Whether two leaves have the same value as written, and the same origin.
 fn same_leaf(a: &Entry, b: &Entry) -> bool {
-    // A layer and the merged tree share what only that layer has.
+    // The merged tree shares the entry of a leaf that only one layer has, so the pointers are usually equal.
     if std::ptr::eq(a, b) {
         return true;
     }

@@ -51,7 +51,7 @@ impl CommitState {
                 Err(too_late(&layer.name))
             };
         }
-        self.guards.would_withhold(source, &layer.root, &root)?;
+        self.guards.dry_check(source, &layer.root, &root)?;
         let replaced = self.prepare(&base, at, (root, left_out), rejection_scope)?;
         Ok(DryRun {
             before: base.old,

@@ -15,10 +15,10 @@ use crate::source::{Content, RemovalGuard, Update};
 use crate::tree::layer::SourceId;
 use crate::value::node::Table;
 
-/// Minimum delay before an update that was due for acceptance, but was rejected, is retried.
+/// The shortest pause before a retry of an update that the guard lets pass and the commit rejects.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The removal guards of all guarded sources.
+/// The state of the removal guard for each guarded source.
 #[derive(Debug)]
 pub(crate) struct RemovalGuards {
     clock: Clock,
@@ -29,7 +29,8 @@ pub(crate) struct RemovalGuards {
 struct GuardedSource {
     limits: RemovalGuard,
     delivery: Delivery,
-    /// The layer as it was when the current window started.
+    /// The layer as it was when the current window ([`REMOVAL_WINDOW`]) started. The removals of a window
+    /// count together.
     baseline: Table,
     window_start: Instant,
     state: GuardState,
@@ -38,7 +39,8 @@ struct GuardedSource {
 /// How a source delivers its data, which decides what counts as repeating an update.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Delivery {
-    /// Every answer is complete; a withheld update is repeated by the next answer.
+    /// Each answer, full or delta, states what the source wants now. So the next answer repeats a withheld
+    /// update.
     Polled,
     /// The last update stays valid until the source sends another one.
     Streamed,
@@ -47,43 +49,48 @@ pub(crate) enum Delivery {
 #[derive(Debug)]
 enum GuardState {
     Normal,
-    /// The keys have returned. The next accepted update starts a new window.
+    /// An update within the limits followed a withheld one. Once it is committed, its layer becomes the
+    /// baseline of a new window.
     Recovering,
     Withheld(WithheldUpdate),
 }
 
 #[derive(Debug)]
 struct WithheldUpdate {
-    /// The complete layer that the source wants.
-    candidate: Table,
+    /// The layer that the update would produce.
+    wanted_layer: Table,
     /// Since when the source has wanted it without a failure in between.
-    since: Instant,
+    repeated_since: Instant,
     /// When to accept it without another update; `None` if the source has to repeat it.
     accept_at: Option<Instant>,
     shown: Withheld,
 }
 
-/// What an update contains, compared with the source's previous one.
+/// How the guard treats an update.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum UpdateKind {
-    Complete,
+    Full,
     Delta,
-    /// The source undoes the update itself if it is rejected, so it is never withheld.
+    /// The source undoes the update itself if it is rejected. So the guard rejects it and keeps nothing.
     SelfReverting,
 }
 
 impl UpdateKind {
     pub(super) fn of(update: &Update) -> Self {
+        if update.undone {
+            return UpdateKind::SelfReverting;
+        }
         match &update.content {
-            _ if update.undone => UpdateKind::SelfReverting,
-            Content::Full(_) => UpdateKind::Complete,
+            Content::Full(_) => UpdateKind::Full,
             Content::Delta(_) => UpdateKind::Delta,
         }
     }
 }
 
 impl GuardedSource {
-    fn starts_window(&self, now: Instant) -> bool {
+    /// Whether the layer in force becomes the baseline. An empty baseline protects nothing. While an update is
+    /// withheld, the window stays open, so that the removal is not forgotten.
+    fn needs_new_window(&self, now: Instant) -> bool {
         let is_over = || now.saturating_duration_since(self.window_start) >= REMOVAL_WINDOW;
         self.baseline.is_empty() || (self.withheld().is_none() && is_over())
     }
@@ -107,26 +114,31 @@ impl GuardedSource {
     }
 
     fn was_repeated_long_enough(&self, now: Instant) -> bool {
-        let since = self.withheld().map_or(now, |withheld| withheld.since);
-        let time = now.saturating_duration_since(since);
-        self.limits.repeated.is_some_and(|after| time >= after)
+        let since = self
+            .withheld()
+            .map_or(now, |withheld| withheld.repeated_since);
+        let repeated_for = now.saturating_duration_since(since);
+        let accept_after = self.limits.repeated;
+        accept_after.is_some_and(|accept_after| repeated_for >= accept_after)
     }
 
-    /// Brings a withheld update up to date with an update that removes few keys.
-    fn keep_or_discard_withheld(&mut self, candidate: &Table, kind: UpdateKind) {
+    /// Updates the withheld update after an update that removes few keys.
+    fn update_withheld(&mut self, wanted_layer: &Table, kind: UpdateKind) {
         let Some(withheld) = self.withheld_mut() else {
             return;
         };
         match kind {
-            UpdateKind::Complete => self.state = GuardState::Recovering,
-            UpdateKind::Delta => withheld.candidate = candidate.clone(),
+            // The source no longer wants the removal.
+            UpdateKind::Full => self.state = GuardState::Recovering,
+            // A delta applies to the withheld layer, so the removal is still wanted.
+            UpdateKind::Delta => withheld.wanted_layer = wanted_layer.clone(),
             UpdateKind::SelfReverting => {}
         }
     }
 
-    fn withhold(&mut self, candidate: Table, removal: &Removal, now: Instant) {
-        let (since, shown_since) = match self.withheld() {
-            Some(before) => (before.since, before.shown.since),
+    fn withhold(&mut self, wanted_layer: Table, removal: &Removal, now: Instant) {
+        let (repeated_since, first_withheld_at) = match self.withheld() {
+            Some(before) => (before.repeated_since, before.shown.since),
             None => (now, SystemTime::now()),
         };
         let accept_after = match self.delivery {
@@ -134,13 +146,13 @@ impl GuardedSource {
             Delivery::Streamed => self.limits.repeated,
         };
         self.state = GuardState::Withheld(WithheldUpdate {
-            candidate,
-            since,
-            accept_at: accept_after.and_then(|after| since.checked_add(after)),
+            wanted_layer,
+            repeated_since,
+            accept_at: accept_after.and_then(|after| repeated_since.checked_add(after)),
             shown: Withheld {
                 gone: removal.removed,
                 of: removal.total,
-                since: shown_since,
+                since: first_withheld_at,
             },
         });
     }
@@ -170,7 +182,7 @@ impl RemovalGuards {
         self.sources.remove(&source);
     }
 
-    /// Forgets what was accepted of a source: none of its values is in force.
+    /// Forgets the baseline and the withheld update of a source. Call it when none of its values is in force.
     pub(crate) fn reset(&mut self, source: SourceId) {
         if let Some(guarded) = self.sources.get_mut(&source) {
             (guarded.baseline, guarded.state) = (Table::default(), GuardState::Normal);
@@ -191,49 +203,51 @@ impl RemovalGuards {
         Some((withheld.shown, withheld.accept_at))
     }
 
-    /// The complete layer that a source wants, if its update is withheld.
-    pub(crate) fn candidate(&self, source: SourceId) -> Option<&Table> {
-        Some(&self.withheld_update(source)?.candidate)
+    /// The layer that the withheld update of a source would produce.
+    pub(crate) fn wanted_layer(&self, source: SourceId) -> Option<&Table> {
+        Some(&self.withheld_update(source)?.wanted_layer)
     }
 
-    /// Returns the layer that a delta of a source applies to, if that is not the published layer.
+    /// Returns the layer that a delta of a source applies to, if that is not the layer in force. A polled
+    /// source reports relative to the layer in force.
     pub(crate) fn delta_base(&self, source: SourceId) -> Option<&Table> {
         let guarded = self.sources.get(&source)?;
         let withheld = guarded.withheld()?;
-        (guarded.delivery == Delivery::Streamed).then_some(&withheld.candidate)
+        (guarded.delivery == Delivery::Streamed).then_some(&withheld.wanted_layer)
     }
 
-    /// Accepts an update or withholds it.
+    /// Lets an update pass, or withholds or rejects it.
     ///
-    /// `current` is the layer in force and `candidate` the layer that the update would produce. A
+    /// `current` is the layer in force and `wanted_layer` the layer that the update would produce. A
     /// withheld update that the source no longer wants is discarded in either case.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Withheld`] if the update would remove more keys than the guard allows.
+    /// [`ErrorKind::Withheld`] if the update would remove more keys than the guard allows, and the source has
+    /// not repeated it for [`RemovalGuard::accept_after`].
     pub(crate) fn check(
         &mut self,
         source: SourceId,
         current: &Table,
-        candidate: &Table,
+        wanted_layer: &Table,
         kind: UpdateKind,
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let Some(guarded) = self.sources.get_mut(&source) else {
             return Ok(());
         };
-        if guarded.starts_window(now) {
+        if guarded.needs_new_window(now) {
             guarded.start_window(current, now);
         }
         let kind = match (kind, guarded.delivery) {
-            // Even a delta repeats the rest by leaving it unchanged.
-            (UpdateKind::Delta, Delivery::Polled) => UpdateKind::Complete,
+            // A polled delta applies to the layer in force, so the keys that it leaves unchanged are wanted.
+            (UpdateKind::Delta, Delivery::Polled) => UpdateKind::Full,
             (kind, _) => kind,
         };
         let Some(removal) =
-            Removal::excessive(&guarded.limits, [&guarded.baseline, current, candidate])
+            Removal::excessive(&guarded.limits, [&guarded.baseline, current, wanted_layer])
         else {
-            guarded.keep_or_discard_withheld(candidate, kind);
+            guarded.update_withheld(wanted_layer, kind);
             return Ok(());
         };
         let is_accepted = guarded.was_repeated_long_enough(now);
@@ -244,9 +258,10 @@ impl RemovalGuards {
                 Err(removal.to_error("the update is rejected"))
             };
         }
-        // An accepted update may still be rejected for another reason, and is withheld until then.
+        // The commit may still reject an update that the guard lets pass. It stays withheld until
+        // `record_accepted`.
         if !is_accepted || guarded.withheld().is_some() {
-            guarded.withhold(candidate.clone(), &removal, now);
+            guarded.withhold(wanted_layer.clone(), &removal, now);
         }
         if is_accepted {
             Ok(())
@@ -255,23 +270,23 @@ impl RemovalGuards {
         }
     }
 
-    /// Returns what [`check`](Self::check) would return; changes nothing.
-    pub(crate) fn would_withhold(
+    /// Returns what [`check`](Self::check) would return for a full update; changes nothing.
+    pub(crate) fn dry_check(
         &self,
         source: SourceId,
         current: &Table,
-        candidate: &Table,
+        wanted_layer: &Table,
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let Some(guarded) = self.sources.get(&source) else {
             return Ok(());
         };
-        let baseline = if guarded.starts_window(now) {
+        let baseline = if guarded.needs_new_window(now) {
             current
         } else {
             &guarded.baseline
         };
-        match Removal::excessive(&guarded.limits, [baseline, current, candidate]) {
+        match Removal::excessive(&guarded.limits, [baseline, current, wanted_layer]) {
             Some(removal) if !guarded.was_repeated_long_enough(now) => {
                 Err(removal.to_error(WITHHELD))
             }
@@ -279,13 +294,14 @@ impl RemovalGuards {
         }
     }
 
-    /// Records that a layer is what its source wants.
-    pub(crate) fn record_accepted(&mut self, source: SourceId, current: &Table) {
+    /// Records that a commit put this layer in force: no update of the source is withheld, and a pending window
+    /// starts.
+    pub(crate) fn record_accepted(&mut self, source: SourceId, layer: &Table) {
         let now = self.clock.now();
         if let Some(guarded) = self.sources.get_mut(&source) {
             let state = std::mem::replace(&mut guarded.state, GuardState::Normal);
             if !matches!(state, GuardState::Normal) || guarded.baseline.is_empty() {
-                guarded.start_window(current, now);
+                guarded.start_window(layer, now);
             }
         }
     }
@@ -296,7 +312,8 @@ impl RemovalGuards {
         let now = self.clock.now();
         let guarded = self.sources.get_mut(&source);
         if let Some(withheld) = guarded.and_then(GuardedSource::withheld_mut) {
-            withheld.since = now;
+            // `accept_at` may now be too early: the check at that time withholds the update again.
+            withheld.repeated_since = now;
         }
     }
 
@@ -342,7 +359,7 @@ mod tests {
         let mut guards = RemovalGuards::new(FakeClock::new().1);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let mut check =
-            |next: u32| guards.check(SOURCE, &keys(0..9), &keys(next..9), UpdateKind::Complete);
+            |next: u32| guards.check(SOURCE, &keys(0..9), &keys(next..9), UpdateKind::Full);
         let text = check(9).unwrap_err().to_string();
         assert!(
             text.contains("9 of 9 keys (`k0`, `k1`, `k2`, ...)"),
@@ -350,7 +367,7 @@ mod tests {
         );
         let mut guards = RemovalGuards::new(FakeClock::new().1);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
-        let error = guards.check(SOURCE, &keys(4..5), &keys(0..0), UpdateKind::Complete);
+        let error = guards.check(SOURCE, &keys(4..5), &keys(0..0), UpdateKind::Full);
         let text = error.unwrap_err().to_string();
         assert!(text.contains("1 of 1 keys (`k4`)"), "{text}");
     }
@@ -361,12 +378,7 @@ mod tests {
         let mut guards = RemovalGuards::new(clock);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let mut check = |there: u32, next: u32| {
-            let checked = guards.check(
-                SOURCE,
-                &keys(0..there),
-                &keys(0..next),
-                UpdateKind::Complete,
-            );
+            let checked = guards.check(SOURCE, &keys(0..there), &keys(0..next), UpdateKind::Full);
             checked.is_ok()
         };
         assert!(check(20, 12), "8 of 20");
@@ -383,13 +395,8 @@ mod tests {
     fn accepts(guard: RemovalGuard, there: u32, next: u32) -> bool {
         let mut guards = RemovalGuards::new(Clock::default());
         guards.add(SOURCE, guard, Delivery::Polled);
-        let checked = guards.check(
-            SOURCE,
-            &keys(0..there),
-            &keys(0..next),
-            UpdateKind::Complete,
-        );
-        let tried = guards.would_withhold(SOURCE, &keys(0..there), &keys(0..next));
+        let checked = guards.check(SOURCE, &keys(0..there), &keys(0..next), UpdateKind::Full);
+        let tried = guards.dry_check(SOURCE, &keys(0..there), &keys(0..next));
         assert_eq!(checked.is_ok(), tried.is_ok(), "a dry run agrees");
         checked.is_ok()
     }
@@ -426,7 +433,7 @@ mod tests {
         let mut guards = RemovalGuards::new(clock);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
         let mut check = |there: u32, next: std::ops::Range<u32>| {
-            let checked = guards.check(SOURCE, &keys(0..there), &keys(next), UpdateKind::Complete);
+            let checked = guards.check(SOURCE, &keys(0..there), &keys(next), UpdateKind::Full);
             checked.is_ok()
         };
         assert!(check(8, 0..100));
@@ -451,7 +458,7 @@ mod tests {
         for (delivery, source) in deliveries {
             guards.add(source, RemovalGuard::new().accept_after(time), delivery);
             let check = |guards: &mut RemovalGuards| {
-                let checked = guards.check(source, &keys(0..20), &keys(0..1), UpdateKind::Complete);
+                let checked = guards.check(source, &keys(0..20), &keys(0..1), UpdateKind::Full);
                 checked.is_ok()
             };
             assert!(!check(&mut guards));
@@ -465,7 +472,7 @@ mod tests {
             fake.advance(time / 2);
             assert!(check(&mut guards));
             // It stays withheld, in case it is rejected for another reason.
-            assert!(guards.candidate(source).is_some());
+            assert!(guards.wanted_layer(source).is_some());
             guards.record_accepted(source, &keys(0..1));
             assert!(guards.withheld(source).is_none());
         }

@@ -74,7 +74,7 @@ impl CommitState {
         rejection_scope: RejectionScope,
     ) -> Result<Committed, Error> {
         let (source, current) = (base.layer(at).id, &base.layer(at).root);
-        let was_withheld = self.guards.candidate(source).is_some();
+        let was_withheld = self.guards.wanted_layer(source).is_some();
         let delta_base = self.guards.delta_base(source);
         let follows_current = delta_base.is_none();
         let candidate = apply_leniently(delta_base.unwrap_or(current).clone(), &edits);
@@ -109,7 +109,7 @@ impl CommitState {
         source: SourceId,
     ) -> Result<Committed, Error> {
         let at = base.index_of(source)?;
-        let Some(mut root) = self.guards.candidate(source).cloned() else {
+        let Some(mut root) = self.guards.wanted_layer(source).cloned() else {
             let detail = format!("{source} has no withheld update to confirm");
             return Err(Error::new(ErrorKind::NotFound, detail));
         };

@@ -5,7 +5,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::supervisor::runner::{SourceRunner, guarded};
+use crate::engine::supervisor::runner::{SourceRunner, catch_source_panic};
 use crate::engine::supervisor::state::{Admission, RunnerState, Thread};
 use crate::engine::supervisor::worker::Worker;
 use crate::engine::supervisor::{backoff, watchdog};
@@ -86,7 +86,7 @@ impl Attempt {
     ) -> ControlFlow<(), Result<R, Error>> {
         self.worker.begin_call(deadline);
         self.runner.wake_watchdog();
-        let outcome = guarded(run);
+        let outcome = catch_source_panic(run);
         if self.worker.end_call() {
             Continue(outcome)
         } else {
@@ -287,7 +287,7 @@ impl Attempt {
         self.worker
             .begin_watch(runner.terms.timing.longest_silence());
         runner.wake_watchdog();
-        let outcome = guarded(|| runner.source.watch(updates));
+        let outcome = catch_source_panic(|| runner.source.watch(updates));
         let is_restarted = self.worker.end_watch();
         if self.worker.has_ended() {
             return Break(());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::supervisor::backoff;
-use crate::engine::supervisor::runner::{SourceRunner, guarded};
+use crate::engine::supervisor::runner::{SourceRunner, catch_source_panic};
 use crate::engine::supervisor::state::Thread;
 use crate::engine::supervisor::worker::{self, Worker};
 use crate::error::{Error, ErrorKind};
@@ -18,7 +18,7 @@ impl SourceRunner {
         let pushing = Thread::Pushing(Arc::clone(&worker));
         self.state.lock().set_thread(pushing);
         let updates = self.updates(&worker);
-        guarded(|| self.source.watch(&updates))
+        catch_source_panic(|| self.source.watch(&updates))
     }
 
     /// Has a source that could not begin to push retry after its admission.
@@ -51,7 +51,7 @@ impl SourceRunner {
         }
         let updates = self.updates(&worker);
         // The commit reports a first document that differs from the one of the start.
-        let _ = guarded(|| match self.source.watching() {
+        let _ = catch_source_panic(|| match self.source.watching() {
             Watching::Push => self.source.watch(&updates),
             _ => Ok(()),
         });

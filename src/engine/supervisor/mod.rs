@@ -24,7 +24,7 @@ mod tests;
 mod watchdog;
 mod worker;
 
-pub(crate) use runner::{SourceRunner, Terms, guarded};
+pub(crate) use runner::{SourceRunner, Terms, catch_source_panic};
 
 /// All sources that run.
 pub(crate) struct Supervisor {

@@ -327,7 +327,7 @@ impl SourceRunner {
 }
 
 /// Runs a source's code; a panic in it is an error.
-pub(crate) fn guarded<R>(run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+pub(crate) fn catch_source_panic<R>(run: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     Error::catch("the source", run)
 }
 

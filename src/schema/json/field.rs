@@ -31,7 +31,7 @@ pub(super) fn object(field: &Field, masking: Masking, all: &mut Vec<Json>) -> Ve
     let ranges: Vec<_> = field.limits.iter().filter_map(range).collect();
     // The bounds of a secret would reveal what it may be.
     let ranges = if masked { &[] } else { &*ranges };
-    if field.shape.list {
+    if field.shape.is_list {
         put("type", string("array"));
         let mut items = Vec::new();
         kind(field.shape.kind, &[], &mut |name, json| {
@@ -202,7 +202,7 @@ fn is_expressed(field: &Field, (start, end): &Ends<'_>) -> bool {
     let is_expressed = |side: &Side| {
         matches!(side, Bound::Unbounded) || !matches!(number(kind, side), Bound::Unbounded)
     };
-    !field.shape.list && kind != Kind::ByteSize && is_expressed(start) && is_expressed(end)
+    !field.shape.is_list && kind != Kind::ByteSize && is_expressed(start) && is_expressed(end)
 }
 
 fn lengths(field: &Field, all: &mut Vec<Json>, put: &mut dyn FnMut(&str, Json)) {
@@ -267,7 +267,7 @@ fn allowed(
     }
     match common {
         Some(values) if values.is_empty() => put("not", Json::Object(Vec::new())),
-        Some(_) if field.shape.kind == Kind::Char && !field.shape.list => {
+        Some(_) if field.shape.kind == Kind::Char && !field.shape.is_list => {
             let pattern = one_character_of(field);
             all.push(Json::Object(vec![("pattern".to_owned(), string(&pattern))]));
         }
@@ -332,7 +332,7 @@ fn spelled(field: &Field, of: &Value) -> Option<Json> {
 
 /// A value as a document has it, by the declared type.
 fn typed(field: &Field, of: &Value) -> Option<Json> {
-    let list = field.shape.list;
+    let list = field.shape.is_list;
     match field.shape.kind {
         Kind::Integer(..) => read::<i128>(list, of, |n| Some(text(n.to_string())))
             .or_else(|| read::<u128>(list, of, |n| Some(text(n.to_string())))),

@@ -38,7 +38,8 @@ impl Address {
                     "its scheme is `{scheme}`, not `nats` or `tls`"
                 )));
             }
-            _ => return Err(invalid("its scheme is none")),
+            // The text before `://` may be a part of a login, so the message does not show it.
+            _ => return Err(invalid("its scheme is empty or invalid")),
         };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let (user_info, server) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -47,7 +48,7 @@ impl Address {
             "" => None,
             user_info => Some(Login::of_user_info(user_info).ok_or_else(|| {
                 invalid(
-                    "before the `@`, `%` begins no two hexadecimal digits, or they are not UTF-8",
+                    "the user and password before the `@` have a `%` without two hexadecimal digits, or are not UTF-8",
                 )
             })?),
         };
@@ -56,7 +57,7 @@ impl Address {
     }
 }
 
-/// An address without the login and the path, for messages.
+/// An address without the login, for messages.
 pub(super) fn without_login(address: &str) -> String {
     let (scheme, rest) = match address.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
