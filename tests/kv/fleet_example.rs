@@ -202,7 +202,7 @@ impl Fleet {
     }
 
     fn connected(&self) -> usize {
-        self.log("loader").matches(" in touch ").count()
+        self.log("loader").matches(" connected to ").count()
     }
 
     fn kill(&self, name: &str) {
