@@ -1554,6 +1554,29 @@ fn a_secret_that_is_a_reference_makes_the_referenced_key_secret() -> Result<(), 
 }
 
 #[test]
+fn the_first_broken_reference_of_a_text_decides_whatever_else_changes() -> Result<(), Error> {
+    for also_changes in [false, true] {
+        let (memory, props) = with([("b", "1"), ("c", "x")]);
+        let unresolved = |text: &str| -> Result<bool, Error> {
+            props.transaction(|tx| {
+                if also_changes {
+                    tx.set("b", "x${y")?;
+                }
+                tx.set("a", text)
+            })?;
+            let error = props.get::<String>("a").unwrap_err();
+            Ok(error.to_string().contains("no layer defines"))
+        };
+        // `b.x` is undefined, since `b` is a text.
+        assert!(unresolved("${b.x}${a}")?, "{also_changes}");
+        assert!(unresolved("${c}${b.x}${a}")?, "{also_changes}");
+        assert!(!unresolved("${c}${a}${b.x}")?, "{also_changes}");
+        drop(memory);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_cycle_through_a_name_that_is_itself_a_reference_ends_when_the_name_changes() {
     let (memory, props) = with([("b", "a"), ("c", "1")]);
     memory.set("a", "${${b}}").unwrap();

@@ -360,6 +360,23 @@ impl Job {
     }
 }
 
+/// The targets of a leaf that must be resolved before it is followed again.
+#[derive(Default)]
+struct Targets {
+    /// The first one is last.
+    keys: Vec<Key>,
+    /// Whether one of them was visited since the leaf was followed last.
+    is_visited: bool,
+}
+
+impl Targets {
+    /// The next target, and whether it is the first one.
+    fn pop(&mut self) -> Option<(Key, bool)> {
+        let next = self.keys.pop()?;
+        Some((next, !std::mem::replace(&mut self.is_visited, true)))
+    }
+}
+
 /// Follows one leaf and, first, every unresolved leaf it refers to. Iterative, since a chain may be
 /// as long as a document. Leaves that show only now are added to `left`.
 fn resolve_with_targets(
@@ -372,7 +389,7 @@ fn resolve_with_targets(
 ) {
     let mut stack = vec![key];
     // The targets of each key on the stack that are still to be visited.
-    let mut needs: Vec<Vec<Key>> = vec![Vec::new()];
+    let mut needs: Vec<Targets> = vec![Targets::default()];
     let mut on_stack: BTreeSet<Key> = stack.iter().cloned().collect();
     while let Some(key) = stack.last().cloned() {
         let Some(job) = jobs.get_mut(&key) else {
@@ -384,15 +401,18 @@ fn resolve_with_targets(
             on_stack.remove(&key);
             continue;
         }
-        if let Some(next) = needs.last_mut().and_then(Vec::pop) {
+        if let Some((next, is_first)) = needs.last_mut().and_then(Targets::pop) {
             if jobs.get(&next).is_some_and(|job| job.done.is_some()) {
                 continue;
             }
             if on_stack.insert(next.clone()) {
                 stack.push(next);
-                needs.push(Vec::new());
-            } else {
+                needs.push(Targets::default());
+            } else if is_first {
                 break_cycle(&next, &stack, jobs, context);
+            } else if let Some(targets) = needs.last_mut() {
+                // A target before this one may be broken. Then that is the error, and not the cycle.
+                *targets = Targets::default();
             }
             continue;
         }
@@ -410,10 +430,12 @@ fn resolve_with_targets(
             if let Some(job) = jobs.get_mut(&key) {
                 job.progress = progress;
             }
-            // The first one comes first.
             next.reverse();
             needs.pop();
-            needs.push(next);
+            needs.push(Targets {
+                keys: next,
+                is_visited: false,
+            });
             continue;
         }
         let (refers, chain, hidden) = (unique(progress.refers), progress.chain, progress.hidden);
