@@ -1721,9 +1721,10 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
             let (broken, problem) = (Arc::clone(&broken), problem.clone());
             let source = Parts(Arc::new(move |document| {
                 document.set("a", 1, Origin::new("part", "one"))?;
-                match broken.load(Ordering::SeqCst) {
-                    true => document.report_unreadable(problem.clone()),
-                    false => document.set("b.x", 2, Origin::new("part", "two").at(1, 5))?,
+                if broken.load(Ordering::SeqCst) {
+                    document.report_unreadable(problem.clone());
+                } else {
+                    document.set("b.x", 2, Origin::new("part", "two").at(1, 5))?;
                 }
                 Ok(())
             }));
@@ -1777,10 +1778,11 @@ fn a_source_that_warns_is_not_up_and_loses_the_keys_that_it_omits() {
         let warns = Arc::clone(&warns);
         let source = Parts(Arc::new(move |document| {
             document.set("a", 1, Origin::new("part", "one"))?;
-            match warns.load(Ordering::SeqCst) {
-                true => document
-                    .report_problem(Error::new(ErrorKind::Unavailable, "the token expires soon")),
-                false => document.set("b", 2, Origin::new("part", "two"))?,
+            if warns.load(Ordering::SeqCst) {
+                let problem = Error::new(ErrorKind::Unavailable, "the token expires soon");
+                document.report_problem(problem);
+            } else {
+                document.set("b", 2, Origin::new("part", "two"))?;
             }
             Ok(())
         }));

@@ -148,9 +148,10 @@ pub(crate) fn any_one_of_three_members_may_be_killed_and_a_lost_majority_is_repo
     let mut stale_since = None;
     wait_until(SOON, "that there is no majority", || {
         assert!(three.is_last());
-        stale_since = match is_stale(&three.props) {
-            true => stale_since.or(Some(Instant::now())),
-            false => None,
+        stale_since = if is_stale(&three.props) {
+            stale_since.or(Some(Instant::now()))
+        } else {
+            None
         };
         stale_since.is_some_and(|stale_since| stale_since.elapsed() > 3 * SECOND)
     });

@@ -131,15 +131,16 @@ pub(crate) fn a_value_that_is_no_text_or_too_large_is_rejected_alone<S: Store>()
     // crate.
     let large = "x".repeat(S::LARGEST - (2 << 10));
     scenario.store.put("app/large", &large);
-    match large.len() <= 1 << 20 {
-        true => wait_until(SOON, "the source is up", || {
+    if large.len() <= 1 << 20 {
+        wait_until(SOON, "the large value is read", || {
             props.get_opt::<String>("large").unwrap().as_ref() == Some(&large)
-        }),
-        false => wait_until(SOON, "the value is rejected alone", || {
+        });
+    } else {
+        wait_until(SOON, "the value is rejected alone", || {
             let problems = health(&props).problems;
             problems.iter().any(|it| it.to_string().contains("1048576"))
-        }),
-    };
+        });
+    }
     scenario.store.put("app/good2", "23");
     wait_until(SOON, "others change", || {
         props.get::<u32>("good2").unwrap() == 23

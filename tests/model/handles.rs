@@ -212,9 +212,10 @@ impl Handle {
         self.generation = version;
         for (_, reported) in &self.watching {
             let reported = std::mem::take(&mut *reported.lock().unwrap());
-            match changed {
-                true => assert_eq!(reported, [(old.clone(), self.value.clone(), generation)]),
-                false => assert_eq!(reported, []),
+            if changed {
+                assert_eq!(reported, [(old.clone(), self.value.clone(), generation)]);
+            } else {
+                assert_eq!(reported, []);
             }
         }
     }

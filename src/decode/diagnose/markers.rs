@@ -97,8 +97,8 @@ impl Search<'_> {
     }
 }
 
-/// Whether the type accepts a value whose only marker it rejects: it expects another type than a rejection
-/// says.
+/// Whether the type accepts a value whose only marker it rejects: it expects another type than the rejection
+/// names.
 fn accepts(rejection: &Rejection, (result, log): &Outcome) -> bool {
     let of_fault = result
         .as_ref()
