@@ -93,6 +93,25 @@ impl<S: Store> Victim for Scenario<S> {
     }
 }
 
+/// Replaces the last value that was seen, which no later one is below.
+fn check(
+    props: &Properties,
+    key: &str,
+    what: &str,
+    last: &mut i64,
+    now: i64,
+) -> Result<(), String> {
+    if now < *last {
+        return Err(format!(
+            "{what} of {key} went from {last} to {now}\n{}\n{:#?}",
+            props.explain(key),
+            props.health().sources
+        ));
+    }
+    *last = now;
+    Ok(())
+}
+
 fn start<S: Store + 'static>() -> Option<Box<dyn Victim>> {
     let mut scenario = Scenario::<S>::with(&[])?;
     (0..KEYS).for_each(|n| Victim::put(&mut scenario, n, 0));
@@ -139,19 +158,17 @@ fn thirty_seconds_of_faults_in_four_stores_change_no_value() {
             let mut slowest = Duration::ZERO;
             while !ended.load(Ordering::SeqCst) {
                 for (handle, (seen, read)) in handles.iter().zip(&mut seen) {
+                    let key = handle.key().to_string();
                     let begun = Instant::now();
                     let now = handle.get();
                     slowest = slowest.max(begun.elapsed());
-                    assert!(now >= *seen, "{} went from {seen} to {now}", handle.key());
-                    *seen = now;
-                    let now = props.get::<i64>(&handle.key().to_string()).unwrap();
-                    assert!(now >= *read, "{} is {now}, and was {read}", handle.key());
-                    *read = now;
+                    check(&props, &key, "the handle", seen, now)?;
+                    check(&props, &key, "a read", read, props.get(&key).unwrap())?;
                     reads.fetch_add(1, Ordering::SeqCst);
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
-            slowest
+            Ok::<_, String>(slowest)
         });
         let mut faults: Vec<Option<(Fault, Instant)>> = vec![None; victims.len()];
         // Each store has each fault once, and random ones afterwards.
@@ -206,7 +223,10 @@ fn thirty_seconds_of_faults_in_four_stores_change_no_value() {
             sources.iter().all(|it| matches!(it.status, Status::Up))
         });
         ended.store(true, Ordering::SeqCst);
-        let slowest = reader.join().unwrap();
+        let slowest = match reader.join().unwrap() {
+            Ok(slowest) => slowest,
+            Err(fallen) => panic!("{fallen}"),
+        };
         println!(
             "four stores: {count} faults, {} reads, the slowest {} us, all converged after {} ms; \
              stale: {stale:?}",

@@ -241,13 +241,40 @@ fn credentials_are_never_sent_without_the_configured_tls() {
 fn a_read_requests_the_configured_consistency() {
     let (port, asked) = stand_in_with("404 x\r\nX-Consul-Index: 1\r\nContent-Length: 0\r\n\r\n");
     let consul = Consul::prefix("a b/c").address(format!("http://127.0.0.1:{port}"));
-    consul.datacenter("dc 2").stale().load().unwrap();
+    let consul = consul.datacenter("dc 2");
+    consul.load().unwrap();
+    consul.stale().load().unwrap();
     let asked = asked.lock().unwrap();
-    let line = asked[0].lines().next().unwrap();
-    assert!(
-        line.starts_with("GET /v1/kv/a%20b/c/?recurse&dc=dc%202&stale&index=0 "),
-        "{line}"
-    );
+    for (request, consistency) in asked.iter().zip(["consistent", "stale"]) {
+        let path = format!("GET /v1/kv/a%20b/c/?recurse&dc=dc%202&{consistency}&index=0 ");
+        assert!(request.starts_with(&path), "{request}");
+    }
+    assert_eq!(asked.len(), 2);
+}
+
+#[test]
+fn a_server_that_still_applies_its_log_shows_no_older_values() {
+    let Some(mut scenario) = Scenario::<Client>::with(&[]) else {
+        return;
+    };
+    let mut last = 0;
+    for _ in 0..8 {
+        for _ in 0..300 {
+            last += 1;
+            scenario.store.put("app/n", last.to_string());
+        }
+        scenario.server.kill();
+        assert!(scenario.server.begin());
+        let consul = source(scenario.server.port(), Consul::prefix("app"));
+        let mut read = None;
+        wait_until(SOON, "the server answers", || {
+            read = consul.load().ok();
+            read.is_some()
+        });
+        let value = read.unwrap().get("n").cloned();
+        assert_eq!(value, Some(last.to_string().into()));
+        scenario.server.wait();
+    }
 }
 
 #[test]

@@ -165,7 +165,9 @@ impl Consul {
         path
     }
 
-    /// The path of a read of everything, which blocks while nothing is newer than an index.
+    /// The path of a read of everything, which blocks while nothing is newer than an index. A read that does not
+    /// block is consistent: a server that has become the leader answers others while it still applies its log,
+    /// with values that are older than those before (issue 2644 of Consul).
     fn read_path(&self, index: u64, wait: Option<Duration>) -> String {
         let mapping = &self.options.mapping;
         let query = if mapping.is_document() {
@@ -174,6 +176,9 @@ impl Consul {
             "recurse&"
         };
         let mut path = self.path(mapping.path(), query);
+        if index == 0 && !self.options.stale {
+            path.push_str("consistent&");
+        }
         path.push_str(&format!("index={index}"));
         if let Some(wait) = wait {
             path.push_str(&format!("&wait={}ms", wait.as_millis()));

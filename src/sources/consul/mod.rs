@@ -54,6 +54,9 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// slash before a prefix does not count, so keys that begin with one are below the prefix `""` alone,
 /// and reported too.
 ///
+/// A read that does not wait for changes is consistent: a server that has restarted shows no values until it
+/// has applied its log. With [`stale`](Self::stale) it may show older ones.
+///
 /// No error of the store removes values: the source reads again after growing pauses. Of several addresses it
 /// uses the next one when one fails. The removal guard withholds the removal of most keys; see
 /// [`RemovalGuard`](crate::source::RemovalGuard).
