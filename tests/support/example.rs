@@ -11,7 +11,7 @@ fn features() -> String {
         ($($name:literal)*) => { $(if cfg!(feature = $name) { features.push($name); })* };
     }
     add!("default" "toml" "json" "yaml" "properties" "dotenv" "watch");
-    add!("http" "consul" "etcd" "nats" "zookeeper");
+    add!("http" "consul" "etcd" "nats" "zookeeper" "test-util");
     features.join(",")
 }
 
