@@ -171,17 +171,21 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
 
     /// As [`locate`](Self::locate); names the type if the message of a user's type does not.
     #[cold]
-    pub(super) fn locate_as<T>(&self, mut fault: Fault) -> Fault {
+    pub(super) fn locate_as<T>(&self, fault: Fault) -> Fault {
+        self.locate_as_type(fault, type_name::<T>)
+    }
+
+    fn locate_as_type(&self, mut fault: Fault, type_name: fn() -> String) -> Fault {
         let inner = &mut *fault.0;
         let location = inner.location.as_ref();
         if location.is_none() && inner.custom && inner.expected.is_none() {
-            inner.expected = Some(type_name::<T>());
+            inner.expected = Some(type_name());
             inner.expected_from_type = true;
         }
         let is_here = || location.is_none_or(|location| location.path == self.path_text());
         let is_inside = inner.expected.as_deref().is_some_and(is_serde_internal);
         if is_inside && inner.field_type.is_none() && is_here() {
-            inner.field_type = Some(type_name::<T>()).filter(|name| !is_serde_internal(name));
+            inner.field_type = Some(type_name()).filter(|name| !is_serde_internal(name));
         }
         self.locate(fault)
     }

@@ -6,13 +6,12 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use serde::de::DeserializeOwned;
-
 use crate::decode::diagnose::buffered_placeholder::is_without_content;
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::passes::{Search, run_discarding};
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
+use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::visits::{Visit, below, is_below};
 use crate::decode::request::Request;
 use crate::value::key::under;
@@ -24,12 +23,13 @@ pub(super) const ONE_VARIANT: &str = "map with a single key";
 const MAX_RIVALS: usize = 64;
 
 /// Moves a fault about a buffered value to the location of that value.
-pub(crate) fn locate<T: DeserializeOwned>(
+pub(crate) fn locate(
+    target: &dyn Target,
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
     fault: &mut Fault,
 ) {
-    let pass = || run_discarding::<T>(request, diagnosis);
+    let pass = || run_discarding(target, request, diagnosis);
     let search = Search::new(diagnosis, &pass);
     let reason = fault.reason();
     search.locate(request, fault);
@@ -56,7 +56,8 @@ fn set_rivals(
 
 /// The faults of the values that the type rejects for the same reason as a located one: at most
 /// `limit`, and how many more there are.
-pub(crate) fn rejected_alike<T: DeserializeOwned>(
+pub(crate) fn rejected_alike(
+    target: &dyn Target,
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
     fault: &Fault,
@@ -69,7 +70,7 @@ pub(crate) fn rejected_alike<T: DeserializeOwned>(
     if diagnosis.borrow().is_bad(&location.path) {
         return (Vec::new(), 0);
     }
-    let pass = || run_discarding::<T>(request, diagnosis);
+    let pass = || run_discarding(target, request, diagnosis);
     let search = Search::new(diagnosis, &pass);
     let Some(mut visit) = search.inference().buffered_at(&location.path) else {
         return (Vec::new(), 0);

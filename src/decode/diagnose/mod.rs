@@ -5,6 +5,7 @@
 //! # Flow
 //!
 //! - [`fault`] and [`rejection`]: what a pass reports. serde calls their constructors.
+//! - [`target`]: the type that is decoded. Only this part is compiled for each type.
 //! - [`report`]: the entry. It repeats the decoding in rounds, and turns faults into errors.
 //! - [`passes`]: the passes of one round, until each buffered value has the form that its type expects.
 //!   [`inference`], [`visits`], [`class_paths`], [`class_forms`], [`look`] and [`alternatives`] keep what the
@@ -45,6 +46,7 @@ pub(super) mod rejection;
 pub(super) mod report;
 pub(super) mod secret_paths;
 pub(super) mod secret_trials;
+pub(super) mod target;
 pub(super) mod text_arena;
 pub(super) mod trial;
 pub(super) mod untyped;

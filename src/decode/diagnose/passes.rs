@@ -8,14 +8,13 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::HashSet;
 
-use serde::de::DeserializeOwned;
-
 use crate::decode::diagnose::class_paths::with_each;
 use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::form::Form;
 use crate::decode::diagnose::inference::{EntryTypes, Guess, Inference, PROBE, PROBE_WORDS};
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
+use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::diagnose::visits::Visit;
 use crate::decode::request::Request;
@@ -29,21 +28,28 @@ thread_local! {
     pub(crate) static PASSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Decodes until each buffered value has the form that its type expects, or until a fault remains.
-pub(crate) fn decode_in_passes<T: DeserializeOwned>(
+/// Decodes until each buffered value has the form that its type expects, or until a fault remains. The target
+/// keeps the value of the last pass.
+pub(crate) fn decode_in_passes(
+    target: &dyn Target,
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
-) -> Result<T, Fault> {
-    let pass = || run_discarding::<T>(request, diagnosis);
+) -> Result<(), Fault> {
+    let pass = || run_discarding(target, request, diagnosis);
     let search = Search::new(diagnosis, &pass);
     loop {
-        let (result, log) = run(request, diagnosis);
+        let (result, log) = run(target, request, diagnosis);
         if search.inference().take_found_tag() {
+            target.drop_value();
             continue;
         }
         match result {
-            Ok(value) if search.confirm_lists() && search.confirm_forms() => return Ok(value),
-            Ok(_) => {}
+            Ok(()) => {
+                target.keep_value();
+                if search.confirm_lists() && search.confirm_forms() {
+                    return Ok(());
+                }
+            }
             Err(fault) => {
                 // The rejection of a single value is cheap to act on.
                 let is_too_much = fault.0.custom && diagnosis.borrow().is_exhausted();
@@ -56,16 +62,13 @@ pub(crate) fn decode_in_passes<T: DeserializeOwned>(
     }
 }
 
-/// Runs one pass.
-fn run<T: DeserializeOwned>(
-    request: Request<'_>,
-    diagnosis: &RefCell<Diagnosis>,
-) -> (Result<T, Fault>, Vec<Rejection>) {
+/// Runs one pass. The target has its value.
+fn run(target: &dyn Target, request: Request<'_>, diagnosis: &RefCell<Diagnosis>) -> Outcome {
     diagnosis.borrow_mut().start_pass();
     #[cfg(test)]
     PASSES.with(|passes| passes.set(passes.get() + 1));
     let arena = TextArena::new();
-    let (mut result, mut log) = rejection::record(|| request.run::<T>(Some((diagnosis, &arena))));
+    let (mut result, mut log) = rejection::record(|| target.run_pass(&request, diagnosis, &arena));
     let inference = &diagnosis.borrow().inference;
     let of_fault = result
         .as_mut()
@@ -78,12 +81,14 @@ fn run<T: DeserializeOwned>(
 }
 
 /// Runs one pass for its fault and its rejections.
-pub(crate) fn run_discarding<T: DeserializeOwned>(
+pub(crate) fn run_discarding(
+    target: &dyn Target,
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
 ) -> Outcome {
-    let (result, log) = run::<T>(request, diagnosis);
-    (result.map(drop), log)
+    let outcome = run(target, request, diagnosis);
+    target.drop_value();
+    outcome
 }
 
 /// Finds out by further passes what a fault is about.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::decode::diagnose::diagnosis::{Diagnosis, MAX_ERRORS};
 use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::secret_trials::SecretTrials;
+use crate::decode::diagnose::target::{Target, TargetType};
 use crate::decode::diagnose::{fault_search, passes};
 use crate::decode::request::Request;
 use crate::error::Error;
@@ -25,22 +26,31 @@ const SEARCH_ENDED: &str = "more values may be bad: serde buffers them, and the 
 #[cold]
 pub(crate) fn diagnose<T: DeserializeOwned>(
     request: Request<'_>,
-    mut first: Fault,
+    first: Fault,
 ) -> Result<T, Error> {
+    let target = TargetType::new();
+    diagnose_target(&target, request, first)?;
+    Ok(target.into_value().expect("a pass succeeded"))
+}
+
+/// As [`diagnose`]; the target keeps the value.
+fn diagnose_target(
+    target: &dyn Target,
+    request: Request<'_>,
+    mut first: Fault,
+) -> Result<(), Error> {
     if !request.can_be_diagnosed() {
         return Err(first.into_error(request.key));
     }
     let diagnosis = RefCell::new(Diagnosis::default());
     // No other form of a value repairs a broken reference.
-    if first.0.complete.is_none() {
-        if let Ok(value) = passes::decode_in_passes(request, &diagnosis) {
-            return Ok(value);
-        }
+    if first.0.complete.is_none() && passes::decode_in_passes(target, request, &diagnosis).is_ok() {
+        return Ok(());
     }
     let secret_trials = SecretTrials::new();
-    let mut errors = collect_errors::<T>(request, &diagnosis, &secret_trials);
+    let mut errors = collect_errors(target, request, &diagnosis, &secret_trials);
     if errors.is_empty() {
-        secret_trials.mask::<T>(request, &diagnosis, &mut first);
+        secret_trials.mask(target, request, &diagnosis, &mut first);
         errors.push(first.into_error(request.key));
     }
     if errors.len() >= MAX_ERRORS && !errors.iter().any(Error::is_partial) {
@@ -55,7 +65,8 @@ pub(crate) fn diagnose<T: DeserializeOwned>(
 }
 
 /// Runs rounds until the type accepts what is left, or until no placeholder helps.
-fn collect_errors<T: DeserializeOwned>(
+fn collect_errors(
+    target: &dyn Target,
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
     secret_trials: &SecretTrials,
@@ -63,7 +74,7 @@ fn collect_errors<T: DeserializeOwned>(
     diagnosis.borrow_mut().inference.reporting = true;
     let mut errors = Vec::new();
     for _ in 0..MAX_ROUNDS {
-        let result = passes::decode_in_passes::<T>(request, diagnosis);
+        let result = passes::decode_in_passes(target, request, diagnosis);
         diagnosis
             .borrow_mut()
             .report_collected(&mut errors, request.key);
@@ -81,7 +92,14 @@ fn collect_errors<T: DeserializeOwned>(
             diagnosis.borrow_mut().may_omit_errors = true;
             break;
         }
-        let may_continue = report_fault::<T>(request, diagnosis, secret_trials, fault, &mut errors);
+        let may_continue = report_fault(
+            target,
+            request,
+            diagnosis,
+            secret_trials,
+            fault,
+            &mut errors,
+        );
         if !may_continue || errors.len() >= MAX_ERRORS {
             break;
         }
@@ -94,20 +112,21 @@ fn collect_errors<T: DeserializeOwned>(
 
 /// Reports the fault of a round, and those for the same reason; returns whether another round may find
 /// more.
-fn report_fault<T: DeserializeOwned>(
+fn report_fault(
+    target: &dyn Target,
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
     secret_trials: &SecretTrials,
     mut fault: Fault,
     errors: &mut Vec<Error>,
 ) -> bool {
-    fault_search::locate::<T>(request, diagnosis, &mut fault);
+    fault_search::locate(target, request, diagnosis, &mut fault);
     let room = MAX_ERRORS - errors.len();
     let (mut others, left) =
-        fault_search::rejected_alike::<T>(request, diagnosis, &fault, room - 1);
+        fault_search::rejected_alike(target, request, diagnosis, &fault, room - 1);
     diagnosis.borrow().refine(&mut fault);
     if !request.is_traced {
-        secret_trials.mask::<T>(request, diagnosis, &mut fault);
+        secret_trials.mask(target, request, diagnosis, &mut fault);
         others.iter_mut().for_each(|other| other.mask_as(&fault));
     }
     let mut diagnosis = diagnosis.borrow_mut();

@@ -40,15 +40,23 @@ pub(crate) fn secret_paths<T: DeserializeOwned>() -> BTreeSet<TypePath> {
 
 /// As [`secret_paths`]; `discard` receives each value that the type made of placeholders.
 pub(crate) fn secret_paths_with<T: DeserializeOwned>(discard: fn(T)) -> BTreeSet<TypePath> {
+    // The type is user code, which may panic on placeholders.
+    find_paths(&|finder| {
+        drop(panics::catch(|| {
+            T::deserialize(finder).map(discard).is_ok()
+        }))
+    })
+}
+
+/// Runs rounds of `deserialize` until one finishes no further path.
+fn find_paths(deserialize: &dyn Fn(PathFinder<'_>)) -> BTreeSet<TypePath> {
     let progress = RefCell::new(Progress::default());
     for _ in 0..MAX_ROUNDS {
         let before = progress.borrow().finished.len();
-        let finder = PathFinder {
+        deserialize(PathFinder {
             progress: &progress,
             path: TypePath::new(),
-        };
-        // The type is user code, which may panic on placeholders.
-        let _ = panics::catch(|| T::deserialize(finder).map(discard).is_ok());
+        });
         let progress = progress.borrow();
         let is_stuck = progress.finished.len() == before;
         if is_stuck || progress.finished.contains(&TypePath::new()) {

@@ -14,13 +14,12 @@ use std::hash::Hash;
 use std::rc::Rc;
 use std::thread::LocalKey;
 
-use serde::de::DeserializeOwned;
-
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::passes;
-use crate::decode::diagnose::secret_paths::{TypePath, secret_paths_with};
+use crate::decode::diagnose::secret_paths::TypePath;
+use crate::decode::diagnose::target::{Target, TypeOf};
 use crate::decode::diagnose::trial::{self, SCALARS, TrialTable, entry, probe_value};
 use crate::decode::diagnose::visits::{below, is_below};
 use crate::decode::input::Input;
@@ -40,9 +39,6 @@ const MAX_MEMOIZED: usize = 1_000;
 
 /// A type, a path inside it without indexes, and what the type expects there.
 type Question = (TypeOf, Vec<String>, Option<String>);
-
-/// A type by its name, and by a function of its own, since two types may have one name.
-type TypeOf = (&'static str, usize);
 
 thread_local! {
     /// Whether trials have found a secret. A type that fails again costs no further trials.
@@ -65,8 +61,9 @@ impl SecretTrials {
 
     /// Masks the fault of a value in the place of a table with a secret, and records the keys of the values that
     /// the type has not read because of it.
-    pub(crate) fn mask<T: DeserializeOwned>(
+    pub(crate) fn mask(
         &self,
+        target: &dyn Target,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
         fault: &mut Fault,
@@ -75,35 +72,36 @@ impl SecretTrials {
         if let Some((table, tag)) = unread {
             let values = values_below(request, &table);
             if values.is_empty() || is_item(fault) {
-                return self.mask_whole::<T>(request, diagnosis, fault, &table);
+                return self.mask_whole(target, request, diagnosis, fault, &table);
             }
-            self.record_values::<T>(request, diagnosis, &table, tag.as_deref(), values);
+            self.record_values(target, request, diagnosis, &table, tag.as_deref(), values);
         }
         if let Some(table) = unread_table(fault) {
             let values = values_below(request, table);
             if !values.is_empty() {
-                return self.record_all::<T>(request, diagnosis, fault, table, values);
+                return self.record_all(target, request, diagnosis, fault, table, values);
             }
         }
         match fault.0.location.as_ref() {
             Some(location) if may_replace_table(fault, location) => {
                 let path = location.path.clone();
-                self.mask_whole::<T>(request, diagnosis, fault, &path);
+                self.mask_whole(target, request, diagnosis, fault, &path);
             }
-            _ => self.record_untagged::<T>(request, diagnosis, fault),
+            _ => self.record_untagged(target, request, diagnosis, fault),
         }
     }
 
     /// Masks the fault if the type reads a secret below a path, and records the path as secret as long as it is
     /// no table.
-    fn mask_whole<T: DeserializeOwned>(
+    fn mask_whole(
         &self,
+        target: &dyn Target,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
         fault: &mut Fault,
         path: &str,
     ) {
-        let Some(below) = self.secret_below::<T>(request, diagnosis, fault, path) else {
+        let Some(below) = self.secret_below(target, request, diagnosis, fault, path) else {
             return;
         };
         if let Some(location) = &mut fault.0.location {
@@ -115,8 +113,9 @@ impl SecretTrials {
     }
 
     /// Records all values below a table, if the type reads a secret there: it has not come to it.
-    fn record_all<T: DeserializeOwned>(
+    fn record_all(
         &self,
+        target: &dyn Target,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
         fault: &Fault,
@@ -125,7 +124,7 @@ impl SecretTrials {
     ) {
         let holds_secret = request.secret_keys.is_some()
             && self
-                .secret_below::<T>(request, diagnosis, fault, table)
+                .secret_below(target, request, diagnosis, fault, table)
                 .is_some();
         if holds_secret {
             values
@@ -135,8 +134,9 @@ impl SecretTrials {
     }
 
     /// Does the same for the values below an untagged enum whose variants all failed, without masking.
-    fn record_untagged<T: DeserializeOwned>(
+    fn record_untagged(
         &self,
+        target: &dyn Target,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
         fault: &Fault,
@@ -148,7 +148,7 @@ impl SecretTrials {
             return;
         }
         let diagnosis = RefCell::new(diagnosis.borrow().fork());
-        let (_, log) = passes::run_discarding::<T>(request, &diagnosis);
+        let (_, log) = passes::run_discarding(target, request, &diagnosis);
         for rejection in log
             .iter()
             .filter(|rejection| !SCALARS.contains(&&*rejection.expected))
@@ -159,7 +159,7 @@ impl SecretTrials {
                 .only_rejected(rejection, &location.path)
                 .map(|visit| visit.path.clone());
             let below =
-                path.and_then(|path| self.secret_below::<T>(request, &diagnosis, fault, &path));
+                path.and_then(|path| self.secret_below(target, request, &diagnosis, fault, &path));
             if let Some(below) = below {
                 request.record_secret(below);
             }
@@ -168,8 +168,9 @@ impl SecretTrials {
 
     /// Records the secrets of a tagged or untagged enum that cannot be read: the type has not come to them. Each
     /// of its values is replaced by the probe, in each variant.
-    fn record_values<T: DeserializeOwned>(
+    fn record_values(
         &self,
+        target: &dyn Target,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
         table: &str,
@@ -183,7 +184,7 @@ impl SecretTrials {
         let run_trial = |entries: BTreeMap<Box<str>, Value>| {
             self.count.set(self.count.get() + 1);
             let value = Value::from(entries);
-            trial::run::<T>(request, &diagnosis, table, &value)
+            trial::run(target, request, &diagnosis, table, &value)
         };
         let tags: Vec<Option<(Box<str>, Value)>> = match tag {
             Some(tag) => {
@@ -197,7 +198,7 @@ impl SecretTrials {
         for path in values {
             let names = names_below(request.key, &path);
             let names = names.iter().map(|name| without_index(name).to_owned());
-            let question = (type_of::<T>(), names.collect(), Some(UNREAD.to_owned()));
+            let question = (target.identity(), names.collect(), Some(UNREAD.to_owned()));
             let is_secret = memoized(&SECRET_BELOW, question, || {
                 let is_secret = tags.iter().any(|tag| {
                     let mut entries = entries_to(table, &path, probe_value());
@@ -213,18 +214,17 @@ impl SecretTrials {
     }
 
     /// The key of a secret below a path, if the type reads one there.
-    fn secret_below<T: DeserializeOwned>(
+    fn secret_below(
         &self,
+        target: &dyn Target,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
         fault: &Fault,
         path: &str,
     ) -> Option<String> {
         let names = names_below(request.key, path);
-        let of = type_of::<T>();
-        let secret_paths = memoized(&SECRET_PATHS, of, || {
-            (Rc::new(secret_paths_with(std::mem::forget::<T>)), true)
-        });
+        let of = target.identity();
+        let secret_paths = memoized(&SECRET_PATHS, of, || (Rc::new(target.secret_paths()), true));
         let is_below = |secret: &&TypePath| {
             let matches =
                 |(segment, name): (&Option<&str>, &String)| segment.is_none_or(|it| it == name);
@@ -244,15 +244,16 @@ impl SecretTrials {
             .collect();
         let question = (of, names, fault.0.expected.clone());
         let is_secret = memoized(&SECRET_BELOW, question, || {
-            let is_secret = self.run_trials::<T>(request, diagnosis, path);
+            let is_secret = self.run_trials(target, request, diagnosis, path);
             (is_secret, is_secret || self.count.get() < MAX_TRIALS)
         });
         is_secret.then(|| buffered::unnamed_below(path))
     }
 
     /// Runs trials at a path; returns whether a secret reads the probe.
-    fn run_trials<T: DeserializeOwned>(
+    fn run_trials(
         &self,
+        target: &dyn Target,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
         path: &str,
@@ -260,7 +261,7 @@ impl SecretTrials {
         let diagnosis = RefCell::new(diagnosis.borrow().fork());
         let run_trial = |value: &Value| {
             self.count.set(self.count.get() + 1);
-            trial::run::<T>(request, &diagnosis, path, value)
+            trial::run(target, request, &diagnosis, path, value)
         };
         let mut queue = VecDeque::from([TrialTable::default()]);
         while let Some(table) = queue.pop_front() {
@@ -365,12 +366,6 @@ fn is_item(fault: &Fault) -> bool {
 fn has_unknown_variant(fault: &Fault) -> bool {
     let rejection = fault.0.rejection.as_ref();
     rejection.is_some_and(|rejection| rejection.variants.is_some())
-}
-
-/// The identity of a type.
-fn type_of<T: DeserializeOwned>() -> TypeOf {
-    let own: fn(Request<'_>, &RefCell<Diagnosis>) -> passes::Outcome = passes::run_discarding::<T>;
-    (std::any::type_name::<T>(), own as usize)
 }
 
 /// The value of a key: the kept one, or else that of `make`, which also says whether to keep it.

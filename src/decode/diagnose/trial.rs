@@ -5,11 +5,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::de::DeserializeOwned;
-
 use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::inference::PROBE;
 use crate::decode::diagnose::rejection::{self, Found, Rejection};
+use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::request::Request;
 use crate::sync::panics;
@@ -278,7 +277,8 @@ pub(super) fn entry(name: &str, value: Value) -> (Box<str>, Value) {
 }
 
 /// Runs a pass with a table in the place of the value at a path.
-pub(super) fn run<T: DeserializeOwned>(
+pub(super) fn run(
+    target: &dyn Target,
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
     path: &str,
@@ -295,8 +295,9 @@ pub(super) fn run<T: DeserializeOwned>(
         rejection::record(|| {
             // The `Drop` of a value is user code, which must not run under the commit lock. As answers are
             // kept, few values are leaked.
-            let result = request.run::<T>(Some((diagnosis, &arena)));
-            result.map(std::mem::forget).err()
+            let result = target.run_pass(&request, diagnosis, &arena);
+            target.forget_value();
+            result.err()
         })
     };
     // The type is user code, which may panic on such tables.

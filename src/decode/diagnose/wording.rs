@@ -7,7 +7,10 @@ const SERDE_INTERNAL: &str = "\u{1}serde";
 
 /// The name of a type without its modules.
 pub(crate) fn type_name<T: ?Sized>() -> String {
-    let full = std::any::type_name::<T>();
+    without_modules(std::any::type_name::<T>())
+}
+
+fn without_modules(full: &str) -> String {
     let inside = [
         "serde_core::private",
         "serde::__private",
