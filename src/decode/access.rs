@@ -74,7 +74,7 @@ impl<'a> Child<'a> {
     }
 
     /// The deserializer of the value. In a diagnosis, a substitute or a placeholder may replace the value.
-    pub(super) fn de<'b, 'de>(
+    pub(super) fn deserializer<'b, 'de>(
         &self,
         parent: &ValueDeserializer<'b, 'de>,
         path: &'b Path<'b>,
@@ -142,7 +142,7 @@ impl<'de> SeqAccess<'de> for ItemAccess<'_, 'de> {
             segment: child.segment,
             variant: None,
         };
-        let de = child.de(&self.parent, &path);
+        let de = child.deserializer(&self.parent, &path);
         let _reading = de.reading();
         match seed.deserialize(de) {
             Ok(value) => Ok(Some(value)),
@@ -248,7 +248,7 @@ impl<'de> MapAccess<'de> for EntryAccess<'_, 'de> {
                 let converted_names = &mut self.converted_names;
                 let add = |name| converted_names.get_or_insert_default().insert(name, *child);
                 match converted.take().and_then(add) {
-                    Some(first) => Err(self.parent.duplicate_key(first, *child)),
+                    Some(first) => Err(self.parent.duplicate_key_fault(first, *child)),
                     None => Ok(Some(value)),
                 }
             }
@@ -269,7 +269,7 @@ impl<'de> MapAccess<'de> for EntryAccess<'_, 'de> {
             segment: child.segment,
             variant: self.variant.as_deref(),
         };
-        let de = child.de(&self.parent, &path);
+        let de = child.deserializer(&self.parent, &path);
         if let (Some(diagnosis), Input::Placeholder(_)) = (de.context.diagnosis, de.input) {
             let expected = || type_name::<S::Value>();
             diagnosis

@@ -2,7 +2,7 @@
 
 use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::diagnose::fault::{EMPTY_VARIABLE, Fault, Location};
-use crate::decode::diagnose::rejection::Found;
+use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::wording::{is_serde_internal, type_name};
 use crate::decode::input::{Input, Segment};
 use crate::error::ErrorKind;
@@ -136,8 +136,11 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
                 || self.secrets().is_some_and(|it| it.hides(&location.path))
                 || self.input.holds_secret();
             location.may_quote |= holds_secret;
-            let found = inner.rejection.as_ref().map(|rejection| &rejection.found);
-            if let Some(found) = found.and_then(Found::description) {
+            let found = inner
+                .rejection
+                .as_ref()
+                .map(|rejection| &rejection.reported);
+            if let Some(found) = found.and_then(Reported::description) {
                 location.description = Some(found);
                 location.masked |= holds_secret;
             }

@@ -12,7 +12,7 @@ use crate::decode::diagnose::buffered_placeholder::is_without_content;
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::passes::{Search, run_discarding};
-use crate::decode::diagnose::rejection::{self, Found, Rejection};
+use crate::decode::diagnose::rejection::{self, Rejection, Reported};
 use crate::decode::diagnose::visits::{Visit, below, is_below};
 use crate::decode::request::Request;
 use crate::value::key::under;
@@ -85,7 +85,7 @@ pub(crate) fn rejected_alike<T: DeserializeOwned>(
         };
         visit = known;
     }
-    let mut alike = diagnosis.borrow().inference.alike(&visit, rejection);
+    let mut alike = diagnosis.borrow().inference.texts_alike(&visit, rejection);
     let left = alike.len().saturating_sub(limit);
     alike.truncate(limit);
     if alike.is_empty() {
@@ -99,11 +99,11 @@ pub(crate) fn rejected_alike<T: DeserializeOwned>(
     inference.described_ids.clear();
     let text = |id: &String| inference.text_of(id);
     let faults = ids.iter().filter_map(text);
-    let faults = faults.map(|(found, location)| {
+    let faults = faults.map(|(reported, location)| {
         let rejection = rejection.clone();
         Fault::of_text(
             Rejection {
-                found,
+                reported,
                 subject: None,
                 ..rejection
             },
@@ -143,7 +143,7 @@ impl Search<'_> {
         let Some(outer) = fault.0.location.clone().filter(|_| may_be_buffered) else {
             return;
         };
-        if !self.inference().visits_below(&outer.path) {
+        if !self.inference().has_visits_below(&outer.path) {
             return;
         }
         let duplicate = fault
@@ -240,15 +240,16 @@ impl Search<'_> {
     }
 
     /// Finds the only value that a fault can be about.
-    fn find_only(&self, fault: &Fault, below: &str) -> Option<Visit> {
-        self.inference().only(fault, below).cloned()
+    fn find_only(&self, fault: &Fault, path: &str) -> Option<Visit> {
+        let rejection = fault.0.rejection.as_ref()?;
+        self.inference().only_rejected(rejection, path).cloned()
     }
 
     /// Finds the value that a fault is about by leaving out others. serde reads the values in the order
     /// of their visits, so those after the value do not matter.
-    fn find_by_leaving_out(&self, fault: &Fault, below: &str) -> Option<Visit> {
-        let is_known = self.inference().only(fault, below).is_some();
-        let all = self.inference().all_below(below);
+    fn find_by_leaving_out(&self, fault: &Fault, path: &str) -> Option<Visit> {
+        let is_known = self.find_only(fault, path).is_some();
+        let all = self.inference().buffered_visits_below(path);
         if all.is_empty() || is_known {
             return None;
         }
@@ -338,8 +339,8 @@ impl Search<'_> {
     /// that the type accepts once it has the field.
     fn find_table_without(&self, field: &'static str, fault: &Fault) -> Option<String> {
         let outer = parent(&fault.0.location.as_ref()?.path)?;
-        let all = self.inference().all_below(&outer);
-        if !all.iter().any(|visit| visit.found == Found::Map) {
+        let all = self.inference().buffered_visits_below(&outer);
+        if !all.iter().any(|visit| visit.reported == Reported::Map) {
             return None;
         }
         let has_field = |table: &str| {
@@ -368,7 +369,7 @@ impl Search<'_> {
         let containers = all.iter().filter(|visit| visit.is_container());
         let containers: Vec<Visit> = containers.filter(is_other).cloned().collect();
         let last = self.last_relevant(fault, &containers)?;
-        let tables = all.iter().filter(|visit| visit.found == Found::Map);
+        let tables = all.iter().filter(|visit| visit.reported == Reported::Map);
         let mut around = tables.filter(|table| under(&last.path, &table.path));
         let found = around.find(|table| is_it(&table.path));
         found.map(|table| table.path.clone())
@@ -393,7 +394,7 @@ impl Search<'_> {
     /// Finds the first two spellings of a field that serde has buffered. serde reads the values in the order of
     /// their visits.
     fn find_buffered_spellings(&self, field: &str, path: &str) -> Option<(String, Vec<String>)> {
-        let all = self.inference().all_below(path);
+        let all = self.inference().buffered_visits_below(path);
         let is_twice = |omitted: &mut dyn Iterator<Item = &Visit>| {
             let omitted = omitted.map(|visit| visit.path.clone());
             drop(self.run_without(omitted));
@@ -426,7 +427,7 @@ impl Search<'_> {
             let Some(list) = list else {
                 return;
             };
-            let alike = self.inference().alike(rejected, rejection);
+            let alike = self.inference().texts_alike(rejected, rejection);
             let paths = alike
                 .into_iter()
                 .chain([rejected.clone()])

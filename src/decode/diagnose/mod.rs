@@ -7,8 +7,8 @@
 //! - [`fault`] and [`rejection`]: what a pass reports. serde calls their constructors.
 //! - [`report`]: the entry. It repeats the decoding in rounds, and turns faults into errors.
 //! - [`passes`]: the passes of one round, until each buffered value has the form that its type expects.
-//!   [`inference`], [`visits`], [`class_paths`], [`class_forms`], [`look`] and [`alternatives`] keep what the
-//!   passes have found.
+//!   [`inference`], [`visits`] and [`assumptions`] keep what the passes have found; [`alternatives`] returns to
+//!   earlier assumptions. [`class_paths`], [`class_forms`], [`tags`] and [`signature`] tell which values are alike.
 //! - [`untyped`] and [`form`]: what a pass shows to a type that accepts a value of any type.
 //! - [`fault_search`] and [`markers`]: move the fault of a round to the buffered value that it is about.
 //! - [`diagnosis`], [`placeholder`], [`buffered_placeholder`], [`collect`] and [`budget`]: how the next round
@@ -27,6 +27,7 @@
 //! - *placeholder*: an invented value in the place of a bad one.
 
 pub(super) mod alternatives;
+pub(super) mod assumptions;
 pub(super) mod budget;
 pub(super) mod buffered_placeholder;
 pub(super) mod class_forms;
@@ -37,7 +38,6 @@ pub(super) mod fault;
 pub(super) mod fault_search;
 pub(super) mod form;
 pub(super) mod inference;
-pub(super) mod look;
 pub(super) mod markers;
 pub(super) mod passes;
 pub(super) mod placeholder;
@@ -45,6 +45,8 @@ pub(super) mod rejection;
 pub(super) mod report;
 pub(super) mod secret_paths;
 pub(super) mod secret_trials;
+pub(super) mod signature;
+pub(super) mod tags;
 pub(super) mod text_arena;
 pub(super) mod trial;
 pub(super) mod untyped;

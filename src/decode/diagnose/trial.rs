@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::inference::PROBE;
-use crate::decode::diagnose::rejection::{self, Found, Rejection};
+use crate::decode::diagnose::rejection::{self, Rejection, Reported};
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::request::Request;
 use crate::sync::panics;
@@ -307,7 +307,7 @@ pub(super) fn run<T: DeserializeOwned>(
     let location = fault.and_then(|fault| fault.0.location);
     let of_probe: Vec<&Rejection> = log
         .iter()
-        .filter(|it| it.found == Found::Text(PROBE.to_owned()))
+        .filter(|it| it.reported == Reported::Text(PROBE.to_owned()))
         .collect();
     let is_below = |key: &String| key != path && key::under(key, path);
     TrialResult {
