@@ -18,7 +18,7 @@ use crate::decode::diagnose::wording::type_name;
 use crate::decode::diagnose::{trial, untyped};
 use crate::decode::forward::forward_similar_methods;
 use crate::decode::input::{Input, Path, Segment};
-use crate::decode::request::Context;
+use crate::decode::request::PassContext;
 use crate::decode::scalars::{address, visit_int};
 use crate::decode::text::{self, AnyInteger};
 use crate::value::Value;
@@ -35,7 +35,7 @@ const TOML_DATE: &str = "$__toml_private_Datetime";
 pub(super) struct ValueDeserializer<'a, 'de> {
     pub(super) input: Input<'a>,
     pub(super) path: &'a Path<'a>,
-    pub(super) context: &'a Context<'a, 'de>,
+    pub(super) context: &'a PassContext<'a, 'de>,
     /// The origin of the value, or of the nearest value around it that has one.
     pub(super) origin: Option<&'a Origin>,
     /// Whether errors mask the value, whatever its key is.
@@ -55,6 +55,7 @@ macro_rules! or_placeholder {
     };
 }
 
+/// The methods of integer types. An integer that fits needs no other function.
 macro_rules! integers {
     ($($method:ident $visit:ident $t:ident)*) => {$(
         #[inline]
@@ -82,6 +83,7 @@ macro_rules! integers {
     )*};
 }
 
+/// The methods of scalars that one function reads.
 macro_rules! scalars {
     ($($method:ident $visit:ident $read:ident($($arg:expr)?);)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -411,7 +413,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             },
             Input::Text(text) => self.visit_text(text, visitor),
             Input::List(_) => return self.seq(None, visitor),
-            Input::Fields(_) | Input::Table(_) | Input::Nothing => return self.map(visitor),
+            Input::Fields(_) | Input::Table(_) | Input::AbsentTable => return self.map(visitor),
             // A null in a list.
             Input::Absent if self.path.parent.is_some() => visitor.visit_unit(),
             Input::Absent | Input::Failed(_) | Input::Placeholder(_) | Input::Spelled(_) => {

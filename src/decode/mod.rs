@@ -210,7 +210,7 @@ fn request<'a>(key: &'a str, node: Option<&'a Node>, mut mask: Mask<'a>) -> Requ
 }
 
 fn table_request<'a>(key: &'a str, table: Option<&'a Table>, mask: Mask<'a>) -> Request<'a> {
-    let input = table.map_or(Input::Nothing, Input::Table);
+    let input = table.map_or(Input::AbsentTable, Input::Table);
     Request::new(key, input, None, mask)
 }
 

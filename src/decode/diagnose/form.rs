@@ -213,7 +213,7 @@ impl Form {
     /// The value in this form; `None` if it cannot be visited so.
     pub(crate) fn apply<'a>(self, de: &ValueDeserializer<'a, '_>) -> Option<Formed<'a>> {
         match (de.input, self) {
-            (Input::Table(_) | Input::Fields(_) | Input::Nothing, _) => match self {
+            (Input::Table(_) | Input::Fields(_) | Input::AbsentTable, _) => match self {
                 Form::List if !matches!(de.shape(), TableShape::Gaps | TableShape::Named) => {
                     Some(Formed::List)
                 }

@@ -110,7 +110,7 @@ impl Reported {
             },
             Input::Float(value) => Reported::Number(format!("{value:?}")),
             Input::List(_) => Reported::Seq,
-            Input::Table(_) | Input::Fields(_) | Input::Nothing => Reported::Map,
+            Input::Table(_) | Input::Fields(_) | Input::AbsentTable => Reported::Map,
             Input::Absent => Reported::Unit,
             _ => return None,
         })

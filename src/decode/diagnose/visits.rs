@@ -62,7 +62,7 @@ impl Raw {
             Input::Int(value) => Raw::Scalar(value.into()),
             Input::Big(value) => Raw::Scalar(value.get().into()),
             Input::Float(value) => Raw::Scalar(value.into()),
-            Input::Table(_) | Input::Fields(_) | Input::Nothing => Raw::Table(de.shape()),
+            Input::Table(_) | Input::Fields(_) | Input::AbsentTable => Raw::Table(de.shape()),
             Input::Absent => Raw::Null,
             _ => Raw::Other,
         }
