@@ -13,7 +13,7 @@ use crate::engine::commit::{Base, CommitState};
 use crate::property::draft::Drafts;
 use crate::property::stale::Stale;
 use crate::tree::diff::{self, LeafChange};
-use crate::tree::interpolate::Followed;
+use crate::tree::interpolate::LeafReferences;
 use crate::tree::layer::LayerState;
 use crate::tree::quoted::Quotable;
 use crate::tree::snapshot::{Generation, Stamp};
@@ -42,7 +42,7 @@ pub(super) struct Candidate {
     /// How many keys have another value.
     pub(super) effective: usize,
     pub(super) drafts: Drafts,
-    pub(super) references: Vec<Followed>,
+    pub(super) references: Vec<LeafReferences>,
     /// The handles that keep their last good values, since a reference is unresolved.
     pub(super) stale: Vec<Stale>,
     /// What frozen keys replace, if any are frozen.
@@ -186,7 +186,7 @@ impl CommitState {
         merged: &mut MergedLayers<'_>,
         pin: Option<&Pin>,
         changes: &mut Vec<LeafChange>,
-    ) -> Vec<Followed> {
+    ) -> Vec<LeafReferences> {
         if pin.is_some_and(|pin| !pin.pinned.by_earlier_run) {
             return Vec::new();
         }
