@@ -16,6 +16,6 @@ pub(crate) mod missing;
 mod provenance;
 pub(crate) mod quoted;
 pub(crate) mod rivals;
+pub(crate) mod similar_key;
 pub(crate) mod snapshot;
-pub(crate) mod spelling;
 pub(crate) mod usage;

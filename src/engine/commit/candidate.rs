@@ -15,8 +15,8 @@ use crate::property::stale::Stale;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate::LeafReferences;
 use crate::tree::layer::LayerState;
-use crate::tree::quoted::Quotable;
-use crate::tree::snapshot::{Generation, Stamp};
+use crate::tree::quoted::SecretTexts;
+use crate::tree::snapshot::{Generation, GenerationStamp};
 use crate::value::key::Key;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
@@ -230,7 +230,7 @@ fn next_generation(
         }
     }
     Generation {
-        stamp: Arc::new(Stamp {
+        stamp: Arc::new(GenerationStamp {
             number,
             time: if effective > 0 { time } else { old.stamp.time },
             layers: match changed {
@@ -239,13 +239,13 @@ fn next_generation(
             },
             pinned: pin.map(|pin| pin.pinned),
         }),
-        at_hand: Generation::fast_path_root(&tree, rules.usage.as_ref()),
+        fast_path_root: Generation::fast_path_root(&tree, rules.usage.as_ref()),
         root: tree,
         pending_restarts: Arc::default(),
         append: Arc::clone(&rules.append),
         layers,
         secrets: rules.secrets.clone(),
-        quotable: Quotable::default(),
+        secret_texts: SecretTexts::default(),
         seed: Seed::get(),
         usage: rules.usage.clone(),
     }

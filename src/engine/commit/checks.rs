@@ -113,7 +113,7 @@ impl CommitState {
             Some(&*now.layers),
         );
         let then = Arc::new(Generation {
-            at_hand: Generation::fast_path_root(&root, rules.usage.as_ref()),
+            fast_path_root: Generation::fast_path_root(&root, rules.usage.as_ref()),
             root,
             ..(**now).clone()
         });

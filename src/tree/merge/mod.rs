@@ -80,9 +80,9 @@ impl<'m> Merge<'m> {
 
     /// Merges whole layers, the strongest first.
     pub(crate) fn merge_all(&mut self, layers: &[&Table]) -> Table {
-        let seen: Vec<LayerTable<'_>> = layers.iter().copied().enumerate().collect();
+        let layers: Vec<LayerTable<'_>> = layers.iter().copied().enumerate().collect();
         self.findings.begin("");
-        self.merge_tables(&seen, &mut String::new())
+        self.merge_tables(&layers, &mut String::new())
     }
 
     /// Updates the merged tree after one layer changed at `path` alone.
@@ -129,7 +129,7 @@ impl<'m> Merge<'m> {
         };
         let length = at.len();
         key::push_segment(at, name);
-        let now = self.winner(after, name, at);
+        let now = self.winner_reporting_clash(after, name, at);
         if !rest.is_empty() && !self.append.contains(at.as_str()) {
             let was = find_winner(before, self.bootstrap, name).0;
             if let (Winner::Tables(was), Winner::Tables(now)) = (&was, &now) {
@@ -148,8 +148,8 @@ impl<'m> Merge<'m> {
                 if let (false, true, Some(mut below)) = (alone, others(was) == others(now), below) {
                     // The other layers here are the same as before, so the difference is further down
                     // this path. (A table of one layer alone is shared below.)
-                    let was: Vec<_> = was.iter().map(|(seen, _)| *seen).collect();
-                    let now: Vec<_> = now.iter().map(|(seen, _)| *seen).collect();
+                    let was: Vec<_> = was.iter().map(|(layers, _)| *layers).collect();
+                    let now: Vec<_> = now.iter().map(|(layers, _)| *layers).collect();
                     self.merge_step(&mut below, &was, &now, changed, rest, at);
                     if below.is_empty() && !now.iter().any(|(_, table)| table.is_empty()) {
                         merged.remove(name);
@@ -170,26 +170,29 @@ impl<'m> Merge<'m> {
     }
 
     /// Merges the tables of some layers.
-    fn merge_tables(&mut self, seen: &[LayerTable<'_>], at: &mut String) -> Table {
+    fn merge_tables(&mut self, layers: &[LayerTable<'_>], at: &mut String) -> Table {
         // Empty tables, such as the override layer at the start, do not prevent sharing.
-        let mut filled = seen.iter().filter(|(_, table)| !table.is_empty());
+        let mut filled = layers.iter().filter(|(_, table)| !table.is_empty());
         if let (Some((_, only)), None) = (filled.next(), filled.next()) {
             if !only.special() && !self.appends_under(at) {
                 return (*only).clone();
             }
         }
         let mut merged = Table::default();
-        if seen.len() > FEW_LAYERS {
-            for (name, seen) in by_name(seen) {
-                self.merge_name(&mut merged, &seen, name, at);
+        if layers.len() > FEW_LAYERS {
+            for (name, layers) in by_name(layers) {
+                self.merge_name(&mut merged, &layers, name, at);
             }
             return merged;
         }
-        for (i, (_, table)) in seen.iter().enumerate() {
+        for (i, (_, table)) in layers.iter().enumerate() {
             for entry in table.map().iter() {
                 let name = &*entry.name;
-                if seen[..i].iter().all(|(_, above)| above.get(name).is_none()) {
-                    self.merge_name(&mut merged, &seen[i..], name, at);
+                if layers[..i]
+                    .iter()
+                    .all(|(_, above)| above.get(name).is_none())
+                {
+                    self.merge_name(&mut merged, &layers[i..], name, at);
                 }
             }
         }
@@ -200,14 +203,14 @@ impl<'m> Merge<'m> {
     fn merge_name(
         &mut self,
         merged: &mut Table,
-        seen: &[LayerTable<'_>],
+        layers: &[LayerTable<'_>],
         name: &str,
         at: &mut String,
     ) {
         let length = at.len();
         key::push_segment(at, name);
-        let winner = self.winner(seen, name, at);
-        if let Some(entry) = self.merge_winner(winner, seen, name, at) {
+        let winner = self.winner_reporting_clash(layers, name, at);
+        if let Some(entry) = self.merge_winner(winner, layers, name, at) {
             merged.insert(entry);
         }
         at.truncate(length);
@@ -217,12 +220,12 @@ impl<'m> Merge<'m> {
     fn merge_winner(
         &mut self,
         winner: Winner<'_>,
-        seen: &[LayerTable<'_>],
+        layers: &[LayerTable<'_>],
         name: &str,
         at: &mut String,
     ) -> Option<Arc<Entry>> {
         if self.append.contains(at.as_str()) {
-            let lists = joined_lists(seen, self.bootstrap, name);
+            let lists = joined_lists(layers, self.bootstrap, name);
             if let Some(composed) = items::joined(&lists, at) {
                 return Some(self.add_findings(composed, at));
             }
@@ -243,10 +246,10 @@ impl<'m> Merge<'m> {
                         return Some(Arc::clone(entry));
                     }
                 }
-                let seen: Vec<_> = tables.iter().map(|(seen, _)| *seen).collect();
-                let merged = self.merge_tables(&seen, at);
+                let layers: Vec<_> = tables.iter().map(|(layers, _)| *layers).collect();
+                let merged = self.merge_tables(&layers, at);
                 // A table that tombstones emptied is absent; one that a source wrote empty is present.
-                if merged.is_empty() && !seen.iter().any(|(_, table)| table.is_empty()) {
+                if merged.is_empty() && !layers.iter().any(|(_, table)| table.is_empty()) {
                     return None;
                 }
                 let node = Node::Table(merged);
@@ -259,8 +262,13 @@ impl<'m> Merge<'m> {
     }
 
     /// Finds what wins under a name, and reports a clash.
-    fn winner<'a>(&mut self, seen: &[LayerTable<'a>], name: &str, at: &str) -> Winner<'a> {
-        let (winner, clash) = find_winner(seen, self.bootstrap, name);
+    fn winner_reporting_clash<'a>(
+        &mut self,
+        layers: &[LayerTable<'a>],
+        name: &str,
+        at: &str,
+    ) -> Winner<'a> {
+        let (winner, clash) = find_winner(layers, self.bootstrap, name);
         if let Some((above, below)) = clash {
             let describe = |entry: &Entry| match entry.node.origin() {
                 Some(origin) => format!("a value ({origin})"),
@@ -307,9 +315,9 @@ impl<'m> Merge<'m> {
 const FEW_LAYERS: usize = 8;
 
 /// The layers that have each name. To search each of many layers for each name would be quadratic.
-fn by_name<'a>(seen: &[LayerTable<'a>]) -> HashMap<&'a str, Vec<LayerTable<'a>>, RandomState> {
+fn by_name<'a>(layers: &[LayerTable<'a>]) -> HashMap<&'a str, Vec<LayerTable<'a>>, RandomState> {
     let mut names: HashMap<&str, Vec<LayerTable<'_>>, RandomState> = HashMap::default();
-    for (layer, table) in seen {
+    for (layer, table) in layers {
         for entry in table.map().iter() {
             names.entry(&entry.name).or_default().push((*layer, table));
         }
@@ -317,26 +325,26 @@ fn by_name<'a>(seen: &[LayerTable<'a>]) -> HashMap<&'a str, Vec<LayerTable<'a>>,
     names
 }
 
-/// A table and the value it met, the stronger first.
+/// A table and a value of one path, the stronger first.
 type Clashing<'a> = Option<(&'a Arc<Entry>, &'a Arc<Entry>)>;
 
 /// What wins of the entries that some tables have under a name, and the entries that clash.
 fn find_winner<'a>(
-    seen: &[LayerTable<'a>],
+    layers: &[LayerTable<'a>],
     bootstrap: usize,
     name: &str,
 ) -> (Winner<'a>, Clashing<'a>) {
     let mut tables: Vec<(LayerTable<'a>, &'a Arc<Entry>)> = Vec::new();
     let mut winner: Option<&Arc<Entry>> = None;
-    let mut hidden = None;
-    for (layer, table) in seen {
+    let mut clash = None;
+    for (layer, table) in layers {
         let Some(entry) = table.get(name) else {
             continue;
         };
         match (&entry.node, winner) {
             (Node::Table(_), Some(above)) => {
                 let both_are_lists = holds_list(&above.node) && items::is_indexed(&entry.node);
-                hidden = (!both_are_lists).then_some((above, entry));
+                clash = (!both_are_lists).then_some((above, entry));
                 break;
             }
             (_, Some(_)) => break,
@@ -353,7 +361,7 @@ fn find_winner<'a>(
                 if let Some(views) = items_over(&tables, (*layer, entry), bootstrap) {
                     return (Winner::Items(views, (*layer, entry)), None);
                 }
-                hidden = tables.last().map(|(_, above)| (*above, entry));
+                clash = tables.last().map(|(_, above)| (*above, entry));
                 break;
             }
         }
@@ -363,7 +371,7 @@ fn find_winner<'a>(
         None if tables.is_empty() => Winner::Nothing,
         None => Winner::Tables(tables),
     };
-    (winner, hidden)
+    (winner, clash)
 }
 
 /// All layers, the strongest first, with the rules of merging.
@@ -387,22 +395,22 @@ impl Layers<'_> {
     pub(crate) fn visible(&self, from: usize, key: &Key) -> Option<Visible> {
         let path: Vec<_> = key.segments().collect();
         let (name, above) = path.split_last()?;
-        let mut seen: Vec<LayerTable<'_>> =
+        let mut layers: Vec<LayerTable<'_>> =
             self.roots.iter().copied().enumerate().skip(from).collect();
         for name in above {
-            let Winner::Tables(tables) = find_winner(&seen, self.bootstrap, name).0 else {
+            let Winner::Tables(tables) = find_winner(&layers, self.bootstrap, name).0 else {
                 return None;
             };
-            seen = tables.into_iter().map(|(seen, _)| seen).collect();
+            layers = tables.into_iter().map(|(layers, _)| layers).collect();
         }
-        let winner = find_winner(&seen, self.bootstrap, name).0;
+        let winner = find_winner(&layers, self.bootstrap, name).0;
         let layer = match &winner {
-            Winner::Leaf(_) => seen.iter().find(|(_, table)| table.get(name).is_some()),
+            Winner::Leaf(_) => layers.iter().find(|(_, table)| table.get(name).is_some()),
             Winner::Nothing | Winner::Tables(_) | Winner::Items(..) => None,
         };
         let layer = layer.map(|(layer, _)| *layer);
         let mut merge = Merge::new(self.append, self.bootstrap);
-        let entry = merge.merge_winner(winner, &seen, name, &mut key.as_str().to_owned())?;
+        let entry = merge.merge_winner(winner, &layers, name, &mut key.as_str().to_owned())?;
         Some(Visible { entry, layer })
     }
 }
@@ -428,12 +436,12 @@ fn items_over<'a>(
 /// The lists that are joined at one key: from the strongest layer down to the first that has
 /// something else there, or to the last bootstrap layer if the strongest is one.
 fn joined_lists<'a>(
-    seen: &[LayerTable<'a>],
+    layers: &[LayerTable<'a>],
     bootstrap: usize,
     name: &str,
 ) -> Vec<(usize, &'a Arc<Entry>)> {
     let mut lists: Vec<(usize, &Arc<Entry>)> = Vec::new();
-    for (layer, table) in seen {
+    for (layer, table) in layers {
         let is_bootstrap = lists.first().is_some_and(|(first, _)| *first < bootstrap);
         if is_bootstrap && *layer >= bootstrap {
             break;

@@ -28,19 +28,24 @@ pub(crate) fn shared_list<S: AsRef<str>>(
     bootstrap: usize,
     path: &[S],
 ) -> Option<SharedList> {
-    let mut seen: Vec<LayerTable<'_>> = layers.iter().copied().enumerate().collect();
+    let mut tables_here: Vec<LayerTable<'_>> = layers.iter().copied().enumerate().collect();
     let mut at = String::new();
     for (depth, name) in path.iter().enumerate() {
         let (name, inside) = (name.as_ref(), &path[depth + 1..]);
         key::push_segment(&mut at, name);
         if append.contains(at.as_str()) {
-            let lists = joined_lists(&seen, bootstrap, name);
+            let lists = joined_lists(&tables_here, bootstrap, name);
             if let Some(composed) = items::joined(&lists, &at) {
                 return Some(joined_list(composed, &lists, inside));
             }
         }
-        match find_winner(&seen, bootstrap, name).0 {
-            Winner::Tables(tables) => seen = tables.into_iter().map(|(seen, _)| seen).collect(),
+        match find_winner(&tables_here, bootstrap, name).0 {
+            Winner::Tables(tables) => {
+                tables_here = tables
+                    .into_iter()
+                    .map(|(tables_here, _)| tables_here)
+                    .collect()
+            }
             Winner::Items(tables, (layer, list)) => {
                 let composed = items::overlaid(&tables, (layer, list), &at)?;
                 let (layers, origin) = if inside.is_empty() {
