@@ -299,6 +299,14 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         let entries = self.pairs(&mut storage, &type_name::<V::Value>);
         let entries =
             or_collect!(self, entries, placeholder => placeholder.deserialize_map(visitor));
+        self.visit_entries(entries, visitor)
+    }
+
+    fn visit_entries<V: Visitor<'de>>(
+        self,
+        entries: Vec<Child<'_>>,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
         let last = Cell::new(None);
         visitor
             .visit_map(EntryAccess::new(self, entries, &last))
@@ -326,9 +334,6 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
                 std::mem::swap(a, b);
             }
         }
-        let last = Cell::new(None);
-        visitor
-            .visit_map(EntryAccess::new(self, entries, &last))
-            .map_err(|fault| self.locate_duplicate(fault, last.get()))
+        self.visit_entries(entries, visitor)
     }
 }

@@ -275,11 +275,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
             ([child], _) | ([], Some(child)) => child,
             _ => return Err(self.rivals_fault(&entries, "several variants are set", expected())),
         };
-        let path = Path {
-            parent: Some(self.path),
-            segment: child.segment,
-            variant: None,
-        };
+        let path = Path::below(self.path, child.segment, None);
         let variant = Variant {
             name: Self::variant(child.name, variants),
             content: child.deserializer(&self, &path),
@@ -366,16 +362,14 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             return Err(self.fault("empty text", type_name::<V::Value>()));
         }
         let name = Self::variant(text, variants);
-        let path = Path {
-            parent: Some(self.path),
-            // An unknown name is just text, which may be secret.
-            segment: if variants.contains(&name) {
-                Segment::Name(name)
-            } else {
-                Segment::Hidden
-            },
-            variant: None,
+        // An unknown name is just text, which may be secret.
+        let is_known = variants.contains(&name);
+        let segment = if is_known {
+            Segment::Name(name)
+        } else {
+            Segment::Hidden
         };
+        let path = Path::below(self.path, segment, None);
         let content = ValueDeserializer {
             input: Input::Absent,
             json: None,

@@ -146,7 +146,22 @@ pub(super) enum Segment<'a> {
     Hidden,
 }
 
-impl Path<'_> {
+impl<'a> Path<'a> {
+    /// The path of an entry or an item of a container.
+    #[inline]
+    pub(super) fn below(
+        parent: &'a Path<'a>,
+        segment: Segment<'a>,
+        variant: Option<&'a str>,
+    ) -> Self {
+        let parent = Some(parent);
+        Self {
+            parent,
+            segment,
+            variant,
+        }
+    }
+
     /// The number of segments.
     pub(super) fn depth(&self) -> usize {
         let up = |path: &&Self| path.parent;

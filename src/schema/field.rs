@@ -186,7 +186,7 @@ pub(super) fn check_value<T: DeserializeOwned + 'static>(
     };
     let error = Error::new(ErrorKind::Rejected, reason);
     let error = error.with_expected(rule.limit.shown(masked));
-    let error = match found.shown(masked) {
+    let error = match found.description(masked) {
         Some(shown) => error.with_found(shown),
         None => error,
     };

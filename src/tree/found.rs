@@ -109,7 +109,7 @@ impl<'a> Found<'a> {
     }
 
     /// The value for a message; `None` for a table.
-    pub(crate) fn shown(&self, masked: bool) -> Option<String> {
+    pub(crate) fn description(&self, masked: bool) -> Option<String> {
         let (value, derived) = match self {
             Found::Nothing | Found::Root(_) | Found::Broken(..) => return None,
             Found::Entry(entry) => (diff::value(&entry.node)?, entry),

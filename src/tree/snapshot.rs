@@ -200,7 +200,7 @@ impl Generation {
         keys.iter().any(|key| {
             let found = Found::in_tree(&self.root, key.as_str());
             self.secrets.hides(key.as_str())
-                || found.is_ok_and(|found| found.shown(false).as_deref() == Some(MASK))
+                || found.is_ok_and(|found| found.description(false).as_deref() == Some(MASK))
         })
     }
 

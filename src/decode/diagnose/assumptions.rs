@@ -118,7 +118,7 @@ impl Inference {
         }
     }
 
-    /// Takes back a form of a class.
+    /// Removes a form of a class.
     pub(crate) fn remove_form(&mut self, (class, notation, form): &Guess) {
         if let Some(forms) = self.assumptions.forms.get_mut(class) {
             forms.remove(*notation, *form);

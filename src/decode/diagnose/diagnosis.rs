@@ -122,7 +122,7 @@ impl Diagnosis {
         true
     }
 
-    /// Takes back what [`add_field`](Self::add_field) has added.
+    /// Reverts [`add_field`](Self::add_field).
     pub(super) fn remove_field(&mut self, table: &str, field: &'static str) {
         if let Some(fields) = self.missing.get_mut(table) {
             fields.retain(|other| *other != field);
@@ -158,7 +158,7 @@ impl Diagnosis {
         }
     }
 
-    /// Takes back what [`add_placeholders`](Self::add_placeholders) has added.
+    /// Reverts [`add_placeholders`](Self::add_placeholders).
     pub(super) fn remove_placeholders(&mut self, paths: &[String]) {
         for path in paths {
             self.bad_values.remove(path);

@@ -222,8 +222,8 @@ impl Search<'_> {
         })
     }
 
-    /// Finds the entry of a buffered table that its type does not know, if serde does not say which table it
-    /// is in.
+    /// Finds the entry of a buffered table that its type does not know, if it is in another table than that of the
+    /// fault.
     fn find_unknown_field(&self, field: &str, fault: &Fault) -> Option<Visit> {
         let table = parent(&fault.0.location.as_ref()?.path).unwrap_or_default();
         let all = self.inference().entries_named(field, &table);
@@ -335,7 +335,7 @@ impl Search<'_> {
         found
     }
 
-    /// Finds the buffered table that lacks a field, if it is another one than serde says: the outermost one
+    /// Finds the buffered table that lacks a field, if it is another one than that of the fault: the outermost one
     /// that the type accepts once it has the field.
     fn find_table_without(&self, field: &'static str, fault: &Fault) -> Option<String> {
         let outer = parent(&fault.0.location.as_ref()?.path)?;
@@ -347,7 +347,7 @@ impl Search<'_> {
             let path = below(table, field);
             all.iter().any(|visit| visit.path == path)
         };
-        let is_it = |table: &str| {
+        let lacks_field = |table: &str| {
             if self.diagnosis.borrow().is_skipped(table, field)
                 || self.diagnosis.borrow().is_bad(table)
             {
@@ -361,7 +361,7 @@ impl Search<'_> {
             let is_unknown = |other: &Fault| other.0.unknown_field.as_deref() == Some(field);
             !result.is_err_and(|other| other.is_like(fault) || is_unknown(&other))
         };
-        if is_it(&outer) {
+        if lacks_field(&outer) {
             return None;
         }
         // Without a table of that name, another one would lack the field too.
@@ -371,7 +371,7 @@ impl Search<'_> {
         let last = self.last_relevant(fault, &containers)?;
         let tables = all.iter().filter(|visit| visit.reported == Reported::Map);
         let mut around = tables.filter(|table| under(&last.path, &table.path));
-        let found = around.find(|table| is_it(&table.path));
+        let found = around.find(|table| lacks_field(&table.path));
         found.map(|table| table.path.clone())
     }
 

@@ -31,7 +31,7 @@ pub(crate) enum Form {
     F64,
     Duration,
     List,
-    /// As a list, though the text is none: for the error that says what is wrong with it.
+    /// As a list, though the text is none: for the error that describes what is wrong with the text.
     BrokenList,
     Map,
     Unit,

@@ -268,7 +268,7 @@ impl Inference {
         self.exception_count >= MAX_EXCEPTIONS
     }
 
-    /// Counts a choice that is taken back.
+    /// Counts a choice that is reverted.
     pub(crate) fn count_retry(&mut self) {
         self.exception_count += 1;
     }

@@ -19,8 +19,13 @@
 //! # Terms
 //!
 //! - *pass*: the type's `Deserialize` runs once over the value. *Round*: the passes up to one fault.
+//! - *visit*: a call of the type's visitor with a value. *Site*: a path at which serde asks for a value of any
+//!   type.
 //! - *rejection*: a type does not accept a value that was visited or buffered.
-//! - *class*: the values of one type, which share their form. *Form*: what a value is visited as.
+//! - *class*: the values of one type, which share their form. *Form*: what a value is visited as. *Notation*: the
+//!   kind of the value in the tree, such as text or a number.
+//! - *tag*: the entry of a table whose text names the variant of an enum. *Signature*: what a value can be read as,
+//!   to split a class without a tag.
 //! - *probe*: an additional entry, to find out whether a table is a map. *Marker*: a unique value in the
 //!   place of one of several equal ones. *Trial*: a pass with a table in the place of a value, to find out
 //!   whether the type reads a secret there.

@@ -366,8 +366,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Takes back the guessed forms without which the type can be read too: a type inside may have accepted the
-    /// value as another variant. Returns whether all were needed.
+    /// Removes the guessed forms without which the type can be read too: a type inside may have accepted the value as
+    /// another variant. Returns whether all guesses were needed.
     fn confirm_forms(&self) -> bool {
         let mut all = true;
         while let Some(guess) = self.next_guess() {

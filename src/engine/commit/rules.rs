@@ -69,7 +69,7 @@ impl Rules {
         f: impl FnOnce(Context<'_>) -> R,
     ) -> R {
         f(Context {
-            secret: &|key| self.secrets.hides(key),
+            may_be_secret: &|key| self.secrets.hides(key),
             keeps_unresolved: self.keeps_unresolved,
             layers,
         })

@@ -69,7 +69,7 @@ impl Explanation {
                         Plain(&origin)
                     )?;
                 }
-                Some(Absence::Undefined) if self.is_up_to_the_layers() => {
+                Some(Absence::Undefined) if self.is_decided_by_layers() => {
                     write!(f, " is missing: no layer defines it")?;
                     if let Some(advice) = &self.advice {
                         write!(f, "; {}", Plain(advice))?;

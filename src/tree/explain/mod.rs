@@ -69,7 +69,7 @@ pub struct Explanation {
     /// What a restart would bring, if the key waits for one; see
     /// [`Builder::restart_required`](crate::Builder::restart_required).
     pub pending_restart: Option<LayerValue>,
-    /// Updates of this key that were rejected of late, with the reason.
+    /// Recently rejected updates of this key, with the reason.
     pub rejected: Vec<Error>,
     /// Clashes of layers at this key, above or below it: a value in force hides one of a weaker layer.
     /// The clash rejects nothing.
@@ -257,7 +257,7 @@ impl Explanation {
     /// The explanation of a malformed key, which no layer can have.
     pub(crate) fn of_malformed(generation: &Generation, key: &str, error: Error) -> Self {
         Self {
-            // It may be a value gone wrong, such as an address with a password.
+            // It may be a value by mistake, such as an address with a password.
             key: secret::mask_text(key),
             generation: generation.number(),
             value: None,
@@ -334,12 +334,12 @@ impl Explanation {
 
     /// Sets why the key is absent; returns the layer that unsets it.
     fn explain_absence(&mut self, generation: &Generation, key: &str) -> Option<usize> {
-        let (absent, layer) = if self.is_up_to_the_layers() {
+        let (absent, layer) = if self.is_decided_by_layers() {
             absence(generation, key)
         } else {
             (Absence::Undefined, None)
         };
-        if absent == Absence::Undefined && self.is_up_to_the_layers() {
+        if absent == Absence::Undefined && self.is_decided_by_layers() {
             self.advice = generation.advice(key);
         }
         let layer = layer.filter(|_| matches!(absent, Absence::Unset { .. }));
@@ -347,8 +347,8 @@ impl Explanation {
         layer
     }
 
-    /// Whether nothing keeps the values of the layers out.
-    fn is_up_to_the_layers(&self) -> bool {
+    /// Whether the layers decide the value: no roll-back and no pending restart keeps another one in force.
+    fn is_decided_by_layers(&self) -> bool {
         self.pinned.is_none() && self.pending_restart.is_none()
     }
 }

@@ -26,6 +26,7 @@ use crate::value::key::Key;
 use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::secret;
 
+mod condition;
 mod foreign;
 mod jobs;
 mod parse;
@@ -41,7 +42,7 @@ const MAX_TOTAL: usize = 16 * 1024 * 1024;
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     /// Whether the value of a key may be a secret.
-    pub(crate) secret: &'a dyn Fn(&str) -> bool,
+    pub(crate) may_be_secret: &'a dyn Fn(&str) -> bool,
     /// Whether unresolved references stay as they are written.
     pub(crate) keeps_unresolved: bool,
     /// The layers that the tree is merged from, for the values below contextual ones; `None` if the tree is
@@ -306,7 +307,7 @@ fn evaluate(key: &Key, raw: Leaf, merged: &Table, context: Context<'_>) -> Optio
 /// part of a secret, so it is not shown for a key that may hold one.
 fn located(error: Error, key: &Key, raw: &Leaf, context: Context<'_>) -> Error {
     let error = error.with_key(key).with_origin(&raw.origin);
-    let is_secret = || (context.secret)(key.as_str()) || secret::holds_secret(&raw.value);
+    let is_secret = || (context.may_be_secret)(key.as_str()) || secret::holds_secret(&raw.value);
     let is_secret = error.is_unresolved() && is_secret();
     let masked = is_secret.then(|| error.without(&|_| true)).flatten();
     masked.unwrap_or(error)

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use crate::decode;
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff::value;
+use crate::tree::interpolate::condition::reads_as;
 use crate::tree::interpolate::foreign::{remedy, shell_operator};
 use crate::tree::interpolate::jobs::{Job, LeafOutcome};
 use crate::tree::interpolate::parse::{Part, Parts, default_after_operator};
@@ -101,7 +101,7 @@ pub(super) struct LeafResolver<'a> {
     /// The bytes of the value so far.
     pub(super) size: usize,
     /// The bytes that this commit may still use for all its values.
-    pub(super) budget: usize,
+    budget: usize,
 }
 
 impl<'a> LeafResolver<'a> {
@@ -173,7 +173,7 @@ impl<'a> LeafResolver<'a> {
             let key = Key::parse(name).map_err(Stop::Broken)?;
             // Recorded even if another key has decided: the next change may be one of this key.
             self.record_target(&key);
-            self.progress.is_secret |= (self.context.secret)(key.as_str());
+            self.progress.is_secret |= (self.context.may_be_secret)(key.as_str());
             let found = match self.find_value(&key) {
                 Ok(found) => found,
                 Err(stop) => {
@@ -281,7 +281,7 @@ impl<'a> LeafResolver<'a> {
             key.to_string()
         };
         self.record_target(&key);
-        self.progress.is_secret |= (self.context.secret)(key.as_str());
+        self.progress.is_secret |= (self.context.may_be_secret)(key.as_str());
         let found = self.find_value(&key);
         if let Some(found) = found.map_err(|stop| stop.nameless_unless(!is_computed))? {
             self.add_size(size(found, self.budget.min(MAX_SIZE)))?;
@@ -452,31 +452,6 @@ fn is_shareable(name: &str) -> bool {
     };
     let mut words = name.split(['.', '_', '-']);
     name.len() <= MAX_SHAREABLE && words.clone().count() >= 2 && words.all(is_word)
-}
-
-/// Whether a key has the expected value: by the type of that value, as `get` would read the key.
-fn reads_as(expected: &Value, found: &Value) -> bool {
-    let is_equal = expected == found || expected.canonical() == found.canonical();
-    is_equal
-        || match expected.canonical() {
-            Value::Bool(expected) => decode::read_bare::<bool>(found) == Some(expected.get()),
-            Value::Number(expected) => match expected.as_i128() {
-                Some(expected) => decode::read_bare::<i128>(found) == Some(expected),
-                None => decode::read_bare::<f64>(found) == expected.as_f64(),
-            },
-            _ => reads_alike(expected, found),
-        }
-}
-
-/// Whether two values are the same as text.
-fn reads_alike(a: &Value, b: &Value) -> bool {
-    fn text(value: &Value) -> Cow<'_, str> {
-        match value {
-            Value::Text(text) => Cow::Borrowed(text),
-            other => Cow::Owned(other.to_string()),
-        }
-    }
-    text(a) == text(b) || text(a.canonical()) == text(b.canonical())
 }
 
 /// The size of a value in bytes. Counting ends above `limit`.
