@@ -33,6 +33,7 @@ mod parse;
 mod references;
 mod resolve;
 
+pub(crate) use parse::whole_references;
 pub(crate) use references::{LeafReferences, ReferenceIndex};
 
 /// Limits the bytes of all values with references that one commit follows; an item of a list counts as 16.
