@@ -1,4 +1,4 @@
-//! What a deserializer leads to: the items of a list, the entries of a table, the content of a variant.
+//! Reads the parts of a container: the items of a list, the entries of a table, the content of a variant.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -74,7 +74,7 @@ impl<'a> Child<'a> {
     }
 
     /// The deserializer of the value. In a diagnosis, a substitute or a placeholder may replace the value.
-    pub(super) fn de<'b, 'de>(
+    pub(super) fn deserializer<'b, 'de>(
         &self,
         parent: &ValueDeserializer<'b, 'de>,
         path: &'b Path<'b>,
@@ -137,17 +137,11 @@ impl<'de> SeqAccess<'de> for ItemAccess<'_, 'de> {
         let Some(child) = self.items.next() else {
             return Ok(None);
         };
-        let path = Path {
-            parent: Some(self.parent.path),
-            segment: child.segment,
-            variant: None,
-        };
-        let de = child.de(&self.parent, &path);
+        let path = Path::below(self.parent.path, child.segment, None);
+        let de = child.deserializer(&self.parent, &path);
         let _reading = de.reading();
-        match seed.deserialize(de) {
-            Ok(value) => Ok(Some(value)),
-            Err(fault) => Err(de.locate_as::<S::Value>(fault)),
-        }
+        let value = seed.deserialize(de).map(Some);
+        value.map_err(|fault| de.locate_as::<S::Value>(fault))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -168,10 +162,8 @@ impl<'de> SeqAccess<'de> for SingleItem<'_, 'de> {
         let Some(de) = self.0.take() else {
             return Ok(None);
         };
-        match seed.deserialize(de) {
-            Ok(value) => Ok(Some(value)),
-            Err(fault) => Err(de.locate_as::<S::Value>(fault)),
-        }
+        let value = seed.deserialize(de).map(Some);
+        value.map_err(|fault| de.locate_as::<S::Value>(fault))
     }
 }
 
@@ -227,11 +219,7 @@ impl<'de> MapAccess<'de> for EntryAccess<'_, 'de> {
             return Ok(None);
         };
         self.last_name.set(Some(child.name));
-        let path = Path {
-            parent: Some(self.parent.path),
-            segment: child.segment,
-            variant: self.variant.as_deref(),
-        };
+        let path = Path::below(self.parent.path, child.segment, self.variant.as_deref());
         let de = ValueDeserializer {
             input: Input::Text(child.name),
             path: &path,
@@ -248,7 +236,7 @@ impl<'de> MapAccess<'de> for EntryAccess<'_, 'de> {
                 let converted_names = &mut self.converted_names;
                 let add = |name| converted_names.get_or_insert_default().insert(name, *child);
                 match converted.take().and_then(add) {
-                    Some(first) => Err(self.parent.duplicate_key(first, *child)),
+                    Some(first) => Err(self.parent.duplicate_key_fault(first, *child)),
                     None => Ok(Some(value)),
                 }
             }
@@ -264,12 +252,8 @@ impl<'de> MapAccess<'de> for EntryAccess<'_, 'de> {
                 "a value without a name",
             ));
         };
-        let path = Path {
-            parent: Some(self.parent.path),
-            segment: child.segment,
-            variant: self.variant.as_deref(),
-        };
-        let de = child.de(&self.parent, &path);
+        let path = Path::below(self.parent.path, child.segment, self.variant.as_deref());
+        let de = child.deserializer(&self.parent, &path);
         if let (Some(diagnosis), Input::Placeholder(_)) = (de.context.diagnosis, de.input) {
             let expected = || type_name::<S::Value>();
             diagnosis

@@ -16,9 +16,9 @@ pub(super) fn is_braced(text: &str) -> bool {
 /// tables. A bare word that is no number, boolean or `null` is text.
 pub(super) fn table(text: &str) -> Result<Table, &'static str> {
     let mut reader = Reader::new(text, false);
-    reader.skip();
+    reader.skip_space();
     let fields = reader.table(0)?;
-    reader.skip();
+    reader.skip_space();
     if reader.at < text.len() {
         return Err("text after the closing `}`");
     }
@@ -28,12 +28,12 @@ pub(super) fn table(text: &str) -> Result<Table, &'static str> {
 /// The items of a JSON list; `None` if the text is no JSON.
 pub(super) fn json_list(text: &str) -> Option<Box<[Value]>> {
     let mut reader = Reader::new(text, true);
-    reader.skip();
+    reader.skip_space();
     if reader.peek() != Some('[') {
         return None;
     }
     let list = reader.list(0).ok()?;
-    reader.skip();
+    reader.skip_space();
     match list {
         Value::List(items) if reader.at == text.len() => Some(items.iter().cloned().collect()),
         _ => None,
@@ -47,7 +47,7 @@ pub(super) fn list_holds_nul(text: &str) -> bool {
         return false;
     }
     let mut reader = Reader::new(text, true);
-    reader.list(0).is_err_and(|fault| fault == NUL)
+    reader.list(0).is_err_and(|detail| detail == NUL)
 }
 
 /// Reads the text in the double quotes that a text begins with; returns it and the rest.
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
         &self.text[self.at..]
     }
 
-    fn skip(&mut self) {
+    fn skip_space(&mut self) {
         let rest = self.rest();
         self.at += rest.len() - rest.trim_start().len();
     }
@@ -102,13 +102,14 @@ impl<'a> Reader<'a> {
         self.rest().chars().next()
     }
 
-    /// Skips a character, if it is the next one, and the space around it.
-    fn skips(&mut self, c: char) -> bool {
-        self.skip();
+    /// Consumes the space before a character, and the character with the space behind it if it is the next one;
+    /// returns whether it is.
+    fn consume(&mut self, c: char) -> bool {
+        self.skip_space();
         let found = self.peek() == Some(c);
         if found {
             self.at += c.len_utf8();
-            self.skip();
+            self.skip_space();
         }
         found
     }
@@ -127,21 +128,21 @@ impl<'a> Reader<'a> {
 
     fn table(&mut self, depth: usize) -> Result<Table, &'static str> {
         self.open(depth)?;
-        if !self.skips('{') {
+        if !self.consume('{') {
             return Err("no `{` at its start");
         }
         let mut fields = BTreeMap::new();
-        while !self.skips('}') {
+        while !self.consume('}') {
             let name = self.name()?;
-            let named = (!self.is_json && self.skips('=')) || self.skips(':');
-            if !named {
+            let has_sign = (!self.is_json && self.consume('=')) || self.consume(':');
+            if !has_sign {
                 return Err("a name without `=` or `:` in braces");
             }
             let value = self.value(depth + 1)?;
             if fields.insert(name, value).is_some() {
                 return Err("a name that stands twice");
             }
-            if !self.skips(',') {
+            if !self.consume(',') {
                 match self.peek() {
                     Some('}') => {}
                     None | Some(']') => return Err("a `{` that is not closed"),
@@ -154,11 +155,11 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self, depth: usize) -> Result<Value, &'static str> {
         self.open(depth)?;
-        self.skips('[');
+        self.consume('[');
         let mut items = Vec::new();
-        while !self.skips(']') {
+        while !self.consume(']') {
             items.push(self.value(depth + 1)?);
-            if !self.skips(',') {
+            if !self.consume(',') {
                 match self.peek() {
                     Some(']') => {}
                     None | Some('}') => return Err("a `[` that is not closed"),
@@ -255,11 +256,11 @@ impl<'a> Reader<'a> {
             'f' => '\u{c}',
             c @ ('"' | '\\' | '/' | '\'') => c,
             'u' => {
-                let first = self.unit().ok_or(UNKNOWN)?;
+                let first = self.utf16_unit().ok_or(UNKNOWN)?;
                 let second = match first {
                     0xd800..0xdc00 if self.rest().starts_with("\\u") => {
                         self.at += 2;
-                        self.unit()
+                        self.utf16_unit()
                     }
                     _ => None,
                 };
@@ -275,7 +276,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn unit(&mut self) -> Option<u16> {
+    fn utf16_unit(&mut self) -> Option<u16> {
         let digits = self.rest().get(..4)?;
         self.at += 4;
         // A sign would be read as well.
@@ -314,9 +315,10 @@ fn json_scalar(word: &str) -> Option<Value> {
         return Some(scalar(word));
     }
     let digits = word.strip_prefix('-').unwrap_or(word);
-    let starts = digits.starts_with(|c: char| c.is_ascii_digit());
-    let zeros = digits.starts_with('0') && digits[1..].starts_with(|c: char| c.is_ascii_digit());
-    if !starts || zeros {
+    let is_number = digits.starts_with(|c: char| c.is_ascii_digit());
+    let has_leading_zero =
+        digits.starts_with('0') && digits[1..].starts_with(|c: char| c.is_ascii_digit());
+    if !is_number || has_leading_zero {
         return None;
     }
     if let Ok(number) = word.parse::<i128>() {

@@ -69,54 +69,62 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
                     .map(|(at, v)| Child::item(at, Input::of_value(v)))
                     .collect())
             }
-            Input::Text(text) => {
-                storage.texts = self.split(text, &text::items, expected)?;
-                let json = braces::json_list(text);
-                storage.json = json.filter(|json| json.len() == storage.texts.len());
-                // An item of a secret text is secret. Nobody sees the errors of a pass that records secrets.
-                let shows_errors = self.context.request.secret_keys.is_none();
-                let masks = shows_errors.then(|| self.masked_items(&storage.texts));
-                let masked = |at| masks.as_ref().is_some_and(|masks| masks.hides(at));
-                let json = storage.json.as_deref();
-                let item = |(at, text)| {
-                    let (input, json) = match json.and_then(|json| json.get(at)) {
-                        Some(Value::Unset) => (Input::Absent, None),
-                        json => (Input::Text(text), json),
-                    };
-                    Child {
-                        masked: masked(at),
-                        json,
-                        ..Child::item(at, input)
-                    }
-                };
-                Ok(storage
-                    .texts
-                    .iter()
-                    .map(|text| &**text)
-                    .enumerate()
-                    .map(item)
-                    .collect())
-            }
-            Input::Table(_) | Input::Fields(_) | Input::Nothing => {
-                let children = self.entries().unwrap_or_default();
-                let mut numbered = Vec::with_capacity(children.len());
-                for child in children {
-                    let Some(at) = key::list_index(child.name) else {
-                        return Err(self.not_an_index(&child, expected()));
-                    };
-                    numbered.push((at, child));
-                }
-                numbered.sort_by_key(|(at, _)| *at);
-                if numbered.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-                    return Err(self.fault("two names with the same number", expected()));
-                }
-                if let Some(detail) = gaps::detail(&numbered) {
-                    return Err(self.fault(&detail, expected()));
-                }
-                Ok(numbered.into_iter().map(|(_, child)| child).collect())
-            }
+            Input::Text(text) => self.text_items(text, storage, expected),
+            Input::Table(_) | Input::Fields(_) | Input::AbsentTable => self.indexed_items(expected),
             _ => Err(self.wrong_type(expected())),
         }
+    }
+
+    /// The items of a text. `storage` keeps them.
+    fn text_items<'b>(
+        &self,
+        text: &'a str,
+        storage: &'b mut SplitItems<'a>,
+        expected: &dyn Fn() -> String,
+    ) -> Result<Vec<Child<'b>>, Fault>
+    where
+        'a: 'b,
+    {
+        storage.texts = self.split(text, &text::items, expected)?;
+        let json = braces::json_list(text);
+        storage.json = json.filter(|json| json.len() == storage.texts.len());
+        // An item of a secret text is secret. Nobody sees the errors of a pass that records secrets.
+        let shows_errors = self.context.request.secret_keys.is_none();
+        let masks = shows_errors.then(|| self.masked_items(&storage.texts));
+        let json = storage.json.as_deref();
+        let item = |(at, text)| {
+            let (input, json) = match json.and_then(|json| json.get(at)) {
+                Some(Value::Unset) => (Input::Absent, None),
+                json => (Input::Text(text), json),
+            };
+            Child {
+                masked: masks.as_ref().is_some_and(|masks| masks.hides(at)),
+                json,
+                ..Child::item(at, input)
+            }
+        };
+        let texts = storage.texts.iter().map(|text| &**text);
+        Ok(texts.enumerate().map(item).collect())
+    }
+
+    /// The items of a table whose names are the indexes of a list.
+    fn indexed_items(&self, expected: &dyn Fn() -> String) -> Result<Vec<Child<'a>>, Fault> {
+        let children = self.entries().unwrap_or_default();
+        let mut items = Vec::with_capacity(children.len());
+        for child in children {
+            let Some(at) = key::list_index(child.name) else {
+                return Err(self.not_an_index(&child, expected()));
+            };
+            items.push((at, child));
+        }
+        items.sort_by_key(|(at, _)| *at);
+        if items.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Err(self.fault("two names with the same number", expected()));
+        }
+        if let Some(detail) = gaps::detail(&items) {
+            return Err(self.fault(&detail, expected()));
+        }
+        Ok(items.into_iter().map(|(_, child)| child).collect())
     }
 
     /// The fault of a table that is no list, since a name is no index.
@@ -180,7 +188,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
     /// The entries of a table by name; `None` if this is no table.
     pub(super) fn entries(&self) -> Option<Vec<Child<'a>>> {
         let children = match self.input {
-            Input::Nothing => return Some(Vec::new()),
+            Input::AbsentTable => return Some(Vec::new()),
             Input::Fields(fields) => fields
                 .iter()
                 .map(|(name, value)| Child::of_value(name, value))
@@ -291,6 +299,14 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         let entries = self.pairs(&mut storage, &type_name::<V::Value>);
         let entries =
             or_collect!(self, entries, placeholder => placeholder.deserialize_map(visitor));
+        self.visit_entries(entries, visitor)
+    }
+
+    fn visit_entries<V: Visitor<'de>>(
+        self,
+        entries: Vec<Child<'_>>,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
         let last = Cell::new(None);
         visitor
             .visit_map(EntryAccess::new(self, entries, &last))
@@ -318,9 +334,6 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
                 std::mem::swap(a, b);
             }
         }
-        let last = Cell::new(None);
-        visitor
-            .visit_map(EntryAccess::new(self, entries, &last))
-            .map_err(|fault| self.locate_duplicate(fault, last.get()))
+        self.visit_entries(entries, visitor)
     }
 }

@@ -9,16 +9,16 @@ use serde::de::{Deserializer, Visitor};
 use crate::decode::access::{SingleItem, Variant};
 use crate::decode::braces;
 use crate::decode::decimal::WrittenFloat;
+use crate::decode::diagnose::assumptions::EntryTypes;
 use crate::decode::diagnose::collect::or_collect;
 use crate::decode::diagnose::fault::Fault;
-use crate::decode::diagnose::inference::EntryTypes;
 use crate::decode::diagnose::placeholder::Placeholder;
 use crate::decode::diagnose::visit_recorder::VisitRecorder;
 use crate::decode::diagnose::wording::type_name;
 use crate::decode::diagnose::{trial, untyped};
 use crate::decode::forward::forward_similar_methods;
 use crate::decode::input::{Input, Path, Segment};
-use crate::decode::request::Context;
+use crate::decode::request::PassContext;
 use crate::decode::scalars::{address, visit_int};
 use crate::decode::text::{self, AnyInteger};
 use crate::value::Value;
@@ -35,7 +35,7 @@ const TOML_DATE: &str = "$__toml_private_Datetime";
 pub(super) struct ValueDeserializer<'a, 'de> {
     pub(super) input: Input<'a>,
     pub(super) path: &'a Path<'a>,
-    pub(super) context: &'a Context<'a, 'de>,
+    pub(super) context: &'a PassContext<'a, 'de>,
     /// The origin of the value, or of the nearest value around it that has one.
     pub(super) origin: Option<&'a Origin>,
     /// Whether errors mask the value, whatever its key is.
@@ -55,6 +55,7 @@ macro_rules! or_placeholder {
     };
 }
 
+/// The methods of integer types. An integer that fits needs no other function.
 macro_rules! integers {
     ($($method:ident $visit:ident $t:ident)*) => {$(
         #[inline]
@@ -82,6 +83,19 @@ macro_rules! integers {
     )*};
 }
 
+/// The methods of scalars that one function reads.
+macro_rules! scalars {
+    ($($method:ident $visit:ident $read:ident($($arg:expr)?);)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+            or_placeholder!(self.$method(visitor));
+            let value = self.$read($($arg)?);
+            let value = or_collect!(self, value, placeholder => placeholder.$method(visitor));
+            self.record_name(|| format!("{value:?}"));
+            visitor.$visit(value).map_err(|fault| self.locate(fault))
+        }
+    )*};
+}
+
 impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
     type Error = Fault;
 
@@ -100,62 +114,19 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
         deserialize_u128 visit_u128 u128
     }
 
+    scalars! {
+        deserialize_bool visit_bool boolean();
+        deserialize_f32 visit_f32 float("f32");
+        deserialize_f64 visit_f64 float("f64");
+        deserialize_char visit_char character();
+    }
+
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let visitor = VisitRecorder::new(self, visitor);
         match self.context.diagnosis {
             Some(diagnosis) => untyped::visit_any(self, diagnosis, visitor),
             None => self.as_json().visit_plain(visitor),
         }
-    }
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        or_placeholder!(self.deserialize_bool(visitor));
-        let value = match self.input.canonical() {
-            Input::Bool(value) => Ok(value),
-            Input::Text(text) if !text.trim().is_empty() => {
-                text::boolean(text).ok_or_else(|| self.fault("not a boolean", "bool"))
-            }
-            _ => Err(self.wrong_type("bool")),
-        };
-        let value = or_collect!(self, value, placeholder => placeholder.deserialize_bool(visitor));
-        self.record_name(|| value.to_string());
-        visitor
-            .visit_bool(value)
-            .map_err(|fault| self.locate(fault))
-    }
-
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        or_placeholder!(self.deserialize_f32(visitor));
-        let value = self.float::<f32>("f32");
-        let value = or_collect!(self, value, placeholder => placeholder.deserialize_f32(visitor));
-        self.record_name(|| format!("{value:?}"));
-        visitor.visit_f32(value).map_err(|fault| self.locate(fault))
-    }
-
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        or_placeholder!(self.deserialize_f64(visitor));
-        let value = self.float::<f64>("f64");
-        let value = or_collect!(self, value, placeholder => placeholder.deserialize_f64(visitor));
-        self.record_name(|| format!("{value:?}"));
-        visitor.visit_f64(value).map_err(|fault| self.locate(fault))
-    }
-
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        or_placeholder!(self.deserialize_char(visitor));
-        let only = |text: &str| {
-            let mut chars = text.chars();
-            chars.next().filter(|_| chars.next().is_none())
-        };
-        let c = match self.input.text() {
-            Some(text) if text.is_empty() => Err(self.fault("empty text", "char")),
-            Some(text) => only(&text)
-                .or_else(|| only(text.trim()))
-                .ok_or_else(|| self.fault("not a single character", "char")),
-            None => Err(self.wrong_type("char")),
-        };
-        let c = or_collect!(self, c, placeholder => placeholder.deserialize_char(visitor));
-        self.record_name(|| c.to_string());
-        visitor.visit_char(c).map_err(|fault| self.locate(fault))
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -302,16 +273,12 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
         let null = self.sole_null_entry();
         let child = match (entries.as_slice(), &null) {
             ([child], _) | ([], Some(child)) => child,
-            _ => return Err(self.rivals(&entries, "several variants are set", expected())),
+            _ => return Err(self.rivals_fault(&entries, "several variants are set", expected())),
         };
-        let path = Path {
-            parent: Some(self.path),
-            segment: child.segment,
-            variant: None,
-        };
+        let path = Path::below(self.path, child.segment, None);
         let variant = Variant {
             name: Self::variant(child.name, variants),
-            content: child.de(&self, &path),
+            content: child.deserializer(&self, &path),
         };
         visitor
             .visit_enum(variant)
@@ -395,16 +362,14 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             return Err(self.fault("empty text", type_name::<V::Value>()));
         }
         let name = Self::variant(text, variants);
-        let path = Path {
-            parent: Some(self.path),
-            // An unknown name is just text, which may be secret.
-            segment: if variants.contains(&name) {
-                Segment::Name(name)
-            } else {
-                Segment::Hidden
-            },
-            variant: None,
+        // An unknown name is just text, which may be secret.
+        let is_known = variants.contains(&name);
+        let segment = if is_known {
+            Segment::Name(name)
+        } else {
+            Segment::Hidden
         };
+        let path = Path::below(self.path, segment, None);
         let content = ValueDeserializer {
             input: Input::Absent,
             json: None,
@@ -442,7 +407,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             },
             Input::Text(text) => self.visit_text(text, visitor),
             Input::List(_) => return self.seq(None, visitor),
-            Input::Fields(_) | Input::Table(_) | Input::Nothing => return self.map(visitor),
+            Input::Fields(_) | Input::Table(_) | Input::AbsentTable => return self.map(visitor),
             // A null in a list.
             Input::Absent if self.path.parent.is_some() => visitor.visit_unit(),
             Input::Absent | Input::Failed(_) | Input::Placeholder(_) | Input::Spelled(_) => {

@@ -43,7 +43,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         let both: Vec<_> = entries.iter().filter(is_of_field).copied().collect();
         if both.len() == 2 {
             let what = format!("`{field}` is set twice");
-            let mut fault = self.rivals(&both, &what, String::new());
+            let mut fault = self.rivals_fault(&both, &what, String::new());
             fault.0.are_spellings = true;
             return fault;
         }
@@ -57,7 +57,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
 
     /// The fault of rivals.
     #[cold]
-    pub(super) fn rivals(&self, all: &[Child<'_>], what: &str, expected: String) -> Fault {
+    pub(super) fn rivals_fault(&self, all: &[Child<'_>], what: &str, expected: String) -> Fault {
         let origin =
             |child: &Child<'_>| child.origin.or_else(|| first_origin(child.input)).cloned();
         let describe = |child: &Child<'_>| describe_rival(child.name, origin(child).as_ref());
@@ -86,8 +86,8 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
 
     /// The fault of two names of a map that convert to one key.
     #[cold]
-    pub(super) fn duplicate_key(&self, first: Child<'_>, second: Child<'_>) -> Fault {
-        let mut fault = self.rivals(&[first, second], "a key is given twice", String::new());
+    pub(super) fn duplicate_key_fault(&self, first: Child<'_>, second: Child<'_>) -> Fault {
+        let mut fault = self.rivals_fault(&[first, second], "a key is given twice", String::new());
         // The rivals of an error are fields and variants, which layers may override.
         fault.0.rivals.clear();
         fault

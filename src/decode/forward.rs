@@ -1,6 +1,6 @@
-//! The methods of serde's traits that every deserializer of this module forwards alike.
+//! The methods of serde's traits that each deserializer of this module forwards in the same way.
 
-/// The methods of a `Deserializer` that are asked for the same as another method.
+/// The methods of a `Deserializer` that do the same as another method.
 macro_rules! forward_similar_methods {
     () => {
         fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {

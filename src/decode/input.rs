@@ -27,8 +27,8 @@ pub(super) enum Input<'a> {
     List(&'a [Value]),
     Fields(&'a Fields),
     Table(&'a Table),
-    /// A table without names.
-    Nothing,
+    /// A table that no layer has; it reads as an empty one.
+    AbsentTable,
     /// A reference that cannot be followed.
     Failed(&'a Error),
     /// In a diagnosis, the placeholder of a bad value, with its level.
@@ -95,7 +95,7 @@ impl<'a> Input<'a> {
             Input::List(items) => format!("list of {}", items.len()),
             Input::Fields(fields) => format!("table of {}", fields.len()),
             Input::Table(table) => format!("table of {}", table.len()),
-            Input::Nothing => "table of 0".into(),
+            Input::AbsentTable => "table of 0".into(),
             Input::Failed(_) => "a reference that cannot be followed".into(),
             Input::Placeholder(_) => "a placeholder".into(),
         }
@@ -146,7 +146,22 @@ pub(super) enum Segment<'a> {
     Hidden,
 }
 
-impl Path<'_> {
+impl<'a> Path<'a> {
+    /// The path of an entry or an item of a container.
+    #[inline]
+    pub(super) fn below(
+        parent: &'a Path<'a>,
+        segment: Segment<'a>,
+        variant: Option<&'a str>,
+    ) -> Self {
+        let parent = Some(parent);
+        Self {
+            parent,
+            segment,
+            variant,
+        }
+    }
+
     /// The number of segments.
     pub(super) fn depth(&self) -> usize {
         let up = |path: &&Self| path.parent;

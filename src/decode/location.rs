@@ -2,7 +2,7 @@
 
 use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::diagnose::fault::{EMPTY_VARIABLE, Fault, Location};
-use crate::decode::diagnose::rejection::Found;
+use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::wording::{is_serde_internal, type_name};
 use crate::decode::input::{Input, Segment};
 use crate::error::ErrorKind;
@@ -69,7 +69,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         let path = self.path_text();
         Location {
             description: match self.input {
-                Input::Absent | Input::Nothing => None,
+                Input::Absent | Input::AbsentTable => None,
                 input => Some(input.description()),
             },
             origin: self
@@ -136,8 +136,11 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
                 || self.secrets().is_some_and(|it| it.hides(&location.path))
                 || self.input.holds_secret();
             location.may_quote |= holds_secret;
-            let found = inner.rejection.as_ref().map(|rejection| &rejection.found);
-            if let Some(found) = found.and_then(Found::description) {
+            let found = inner
+                .rejection
+                .as_ref()
+                .map(|rejection| &rejection.reported);
+            if let Some(found) = found.and_then(Reported::description) {
                 location.description = Some(found);
                 location.masked |= holds_secret;
             }
@@ -156,7 +159,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         };
         if let Some(field) = below {
             key::push_segment(&mut location.path, field);
-            if let Some((input, origin)) = self.find(field) {
+            if let Some((input, origin)) = self.entry(field) {
                 let path = location.path.as_str();
                 let by_name = || looks_secret(path);
                 let is_secret = self.secrets().map_or_else(by_name, |it| it.hides(path));
@@ -191,7 +194,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
     }
 
     /// The entry of a table.
-    fn find(&self, name: &str) -> Option<(Input<'a>, Option<&'a Origin>)> {
+    fn entry(&self, name: &str) -> Option<(Input<'a>, Option<&'a Origin>)> {
         match self.input {
             Input::Table(table) => {
                 let (input, origin, _) = Input::of_node(&table.get(name)?.node);
@@ -215,7 +218,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
     #[cold]
     pub(super) fn wrong_type(&self, expected: impl Into<String>) -> Fault {
         match self.input {
-            Input::Absent | Input::Nothing => {
+            Input::Absent | Input::AbsentTable => {
                 let is_item = matches!(self.path.segment, Segment::Index(_));
                 let mut fault =
                     Fault::mismatch(if is_item { NULL_ITEM } else { "not set" }, expected);

@@ -18,9 +18,9 @@
 //!
 //! # Flow
 //!
-//! A [`Request`] says what to read. Its first *pass* runs the type's `Deserialize` over a
-//! [`ValueDeserializer`](deserializer::ValueDeserializer), one for each value. A request that fails on
-//! the way is a [`Fault`](diagnose::fault::Fault) with a *location*. If the pass fails, [`diagnose`] runs
+//! A [`Request`] names the value to read. Its first *pass* runs the type's `Deserialize` over a
+//! [`ValueDeserializer`](deserializer::ValueDeserializer), one for each value. A pass that
+//! fails returns a [`Fault`](diagnose::fault::Fault) with a *location*. If the pass fails, [`diagnose`] runs
 //! further passes, and returns the value or an error with all faults. Success pays nothing for it.
 //!
 //! # Terms
@@ -210,7 +210,7 @@ fn request<'a>(key: &'a str, node: Option<&'a Node>, mut mask: Mask<'a>) -> Requ
 }
 
 fn table_request<'a>(key: &'a str, table: Option<&'a Table>, mask: Mask<'a>) -> Request<'a> {
-    let input = table.map_or(Input::Nothing, Input::Table);
+    let input = table.map_or(Input::AbsentTable, Input::Table);
     Request::new(key, input, None, mask)
 }
 
@@ -244,7 +244,7 @@ fn decode_recording<T: DeserializeOwned>(
     result
 }
 
-/// The items of a list, or of a text that is a list.
+/// The items of a list, or of a text that spells one.
 pub(crate) fn items(value: &Value) -> Option<Vec<Value>> {
     match value {
         Value::List(items) => Some(items.to_vec()),

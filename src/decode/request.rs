@@ -37,8 +37,8 @@ pub(super) struct Request<'a> {
     pub(super) substitute: Option<(&'a str, &'a Value)>,
 }
 
-/// The state of one pass, which all of its deserializers share.
-pub(super) struct Context<'a, 'de> {
+/// The state of one pass, which all deserializers of the pass share.
+pub(super) struct PassContext<'a, 'de> {
     pub(super) request: &'a Request<'a>,
     /// Whether the type has asked for a secret.
     pub(super) reads_secret: Cell<bool>,
@@ -128,7 +128,7 @@ impl<'a> Request<'a> {
         &self,
         diagnosis: Option<(&RefCell<Diagnosis>, &'de TextArena)>,
     ) -> Result<T, Fault> {
-        let context = Context {
+        let context = PassContext {
             request: self,
             reads_secret: Cell::new(false),
             converted_name: Cell::new(None),
@@ -193,7 +193,7 @@ impl<'a> Request<'a> {
     }
 
     pub(super) fn is_table(&self) -> bool {
-        matches!(self.input, Input::Table(_) | Input::Nothing)
+        matches!(self.input, Input::Table(_) | Input::AbsentTable)
     }
 
     /// Whether further passes could find more than the first one, or even succeed.

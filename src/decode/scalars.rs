@@ -33,20 +33,46 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
         match self.input.canonical() {
             Input::Int(value) => Ok(AnyInteger::Signed(i128::from(value))),
             Input::Big(value) => Ok(AnyInteger::Signed(value.get())),
-            Input::Text(text) => text::integer(text).map_err(|fault| match fault {
+            Input::Text(text) => text::integer(text).map_err(|error| match error {
                 NumberError::Empty => self.fault("empty text", expected),
                 NumberError::Range => self.fault("out of range", range()),
                 _ => self.fault("not an integer", expected),
             }),
             // Programs that write JSON and YAML do not distinguish `5.0` from `5`.
             _ => match self.written() {
-                Some(written) => written.integer().map_err(|fault| match fault {
+                Some(written) => written.integer().map_err(|error| match error {
                     NumberError::Range => self.fault("out of range", range()),
                     NumberError::Inexact => self.fault(LOST_DIGITS, expected),
                     _ => self.fault("not an integer", expected),
                 }),
                 None => Err(self.wrong_type(expected)),
             },
+        }
+    }
+
+    /// Reads a boolean.
+    pub(super) fn boolean(&self) -> Result<bool, Fault> {
+        match self.input.canonical() {
+            Input::Bool(value) => Ok(value),
+            Input::Text(text) if !text.trim().is_empty() => {
+                text::boolean(text).ok_or_else(|| self.fault("not a boolean", "bool"))
+            }
+            _ => Err(self.wrong_type("bool")),
+        }
+    }
+
+    /// Reads a single character, which may have space around it.
+    pub(super) fn character(&self) -> Result<char, Fault> {
+        let only = |text: &str| {
+            let mut chars = text.chars();
+            chars.next().filter(|_| chars.next().is_none())
+        };
+        match self.input.text() {
+            Some(text) if text.is_empty() => Err(self.fault("empty text", "char")),
+            Some(text) => only(&text)
+                .or_else(|| only(text.trim()))
+                .ok_or_else(|| self.fault("not a single character", "char")),
+            None => Err(self.wrong_type("char")),
         }
     }
 
@@ -61,7 +87,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
                 None => return Err(self.wrong_type(expected)),
             },
         };
-        float.map_err(|fault| match fault {
+        float.map_err(|error| match error {
             NumberError::Empty => self.fault("empty text", expected),
             NumberError::Malformed => self.fault("not a number", expected),
             NumberError::Range => self.fault("out of range", expected),
@@ -166,18 +192,18 @@ pub(super) fn visit_int<'de, V: Visitor<'de>>(value: i128, visitor: V) -> Result
     }
 }
 
-type Parts = SeqDeserializer<std::array::IntoIter<Part, 2>, Fault>;
+type DurationParts = SeqDeserializer<std::array::IntoIter<DurationPart, 2>, Fault>;
 
 /// A duration as serde's own implementation reads it.
-pub(crate) fn duration_parts(value: Duration) -> Parts {
+pub(crate) fn duration_parts(value: Duration) -> DurationParts {
     let nanos = u64::from(value.subsec_nanos());
-    SeqDeserializer::new([Part(value.as_secs()), Part(nanos)].into_iter())
+    SeqDeserializer::new([DurationPart(value.as_secs()), DurationPart(nanos)].into_iter())
 }
 
 /// The seconds or the nanoseconds of a duration.
-pub(crate) struct Part(u64);
+pub(crate) struct DurationPart(u64);
 
-impl IntoDeserializer<'_, Fault> for Part {
+impl IntoDeserializer<'_, Fault> for DurationPart {
     type Deserializer = serde::de::value::U64Deserializer<Fault>;
 
     fn into_deserializer(self) -> Self::Deserializer {

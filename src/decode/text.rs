@@ -14,6 +14,16 @@ pub(super) enum AnyInteger {
     Huge(u128),
 }
 
+impl AnyInteger {
+    pub(super) fn of(is_negative: bool, magnitude: u128) -> Result<Self, NumberError> {
+        if is_negative {
+            let number = 0i128.checked_sub_unsigned(magnitude);
+            return number.map(Self::Signed).ok_or(NumberError::Range);
+        }
+        Ok(i128::try_from(magnitude).map_or(Self::Huge(magnitude), Self::Signed))
+    }
+}
+
 /// Why a text is not the expected number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum NumberError {
@@ -27,7 +37,7 @@ pub(super) enum NumberError {
 pub(super) fn integer(text: &str) -> Result<AnyInteger, NumberError> {
     let text = text.trim();
     let bytes = text.as_bytes();
-    let (negative, digits) = match bytes {
+    let (is_negative, digits) = match bytes {
         [] => return Err(NumberError::Empty),
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
@@ -45,15 +55,7 @@ pub(super) fn integer(text: &str) -> Result<AnyInteger, NumberError> {
     } else {
         long_digits(digits, radix)?
     };
-    if !negative {
-        return Ok(
-            i128::try_from(magnitude).map_or(AnyInteger::Huge(magnitude), AnyInteger::Signed)
-        );
-    }
-    0i128
-        .checked_sub_unsigned(magnitude)
-        .map(AnyInteger::Signed)
-        .ok_or(NumberError::Range)
+    AnyInteger::of(is_negative, magnitude)
 }
 
 fn digit(byte: u8, radix: u32) -> Option<u32> {
@@ -149,10 +151,11 @@ pub(super) fn float<F: Float>(text: &str) -> Result<F, NumberError> {
         Ok(AnyInteger::Signed(value)) => return F::of_i128(value).ok_or(NumberError::Inexact),
         Ok(AnyInteger::Huge(value)) => return F::of_u128(value).ok_or(NumberError::Inexact),
         Err(NumberError::Malformed) => {}
-        Err(fault) => return Err(fault),
+        Err(error) => return Err(error),
     }
-    let known = |b: u8| b.is_ascii_digit() || matches!(b, b'.' | b'+' | b'-' | b'e' | b'E' | b'_');
-    if !text.bytes().all(known) {
+    let is_of_number =
+        |b: u8| b.is_ascii_digit() || matches!(b, b'.' | b'+' | b'-' | b'e' | b'E' | b'_');
+    if !text.bytes().all(is_of_number) {
         return Err(NumberError::Malformed);
     }
     let plain = without_separators(text).ok_or(NumberError::Malformed)?;
@@ -174,9 +177,9 @@ pub(super) fn without_separators(text: &str) -> Option<Cow<'_, str>> {
         at.and_then(|at| bytes.get(at))
             .is_some_and(u8::is_ascii_digit)
     };
-    let proper = |at: usize| digit(at.checked_sub(1)) && digit(Some(at + 1));
-    let sound = (0..bytes.len()).all(|at| bytes[at] != b'_' || proper(at));
-    sound.then(|| Cow::Owned(text.replace('_', "")))
+    let is_between_digits = |at: usize| digit(at.checked_sub(1)) && digit(Some(at + 1));
+    let is_valid = (0..bytes.len()).all(|at| bytes[at] != b'_' || is_between_digits(at));
+    is_valid.then(|| Cow::Owned(text.replace('_', "")))
 }
 
 /// Reads a boolean word in any case.
@@ -234,7 +237,7 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
         if stop != Some(b'=') {
             return Err(NO_TABLE);
         }
-        // A name has none of these: the text has another form, and is split in the wrong places.
+        // A name has none of these: the text has another form, and is split where no pair ends.
         if name.contains(['{', '}', '[', ']', '"', '?', '\n', '\r']) || name.contains("://") {
             return Err(NO_TABLE);
         }
@@ -325,14 +328,14 @@ fn closing(text: &[u8]) -> Option<usize> {
     let mut braces = 0usize;
     let mut quote = None;
     // A quote opens only where an item begins, so that `[it's]` is closed.
-    let mut fresh = true;
+    let mut at_item_start = true;
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
         match (quote, byte) {
             (Some(b'"'), b'\\') => at += 1,
             (Some(open), byte) if open == byte => quote = None,
             (Some(_), _) => {}
-            (None, b'"' | b'\'') if fresh => quote = Some(byte),
+            (None, b'"' | b'\'') if at_item_start => quote = Some(byte),
             (None, b'[' | b'{') => {
                 depth += 1;
                 braces += usize::from(byte == b'{');
@@ -346,9 +349,9 @@ fn closing(text: &[u8]) -> Option<usize> {
             }
             _ => {}
         }
-        fresh = matches!(byte, b'[' | b',' | b'{')
+        at_item_start = matches!(byte, b'[' | b',' | b'{')
             || (braces > 0 && matches!(byte, b':' | b'='))
-            || (fresh && byte.is_ascii_whitespace());
+            || (at_item_start && byte.is_ascii_whitespace());
         at += 1;
     }
     None
@@ -400,8 +403,8 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Reads the quoted text that a text begins with: what stands inside, and what stands behind. Double quotes
-/// hold the escapes of JSON; in single quotes each character stands for itself.
+/// Reads the quoted text that a text begins with; returns its content and the rest of the text. Double quotes
+/// hold the escapes of JSON; single quotes hold none.
 fn unquote(text: &str, quote: u8) -> Result<(Cow<'_, str>, &str), &'static str> {
     let inside = &text[1..];
     let end = inside.bytes().position(|byte| byte == quote);

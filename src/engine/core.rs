@@ -31,8 +31,8 @@ use crate::sync::lock::{self, Building, CannotLock, CommitLock, Mutex};
 use crate::sync::panics;
 use crate::sync::process::ProcessId;
 use crate::tree::layer::{Layer, SourceId};
-use crate::tree::quoted::{Quotable, without_secrets};
-use crate::tree::snapshot::{Found, Generation, Pinned, Stamp};
+use crate::tree::quoted::{SecretTexts, without_secrets};
+use crate::tree::snapshot::{Found, Generation, GenerationStamp, Pinned};
 use crate::value::document::Document;
 use crate::value::key::Key;
 use crate::value::node::Table;
@@ -420,7 +420,7 @@ impl Engine {
 /// The generation before the first commit.
 fn initial_generation(rules: &Rules) -> Generation {
     Generation {
-        stamp: Arc::new(Stamp {
+        stamp: Arc::new(GenerationStamp {
             number: 0,
             time: SystemTime::now(),
             layers: Arc::default(),
@@ -429,10 +429,10 @@ fn initial_generation(rules: &Rules) -> Generation {
         root: Table::default(),
         pending_restarts: Arc::default(),
         append: Arc::clone(&rules.append),
-        at_hand: Table::default(),
+        fast_path_root: Table::default(),
         layers: Vec::new(),
         secrets: rules.secrets.clone(),
-        quotable: Quotable::default(),
+        secret_texts: SecretTexts::default(),
         seed: Seed::get(),
         usage: rules.usage.clone(),
     }

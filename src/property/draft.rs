@@ -8,7 +8,7 @@ use crate::property::listen::Listener;
 use crate::property::slot::Slot;
 use crate::property::version::Version;
 use crate::sync::discard::{Contained, Discard, discard};
-use crate::tree::snapshot::{Generation, Stamp};
+use crate::tree::snapshot::{Generation, GenerationStamp};
 use crate::value::key::Key;
 
 /// A slot without its type, for commits.
@@ -134,7 +134,7 @@ impl<T: Send + Sync + 'static> AnySlot for Slot<T> {
         let mut stamp = Arc::clone(&candidate.stamp);
         if moved {
             let current = self.cell.load();
-            stamp = Arc::new(Stamp {
+            stamp = Arc::new(GenerationStamp {
                 number: current.stamp.number,
                 time: current.stamp.time,
                 layers: Arc::clone(&stamp.layers),

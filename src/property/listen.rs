@@ -273,7 +273,7 @@ mod tests {
     use crate::property::subscription::Subscriber;
     use crate::sync::discard::Contained;
     use crate::sync::panics::Panicked;
-    use crate::tree::snapshot::{Generation, Stamp};
+    use crate::tree::snapshot::{Generation, GenerationStamp};
     use crate::value::key::Key;
 
     /// An engine of which only the generation in force is known.
@@ -312,7 +312,7 @@ mod tests {
     }
 
     fn version(value: u64) -> Version<u64> {
-        let stamp = Arc::new(Stamp {
+        let stamp = Arc::new(GenerationStamp {
             number: value,
             time: SystemTime::UNIX_EPOCH,
             layers: Arc::default(),

@@ -31,7 +31,7 @@ use crate::property::version::Version;
 use crate::sync::Mutex;
 use crate::sync::discard::Contained;
 use crate::sync::panics::Panicked;
-use crate::tree::snapshot::{Generation, Stamp};
+use crate::tree::snapshot::{Generation, GenerationStamp};
 use crate::value::key::Key;
 
 /// An engine that runs subscribers on the thread that schedules them, and has the number of the generation
@@ -90,7 +90,7 @@ fn engine_ref(engine: Weak<Inline>) -> EngineRef {
 }
 
 fn version(value: u64) -> Arc<Version<u64>> {
-    let stamp = Arc::new(Stamp {
+    let stamp = Arc::new(GenerationStamp {
         number: value,
         time: SystemTime::UNIX_EPOCH,
         layers: Arc::default(),

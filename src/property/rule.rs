@@ -210,7 +210,7 @@ fn rejected(reason: String, key: &Key, generation: &Generation, found: Found<'_>
         without_secrets(&reason, &[generation])
     };
     let error = Error::new(ErrorKind::Rejected, reason).with_key(key);
-    let error = match found.shown(hidden) {
+    let error = match found.description(hidden) {
         Some(shown) => error.with_found(shown),
         None => error,
     };

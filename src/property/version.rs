@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::property::rule::Decoded;
 use crate::sync::Guard;
-use crate::tree::snapshot::Stamp;
+use crate::tree::snapshot::GenerationStamp;
 use crate::value::hamt::Entry;
 use crate::value::origin::Origin;
 
@@ -30,13 +30,13 @@ pub struct Version<T> {
     pub value: T,
     /// Its layer among those of the stamp, counted from 1; 0 for none.
     layer: u32,
-    pub(super) stamp: Arc<Stamp>,
+    pub(super) stamp: Arc<GenerationStamp>,
     /// The leaf of the tree that holds the value, for its origin.
     leaf: Option<Arc<Entry>>,
 }
 
 impl<T> Version<T> {
-    pub(crate) fn new(decoded: Decoded<T>, stamp: Arc<Stamp>) -> Self {
+    pub(crate) fn new(decoded: Decoded<T>, stamp: Arc<GenerationStamp>) -> Self {
         Self {
             value: decoded.value,
             layer: decoded.layer,

@@ -113,12 +113,12 @@ impl Field {
     fn missing(&self, key: &Key, generation: &Generation, schema: &Schema) -> Error {
         let mut detail = String::from("required, but no layer defines it");
         let below = || match self.shape.kind {
-            Kind::Any => generation.spelled_below(key.as_str()),
+            Kind::Any => generation.similar_key_below(key.as_str()),
             _ => None,
         };
-        let spelled = generation.spelled_otherwise(key.as_str()).or_else(below);
-        if let Some(spelled) = spelled.filter(|spelled| !schema.has(spelled.key.as_str())) {
-            detail.push_str(&format!("; {}", spelled.advice()));
+        let similar = generation.similar_key(key.as_str()).or_else(below);
+        if let Some(similar) = similar.filter(|similar| !schema.has(similar.key.as_str())) {
+            detail.push_str(&format!("; {}", similar.advice()));
         } else {
             let near = generation.nearest(key.as_str());
             if let Some(near) = near.filter(|near| !schema.has(near)) {
@@ -186,7 +186,7 @@ pub(super) fn check_value<T: DeserializeOwned + 'static>(
     };
     let error = Error::new(ErrorKind::Rejected, reason);
     let error = error.with_expected(rule.limit.shown(masked));
-    let error = match found.shown(masked) {
+    let error = match found.description(masked) {
         Some(shown) => error.with_found(shown),
         None => error,
     };

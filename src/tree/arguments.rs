@@ -13,7 +13,7 @@ use crate::value::origin::Origin;
 
 /// The kind of the origin of an argument.
 const KIND: &str = "argument";
-/// The name of the layer of a source of arguments begins with this.
+/// The start of the name of a source of arguments.
 const SOURCE: &str = "args";
 
 impl Generation {
@@ -26,14 +26,13 @@ impl Generation {
         let key = error
             .key_text()
             .filter(|_| error.kind() == ErrorKind::Mismatch);
-        match key.and_then(|key| self.bare_argument(key)) {
+        match key.and_then(|key| self.valueless_argument(key)) {
             Some(origin) => error.with_note(&remedy(origin)),
             None => error,
         }
     }
 
-    /// Checks that no argument without a value stands where a type reads text: `true` would be its
-    /// text.
+    /// Checks that no type reads an argument without a value as text: the text would be `true`.
     ///
     /// # Errors
     ///
@@ -43,14 +42,14 @@ impl Generation {
         key: &str,
         found: Found<'_>,
     ) -> Result<(), Error> {
-        if !self.may_be_bare(key, found) {
+        if !self.may_be_valueless(key, found) {
             return Ok(());
         }
         let key = Key::parse(key)?;
         let texts = fields_of::<T>().into_iter().filter(|field| field.is_text);
         let keys = texts.filter_map(|field| key.join(&Key::from_segments(field.path).ok()?).ok());
         let error = |key: Key| {
-            let origin = self.bare_argument(key.as_str())?;
+            let origin = self.valueless_argument(key.as_str())?;
             let detail = format!("wrong type: {}", remedy(origin));
             let error = Error::new(ErrorKind::Mismatch, detail).with_key(key);
             Some(error.with_expected("text").with_origin(origin))
@@ -63,24 +62,24 @@ impl Generation {
         }
     }
 
-    /// Whether an argument without a value may stand at a key or below it.
-    fn may_be_bare(&self, key: &str, found: Found<'_>) -> bool {
+    /// Whether an argument without a value may set a key or one below it.
+    fn may_be_valueless(&self, key: &str, found: Found<'_>) -> bool {
         if let Some(leaf) = found.leaf() {
-            return bare(leaf).is_some();
+            return valueless_origin(leaf).is_some();
         }
         let mut sources = self.layers.iter().filter(|it| it.name.starts_with(SOURCE));
         sources.any(|layer| Found::in_tree(&layer.root, key).is_ok_and(|found| !found.is_nothing()))
     }
 
     /// The argument without a value that sets a key.
-    fn bare_argument(&self, key: &str) -> Option<&Origin> {
+    fn valueless_argument(&self, key: &str) -> Option<&Origin> {
         let found = Found::in_tree(&self.root, key).ok()?;
-        bare(found.leaf()?)
+        valueless_origin(found.leaf()?)
     }
 }
 
 /// The origin of a leaf, if that is an argument without a value.
-fn bare(leaf: &Entry) -> Option<&Origin> {
+fn valueless_origin(leaf: &Entry) -> Option<&Origin> {
     match &leaf.node {
         Node::Leaf(leaf) if leaf.value == Value::from(true) && leaf.origin.kind() == KIND => {
             Some(&leaf.origin)

@@ -14,6 +14,7 @@ use crate::tree::snapshot::Generation;
 use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::Key;
+use crate::value::node::Node;
 use crate::value::origin::Origin;
 use crate::value::secret::Secrets;
 
@@ -112,16 +113,14 @@ impl KeyChange {
 
     /// An error without what looks like an unresolved reference of a key that is secret by now.
     fn masked(&self, error: Error) -> Error {
-        let Some(crate::value::node::Node::Resolved(resolved)) =
-            self.new.as_ref().map(|entry| &entry.node)
-        else {
+        let Some(Node::Resolved(resolved)) = self.new.as_ref().map(|entry| &entry.node) else {
             return error;
         };
-        let fault = resolved.value.as_ref().err();
-        let is_secret = fault
-            .filter(|fault| fault.is_unresolved())
-            .is_some_and(|fault| {
-                let mut keys = [Some(fault), fault.quoted()]
+        let broken = resolved.value.as_ref().err();
+        let is_secret = broken
+            .filter(|broken| broken.is_unresolved())
+            .is_some_and(|broken| {
+                let mut keys = [Some(broken), broken.quoted()]
                     .into_iter()
                     .flatten()
                     .filter_map(Error::key_text);

@@ -1,4 +1,4 @@
-//! How a key is found in a tree, and how its value is decoded.
+//! Finds a key in a tree, and decodes its value.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -29,6 +29,11 @@ pub(crate) enum Found<'a> {
 }
 
 impl<'a> Found<'a> {
+    /// Finds a key.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidKey`] for a malformed key.
     pub(crate) fn in_tree(root: &'a Table, key: &str) -> Result<Self, Error> {
         // The fast path: most keys are plain and present.
         if let Some(entry) = root.find_bare(key, Seed::get()) {
@@ -42,7 +47,7 @@ impl<'a> Found<'a> {
         let mut name = first?;
         loop {
             let Some(entry) = table.get(&name) else {
-                // The rest of the key must be well formed all the same.
+                // A malformed rest of the key is an error all the same.
                 return segments
                     .find_map(Result::err)
                     .map_or(Ok(Found::Nothing), Err);
@@ -104,7 +109,7 @@ impl<'a> Found<'a> {
     }
 
     /// The value for a message; `None` for a table.
-    pub(crate) fn shown(&self, masked: bool) -> Option<String> {
+    pub(crate) fn description(&self, masked: bool) -> Option<String> {
         let (value, derived) = match self {
             Found::Nothing | Found::Root(_) | Found::Broken(..) => return None,
             Found::Entry(entry) => (diff::value(&entry.node)?, entry),

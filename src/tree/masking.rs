@@ -28,7 +28,7 @@ impl Generation {
                 mask.all = self.secrets.hides(key);
             }
         }
-        let shown = |error: &Error, resolved: &Resolved| self.fault_of(error, resolved);
+        let shown = |error: &Error, resolved: &Resolved| self.shown_error(error, resolved);
         let marked = |node: &Node| {
             node.map_resolved(&|resolved| {
                 let mut marked = resolved.clone();
@@ -53,7 +53,7 @@ impl Generation {
 
     /// The error of a leaf that cannot be read, as it may be shown. What looks like an unresolved
     /// reference may be a part of a secret: of the leaf, or of one that it gets its error from.
-    pub(crate) fn fault_of(&self, error: &Error, resolved: &Resolved) -> Error {
+    pub(crate) fn shown_error(&self, error: &Error, resolved: &Resolved) -> Error {
         let hides = error.is_unresolved() && self.breaks_through_secret(error, resolved);
         let masked = hides.then(|| error.without(&|_| true)).flatten();
         let shown = masked.unwrap_or_else(|| error.clone());

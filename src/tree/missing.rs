@@ -54,7 +54,7 @@ impl Generation {
         if let Some(absent) = self.explain_absence(missing, error.origin(), &explained) {
             return absent;
         }
-        if let Some(spelled) = self.spelled_otherwise(missing) {
+        if let Some(spelled) = self.similar_key(missing) {
             return spelled.explain(missing, &error);
         }
         match self.nearest(missing) {
@@ -65,7 +65,7 @@ impl Generation {
 
     /// What to write in place of a key that no layer defines, as the error of reading it says.
     pub(crate) fn advice(&self, missing: &str) -> Option<String> {
-        let spelled = self.spelled_otherwise(missing);
+        let spelled = self.similar_key(missing);
         let nearest = || Some(format!("did you mean `{}`?", self.nearest(missing)?));
         spelled.map(|spelled| spelled.advice()).or_else(nearest)
     }
@@ -274,7 +274,7 @@ impl Generation {
     /// struct or a map, also the key that may be meant for one below.
     pub(crate) fn explain_missing_of<T: DeserializeOwned>(&self, key: &str, error: Error) -> Error {
         let is_absent = error.kind() == ErrorKind::NotFound && error.key_text() == Some(key);
-        if !is_absent || self.spelled_otherwise(key).is_some() {
+        if !is_absent || self.similar_key(key).is_some() {
             return self.explain_missing(error);
         }
         // The missing fields of a table are below it.
@@ -287,8 +287,8 @@ impl Generation {
             return self.explain_missing(error);
         }
         let mut fields = fields.into_iter();
-        let spelled = fields.find_map(|field| self.spelled_otherwise(field));
-        match spelled.or_else(|| self.spelled_below(key)) {
+        let spelled = fields.find_map(|field| self.similar_key(field));
+        match spelled.or_else(|| self.similar_key_below(key)) {
             Some(spelled) => spelled.explain(key, &error),
             None => self.explain_missing(error),
         }

@@ -31,7 +31,7 @@ impl Generation {
             [only] => Some(*only),
             _ => None,
         };
-        let own = match found {
+        let item = match found {
             Found::Inside(value, _) => shared.origin.map(|origin| {
                 let node = Node::Leaf(Leaf::new(value.clone(), origin));
                 let name = leaf.name.clone();
@@ -39,7 +39,7 @@ impl Generation {
             }),
             _ => None,
         };
-        (own.or_else(|| Some(Arc::clone(leaf))), layer)
+        (item.or_else(|| Some(Arc::clone(leaf))), layer)
     }
 
     /// The layers whose values are in force at a key, the strongest first. There is none for a table,
@@ -66,14 +66,14 @@ impl Generation {
             Found::in_tree(&layer.root, key)
                 .ok()
                 .and_then(|found| found.leaf())
-                .is_some_and(|there| same_leaf(there, leaf))
+                .is_some_and(|own| same_leaf(own, leaf))
         })
     }
 
     /// The list of several layers that is in force at or above a key, if there is one.
     fn shared_list(&self, key: &str, leaf: &Arc<Entry>) -> Option<SharedList> {
         let is_list = matches!(leaf.node.written(), Some(Value::List(_)));
-        // Only these can come of several layers: a list, a broken leaf, which may have been a list, and any
+        // Only these can have parts of several layers: a list, a broken leaf, which may have been a list, and any
         // leaf if `append` joins lists.
         let is_broken = matches!(&leaf.node, Node::Resolved(it) if it.value.is_err());
         if !is_list && !is_broken && self.append.is_empty() {

@@ -1,6 +1,8 @@
-//! Names that mean the same thing to a type and come from several layers: the variants of an enum, or a
-//! field and its alias. The one of the strongest layer counts. If several are tables, they are combined:
-//! of each value below, the one of the strongest layer counts.
+//! Decides between *rivals*: names of several layers that mean the same to a type, such as the variants of an enum, or
+//! a field and its alias.
+//!
+//! The name in the strongest layer counts. The tables of a field and its alias are combined: of each value below them,
+//! the one in the strongest layer counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,13 +18,13 @@ use crate::value::key::{self, Key, push_segment, under};
 use crate::value::node::{Node, Table};
 use crate::value::table::Table as Fields;
 
-/// As many places of one value are decided.
-const MAX_PLACES: usize = 64;
+/// Limits the groups of rivals that are decided in one value.
+const MAX_GROUPS: usize = 64;
 
-/// As many pairs of names are tried where no error names the rivals.
+/// Limits the pairs of names that are tried where no error names the rivals.
 const MAX_TRIALS: usize = 8;
 
-/// What a type reads once each group of rivals has one name.
+/// The value that a type reads once each group of rivals has one name.
 pub(crate) struct Decided {
     pub(crate) entry: Arc<Entry>,
     /// The keys that count, each with one that it replaces.
@@ -53,24 +55,26 @@ struct Decision {
 
 /// The table that a group of rivals is in.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct RivalTable<'a> {
     /// The key that is read.
+    read_key: &'a str,
+    /// The key of the table.
     key: &'a str,
-    at: &'a str,
-    /// The names from the key to the table.
+    /// The names from the read key to the table.
     path: &'a [String],
+    /// Whether the rivals are spellings of one field.
     are_spellings: bool,
 }
 
-impl Place<'_> {
+impl RivalTable<'_> {
     fn below(&self, name: &str) -> String {
-        below(self.at, name)
+        below(self.key, name)
     }
 }
 
 impl Generation {
-    /// What stands at a key without the names that a stronger layer replaces by others; `None` if there
-    /// are none. `error` is what decoding it led to.
+    /// The value at a key without the names that a stronger layer replaces by others; `None` if there are no such
+    /// names. `error` is that of decoding the value.
     pub(crate) fn without_rivals<T: DeserializeOwned>(
         &self,
         key: &str,
@@ -87,7 +91,7 @@ impl Generation {
             replaced: Vec::new(),
         };
         let mut error = error;
-        for _ in 0..MAX_PLACES {
+        for _ in 0..MAX_GROUPS {
             let before = decision.replaced.len();
             for rivals in error.iter().filter(|it| !it.rivals().is_empty()) {
                 self.keep_strongest::<T>(&mut decision, key, rivals);
@@ -109,7 +113,7 @@ impl Generation {
         (!replaced.is_empty()).then_some(Decided { entry, replaced })
     }
 
-    /// Keeps the one of some names that the strongest layer sets, and returns it; `None` if that layer sets
+    /// Of some names, keeps the one that the strongest layer sets, and returns it; `None` if that layer sets
     /// several.
     fn keep_strongest<T: DeserializeOwned>(
         &self,
@@ -120,23 +124,23 @@ impl Generation {
         let at = error.key_text().unwrap_or_default();
         let depth = Key::parse(key).ok()?.segments().count();
         let path = path_from(at, depth)?;
-        let place = Place {
-            key,
-            at,
+        let table = RivalTable {
+            read_key: key,
+            key: at,
             path: &path,
             are_spellings: error.has_spellings(),
         };
         let names = error.rivals();
         let strongest = self.layers.iter().find_map(|layer| {
-            let is_set = |name: &&str| sets(&layer.root, &place.below(name));
+            let is_set = |name: &&str| sets(&layer.root, &table.below(name));
             let set: Vec<&str> = names.iter().map(|name| &**name).filter(is_set).collect();
             (!set.is_empty()).then_some(set)
         })?;
         let [kept] = strongest.as_slice() else {
-            return self.keep_stronger::<T>(decision, place, &strongest);
+            return self.keep_stronger::<T>(decision, table, &strongest);
         };
         for name in names.iter().filter(|name| &***name != *kept) {
-            self.replace(decision, place, kept, name);
+            self.replace(decision, table, kept, name);
         }
         Some((*kept).to_owned())
     }
@@ -145,40 +149,40 @@ impl Generation {
     fn keep_stronger<T: DeserializeOwned>(
         &self,
         decision: &mut Decision,
-        place: Place<'_>,
+        table: RivalTable<'_>,
         rivals: &[&str],
     ) -> Option<String> {
         let (first, others) = rivals.split_first()?;
         let mut trial = decision.clone();
         let mut any_is_table = false;
-        edit(&mut trial.node, place.path, |mut names| {
+        edit(&mut trial.node, table.path, |mut names| {
             for name in others {
                 any_is_table |= names.is_table(name);
                 names.remove(name);
             }
         })?;
-        let error = decode::from_node::<T>(place.key, Some(&trial.node), true).err()?;
+        let error = decode::from_node::<T>(table.read_key, Some(&trial.node), true).err()?;
         let mut errors = error.iter();
         let next = errors.find(|it| {
-            let is_here = it.key_text().unwrap_or_default() == place.at;
+            let is_here = it.key_text().unwrap_or_default() == table.key;
             is_here && it.rivals().iter().any(|name| **name == **first)
         })?;
-        let kept = self.keep_strongest::<T>(&mut trial, place.key, next)?;
-        let is_table = edit(&mut trial.node, place.path, |names| names.is_table(&kept))?;
-        // Of a table, the tables of the weaker layer still count, and which of them is not decided.
+        let kept = self.keep_strongest::<T>(&mut trial, table.read_key, next)?;
+        let is_table = edit(&mut trial.node, table.path, |names| names.is_table(&kept))?;
+        // Tables are combined, and it is not decided with which table of the weaker layer.
         if kept == *first || (any_is_table && is_table) {
             return None;
         }
         let replaced = others
             .iter()
-            .map(|name| (place.below(&kept), place.below(name)));
+            .map(|name| (table.below(&kept), table.below(name)));
         trial.replaced.extend(replaced);
         *decision = trial;
         Some(kept)
     }
 
-    /// Keeps the strongest of two names of which an error tells nothing: serde has buffered the tables of both,
-    /// and one of them lacks a field. To find them, both names get the same table, which then is set twice.
+    /// Keeps the strongest of two names that no error names: serde has buffered the tables of both, and one of them
+    /// lacks a field. To find the names, a trial gives both the same table. The error then names them.
     fn keep_strongest_hidden<T: DeserializeOwned>(
         &self,
         decision: &mut Decision,
@@ -198,8 +202,8 @@ impl Generation {
             let path = &around[depth..];
             let others = edit(&mut decision.node, path, |names| names.other_tables(name));
             for other in others.unwrap_or_default() {
-                let places = [name, &other].map(|name| below(at.as_str(), name));
-                if trials >= MAX_TRIALS || self.is_one_layer(&places) {
+                let keys = [name, &other].map(|name| below(at.as_str(), name));
+                if trials >= MAX_TRIALS || self.is_one_layer(&keys) {
                     continue;
                 }
                 trials += 1;
@@ -230,74 +234,74 @@ impl Generation {
     }
 
     /// Replaces a name by another one.
-    fn replace(&self, decision: &mut Decision, place: Place<'_>, kept: &str, replaced: &str) {
-        let places = [place.below(kept), place.below(replaced)];
-        let is_replaced = edit(&mut decision.node, place.path, |mut names| {
-            let table = place.are_spellings && names.is_table(kept);
+    fn replace(&self, decision: &mut Decision, table: RivalTable<'_>, kept: &str, replaced: &str) {
+        let keys = [table.below(kept), table.below(replaced)];
+        let is_replaced = edit(&mut decision.node, table.path, |mut names| {
+            let merges = table.are_spellings && names.is_table(kept);
             match &mut names {
                 Names::Table(all) => {
                     let other = all.remove(replaced)?;
                     let node = all.get(kept).map(|kept| kept.node.clone());
                     if let (true, Some(Node::Table(mut kept_table)), Node::Table(other)) =
-                        (table, node, &other.node)
+                        (merges, node, &other.node)
                     {
-                        self.add_table(&mut kept_table, other, &places);
+                        self.add_table(&mut kept_table, other, &keys);
                         all.put(kept, Node::Table(kept_table));
                     }
                 }
                 Names::Fields(all) => {
                     let other = all.remove(replaced)?;
                     if let (true, Some(Value::Table(kept)), Value::Table(other)) =
-                        (table, all.get_mut(kept), other)
+                        (merges, all.get_mut(kept), other)
                     {
-                        self.add_fields(kept, other, &places);
+                        self.add_fields(kept, other, &keys);
                     }
                 }
             }
             Some(())
         });
         if is_replaced.flatten().is_some() {
-            let [kept, replaced] = places;
+            let [kept, replaced] = keys;
             decision.replaced.push((kept, replaced));
         }
     }
 
     /// Adds another table to one. Where both have a value, that of the stronger layer counts.
-    fn add_table(&self, table: &mut Table, other: &Table, places: &[String; 2]) {
+    fn add_table(&self, table: &mut Table, other: &Table, keys: &[String; 2]) {
         for entry in other.map().iter() {
-            let places = places.each_ref().map(|at| below(at, &entry.name));
+            let keys = keys.each_ref().map(|at| below(at, &entry.name));
             let own = table.get(&entry.name).map(|own| own.node.clone());
             match (own, &entry.node) {
                 (Some(Node::Table(mut own)), Node::Table(other)) => {
-                    self.add_table(&mut own, other, &places);
+                    self.add_table(&mut own, other, &keys);
                     table.put(&entry.name, Node::Table(own));
                 }
-                (Some(_), _) if !self.is_second_stronger(&places) => {}
+                (Some(_), _) if !self.is_second_stronger(&keys) => {}
                 _ => drop(table.insert(Arc::clone(entry))),
             }
         }
     }
 
     /// As [`add_table`](Self::add_table), in a list.
-    fn add_fields(&self, table: &mut Fields, other: Fields, places: &[String; 2]) {
+    fn add_fields(&self, table: &mut Fields, other: Fields, keys: &[String; 2]) {
         let mut fields: BTreeMap<Box<str>, Value> = std::mem::take(table).into_iter().collect();
         for (name, value) in other {
-            let places = places.each_ref().map(|at| below(at, &name));
+            let keys = keys.each_ref().map(|at| below(at, &name));
             match (fields.get_mut(&name), value) {
                 (Some(Value::Table(own)), Value::Table(other)) => {
-                    self.add_fields(own, other, &places);
+                    self.add_fields(own, other, &keys);
                 }
-                (Some(_), _) if !self.is_second_stronger(&places) => {}
+                (Some(_), _) if !self.is_second_stronger(&keys) => {}
                 (_, value) => drop(fields.insert(name, value)),
             }
         }
         *table = fields.into();
     }
 
-    fn is_second_stronger(&self, places: &[String; 2]) -> bool {
-        let [first, second] = places.each_ref().map(|place| {
+    fn is_second_stronger(&self, keys: &[String; 2]) -> bool {
+        let [first, second] = keys.each_ref().map(|key| {
             let mut layers = self.layers.iter();
-            layers.position(|layer| sets(&layer.root, place))
+            layers.position(|layer| sets(&layer.root, key))
         });
         second.is_some_and(|second| first.is_none_or(|first| second < first))
     }

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, MASK};
 use crate::tree::change::{self, KeyChange};
 use crate::tree::explain::Explanation;
 use crate::tree::layer::LayerState;
-use crate::tree::quoted::Quotable;
+use crate::tree::quoted::SecretTexts;
 use crate::tree::usage::Usage;
 use crate::value::hamt::Entry;
 use crate::value::key::Key;
@@ -43,8 +43,8 @@ pub(crate) use crate::tree::found::Found;
 #[derive(Clone)]
 pub struct Snapshot(pub(crate) Arc<Generation>);
 
-/// The identity of a generation, which all values of a commit share.
-pub(crate) struct Stamp {
+/// The number, the time and the layers of a generation, which all values of a commit share.
+pub(crate) struct GenerationStamp {
     pub(crate) number: u64,
     pub(crate) time: SystemTime,
     /// The names of the layers, the strongest first.
@@ -100,19 +100,19 @@ pub(crate) type PendingRestarts = BTreeMap<Key, Option<Arc<Entry>>>;
 /// What one commit published.
 #[derive(Clone)]
 pub(crate) struct Generation {
-    pub(crate) stamp: Arc<Stamp>,
+    pub(crate) stamp: Arc<GenerationStamp>,
     pub(crate) root: Table,
     pub(crate) pending_restarts: Arc<PendingRestarts>,
     /// The keys whose lists are joined over all layers.
     pub(crate) append: Arc<BTreeSet<Key>>,
     /// The root for the fast path of reads. It is empty where each read is recorded, which costs less
     /// than a branch of nine instructions.
-    pub(crate) at_hand: Table,
+    pub(crate) fast_path_root: Table,
     /// The strongest first.
     pub(crate) layers: Vec<Arc<LayerState>>,
     pub(crate) secrets: Secrets,
-    /// The secrets that texts of user code may quote.
-    pub(crate) quotable: Quotable,
+    /// The secrets that texts of user code may quote, once an error has asked for them.
+    pub(crate) secret_texts: SecretTexts,
     pub(crate) seed: Seed,
     /// Records which keys are read, if the builder asked for it.
     pub(crate) usage: Option<Arc<Usage>>,
@@ -141,7 +141,7 @@ impl Generation {
     /// The value of a key by the fast path: without serde, for a type that needs none.
     #[inline]
     pub(crate) fn get_plain<T: 'static>(&self, key: &str) -> Option<T> {
-        match &self.at_hand.find_bare(key, self.seed)?.node {
+        match &self.fast_path_root.find_bare(key, self.seed)?.node {
             Node::Leaf(leaf) => plain(&leaf.value),
             _ => None,
         }
@@ -195,12 +195,12 @@ impl Generation {
         }
     }
 
-    /// Whether what stands at one of the keys may be a secret.
+    /// Whether the value at one of the keys may be a secret.
     pub(crate) fn hides_any(&self, keys: &[Key]) -> bool {
         keys.iter().any(|key| {
             let found = Found::in_tree(&self.root, key.as_str());
             self.secrets.hides(key.as_str())
-                || found.is_ok_and(|found| found.shown(false).as_deref() == Some(MASK))
+                || found.is_ok_and(|found| found.description(false).as_deref() == Some(MASK))
         })
     }
 
@@ -235,7 +235,7 @@ impl Generation {
                     Node::Table(below) => walk(generation, below, errors),
                     Node::Resolved(resolved) => {
                         let error = resolved.value.as_ref().err();
-                        errors.extend(error.map(|error| generation.fault_of(error, resolved)));
+                        errors.extend(error.map(|error| generation.shown_error(error, resolved)));
                     }
                     Node::Leaf(_) => {}
                 }
@@ -357,9 +357,9 @@ impl Snapshot {
                 .flat_map(char::to_lowercase)
                 .collect()
         };
-        let wanted: Vec<String> = Key::parse(name)?.segments().map(|s| fold(&s)).collect();
+        let segments: Vec<String> = Key::parse(name)?.segments().map(|s| fold(&s)).collect();
         let mut candidates = vec![(Key::root(), Some(&self.0.root))];
-        for segment in &wanted {
+        for segment in &segments {
             let mut next = Vec::new();
             for (key, table) in candidates {
                 for entry in table.into_iter().flat_map(|table| table.map().iter()) {

@@ -13,7 +13,7 @@ use crate::value::node::Node;
 pub(crate) struct Usage(ForkLock<BTreeSet<Key>>);
 
 impl Usage {
-    /// Records a key in any spelling. Does nothing in a fork that cannot lock.
+    /// Records a key in any notation. Does nothing in a fork that cannot lock.
     pub(crate) fn record(&self, key: &str) {
         let Some(read) = self.0.read() else {
             return;

@@ -219,8 +219,8 @@ pub(crate) fn under(text: &str, ancestor: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The canonical text of the parent of a canonical key.
-fn parent(text: &str) -> &str {
+/// The canonical text of the parent of a canonical key; the root has no other parent than itself.
+pub(crate) fn parent(text: &str) -> &str {
     if !text.ends_with('"') {
         return &text[..text.rfind('.').unwrap_or(0)];
     }

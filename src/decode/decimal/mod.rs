@@ -26,8 +26,8 @@ impl<'a> WrittenFloat<'a> {
         Some(Self { value, text })
     }
 
-    /// The integer that was written. `Malformed` says that the number has a fraction, and `Inexact`
-    /// that digits were lost before.
+    /// The integer that was written. `Malformed` is the error of a fraction, and `Inexact` that of digits that
+    /// were lost before.
     pub(super) fn integer(self) -> Result<AnyInteger, NumberError> {
         if let Some(text) = self.text {
             return integer(text);
@@ -66,7 +66,7 @@ fn is_notation_of(text: &str, value: f64) -> bool {
 }
 
 /// The integer that a float without a fraction is, if no digit of it was lost: up to 2^53, and beyond
-/// if its shortest form says all of its digits.
+/// if its shortest notation has all of its digits.
 fn exact_integer(value: f64) -> Result<AnyInteger, NumberError> {
     let magnitude = value.abs();
     if magnitude >= 2_f64.powi(128) {
@@ -76,21 +76,11 @@ fn exact_integer(value: f64) -> Result<AnyInteger, NumberError> {
         return Err(NumberError::Inexact);
     }
     // The bound is a power of two, so it is exact, and so is the cast of what is below.
-    signed(value < 0.0, magnitude as u128)
+    AnyInteger::of(value < 0.0, magnitude as u128)
 }
 
-fn signed(negative: bool, magnitude: u128) -> Result<AnyInteger, NumberError> {
-    if !negative {
-        return Ok(
-            i128::try_from(magnitude).map_or(AnyInteger::Huge(magnitude), AnyInteger::Signed)
-        );
-    }
-    let number = 0i128.checked_sub_unsigned(magnitude);
-    number.map(AnyInteger::Signed).ok_or(NumberError::Range)
-}
-
-/// The integer that a decimal number is, such as `5.0` or `1.5e3`. Nothing is written out: the time
-/// depends on the length of the text alone.
+/// The integer that a decimal number is, such as `5.0` or `1.5e3`. The zeros of the
+/// exponent are not written out, so the time depends on the length of the text alone.
 fn integer(text: &str) -> Result<AnyInteger, NumberError> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, power(exponent)),
@@ -99,7 +89,7 @@ fn integer(text: &str) -> Result<AnyInteger, NumberError> {
     let digits = Digits::of(mantissa);
     match digits.number {
         Some(0) => return Ok(AnyInteger::Signed(0)),
-        // The last digit is not zero, so each place after the point is one of a fraction.
+        // The last digit is not zero, so each digit after the point is one of a fraction.
         _ if exponent.saturating_add(digits.exponent) < 0 => return Err(NumberError::Malformed),
         None => return Err(NumberError::Range),
         Some(_) => {}
@@ -107,10 +97,8 @@ fn integer(text: &str) -> Result<AnyInteger, NumberError> {
     let zeros = u32::try_from(exponent.saturating_add(digits.exponent)).ok();
     let scale = zeros.and_then(|zeros| 10u128.checked_pow(zeros));
     let magnitude = scale.and_then(|scale| digits.number?.checked_mul(scale));
-    signed(
-        mantissa.starts_with('-'),
-        magnitude.ok_or(NumberError::Range)?,
-    )
+    let magnitude = magnitude.ok_or(NumberError::Range)?;
+    AnyInteger::of(mantissa.starts_with('-'), magnitude)
 }
 
 /// A power of ten; one that is too large for 64 bits is as good as the largest.
@@ -138,13 +126,13 @@ struct Digits {
 impl Digits {
     fn of(mantissa: &str) -> Self {
         let mut number = Some(0u128);
-        let (mut zeros, mut places) = (0u32, 0i64);
+        let (mut zeros, mut decimals) = (0u32, 0i64);
         let mut after_point = false;
         for byte in mantissa.bytes() {
             match byte {
                 b'.' => after_point = true,
                 b'0'..=b'9' => {
-                    places += i64::from(after_point);
+                    decimals += i64::from(after_point);
                     zeros = zeros.saturating_add(1);
                 }
                 _ => {}
@@ -158,7 +146,7 @@ impl Digits {
                 zeros = 0;
             }
         }
-        let exponent = i64::from(zeros) - places;
+        let exponent = i64::from(zeros) - decimals;
         Self { number, exponent }
     }
 }

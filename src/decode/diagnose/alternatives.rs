@@ -4,8 +4,9 @@
 //! the value for a later variant. So the search keeps the other choices, each with the assumptions of
 //! its time, until the enum can be read or no choice is left.
 
+use crate::decode::diagnose::assumptions::Assumptions;
 use crate::decode::diagnose::form::Form;
-use crate::decode::diagnose::inference::{Assumptions, Inference};
+use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::visits::Visit;
 
 /// How many alternatives of one enum are tried.
@@ -17,7 +18,7 @@ pub(crate) struct Alternatives {
     /// The path of the enum.
     path: String,
     retries: usize,
-    untaken: Vec<Alternative>,
+    remaining: Vec<Alternative>,
 }
 
 /// A form that another variant expects, and the assumptions of the time when it was passed over.
@@ -52,7 +53,7 @@ impl Inference {
             .collect();
         for (visit, form) in others.into_iter().rev() {
             let alternative = self.alternative(visit, form);
-            self.alternatives.untaken.push(alternative);
+            self.alternatives.remaining.push(alternative);
         }
         Some(first)
     }
@@ -69,7 +70,7 @@ impl Inference {
         if self.alternatives.retries >= MAX_RETRIES {
             return None;
         }
-        let next = self.alternatives.untaken.pop()?;
+        let next = self.alternatives.remaining.pop()?;
         self.alternatives.retries += 1;
         self.assumptions = next.assumptions;
         self.count_retry();

@@ -11,7 +11,7 @@ use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::fault_search::ONE_VARIANT;
 use crate::decode::diagnose::form::LISTS;
 use crate::decode::diagnose::placeholder::{LEVELS, Placeholder};
-use crate::decode::diagnose::rejection::Found;
+use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::wording::is_number;
 use crate::decode::input::Input;
 use crate::decode::scalars::duration_parts;
@@ -34,7 +34,7 @@ const TEXTS: [&str; 5] = [
 /// The most items of a tuple that get placeholders.
 const MAX_ITEMS: usize = 64;
 
-/// As what the placeholder of a buffered value is visited.
+/// What the visitor gets as the placeholder of a buffered value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum BufferedPlaceholder {
     /// A number, text, a boolean, null, a list, a table: in this order, from this one on.
@@ -114,19 +114,19 @@ impl BufferedPlaceholder {
     }
 
     /// How serde reports it. Each further level is another value.
-    pub(super) fn found(self, level: usize) -> Found {
+    pub(super) fn reported(self, level: usize) -> Reported {
         match self {
-            BufferedPlaceholder::Simple(first) => simple(first, level).found(),
+            BufferedPlaceholder::Simple(first) => simple(first, level).reported(),
             BufferedPlaceholder::Number => {
-                Found::Number(Placeholder::new(level).number().to_string())
+                Reported::Number(Placeholder::new(level).number().to_string())
             }
             BufferedPlaceholder::Text => match Placeholder::new(level).text() {
-                Some(text) => Found::Text(text.to_owned()),
-                None => Placeholder::new(0).found(),
+                Some(text) => Reported::Text(text.to_owned()),
+                None => Placeholder::new(0).reported(),
             },
-            BufferedPlaceholder::Name(names) => Found::Text(name(names, level).to_owned()),
-            BufferedPlaceholder::Variant(_) | BufferedPlaceholder::Table => Found::Map,
-            BufferedPlaceholder::Duration | BufferedPlaceholder::Items(_) => Found::Seq,
+            BufferedPlaceholder::Name(names) => Reported::Text(name(names, level).to_owned()),
+            BufferedPlaceholder::Variant(_) | BufferedPlaceholder::Table => Reported::Map,
+            BufferedPlaceholder::Duration | BufferedPlaceholder::Items(_) => Reported::Seq,
         }
     }
 

@@ -23,7 +23,7 @@ impl Notation {
             Input::Text(_) => Notation::Text,
             Input::Bool(_) => Notation::Bool,
             Input::Int(_) | Input::Big(_) | Input::Float(_) => Notation::Number,
-            Input::Table(_) | Input::Fields(_) | Input::Nothing => Notation::Table,
+            Input::Table(_) | Input::Fields(_) | Input::AbsentTable => Notation::Table,
             _ => Notation::Other,
         }
     }

@@ -4,8 +4,9 @@
 //! characters as separators. See [`inference`](crate::decode::diagnose::inference).
 
 use crate::decode::deserializer::ValueDeserializer;
-use crate::decode::diagnose::inference::{EntryTypes, Inference};
-use crate::decode::diagnose::look::look;
+use crate::decode::diagnose::assumptions::EntryTypes;
+use crate::decode::diagnose::inference::Inference;
+use crate::decode::diagnose::signature::signature;
 use crate::decode::input::{Path, Segment};
 use crate::value::key;
 
@@ -45,7 +46,7 @@ impl Inference {
                 && !self.assumptions.tags.contains_key(&class)
             {
                 class.push(VARIANT);
-                class.push_str(&look(de.input));
+                class.push_str(&signature(de.input));
             }
             (path.clone(), class)
         };

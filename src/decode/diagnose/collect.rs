@@ -1,8 +1,8 @@
 //! Collects several faults in one pass, so that a list of bad items costs a few passes.
 //!
-//! A type may hide a fault, as an untagged enum does, so the first fault of each class must come out of a
-//! whole pass. After that, faults of the same class are collected where they occur, and the type gets a
-//! placeholder at once.
+//! A type may hide a fault, as an untagged enum does. So the first fault of each *pattern* must come out of a
+//! whole pass. A pattern is a path with `*` in place of each index of a list and each name of a map. Later
+//! faults of the same pattern are collected where they occur, and the type gets a placeholder at once.
 
 use std::collections::HashSet;
 
@@ -12,60 +12,62 @@ use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::placeholder::Placeholder;
 use crate::decode::input::{Path, Segment};
 
-/// The classes of which faults can be collected.
+/// The patterns of which faults can be collected.
 #[derive(Default)]
 pub(crate) struct Collected {
-    /// The classes of lists and maps, whose entries have one type.
+    /// The patterns of lists and maps, whose entries have one type.
     uniform: HashSet<String>,
-    /// The classes of which a fault has come out of a pass.
+    /// The patterns of which a fault has come out of a pass.
     reported: HashSet<String>,
-    /// The path and the class of the last fault that was not collected.
+    /// The path and the pattern of the last fault that was not collected.
     raised: Option<(String, String)>,
 }
 
 impl Collected {
-    /// The path with `*` for each entry of a list or a map; `None` if a name is not known.
-    fn class(&self, path: &Path<'_>) -> Option<String> {
+    /// The pattern of a path; `None` if a name is not known.
+    fn pattern(&self, path: &Path<'_>) -> Option<String> {
         let Some(parent) = path.parent else {
             return Some(String::new());
         };
-        let mut class = self.class(parent)?;
-        let each = self.uniform.contains(&class);
-        class.push(STEP);
+        let mut pattern = self.pattern(parent)?;
+        let each = self.uniform.contains(&pattern);
+        pattern.push(STEP);
         match path.segment {
             Segment::Hidden => return None,
-            _ if each => class.push_str(EACH),
-            Segment::Name(name) => class.push_str(name),
-            Segment::Index(at) => class.push_str(&at.to_string()),
+            _ if each => pattern.push_str(EACH),
+            Segment::Name(name) => pattern.push_str(name),
+            Segment::Index(at) => pattern.push_str(&at.to_string()),
         }
-        Some(class)
+        Some(pattern)
     }
 
     /// Records a list or a map.
     fn record_uniform(&mut self, path: &Path<'_>) {
-        if let Some(class) = self.class(path) {
-            self.uniform.insert(class);
+        if let Some(pattern) = self.pattern(path) {
+            self.uniform.insert(pattern);
         }
     }
 
-    /// Whether a fault at a path can be collected: no type hides those of its class.
+    /// Whether a fault at a path can be collected: no type hides those of its pattern.
     pub(crate) fn may_collect(&mut self, path: &Path<'_>, fault: &Fault) -> bool {
-        let Some(class) = self.class(path) else {
+        let Some(pattern) = self.pattern(path) else {
             return false;
         };
-        if self.reported.contains(&class) {
+        if self.reported.contains(&pattern) {
             return true;
         }
         let location = fault.0.location.as_ref();
-        self.raised = location.map(|location| (location.path.clone(), class));
+        self.raised = location.map(|location| (location.path.clone(), pattern));
         false
     }
 
     /// Records that the fault at a path has come out of a pass.
-    pub(crate) fn report(&mut self, path: &str) {
+    pub(crate) fn record_reported(&mut self, path: &str) {
         let raised = self.raised.take();
-        let class = raised.filter(|(at, _)| at == path).map(|(_, class)| class);
-        self.reported.extend(class);
+        let pattern = raised
+            .filter(|(at, _)| at == path)
+            .map(|(_, pattern)| pattern);
+        self.reported.extend(pattern);
     }
 }
 

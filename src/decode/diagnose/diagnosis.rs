@@ -1,4 +1,4 @@
-//! What the rounds of a diagnosis know: which values are bad, and what stands in for them.
+//! What the rounds of a diagnosis know: which values are bad, and what replaces them.
 //!
 //! A bad value is replaced by a [`Placeholder`] in further passes. If the type rejects that too, it
 //! gets another one; if none fits, the value is left out.
@@ -13,7 +13,7 @@ use crate::decode::diagnose::fault_search::ONE_VARIANT;
 use crate::decode::diagnose::form::INTEGERS;
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::placeholder::{LEVELS, Placeholder};
-use crate::decode::diagnose::rejection::{Found, Rejection};
+use crate::decode::diagnose::rejection::{Rejection, Reported};
 use crate::decode::diagnose::visits::below;
 use crate::decode::diagnose::wording::is_serde_internal;
 use crate::decode::input::Path;
@@ -48,7 +48,7 @@ pub(crate) struct Diagnosis {
     pub(crate) inference: Inference,
     pub(super) collected: Collected,
     pub(crate) budget: Budget,
-    /// As what the placeholders of buffered values have been visited, the present ones last.
+    /// The placeholders that each buffered value has had, the present one last.
     buffered_placeholders: HashMap<String, Vec<BufferedPlaceholder>>,
     /// The types of missing fields.
     missing_types: HashMap<String, String>,
@@ -87,7 +87,7 @@ impl Diagnosis {
         self.bad_values.get(&path()).copied()
     }
 
-    /// As what the placeholder of a buffered value is visited.
+    /// The present placeholder of a buffered value.
     pub(crate) fn buffered_placeholder(&self, path: &str) -> BufferedPlaceholder {
         let used = self.buffered_placeholders.get(path);
         used.and_then(|used| used.last())
@@ -122,7 +122,7 @@ impl Diagnosis {
         true
     }
 
-    /// Takes back what [`add_field`](Self::add_field) has added.
+    /// Reverts [`add_field`](Self::add_field).
     pub(super) fn remove_field(&mut self, table: &str, field: &'static str) {
         if let Some(fields) = self.missing.get_mut(table) {
             fields.retain(|other| *other != field);
@@ -158,7 +158,7 @@ impl Diagnosis {
         }
     }
 
-    /// Takes back what [`add_placeholders`](Self::add_placeholders) has added.
+    /// Reverts [`add_placeholders`](Self::add_placeholders).
     pub(super) fn remove_placeholders(&mut self, paths: &[String]) {
         for path in paths {
             self.bad_values.remove(path);
@@ -266,7 +266,7 @@ impl Diagnosis {
             inner.custom = false;
         }
         if let Some(visit) = self.inference.value_at(&location.path) {
-            if let (None, Found::Text(text)) = (&inner.expected, &visit.found) {
+            if let (None, Reported::Text(text)) = (&inner.expected, &visit.reported) {
                 let is_size = units::byte_size(text).err() == Some(inner.detail.as_str());
                 inner.expected = is_size.then(|| "ByteSize".to_owned());
                 if is_size && visit.is_boolean() {
@@ -279,13 +279,14 @@ impl Diagnosis {
             if visit.is_long_integer() && inner.expected.as_deref().is_some_and(is_short) {
                 inner.detail = "out of range".to_owned();
             }
-            let is_blank = matches!(&visit.found, Found::Text(text) if text.trim().is_empty());
+            let is_blank =
+                matches!(&visit.reported, Reported::Text(text) if text.trim().is_empty());
             if is_blank && location.is_variable {
                 inner.detail = EMPTY_VARIABLE.to_owned();
                 inner.custom = false;
             } else if inner.expected.as_deref() == Some(DURATION) {
-                let remedy = match &visit.found {
-                    Found::Text(text) => units::duration(text).err(),
+                let remedy = match &visit.reported {
+                    Reported::Text(text) => units::duration(text).err(),
                     _ => Some(units::NO_UNIT),
                 };
                 inner.detail = remedy.map_or(std::mem::take(&mut inner.detail), str::to_owned);
@@ -308,16 +309,8 @@ impl Diagnosis {
             return false;
         };
         let path = location.path.clone();
-        if path == root && !errors.is_empty() && self.replace_placeholder(&fault) {
-            return true;
-        }
         if path == root {
-            let is_consequence = self.is_consequence(&fault, &path) && !errors.is_empty();
-            self.may_omit_errors |= is_consequence && self.may_hide_others(&fault, &path);
-            if !is_consequence {
-                errors.push(fault.into_error(root));
-            }
-            return false;
+            return self.work_around_root(fault, errors, root);
         }
         if self.add_field_of_placeholder(&fault, &path) {
             return true;
@@ -352,13 +345,30 @@ impl Diagnosis {
         let is_consequence = fault.0.is_consequence || self.is_consequence(&fault, &path);
         self.may_omit_errors |=
             !fault.0.is_consequence && is_consequence && self.may_hide_others(&fault, &path);
-        self.collected.report(&path);
+        self.collected.record_reported(&path);
         self.bad_values.insert(path.clone(), 0);
         self.choose_buffered(&path, &fault);
         if !is_consequence {
             errors.push(fault.into_error(root));
         }
         true
+    }
+
+    /// As [`work_around`](Self::work_around) for a fault of the whole value, which no placeholder can replace.
+    fn work_around_root(&mut self, fault: Fault, errors: &mut Vec<Error>, root: &str) -> bool {
+        if errors.is_empty() {
+            errors.push(fault.into_error(root));
+            return false;
+        }
+        if self.replace_placeholder(&fault) {
+            return true;
+        }
+        if self.is_consequence(&fault, root) {
+            self.may_omit_errors |= self.may_hide_others(&fault, root);
+        } else {
+            errors.push(fault.into_error(root));
+        }
+        false
     }
 
     /// Adds a field that a placeholder lacks; returns whether the fault is about one.
@@ -376,7 +386,7 @@ impl Diagnosis {
     fn choose_buffered(&mut self, path: &str, fault: &Fault) -> bool {
         let is_text = || {
             let visit = self.inference.value_at(path);
-            fault.0.custom && visit.is_some_and(|visit| matches!(visit.found, Found::Text(_)))
+            fault.0.custom && visit.is_some_and(|visit| matches!(visit.reported, Reported::Text(_)))
         };
         let present = self
             .buffered_placeholders
@@ -427,10 +437,10 @@ impl Diagnosis {
             let level = self.bad_values.get(*path).copied();
             let level = level.filter(|_| is_of_value && under(path, &location.path));
             level.is_some_and(|level| {
-                let found = self.buffered_placeholder(path).found(level);
+                let reported = self.buffered_placeholder(path).reported(level);
                 let rejection = fault.0.rejection.as_ref();
-                let is_it =
-                    rejection.is_none_or(|it| it.found == found || it.found == Found::Other);
+                let is_it = rejection
+                    .is_none_or(|it| it.reported == reported || it.reported == Reported::Other);
                 is_it && level + 1 < LEVELS
             })
         };

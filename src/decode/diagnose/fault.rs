@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Expected, Unexpected};
 
 use crate::decode::diagnose::form::INTEGERS;
-use crate::decode::diagnose::rejection::{self, Found, Rejection};
+use crate::decode::diagnose::rejection::{self, Rejection, Reported};
 use crate::decode::diagnose::text_arena::address;
 use crate::decode::diagnose::trial;
 use crate::decode::diagnose::wording::{
@@ -196,7 +196,7 @@ impl Fault {
         (
             inner.detail.clone(),
             inner.expected.clone(),
-            inner.rejection.as_ref().map(|it| it.found.clone()),
+            inner.rejection.as_ref().map(|it| it.reported.clone()),
             inner.missing_field,
             inner.unknown_field.clone(),
         )
@@ -218,7 +218,7 @@ impl Fault {
         let is_wrong_type = self.0.detail == WRONG_TYPE;
         let rejection = self.0.rejection.as_ref().filter(|_| is_wrong_type)?;
         let is_scalar = rejection.expected == "a boolean" || is_number(&rejection.expected);
-        let is_text = matches!(rejection.found, Found::Text(_));
+        let is_text = matches!(rejection.reported, Reported::Text(_));
         (is_scalar && is_text).then_some(rejection)
     }
 
@@ -355,7 +355,7 @@ impl serde::de::Error for Fault {
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         trial::record_variants(expected);
         let rejection = Rejection {
-            found: Found::Text(variant.into()),
+            reported: Reported::Text(variant.into()),
             subject: Some(address(variant)),
             expected: list_names(expected),
             candidates: Vec::new(),

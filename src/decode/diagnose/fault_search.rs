@@ -10,7 +10,7 @@ use crate::decode::diagnose::buffered_placeholder::is_without_content;
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::passes::{Search, run_discarding};
-use crate::decode::diagnose::rejection::{self, Found, Rejection};
+use crate::decode::diagnose::rejection::{self, Rejection, Reported};
 use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::visits::{Visit, below, is_below};
 use crate::decode::request::Request;
@@ -86,7 +86,7 @@ pub(crate) fn rejected_alike(
         };
         visit = known;
     }
-    let mut alike = diagnosis.borrow().inference.alike(&visit, rejection);
+    let mut alike = diagnosis.borrow().inference.texts_alike(&visit, rejection);
     let left = alike.len().saturating_sub(limit);
     alike.truncate(limit);
     if alike.is_empty() {
@@ -100,11 +100,11 @@ pub(crate) fn rejected_alike(
     inference.described_ids.clear();
     let text = |id: &String| inference.text_of(id);
     let faults = ids.iter().filter_map(text);
-    let faults = faults.map(|(found, location)| {
+    let faults = faults.map(|(reported, location)| {
         let rejection = rejection.clone();
         Fault::of_text(
             Rejection {
-                found,
+                reported,
                 subject: None,
                 ..rejection
             },
@@ -144,7 +144,7 @@ impl Search<'_> {
         let Some(outer) = fault.0.location.clone().filter(|_| may_be_buffered) else {
             return;
         };
-        if !self.inference().visits_below(&outer.path) {
+        if !self.inference().has_visits_below(&outer.path) {
             return;
         }
         let duplicate = fault
@@ -223,8 +223,8 @@ impl Search<'_> {
         })
     }
 
-    /// Finds the entry of a buffered table that its type does not know, if serde does not say which table it
-    /// is in.
+    /// Finds the entry of a buffered table that its type does not know, if it is in another table than that of the
+    /// fault.
     fn find_unknown_field(&self, field: &str, fault: &Fault) -> Option<Visit> {
         let table = parent(&fault.0.location.as_ref()?.path).unwrap_or_default();
         let all = self.inference().entries_named(field, &table);
@@ -241,15 +241,16 @@ impl Search<'_> {
     }
 
     /// Finds the only value that a fault can be about.
-    fn find_only(&self, fault: &Fault, below: &str) -> Option<Visit> {
-        self.inference().only(fault, below).cloned()
+    fn find_only(&self, fault: &Fault, path: &str) -> Option<Visit> {
+        let rejection = fault.0.rejection.as_ref()?;
+        self.inference().only_rejected(rejection, path).cloned()
     }
 
     /// Finds the value that a fault is about by leaving out others. serde reads the values in the order
     /// of their visits, so those after the value do not matter.
-    fn find_by_leaving_out(&self, fault: &Fault, below: &str) -> Option<Visit> {
-        let is_known = self.inference().only(fault, below).is_some();
-        let all = self.inference().all_below(below);
+    fn find_by_leaving_out(&self, fault: &Fault, path: &str) -> Option<Visit> {
+        let is_known = self.find_only(fault, path).is_some();
+        let all = self.inference().buffered_visits_below(path);
         if all.is_empty() || is_known {
             return None;
         }
@@ -335,19 +336,19 @@ impl Search<'_> {
         found
     }
 
-    /// Finds the buffered table that lacks a field, if it is another one than serde says: the outermost one
+    /// Finds the buffered table that lacks a field, if it is another one than that of the fault: the outermost one
     /// that the type accepts once it has the field.
     fn find_table_without(&self, field: &'static str, fault: &Fault) -> Option<String> {
         let outer = parent(&fault.0.location.as_ref()?.path)?;
-        let all = self.inference().all_below(&outer);
-        if !all.iter().any(|visit| visit.found == Found::Map) {
+        let all = self.inference().buffered_visits_below(&outer);
+        if !all.iter().any(|visit| visit.reported == Reported::Map) {
             return None;
         }
         let has_field = |table: &str| {
             let path = below(table, field);
             all.iter().any(|visit| visit.path == path)
         };
-        let is_it = |table: &str| {
+        let lacks_field = |table: &str| {
             if self.diagnosis.borrow().is_skipped(table, field)
                 || self.diagnosis.borrow().is_bad(table)
             {
@@ -361,7 +362,7 @@ impl Search<'_> {
             let is_unknown = |other: &Fault| other.0.unknown_field.as_deref() == Some(field);
             !result.is_err_and(|other| other.is_like(fault) || is_unknown(&other))
         };
-        if is_it(&outer) {
+        if lacks_field(&outer) {
             return None;
         }
         // Without a table of that name, another one would lack the field too.
@@ -369,9 +370,9 @@ impl Search<'_> {
         let containers = all.iter().filter(|visit| visit.is_container());
         let containers: Vec<Visit> = containers.filter(is_other).cloned().collect();
         let last = self.last_relevant(fault, &containers)?;
-        let tables = all.iter().filter(|visit| visit.found == Found::Map);
+        let tables = all.iter().filter(|visit| visit.reported == Reported::Map);
         let mut around = tables.filter(|table| under(&last.path, &table.path));
-        let found = around.find(|table| is_it(&table.path));
+        let found = around.find(|table| lacks_field(&table.path));
         found.map(|table| table.path.clone())
     }
 
@@ -394,7 +395,7 @@ impl Search<'_> {
     /// Finds the first two spellings of a field that serde has buffered. serde reads the values in the order of
     /// their visits.
     fn find_buffered_spellings(&self, field: &str, path: &str) -> Option<(String, Vec<String>)> {
-        let all = self.inference().all_below(path);
+        let all = self.inference().buffered_visits_below(path);
         let is_twice = |omitted: &mut dyn Iterator<Item = &Visit>| {
             let omitted = omitted.map(|visit| visit.path.clone());
             drop(self.run_without(omitted));
@@ -427,7 +428,7 @@ impl Search<'_> {
             let Some(list) = list else {
                 return;
             };
-            let alike = self.inference().alike(rejected, rejection);
+            let alike = self.inference().texts_alike(rejected, rejection);
             let paths = alike
                 .into_iter()
                 .chain([rejected.clone()])

@@ -9,7 +9,7 @@ use crate::decode::braces;
 use crate::decode::decimal::WrittenFloat;
 use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::diagnose::fault::Fault;
-use crate::decode::diagnose::rejection::{Found, Rejection};
+use crate::decode::diagnose::rejection::{Rejection, Reported};
 use crate::decode::input::Input;
 use crate::decode::scalars::{duration_parts, visit_int};
 use crate::decode::text::{self, AnyInteger};
@@ -31,7 +31,7 @@ pub(crate) enum Form {
     F64,
     Duration,
     List,
-    /// As a list, though the text is none: for the error that says what is wrong with it.
+    /// As a list, though the text is none: for the error that describes what is wrong with the text.
     BrokenList,
     Map,
     Unit,
@@ -91,9 +91,9 @@ impl Form {
         let better = better.iter().copied().find(|form| form.fits(input));
         // Its form comes from an equal value or from another value of its class.
         let plain = || {
-            let found = Found::of_input(&input.canonical())?;
+            let reported = Reported::of_input(&input.canonical())?;
             // serde's buffer accepts no integer beyond 64 bits.
-            (found != rejection.found && found != Found::Other).then_some(Form::Plain)
+            (reported != rejection.reported && reported != Reported::Other).then_some(Form::Plain)
         };
         better.or_else(plain)
     }
@@ -141,22 +141,22 @@ impl Form {
     /// The form of a table that a type may accept which has rejected it.
     pub(crate) fn of_table(shape: TableShape, rejection: &Rejection) -> Option<Self> {
         let mut words = rejection.expected.split(|c: char| !c.is_alphanumeric());
-        match (&rejection.found, shape) {
-            (Found::Map, TableShape::Null) if rejection.expected == "map with a single key" => {
+        match (&rejection.reported, shape) {
+            (Reported::Map, TableShape::Null) if rejection.expected == "map with a single key" => {
                 Some(Form::OnlyName)
             }
-            (Found::Map, TableShape::Empty | TableShape::Null)
+            (Reported::Map, TableShape::Empty | TableShape::Null)
                 if rejection.expected.starts_with("unit") =>
             {
                 Some(Form::Unit)
             }
-            (Found::Map, TableShape::Empty | TableShape::Null | TableShape::Numbered) => words
+            (Reported::Map, TableShape::Empty | TableShape::Null | TableShape::Numbered) => words
                 .any(|word| LISTS.contains(&word))
                 .then_some(Form::List),
-            (Found::Map, TableShape::Gaps) => words
+            (Reported::Map, TableShape::Gaps) => words
                 .any(|word| LISTS.contains(&word))
                 .then_some(Form::BrokenList),
-            (Found::Seq | Found::Unit, _) => Some(Form::Plain),
+            (Reported::Seq | Reported::Unit, _) => Some(Form::Plain),
             _ => None,
         }
     }
@@ -213,7 +213,7 @@ impl Form {
     /// The value in this form; `None` if it cannot be visited so.
     pub(crate) fn apply<'a>(self, de: &ValueDeserializer<'a, '_>) -> Option<Formed<'a>> {
         match (de.input, self) {
-            (Input::Table(_) | Input::Fields(_) | Input::Nothing, _) => match self {
+            (Input::Table(_) | Input::Fields(_) | Input::AbsentTable, _) => match self {
                 Form::List if !matches!(de.shape(), TableShape::Gaps | TableShape::Named) => {
                     Some(Formed::List)
                 }
@@ -254,21 +254,21 @@ impl Formed<'_> {
     }
 
     /// How serde reports the value after its visit.
-    pub(crate) fn reported_as(&self, de: &ValueDeserializer<'_, '_>) -> Found {
+    pub(crate) fn reported_as(&self, de: &ValueDeserializer<'_, '_>) -> Reported {
         match self {
             Formed::Plain => match de.written().and_then(WrittenFloat::vanished) {
-                Some(text) => Found::Text(text.to_owned()),
-                None => Found::of_input(&de.input.canonical()).unwrap_or(Found::Other),
+                Some(text) => Reported::Text(text.to_owned()),
+                None => Reported::of_input(&de.input.canonical()).unwrap_or(Reported::Other),
             },
-            Formed::Text(text) => Found::Text(text.clone().into_owned()),
-            Formed::Bool(value) => Found::Bool(*value),
-            Formed::Integer(AnyInteger::Signed(value)) => Found::Number(value.to_string()),
-            Formed::Integer(AnyInteger::Huge(value)) => Found::Number(value.to_string()),
-            Formed::F32(value) => Found::Number(format!("{:?}", f64::from(*value))),
-            Formed::F64(value) => Found::Number(format!("{value:?}")),
-            Formed::Duration(_) | Formed::List => Found::Seq,
-            Formed::Map => Found::Map,
-            Formed::Unit => Found::Unit,
+            Formed::Text(text) => Reported::Text(text.clone().into_owned()),
+            Formed::Bool(value) => Reported::Bool(*value),
+            Formed::Integer(AnyInteger::Signed(value)) => Reported::Number(value.to_string()),
+            Formed::Integer(AnyInteger::Huge(value)) => Reported::Number(value.to_string()),
+            Formed::F32(value) => Reported::Number(format!("{:?}", f64::from(*value))),
+            Formed::F64(value) => Reported::Number(format!("{value:?}")),
+            Formed::Duration(_) | Formed::List => Reported::Seq,
+            Formed::Map => Reported::Map,
+            Formed::Unit => Reported::Unit,
         }
     }
 

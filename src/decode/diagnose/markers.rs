@@ -7,17 +7,17 @@ use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::fault_search::ONE_VARIANT;
 use crate::decode::diagnose::inference::PROBE;
 use crate::decode::diagnose::passes::{Outcome, Search};
-use crate::decode::diagnose::rejection::{Found, Rejection};
+use crate::decode::diagnose::rejection::{Rejection, Reported};
 use crate::decode::diagnose::visits::Visit;
 
 /// What serde expects where an enum is neither a name nor a table.
 const NAME_OR_TABLE: &str = "string or map";
 
 /// The marker that replaces one of several equal values.
-pub(crate) fn marker(found: &Found, number: usize) -> Found {
-    match found {
-        Found::Number(_) => Found::Number((i64::MAX - number as i64).to_string()),
-        _ => Found::Text(format!("{PROBE} {number}")),
+pub(crate) fn marker(reported: &Reported, number: usize) -> Reported {
+    match reported {
+        Reported::Number(_) => Reported::Number((i64::MAX - number as i64).to_string()),
+        _ => Reported::Text(format!("{PROBE} {number}")),
     }
 }
 
@@ -36,7 +36,7 @@ impl Search<'_> {
             let before = self.inference().rejections_before;
             let log = log.get(before..).unwrap_or_default();
             log.iter()
-                .any(|it| it.found == rejection.found && it.expected == rejection.expected)
+                .any(|it| it.reported == rejection.reported && it.expected == rejection.expected)
         };
         self.find_marked(all, Some(rejection), &is_same)
     }
@@ -104,11 +104,11 @@ fn accepts(rejection: &Rejection, (result, log): &Outcome) -> bool {
         .as_ref()
         .err()
         .and_then(|fault| fault.0.rejection.as_ref());
-    let marker = marker(&rejection.found, 0);
+    let marker = marker(&rejection.reported, 0);
     let mut of_marker = log
         .iter()
         .chain(of_fault)
-        .filter(|it| it.found == marker)
+        .filter(|it| it.reported == marker)
         .peekable();
     let is_enum = [ONE_VARIANT, NAME_OR_TABLE].contains(&&*rejection.expected);
     of_marker.peek().is_some()

@@ -8,8 +8,8 @@
 //! - [`target`]: the type that is decoded. Only this part is compiled for each type.
 //! - [`report`]: the entry. It repeats the decoding in rounds, and turns faults into errors.
 //! - [`passes`]: the passes of one round, until each buffered value has the form that its type expects.
-//!   [`inference`], [`visits`], [`class_paths`], [`class_forms`], [`look`] and [`alternatives`] keep what the
-//!   passes have found.
+//!   [`inference`], [`visits`] and [`assumptions`] keep what the passes have found; [`alternatives`] returns to
+//!   earlier assumptions. [`class_paths`], [`class_forms`], [`tags`] and [`signature`] tell which values are alike.
 //! - [`untyped`] and [`form`]: what a pass shows to a type that accepts a value of any type.
 //! - [`fault_search`] and [`markers`]: move the fault of a round to the buffered value that it is about.
 //! - [`diagnosis`], [`placeholder`], [`buffered_placeholder`], [`collect`] and [`budget`]: how the next round
@@ -20,14 +20,20 @@
 //! # Terms
 //!
 //! - *pass*: the type's `Deserialize` runs once over the value. *Round*: the passes up to one fault.
+//! - *visit*: a call of the type's visitor with a value. *Site*: a path at which serde asks for a value of any
+//!   type.
 //! - *rejection*: a type does not accept a value that was visited or buffered.
-//! - *class*: the values of one type, which share their form. *Form*: what a value is visited as.
+//! - *class*: the values of one type, which share their form. *Form*: what a value is visited as. *Notation*: the
+//!   kind of the value in the tree, such as text or a number.
+//! - *tag*: the entry of a table whose text names the variant of an enum. *Signature*: what a value can be read as,
+//!   to split a class without a tag.
 //! - *probe*: an additional entry, to find out whether a table is a map. *Marker*: a unique value in the
 //!   place of one of several equal ones. *Trial*: a pass with a table in the place of a value, to find out
 //!   whether the type reads a secret there.
 //! - *placeholder*: an invented value in the place of a bad one.
 
 pub(super) mod alternatives;
+pub(super) mod assumptions;
 pub(super) mod budget;
 pub(super) mod buffered_placeholder;
 pub(super) mod class_forms;
@@ -38,7 +44,6 @@ pub(super) mod fault;
 pub(super) mod fault_search;
 pub(super) mod form;
 pub(super) mod inference;
-pub(super) mod look;
 pub(super) mod markers;
 pub(super) mod passes;
 pub(super) mod placeholder;
@@ -46,6 +51,8 @@ pub(super) mod rejection;
 pub(super) mod report;
 pub(super) mod secret_paths;
 pub(super) mod secret_trials;
+pub(super) mod signature;
+pub(super) mod tags;
 pub(super) mod target;
 pub(super) mod text_arena;
 pub(super) mod trial;

@@ -8,12 +8,13 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::HashSet;
 
+use crate::decode::diagnose::assumptions::{EntryTypes, Guess};
 use crate::decode::diagnose::class_paths::with_each;
 use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::form::Form;
-use crate::decode::diagnose::inference::{EntryTypes, Guess, Inference, PROBE, PROBE_WORDS};
-use crate::decode::diagnose::rejection::{self, Found, Rejection};
+use crate::decode::diagnose::inference::{Inference, PROBE, PROBE_WORDS};
+use crate::decode::diagnose::rejection::{self, Rejection, Reported};
 use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::diagnose::visits::Visit;
@@ -53,7 +54,7 @@ pub(crate) fn decode_in_passes(
             Err(fault) => {
                 // The rejection of a single value is cheap to act on.
                 let is_too_much = fault.0.custom && diagnosis.borrow().is_exhausted();
-                if is_too_much || !search.improve(&fault, &log) {
+                if is_too_much || !search.improve_form(&fault, &log) {
                     return Err(fault);
                 }
                 diagnosis.borrow_mut().budget.uncount_last_pass();
@@ -113,7 +114,7 @@ impl<'a> Search<'a> {
     }
 
     /// Gives a value the form that its type expects; returns whether there is such a value.
-    fn improve(&self, fault: &Fault, log: &[Rejection]) -> bool {
+    fn improve_form(&self, fault: &Fault, log: &[Rejection]) -> bool {
         if self.inference().is_exhausted() {
             return false;
         }
@@ -141,28 +142,34 @@ impl<'a> Search<'a> {
 
     /// Chooses the value that a fault is about, and the form that its type expects.
     fn choose(&self, fault: &Fault, log: &[Rejection]) -> Option<(Visit, Form)> {
-        let below = fault.0.location.as_ref()?.path.as_str();
+        let fault_path = fault.0.location.as_ref()?.path.as_str();
         if let Some(rejection) = &fault.0.rejection {
-            return self.choose_one(rejection, below, Some(fault));
+            return self.choose_for(rejection, fault_path, Some(fault));
         }
         if !fault.0.custom {
             return None;
         }
         // The message of an untagged enum or of a user's type. The last rejections caused it.
-        let (rejections, last) = self.rejections_of_enum(fault, log, below);
+        let (rejections, last) = self.rejections_of_enum(fault, log, fault_path);
         let mut choices: Vec<_> = Vec::new();
         for (at, rejection) in rejections.iter().enumerate() {
-            if let Some((mut visit, form)) = self.choose_one(rejection, below, None) {
-                visit.earlier = self.forms_of_earlier_variants(&rejections[..=at], &visit, form);
+            if let Some((mut visit, form)) = self.choose_for(rejection, fault_path, None) {
+                visit.earlier_forms =
+                    self.forms_of_earlier_variants(&rejections[..=at], &visit, form);
                 choices.push((visit, form));
             }
         }
         // The form as it is comes last: another variant may expect what one variant rejects.
         choices.sort_by_key(|(visit, form)| visit.is_fallback(*form));
         let mut inference = self.inference();
-        let item = inference.item_around(last.first().copied(), below);
+        let item = inference.item_around(last.first().copied(), fault_path);
         let chosen = inference.choose_alternative(&item, choices);
-        chosen.or_else(|| Some((inference.given_around(&last, below)?, Form::Plain)))
+        chosen.or_else(|| {
+            Some((
+                inference.innermost_formed_around(&last, fault_path)?,
+                Form::Plain,
+            ))
+        })
     }
 
     /// The rejections of the values of the enum whose variants all failed, each once, and the indexes
@@ -171,17 +178,17 @@ impl<'a> Search<'a> {
         &self,
         fault: &Fault,
         log: &[Rejection],
-        below: &str,
+        fault_path: &str,
     ) -> (Vec<Rejection>, Vec<usize>) {
         let before = self.inference().rejections_before;
         let log = log.get(before..).unwrap_or_default();
         let Some(last) = log.last() else {
             return (Vec::new(), Vec::new());
         };
-        self.probe_around(last, below);
-        let mut last = self.inference().rejected_below(last, below);
+        self.probe_around(last, fault_path);
+        let mut last = self.inference().rejected_below(last, fault_path);
         if last.len() > 1 && self.inference().are_of_several_items(&last) {
-            let found = self.relevant_item(fault, below);
+            let found = self.relevant_item(fault, fault_path);
             drop(self.run_pass());
             if let Some(path) = found {
                 let is_here = |at: &usize| self.inference().is_near(*at, &path);
@@ -190,12 +197,12 @@ impl<'a> Search<'a> {
             }
         }
         let inference = self.inference();
-        let near = |rejection: &Rejection| inference.near(rejection, &last, below);
+        let near = |rejection: &Rejection| inference.rejected_near(rejection, &last, fault_path);
         let start = log.iter().rposition(|rejection| near(rejection).is_empty());
         let mut known = HashSet::new();
         let mut rejections = Vec::new();
         for rejection in &log[start.map_or(0, |at| at + 1)..] {
-            if known.insert((rejection.subject, &rejection.found, &rejection.expected)) {
+            if known.insert((rejection.subject, &rejection.reported, &rejection.expected)) {
                 rejections.push(Rejection {
                     candidates: near(rejection),
                     ..rejection.clone()
@@ -206,10 +213,10 @@ impl<'a> Search<'a> {
     }
 
     /// The path of the innermost item without which the fault would be another one.
-    fn relevant_item(&self, fault: &Fault, below: &str) -> Option<String> {
+    fn relevant_item(&self, fault: &Fault, fault_path: &str) -> Option<String> {
         let mut found: Option<String> = None;
         loop {
-            let path = found.as_deref().unwrap_or(below);
+            let path = found.as_deref().unwrap_or(fault_path);
             let items = self.inference().items_below(path);
             match self.last_relevant(fault, &items) {
                 Some(item) => found = Some(item.path.clone()),
@@ -219,10 +226,10 @@ impl<'a> Search<'a> {
     }
 
     /// Probes the tables around the value that a rejection is about.
-    fn probe_around(&self, rejection: &Rejection, below: &str) {
+    fn probe_around(&self, rejection: &Rejection, fault_path: &str) {
         let first = self
             .inference()
-            .rejected_below(rejection, below)
+            .rejected_below(rejection, fault_path)
             .first()
             .copied();
         let visit = first.and_then(|first| self.inference().visit(first));
@@ -257,14 +264,14 @@ impl<'a> Search<'a> {
 
     /// Chooses the value that a rejection is about, and its form. `fault` is the fault that the rejection led
     /// to; without one, the rejection is that of one of several variants.
-    fn choose_one(
+    fn choose_for(
         &self,
         rejection: &Rejection,
-        below: &str,
+        fault_path: &str,
         fault: Option<&Fault>,
     ) -> Option<(Visit, Form)> {
         let is_fault = fault.is_some();
-        let mut all = self.inference().candidates(rejection, below);
+        let mut all = self.inference().candidates(rejection, fault_path);
         // A broken list would keep the other variants from being tried.
         all.retain(|(_, form)| is_fault || *form != Form::BrokenList);
         if !rejection.candidates.is_empty() {
@@ -272,7 +279,7 @@ impl<'a> Search<'a> {
         }
         let of = |(at, form)| Some((self.inference().visit(at)?, form));
         let mut candidates: Vec<_> = all.into_iter().filter_map(of).collect();
-        if let Some(rejected) = self.choose_equal(fault, rejection, below, &candidates) {
+        if let Some(rejected) = self.choose_equal(fault, rejection, fault_path, &candidates) {
             candidates.retain(|(visit, _)| visit.id == rejected.id);
         }
         if !is_fault {
@@ -290,14 +297,14 @@ impl<'a> Search<'a> {
         &self,
         fault: Option<&Fault>,
         rejection: &Rejection,
-        below: &str,
+        fault_path: &str,
         candidates: &[(Visit, Form)],
     ) -> Option<Visit> {
         if rejection.subject.is_some() || candidates.is_empty() {
             return None;
         }
         let all: Vec<Visit> = match fault {
-            Some(_) => self.inference().all_rejected(rejection, below),
+            Some(_) => self.inference().all_rejected(rejection, fault_path),
             None => candidates.iter().map(|(visit, _)| visit.clone()).collect(),
         };
         let first = all.first()?;
@@ -364,8 +371,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Takes back the guessed forms without which the type can be read too: a type inside may have accepted the
-    /// value as another variant. Returns whether all were needed.
+    /// Removes the guessed forms without which the type can be read too: a type inside may have accepted the value as
+    /// another variant. Returns whether all guesses were needed.
     fn confirm_forms(&self) -> bool {
         let mut all = true;
         while let Some(guess) = self.next_guess() {
@@ -401,11 +408,11 @@ fn is_about_probe(fault: &Fault, log: &[Rejection]) -> bool {
     if fault.0.unknown_field.is_some() {
         return false;
     }
-    let probe = Found::Text(PROBE.to_owned());
+    let probe = Reported::Text(PROBE.to_owned());
     let mut rejections = log.iter().chain(&fault.0.rejection);
     let is_shown = |location: &Location| {
         let description = location.description.as_deref().unwrap_or_default();
         location.path.contains(PROBE_WORDS) || description.contains(PROBE_WORDS)
     };
-    rejections.any(|it| it.found == probe) || fault.0.location.as_ref().is_some_and(is_shown)
+    rejections.any(|it| it.reported == probe) || fault.0.location.as_ref().is_some_and(is_shown)
 }

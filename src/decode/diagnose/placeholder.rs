@@ -8,7 +8,7 @@ use serde::de::{
 };
 
 use crate::decode::diagnose::fault::Fault;
-use crate::decode::diagnose::rejection::Found;
+use crate::decode::diagnose::rejection::Reported;
 use crate::decode::forward::{forward_fields_of_variant, forward_similar_methods};
 
 /// How many placeholders a type is offered.
@@ -46,14 +46,14 @@ impl Placeholder {
     }
 
     /// What `deserialize_any` visits, as serde reports it.
-    pub(crate) fn found(self) -> Found {
+    pub(crate) fn reported(self) -> Reported {
         match self.level {
-            0 => Found::Number("0".to_owned()),
-            1 => Found::Text(String::new()),
-            2 => Found::Bool(false),
-            3 => Found::Unit,
-            4 => Found::Seq,
-            _ => Found::Map,
+            0 => Reported::Number("0".to_owned()),
+            1 => Reported::Text(String::new()),
+            2 => Reported::Bool(false),
+            3 => Reported::Unit,
+            4 => Reported::Seq,
+            _ => Reported::Map,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::decode::input::Input;
 /// A value that a type does not accept.
 #[derive(Clone, Debug)]
 pub(crate) struct Rejection {
-    pub(crate) found: Found,
+    pub(crate) reported: Reported,
     /// Which value it is: the address of its text, and after the pass the index of its visit.
     pub(crate) subject: Option<usize>,
     pub(crate) expected: String,
@@ -26,7 +26,7 @@ pub(crate) struct Rejection {
 
 /// A value as serde reports it in an error.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(crate) enum Found {
+pub(crate) enum Reported {
     Text(String),
     Number(String),
     Bool(bool),
@@ -85,7 +85,7 @@ pub(super) fn count() -> usize {
 impl Rejection {
     pub(super) fn of(unexpected: &Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self {
-            found: Found::of(unexpected),
+            reported: Reported::of(unexpected),
             subject: match unexpected {
                 Unexpected::Str(text) => Some(address(text)),
                 _ => None,
@@ -97,47 +97,47 @@ impl Rejection {
     }
 }
 
-impl Found {
+impl Reported {
     /// How serde reports a value that is visited as it is.
     pub(crate) fn of_input(input: &Input<'_>) -> Option<Self> {
         Some(match input {
-            Input::Text(text) => Found::Text((*text).to_owned()),
-            Input::Bool(value) => Found::Bool(*value),
-            Input::Int(value) => Found::Number(value.to_string()),
+            Input::Text(text) => Reported::Text((*text).to_owned()),
+            Input::Bool(value) => Reported::Bool(*value),
+            Input::Int(value) => Reported::Number(value.to_string()),
             Input::Big(value) => match u64::try_from(value.get()) {
-                Ok(value) => Found::Number(value.to_string()),
-                Err(_) => Found::Other,
+                Ok(value) => Reported::Number(value.to_string()),
+                Err(_) => Reported::Other,
             },
-            Input::Float(value) => Found::Number(format!("{value:?}")),
-            Input::List(_) => Found::Seq,
-            Input::Table(_) | Input::Fields(_) | Input::Nothing => Found::Map,
-            Input::Absent => Found::Unit,
+            Input::Float(value) => Reported::Number(format!("{value:?}")),
+            Input::List(_) => Reported::Seq,
+            Input::Table(_) | Input::Fields(_) | Input::AbsentTable => Reported::Map,
+            Input::Absent => Reported::Unit,
             _ => return None,
         })
     }
 
     fn of(unexpected: &Unexpected<'_>) -> Self {
         match *unexpected {
-            Unexpected::Str(text) => Found::Text(text.into()),
-            Unexpected::Char(c) => Found::Text(c.into()),
-            Unexpected::Signed(value) => Found::Number(value.to_string()),
-            Unexpected::Unsigned(value) => Found::Number(value.to_string()),
-            Unexpected::Float(value) => Found::Number(format!("{value:?}")),
-            Unexpected::Bool(value) => Found::Bool(value),
-            Unexpected::Map => Found::Map,
-            Unexpected::Seq => Found::Seq,
-            Unexpected::Unit => Found::Unit,
-            _ => Found::Other,
+            Unexpected::Str(text) => Reported::Text(text.into()),
+            Unexpected::Char(c) => Reported::Text(c.into()),
+            Unexpected::Signed(value) => Reported::Number(value.to_string()),
+            Unexpected::Unsigned(value) => Reported::Number(value.to_string()),
+            Unexpected::Float(value) => Reported::Number(format!("{value:?}")),
+            Unexpected::Bool(value) => Reported::Bool(value),
+            Unexpected::Map => Reported::Map,
+            Unexpected::Seq => Reported::Seq,
+            Unexpected::Unit => Reported::Unit,
+            _ => Reported::Other,
         }
     }
 
     /// The description of the value for an error, if serde reports its text.
     pub(crate) fn description(&self) -> Option<String> {
         match self {
-            Found::Text(value) => Some(format!("text {}", shorten(value))),
-            Found::Number(value) => Some(format!("number {value}")),
-            Found::Bool(value) => Some(format!("boolean {value}")),
-            Found::Map | Found::Seq | Found::Unit | Found::Other => None,
+            Reported::Text(value) => Some(format!("text {}", shorten(value))),
+            Reported::Number(value) => Some(format!("number {value}")),
+            Reported::Bool(value) => Some(format!("boolean {value}")),
+            Reported::Map | Reported::Seq | Reported::Unit | Reported::Other => None,
         }
     }
 }

@@ -303,7 +303,7 @@ fn add_values(input: Input<'_>, path: &str, paths: &mut Vec<String>) {
                 add_values(Input::of_value(item), &below(path, &at.to_string()), paths);
             }
         }
-        Input::Absent | Input::Nothing => {}
+        Input::Absent | Input::AbsentTable => {}
         _ => paths.push(path.to_owned()),
     }
 }

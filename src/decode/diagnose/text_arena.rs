@@ -1,7 +1,7 @@
-//! Texts that are told apart by their addresses in memory.
+//! Texts that differ by their addresses in memory, even if they are equal.
 //!
 //! serde's buffer keeps a borrowed text as it is, and an error about it quotes that very text. So the
-//! address says which of several equal texts a type has rejected.
+//! address identifies the one of several equal texts that a type has rejected.
 
 use std::cell::{Cell, OnceCell};
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::inference::PROBE;
-use crate::decode::diagnose::rejection::{self, Found, Rejection};
+use crate::decode::diagnose::rejection::{self, Rejection, Reported};
 use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::request::Request;
@@ -308,7 +308,7 @@ pub(super) fn run(
     let location = fault.and_then(|fault| fault.0.location);
     let of_probe: Vec<&Rejection> = log
         .iter()
-        .filter(|it| it.found == Found::Text(PROBE.to_owned()))
+        .filter(|it| it.reported == Reported::Text(PROBE.to_owned()))
         .collect();
     let is_below = |key: &String| key != path && key::under(key, path);
     TrialResult {

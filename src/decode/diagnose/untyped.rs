@@ -12,7 +12,7 @@ use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::form::Formed;
 use crate::decode::diagnose::markers;
-use crate::decode::diagnose::rejection::Found;
+use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::trial;
 
 /// Visits a value for a type that accepts any type.
@@ -34,16 +34,16 @@ pub(crate) fn visit_any<'de, V: Visitor<'de>>(
         let (form, formed) = inference.form(&site, &de).unzip();
         let formed = formed.unwrap_or(Formed::Plain);
         let typed = if formed.is_plain() { de.as_json() } else { de };
-        let mut found = formed.reported_as(&typed);
+        let mut reported = formed.reported_as(&typed);
         let marker = inference.marker(&site);
         if let Some(number) = marker {
-            found = markers::marker(&found, number);
+            reported = markers::marker(&reported, number);
         }
-        let marker = marker.map(|_| found.clone());
+        let marker = marker.map(|_| reported.clone());
         if !formed.is_plain() {
-            de.record_name(|| format!("{found:?}"));
+            de.record_name(|| format!("{reported:?}"));
         }
-        inference.record_visit(site, &de, found, form, false);
+        inference.record_visit(site, &de, reported, form, false);
         inference.record_rejections_before();
         de.count_visit();
         (formed, marker, typed)
@@ -67,16 +67,16 @@ fn visit_placeholder<'de, V: Visitor<'de>>(
     let (placeholder, marker) = {
         let mut diagnosis = diagnosis.borrow_mut();
         let placeholder = diagnosis.buffered_placeholder(&path);
-        let mut found = placeholder.found(level);
+        let mut reported = placeholder.reported(level);
         let site = diagnosis.inference.site(&de);
         let marker = diagnosis.inference.marker(&site);
         if let Some(number) = marker {
-            found = markers::marker(&found, number);
+            reported = markers::marker(&reported, number);
         }
-        let marker = marker.map(|_| found.clone());
+        let marker = marker.map(|_| reported.clone());
         diagnosis
             .inference
-            .record_visit(site, &de, found, None, false);
+            .record_visit(site, &de, reported, None, false);
         diagnosis.visited_placeholders.push(path);
         (placeholder, marker)
     };
@@ -87,10 +87,10 @@ fn visit_placeholder<'de, V: Visitor<'de>>(
     result.map_err(|fault| de.locate(fault))
 }
 
-fn visit_marker<'de, V: Visitor<'de>>(marker: &Found, visitor: V) -> Result<V::Value, Fault> {
+fn visit_marker<'de, V: Visitor<'de>>(marker: &Reported, visitor: V) -> Result<V::Value, Fault> {
     match marker {
-        Found::Number(marker) => visitor.visit_i64(marker.parse().unwrap_or(i64::MAX)),
-        Found::Text(marker) => visitor.visit_str(marker),
+        Reported::Number(marker) => visitor.visit_i64(marker.parse().unwrap_or(i64::MAX)),
+        Reported::Text(marker) => visitor.visit_str(marker),
         _ => visitor.visit_unit(),
     }
 }
@@ -117,11 +117,11 @@ pub(crate) fn visit_identifier<'de, V: Visitor<'de>>(
         let site = inference.site(&de);
         let (form, formed) = inference.form(&site, &de).unzip();
         let formed = formed.unwrap_or(Formed::Plain);
-        let found = formed.reported_as(&de);
+        let reported = formed.reported_as(&de);
         if !formed.is_plain() {
-            de.record_name(|| format!("{found:?}"));
+            de.record_name(|| format!("{reported:?}"));
         }
-        inference.record_visit(site, &de, found, form, true);
+        inference.record_visit(site, &de, reported, form, true);
         formed
     };
     if !formed.is_plain() {

@@ -47,9 +47,9 @@ fn record(de: &ValueDeserializer<'_, '_>, value: Option<Value>) {
 }
 
 macro_rules! scalars {
-    ($($method:ident $t:ty, $value:ident => $noted:expr;)*) => {$(
+    ($($method:ident $t:ty, $value:ident => $recorded:expr;)*) => {$(
         fn $method<E: Error>(self, $value: $t) -> Result<V::Value, E> {
-            self.record(|| Some($noted)).$method($value)
+            self.record(|| Some($recorded)).$method($value)
         }
     )*};
 }

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::diagnose::class_forms::Notation;
 use crate::decode::diagnose::class_paths::{STEP, VARIANT, items_around};
-use crate::decode::diagnose::fault::{Fault, Location};
+use crate::decode::diagnose::fault::Location;
 use crate::decode::diagnose::form::{Form, TableShape};
 use crate::decode::diagnose::inference::Inference;
-use crate::decode::diagnose::rejection::{Found, Rejection};
+use crate::decode::diagnose::rejection::{Rejection, Reported};
 use crate::decode::input::Input;
 use crate::value::Value;
-use crate::value::key::{Key, push_segment, under};
+use crate::value::key::{Key, parent, push_segment, under};
 use crate::value::origin::Origin;
 
 /// How many values others are compared with.
@@ -26,13 +26,13 @@ pub(crate) struct Visit {
     pub(crate) path: String,
     pub(crate) id: String,
     pub(crate) class: String,
-    pub(crate) found: Found,
+    pub(crate) reported: Reported,
     pub(super) raw: Raw,
     pub(crate) notation: Notation,
     /// The form that was inferred for it.
     pub(crate) form: Option<Form>,
     /// The forms that earlier variants of an enum expect of it.
-    pub(crate) earlier: Vec<Form>,
+    pub(crate) earlier_forms: Vec<Form>,
     /// Whether it is the name of an entry.
     pub(crate) is_name: bool,
     /// Whether it is the tag of an enum, which serde does not buffer.
@@ -62,7 +62,7 @@ impl Raw {
             Input::Int(value) => Raw::Scalar(value.into()),
             Input::Big(value) => Raw::Scalar(value.get().into()),
             Input::Float(value) => Raw::Scalar(value.into()),
-            Input::Table(_) | Input::Fields(_) | Input::Nothing => Raw::Table(de.shape()),
+            Input::Table(_) | Input::Fields(_) | Input::AbsentTable => Raw::Table(de.shape()),
             Input::Absent => Raw::Null,
             _ => Raw::Other,
         }
@@ -84,7 +84,8 @@ impl Raw {
 
     /// The form of an item of JSON text. An item that is wrong as JSON is plain text.
     fn form_of_item(text: &str, rejection: &Rejection) -> Option<Form> {
-        let plain = || (rejection.found != Found::Text(text.to_owned())).then_some(Form::Text);
+        let plain =
+            || (rejection.reported != Reported::Text(text.to_owned())).then_some(Form::Text);
         match Form::of(Input::Text(text), rejection) {
             Some(Form::Plain) | None => plain(),
             form => form,
@@ -135,34 +136,29 @@ impl Visit {
     }
 
     pub(crate) fn is_container(&self) -> bool {
-        matches!(self.found, Found::Map | Found::Seq)
+        matches!(self.reported, Reported::Map | Reported::Seq)
     }
 }
 
 impl Inference {
     /// The indexes of the visits that a rejection may be about.
-    pub(crate) fn rejected(&self, rejection: &Rejection) -> Vec<usize> {
+    pub(crate) fn visits_of(&self, rejection: &Rejection) -> Vec<usize> {
         match rejection.subject {
             Some(at) => vec![at],
             None => self
-                .by_found
-                .get(&rejection.found)
+                .by_reported
+                .get(&rejection.reported)
                 .cloned()
                 .unwrap_or_default(),
         }
     }
 
-    /// The only visit below a path that a fault can be about.
-    pub(crate) fn only(&self, fault: &Fault, below: &str) -> Option<&Visit> {
-        self.only_rejected(fault.0.rejection.as_ref()?, below)
-    }
-
-    /// The only visit below a path that a rejection can be about.
-    pub(crate) fn only_rejected(&self, rejection: &Rejection, below: &str) -> Option<&Visit> {
-        let rejection = self.rejected(rejection);
-        let visit = rejection.into_iter().filter_map(|at| self.visits.get(at));
-        let mut visit = visit.filter(|visit| under(&visit.path, below));
-        match (visit.next(), visit.next()) {
+    /// The only visit at or below a path that a rejection may be about.
+    pub(crate) fn only_rejected(&self, rejection: &Rejection, path: &str) -> Option<&Visit> {
+        let visits = self.visits_of(rejection).into_iter();
+        let visits = visits.filter_map(|at| self.visits.get(at));
+        let mut visits = visits.filter(|visit| under(&visit.path, path));
+        match (visits.next(), visits.next()) {
             (Some(one), None) => Some(one),
             _ => None,
         }
@@ -189,13 +185,13 @@ impl Inference {
         let here = |visit: &&Visit| {
             !visit.is_name
                 && visit.path == path
-                && matches!(visit.found, Found::Text(_) | Found::Number(_))
+                && matches!(visit.reported, Reported::Text(_) | Reported::Number(_))
         };
         self.visits.iter().find(here)
     }
 
     /// Whether the pass has visited anything at or below a path.
-    pub(crate) fn visits_below(&self, path: &str) -> bool {
+    pub(crate) fn has_visits_below(&self, path: &str) -> bool {
         self.visits.iter().any(|visit| under(&visit.path, path))
     }
 
@@ -206,9 +202,9 @@ impl Inference {
     }
 
     /// The value and the location of a site, after a pass that described it.
-    pub(crate) fn text_of(&self, id: &str) -> Option<(Found, Location)> {
+    pub(crate) fn text_of(&self, id: &str) -> Option<(Reported, Location)> {
         let visit = self.visits.iter().find(|visit| visit.id == id)?;
-        Some((visit.found.clone(), visit.location.clone()?))
+        Some((visit.reported.clone(), visit.location.clone()?))
     }
 
     /// The table and the name of the tag at a path, if serde has asked for a tag there.
@@ -219,22 +215,22 @@ impl Inference {
 
     /// The visit at a path whose value serde may have buffered.
     pub(crate) fn buffered_at(&self, path: &str) -> Option<Visit> {
-        let mut visit = self.visits.iter();
-        let found = visit.find(|visit| visit.is_buffered() && visit.path == path);
+        let mut visits = self.visits.iter();
+        let found = visits.find(|visit| visit.is_buffered() && visit.path == path);
         found.cloned()
     }
 
     /// The other texts of the class of a rejected value that have no form which the type accepts.
-    pub(crate) fn alike(&self, rejected: &Visit, rejection: &Rejection) -> Vec<Visit> {
+    pub(crate) fn texts_alike(&self, rejected: &Visit, rejection: &Rejection) -> Vec<Visit> {
         let is_alike = |visit: &&Visit| {
             let other = || Rejection {
-                found: visit.found.clone(),
+                reported: visit.reported.clone(),
                 ..rejection.clone()
             };
             visit.is_buffered()
                 && visit.class == rejected.class
                 && visit.id != rejected.id
-                && matches!(visit.found, Found::Text(_))
+                && matches!(visit.reported, Reported::Text(_))
                 && visit.raw.is_text()
                 && visit.raw.form(&other()).is_none()
         };
@@ -242,7 +238,7 @@ impl Inference {
     }
 
     /// The visits below a path in order, without names and tags.
-    pub(crate) fn all_below(&self, path: &str) -> Vec<Visit> {
+    pub(crate) fn buffered_visits_below(&self, path: &str) -> Vec<Visit> {
         let below = |visit: &&Visit| visit.is_buffered() && is_below(&visit.path, path);
         self.visits.iter().filter(below).cloned().collect()
     }
@@ -278,8 +274,8 @@ impl Inference {
 
     /// Whether serde may have buffered anything at or below a path.
     pub(crate) fn buffers_below(&self, path: &str) -> bool {
-        let mut visit = self.visits.iter();
-        visit.any(|visit| visit.is_buffered() && under(&visit.path, path))
+        let mut visits = self.visits.iter();
+        visits.any(|visit| visit.is_buffered() && under(&visit.path, path))
     }
 
     pub(crate) fn visit(&self, at: usize) -> Option<Visit> {
@@ -287,14 +283,14 @@ impl Inference {
     }
 
     /// The visits that a rejection may be about and that could have another form, with that form.
-    pub(crate) fn candidates(&self, rejection: &Rejection, below: &str) -> Vec<(usize, Form)> {
-        let all = self.rejected(rejection);
-        let find = |name: bool| -> Vec<(usize, Form)> {
-            let visit = all
+    pub(crate) fn candidates(&self, rejection: &Rejection, path: &str) -> Vec<(usize, Form)> {
+        let all = self.visits_of(rejection);
+        let find = |is_name: bool| -> Vec<(usize, Form)> {
+            let visits = all
                 .iter()
                 .filter_map(|at| Some((*at, self.visits.get(*at)?)));
-            visit
-                .filter(|(_, visit)| visit.is_name == name && under(&visit.path, below))
+            visits
+                .filter(|(_, visit)| visit.is_name == is_name && under(&visit.path, path))
                 .filter_map(|(at, visit)| Some((at, visit.raw.form(rejection)?)))
                 .filter(|(at, form)| {
                     let id = &self.visits[*at].id;
@@ -321,10 +317,10 @@ impl Inference {
     }
 
     /// The innermost visit at or around some others that has a form from others of its class.
-    pub(crate) fn given_around(&self, all: &[usize], below: &str) -> Option<Visit> {
+    pub(crate) fn innermost_formed_around(&self, all: &[usize], path: &str) -> Option<Visit> {
         let inner = all.iter().filter_map(|at| self.visits.get(*at));
         // Null and placeholders are the same in any form of what is around them.
-        let is_list = |visit: &&Visit| visit.found == Found::Seq;
+        let is_list = |visit: &&Visit| visit.reported == Reported::Seq;
         let inner =
             inner.filter(|visit| !matches!(visit.raw, Raw::Null | Raw::Other) || is_list(visit));
         let mut around: Vec<&Visit> = inner
@@ -333,7 +329,7 @@ impl Inference {
                     .iter()
                     .filter(|visit| under(&inner.path, &visit.path))
             })
-            .filter(|visit| !visit.is_name && under(&visit.path, below))
+            .filter(|visit| !visit.is_name && under(&visit.path, path))
             .filter(|visit| visit.form.is_some_and(|form| form != Form::Plain))
             .filter(|visit| {
                 !self
@@ -346,32 +342,32 @@ impl Inference {
         around.last().map(|visit| (*visit).clone())
     }
 
-    /// The path of the outermost item around a visit, or else `below`.
-    pub(crate) fn item_around(&self, at: Option<usize>, below: &str) -> String {
+    /// The path of the outermost item around a visit, or else `path`.
+    pub(crate) fn item_around(&self, at: Option<usize>, path: &str) -> String {
         if self
             .visits
             .iter()
-            .any(|visit| !visit.is_name && visit.path == below)
+            .any(|visit| !visit.is_name && visit.path == path)
         {
-            return below.to_owned();
+            return path.to_owned();
         }
         let inner = at.and_then(|at| self.visits.get(at));
         let item = inner.and_then(|inner| {
             let around = self.visits.iter();
             around
-                .filter(|visit| !visit.is_name && is_below(&visit.path, below) && visit.is_item())
+                .filter(|visit| !visit.is_name && is_below(&visit.path, path) && visit.is_item())
                 .find(|visit| under(&inner.path, &visit.path))
         });
-        item.map_or(below, |item| &item.path).to_owned()
+        item.map_or(path, |item| &item.path).to_owned()
     }
 
     /// The visits at and below a path that a rejection may be about, without those around others.
-    pub(crate) fn rejected_below(&self, rejection: &Rejection, below: &str) -> Vec<usize> {
-        let mut all = self.rejected(rejection);
+    pub(crate) fn rejected_below(&self, rejection: &Rejection, path: &str) -> Vec<usize> {
+        let mut all = self.visits_of(rejection);
         all.retain(|at| {
             self.visits
                 .get(*at)
-                .is_some_and(|visit| under(&visit.path, below))
+                .is_some_and(|visit| under(&visit.path, path))
         });
         // A pass visits a container before its entries.
         let is_around =
@@ -386,11 +382,11 @@ impl Inference {
     }
 
     /// The visits at and below a path that a rejection may be about, in order.
-    pub(in crate::decode) fn all_rejected(&self, rejection: &Rejection, below: &str) -> Vec<Visit> {
-        let all = self.rejected(rejection).into_iter();
-        let visit = all.filter_map(|at| self.visits.get(at));
-        visit
-            .filter(|visit| under(&visit.path, below))
+    pub(in crate::decode) fn all_rejected(&self, rejection: &Rejection, path: &str) -> Vec<Visit> {
+        let all = self.visits_of(rejection).into_iter();
+        let visits = all.filter_map(|at| self.visits.get(at));
+        visits
+            .filter(|visit| under(&visit.path, path))
             .cloned()
             .collect()
     }
@@ -403,8 +399,13 @@ impl Inference {
     }
 
     /// The visits that a rejection may be about and that are near others.
-    pub(crate) fn near(&self, rejection: &Rejection, others: &[usize], below: &str) -> Vec<usize> {
-        let mut all = self.rejected_below(rejection, below);
+    pub(crate) fn rejected_near(
+        &self,
+        rejection: &Rejection,
+        others: &[usize],
+        path: &str,
+    ) -> Vec<usize> {
+        let mut all = self.rejected_below(rejection, path);
         let others: Vec<&str> = others
             .iter()
             .filter_map(|at| Some(&*self.visits.get(*at)?.path))
@@ -433,7 +434,7 @@ impl Inference {
         }
         let is_it = |visit: &&Visit| {
             let items = lengths.get(&visit.path).copied().unwrap_or(0);
-            visit.found == Found::Seq && items == length && under(&visit.path, path)
+            visit.reported == Reported::Seq && items == length && under(&visit.path, path)
         };
         self.visits.iter().filter(is_it).cloned().collect()
     }
@@ -442,9 +443,9 @@ impl Inference {
     pub(crate) fn entries_named(&self, name: &str, path: &str) -> Vec<Visit> {
         let is_table = |path: &str| {
             let mut visits = self.visits.iter();
-            visits.any(|visit| visit.path == path && visit.found == Found::Map)
+            visits.any(|visit| visit.path == path && visit.reported == Reported::Map)
         };
-        let mut all = self.all_below(path);
+        let mut all = self.buffered_visits_below(path);
         all.retain(|visit| {
             let entry = visit.entry();
             entry.is_some_and(|(table, other)| other == name && is_table(&table))
@@ -462,10 +463,6 @@ impl Inference {
 /// Whether a path is below another one.
 pub(super) fn is_below(path: &str, above: &str) -> bool {
     path != above && under(path, above)
-}
-
-pub(super) fn parent(path: &str) -> &str {
-    path.rsplit_once('.').map_or("", |(parent, _)| parent)
 }
 
 /// The path of an entry of a table.

@@ -6,15 +6,16 @@ mod buffered;
 mod buffered_errors;
 mod buffered_text;
 mod collected;
+mod conversions;
 mod errors;
 mod escapes;
 mod good_neighbours;
 mod like_plain;
 mod lists;
+mod locations;
 mod map_keys;
 mod missing_below;
 mod mixed;
-mod places;
 mod properties;
 mod ranges;
 mod scalars;
@@ -70,6 +71,14 @@ fn text(entries: &[(&str, &str)]) -> Vec<(&'static str, Value)> {
 fn table<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     let entries = entries.into_iter();
     Value::Table(entries.collect())
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(bound = "T: Deserialize<'de>")]
+struct FlattenedMap<T> {
+    id: u8,
+    #[serde(flatten)]
+    rest: BTreeMap<String, T>,
 }
 
 fn keys(error: &Error) -> Vec<String> {

@@ -6,7 +6,7 @@ use crate::engine::commit::pins::Pin;
 use crate::engine::commit::rules::Rules;
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff;
-use crate::tree::interpolate::{self, References};
+use crate::tree::interpolate::{self, ReferenceIndex};
 use crate::tree::layer::{DEFAULT_RANK, LayerState, count_bootstrap};
 use crate::value::Value;
 use crate::value::hamt::Entry;
@@ -32,7 +32,7 @@ pub(super) fn fix_references(
     rules.follow(
         (&mut merged, referring),
         &Table::default(),
-        &References::default(),
+        &ReferenceIndex::default(),
         &mut Vec::new(),
         pin.is_none().then_some(&*layers),
     );

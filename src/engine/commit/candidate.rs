@@ -13,10 +13,10 @@ use crate::engine::commit::{Base, CommitState};
 use crate::property::draft::Drafts;
 use crate::property::stale::Stale;
 use crate::tree::diff::{self, LeafChange};
-use crate::tree::interpolate::Followed;
+use crate::tree::interpolate::LeafReferences;
 use crate::tree::layer::LayerState;
-use crate::tree::quoted::Quotable;
-use crate::tree::snapshot::{Generation, Stamp};
+use crate::tree::quoted::SecretTexts;
+use crate::tree::snapshot::{Generation, GenerationStamp};
 use crate::value::key::Key;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
@@ -42,7 +42,7 @@ pub(super) struct Candidate {
     /// How many keys have another value.
     pub(super) effective: usize,
     pub(super) drafts: Drafts,
-    pub(super) references: Vec<Followed>,
+    pub(super) references: Vec<LeafReferences>,
     /// The handles that keep their last good values, since a reference is unresolved.
     pub(super) stale: Vec<Stale>,
     /// What frozen keys replace, if any are frozen.
@@ -186,7 +186,7 @@ impl CommitState {
         merged: &mut MergedLayers<'_>,
         pin: Option<&Pin>,
         changes: &mut Vec<LeafChange>,
-    ) -> Vec<Followed> {
+    ) -> Vec<LeafReferences> {
         if pin.is_some_and(|pin| !pin.pinned.by_earlier_run) {
             return Vec::new();
         }
@@ -230,7 +230,7 @@ fn next_generation(
         }
     }
     Generation {
-        stamp: Arc::new(Stamp {
+        stamp: Arc::new(GenerationStamp {
             number,
             time: if effective > 0 { time } else { old.stamp.time },
             layers: match changed {
@@ -239,13 +239,13 @@ fn next_generation(
             },
             pinned: pin.map(|pin| pin.pinned),
         }),
-        at_hand: Generation::fast_path_root(&tree, rules.usage.as_ref()),
+        fast_path_root: Generation::fast_path_root(&tree, rules.usage.as_ref()),
         root: tree,
         pending_restarts: Arc::default(),
         append: Arc::clone(&rules.append),
         layers,
         secrets: rules.secrets.clone(),
-        quotable: Quotable::default(),
+        secret_texts: SecretTexts::default(),
         seed: Seed::get(),
         usage: rules.usage.clone(),
     }

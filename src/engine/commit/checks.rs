@@ -14,7 +14,7 @@ use crate::schema::Schema;
 use crate::sync::discard::discard;
 use crate::sync::panics;
 use crate::tree::diff::{self, LeafChange};
-use crate::tree::interpolate::{self, Followed};
+use crate::tree::interpolate::{self, LeafReferences};
 use crate::tree::quoted::without_secrets;
 use crate::tree::snapshot::{Generation, Snapshot};
 use crate::value::key::Key;
@@ -85,7 +85,7 @@ impl CommitState {
         &self,
         rules: &Rules,
         now: &Arc<Generation>,
-        followed: &[Followed],
+        followed: &[LeafReferences],
     ) -> Vec<CandidateRejection> {
         if !self.frozen.has_new(&now.pending_restarts) {
             return Vec::new();
@@ -113,7 +113,7 @@ impl CommitState {
             Some(&*now.layers),
         );
         let then = Arc::new(Generation {
-            at_hand: Generation::fast_path_root(&root, rules.usage.as_ref()),
+            fast_path_root: Generation::fast_path_root(&root, rules.usage.as_ref()),
             root,
             ..(**now).clone()
         });

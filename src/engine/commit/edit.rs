@@ -137,11 +137,11 @@ impl CommitState {
                 let now: Vec<&Table> = roots.iter().collect();
                 let mut was = now.clone();
                 was[at] = &before;
-                merge.path(&mut tree, &was, &now, at, &path);
+                merge.merge_path(&mut tree, &was, &now, at, &path);
             }
         }
         if !is_local {
-            tree = merge.all(&roots.iter().collect::<Vec<_>>());
+            tree = merge.merge_all(&roots.iter().collect::<Vec<_>>());
         }
         Edited {
             root: roots.swap_remove(at),

@@ -110,6 +110,6 @@ impl CommitState {
 pub(super) fn merge_all(rules: &Rules, layers: &[Arc<LayerState>]) -> (Table, Vec<Key>, Findings) {
     let mut merge = Merge::new(&rules.append, count_bootstrap(layers));
     let roots: Vec<&Table> = layers.iter().map(|layer| &layer.root).collect();
-    let tree = merge.all(&roots);
+    let tree = merge.merge_all(&roots);
     (tree, merge.referring, merge.findings)
 }

@@ -21,7 +21,7 @@ use crate::property::registry::Registry;
 use crate::property::stale::{StaleChange, StaleSlots};
 use crate::source::{CommitOutcome, Content, Edit, RejectionScope, Update};
 use crate::sync::Cell;
-use crate::tree::interpolate::References;
+use crate::tree::interpolate::ReferenceIndex;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::tree::snapshot::{Generation, PendingRestarts};
 use crate::value::Value;
@@ -56,7 +56,7 @@ pub(crate) const OVERRIDES: SourceId = SourceId(1);
 
 /// What one commit leaves to the next; guarded by the commit lock.
 pub(crate) struct CommitState {
-    references: References,
+    references: ReferenceIndex,
     pub(crate) registry: Registry,
     /// Replaced generations that a reader may still use.
     pub(crate) retired: Retired,
@@ -181,7 +181,7 @@ impl<'a> Base<'a> {
 impl CommitState {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
-            references: References::default(),
+            references: ReferenceIndex::default(),
             registry: Registry::default(),
             retired: Retired::default(),
             guards: RemovalGuards::new(clock),

@@ -57,13 +57,13 @@ impl Pin {
             .iter()
             .map(|state| &state.root)
             .collect();
-        let bootstrap_values = Merge::new(append, bootstrap).all(&bootstrap_roots);
+        let bootstrap_values = Merge::new(append, bootstrap).merge_all(&bootstrap_roots);
         let mut all = vec![bootstrap_values, tree];
         all.extend(self.visible_defaults(layers));
         let no_append = BTreeSet::new();
         // The bootstrap layers are one table here.
         let mut merge = Merge::new(&no_append, usize::from(bootstrap > 0));
-        let tree = merge.all(&all.iter().collect::<Vec<_>>());
+        let tree = merge.merge_all(&all.iter().collect::<Vec<_>>());
         (tree, merge.referring)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::schema::Schema;
 use crate::sync::discard::Contained;
 use crate::tree::diff::LeafChange;
-use crate::tree::interpolate::{self, Context, Followed, References};
+use crate::tree::interpolate::{self, Context, LeafReferences, ReferenceIndex};
 use crate::tree::layer::{LayerState, count_bootstrap};
 use crate::tree::merge::Layers;
 use crate::tree::snapshot::Snapshot;
@@ -40,10 +40,10 @@ impl Rules {
         &self,
         (merged, referring): (&mut Table, Vec<Key>),
         old: &Table,
-        references: &References,
+        references: &ReferenceIndex,
         changes: &mut Vec<LeafChange>,
         layers: Option<&[Arc<LayerState>]>,
-    ) -> Vec<Followed> {
+    ) -> Vec<LeafReferences> {
         if referring.is_empty() && references.is_empty() {
             return Vec::new();
         }
@@ -69,7 +69,7 @@ impl Rules {
         f: impl FnOnce(Context<'_>) -> R,
     ) -> R {
         f(Context {
-            secret: &|key| self.secrets.hides(key),
+            may_be_secret: &|key| self.secrets.hides(key),
             keeps_unresolved: self.keeps_unresolved,
             layers,
         })

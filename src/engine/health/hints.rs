@@ -8,8 +8,8 @@ use crate::engine::health::Health;
 use crate::error::{Error, ErrorKind};
 use crate::schema::Schema;
 use crate::tree::layer::{LayerState, SourceId};
+use crate::tree::similar_key::SimilarKey;
 use crate::tree::snapshot::{Found, Generation};
-use crate::tree::spelling::Spelled;
 use crate::value::key::Key;
 use crate::value::node::Table;
 
@@ -52,20 +52,20 @@ impl Engine {
         }
         let mut named = BTreeSet::new();
         for (missing, is_table) in missing {
-            let same = now.spelled_otherwise(missing.as_str());
-            let below = || is_table.then(|| now.spelled_below(missing.as_str()));
-            let Some(spelled) = same.or_else(|| below().flatten()) else {
+            let same = now.similar_key(missing.as_str());
+            let below = || is_table.then(|| now.similar_key_below(missing.as_str()));
+            let Some(similar) = same.or_else(|| below().flatten()) else {
                 continue;
             };
             // A bound struct misses its table and its fields.
-            let is_named = !named.insert((spelled.key.clone(), spelled.meant.clone()));
-            if is_named || self.is_known(&spelled.key, read) {
+            let is_named = !named.insert((similar.key.clone(), similar.missing.clone()));
+            if is_named || self.is_known(&similar.key, read) {
                 continue;
             }
-            if let Some(source) = source_of(now, &spelled) {
-                let detail = format!("no layer defines it; {}", spelled.advice());
+            if let Some(source) = source_of(now, &similar) {
+                let detail = format!("no layer defines it; {}", similar.advice());
                 let hint = Error::new(ErrorKind::NotFound, detail).with_key(&missing);
-                let hint = match &spelled.origin {
+                let hint = match &similar.origin {
                     Some(origin) => hint.with_origin(origin),
                     None => hint,
                 };
@@ -85,8 +85,8 @@ impl Engine {
                 if self.is_known(&key, read) {
                     continue;
                 }
-                if let Some(spelled) = now.spelled_in_weaker_layer(at, &key) {
-                    add(health, layer.id, spelled.not_overridden());
+                if let Some(similar) = now.similar_key_in_weaker_layer(at, &key) {
+                    add(health, layer.id, similar.not_overridden());
                 }
             }
         }
@@ -101,8 +101,8 @@ fn is_flat(layer: &LayerState) -> bool {
 }
 
 /// The source whose value is in force at the key that is set in place of another.
-fn source_of(now: &Generation, spelled: &Spelled) -> Option<SourceId> {
-    let key = spelled.key.as_str();
+fn source_of(now: &Generation, similar: &SimilarKey) -> Option<SourceId> {
+    let key = similar.key.as_str();
     let found = Found::in_tree(&now.root, key).ok()?;
     let layer = now.winners(key, found).first().copied()?;
     Some(now.layers[layer].id)

@@ -69,7 +69,7 @@ impl Explanation {
                         Plain(&origin)
                     )?;
                 }
-                Some(Absence::Undefined) if self.is_up_to_the_layers() => {
+                Some(Absence::Undefined) if self.is_decided_by_layers() => {
                     write!(f, " is missing: no layer defines it")?;
                     if let Some(advice) = &self.advice {
                         write!(f, "; {}", Plain(advice))?;
@@ -102,8 +102,8 @@ impl Explanation {
             if let Some(origin) = &layer.origin {
                 write!(f, "  ({})", Plain(&origin.to_string()))?;
             }
-            if let Some(place) = &layer.location {
-                write!(f, "  read from {}", Plain(place))?;
+            if let Some(location) = &layer.location {
+                write!(f, "  read from {}", Plain(location))?;
             }
             if let Some(confirmed) = layer.cached {
                 let age = units::roughly(confirmed.elapsed().unwrap_or_default());

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::error::{Error, MASK};
 use crate::tree::diff;
-use crate::tree::layer::SourceId;
+use crate::tree::layer::{LayerState, SourceId};
 use crate::tree::snapshot::{Found, Generation, Pinned};
 use crate::value::Value;
 use crate::value::hamt::Entry;
@@ -69,7 +69,7 @@ pub struct Explanation {
     /// What a restart would bring, if the key waits for one; see
     /// [`Builder::restart_required`](crate::Builder::restart_required).
     pub pending_restart: Option<LayerValue>,
-    /// Updates of this key that were rejected of late, with the reason.
+    /// Recently rejected updates of this key, with the reason.
     pub rejected: Vec<Error>,
     /// Clashes of layers at this key, above or below it: a value in force hides one of a weaker layer.
     /// The clash rejects nothing.
@@ -186,14 +186,14 @@ pub enum LayerValue {
 }
 
 /// Writes values as texts, with secrets masked.
-struct Texts<'g> {
+struct MaskedTexts<'g> {
     generation: &'g Generation,
     masks: bool,
     /// Whether the builder was given the key, or one above it, as not secret.
     is_plain: bool,
 }
 
-impl Texts<'_> {
+impl MaskedTexts<'_> {
     fn text(&self, value: &Value) -> String {
         self.masked(value, self.masks)
     }
@@ -207,20 +207,32 @@ impl Texts<'_> {
         }
     }
 
-    /// The value of a layer whose source has no references, as the source wrote it.
-    fn literal_value(&self, entry: &Arc<Entry>) -> (LayerValue, Option<Origin>) {
-        let written = match (entry.node.written(), entry.node.origin()) {
-            (Some(value), Some(origin)) => Leaf::new(value.clone().unescaped(), origin.clone()),
-            _ => return self.layer_value(Found::Entry(entry)),
-        };
-        self.layer_value(Found::Entry(&Arc::new(Entry {
-            name: entry.name.clone(),
-            node: Node::Leaf(written),
-        })))
+    /// The value of a layer at a key, and its origin.
+    fn layer_value(&self, layer: &LayerState, key: &str) -> (LayerValue, Option<Origin>) {
+        let found = layer_value_at(&layer.root, key);
+        match found {
+            Found::Entry(entry) if layer.is_literal => {
+                let written = entry.node.written().zip(entry.node.origin());
+                let Some((value, origin)) = written else {
+                    return self.found_value(found);
+                };
+                let name = entry.name.clone();
+                let node = Node::Leaf(Leaf::new(value.clone().unescaped(), origin.clone()));
+                self.found_value(Found::Entry(&Arc::new(Entry { name, node })))
+            }
+            // What a bootstrap layer has reads as the source wrote it.
+            Found::Inside(value, entry)
+                if layer.is_literal && matches!(entry.node, Node::Leaf(_)) =>
+            {
+                let written = value.clone().unescaped();
+                self.found_value(Found::Inside(&written, entry))
+            }
+            _ => self.found_value(found),
+        }
     }
 
-    /// The value of one layer at a key, and its origin.
-    fn layer_value(&self, found: Found<'_>) -> (LayerValue, Option<Origin>) {
+    /// A value that was found in a tree, and its origin.
+    fn found_value(&self, found: Found<'_>) -> (LayerValue, Option<Origin>) {
         let value = match found {
             Found::Nothing | Found::Broken(_) => LayerValue::Nothing,
             Found::Root(table) => LayerValue::Table(table.leaves()),
@@ -245,7 +257,7 @@ impl Explanation {
     /// The explanation of a malformed key, which no layer can have.
     pub(crate) fn of_malformed(generation: &Generation, key: &str, error: Error) -> Self {
         Self {
-            // It may be a value gone wrong, such as an address with a password.
+            // It may be a value by mistake, such as an address with a password.
             key: secret::mask_text(key),
             generation: generation.number(),
             value: None,
@@ -268,63 +280,42 @@ impl Explanation {
             Err(error) => return Self::of_malformed(generation, key, error),
         };
         // A default in a reference to a secret is one as well.
-        let show = Texts {
+        let texts = MaskedTexts {
             generation,
             masks: generation.hides(key, in_force),
             is_plain: generation.secrets.form_is_plain(key),
         };
+        let (value, broken) = match in_force {
+            Found::Entry(entry) => (
+                diff::value(&entry.node).map(|value| texts.text(value)),
+                broken(generation, entry),
+            ),
+            Found::Inside(value, _) => (Some(texts.text(value)), None),
+            Found::Broken(entry) => (None, broken(generation, entry)),
+            Found::Nothing | Found::Root(_) => (None, None),
+        };
         let mut explanation = Self {
             key: key.to_owned(),
             generation: generation.number(),
-            value: None,
+            value,
             origin: generation.origin(key, in_force),
-            broken: None,
+            broken,
             absent: None,
             advice: None,
             layers: Vec::new(),
             pinned: generation.stamp.pinned,
-            pending_restart: pending(generation, key, in_force, &show),
+            pending_restart: pending(generation, key, in_force, &texts),
             rejected: Vec::new(),
             clashes: Vec::new(),
         };
-        match in_force {
-            Found::Entry(entry) => {
-                explanation.value = diff::value(&entry.node).map(|value| show.text(value));
-                explanation.broken = broken(generation, entry);
-            }
-            Found::Inside(value, _) => explanation.value = Some(show.text(value)),
-            Found::Broken(entry) => explanation.broken = broken(generation, entry),
-            Found::Nothing | Found::Root(_) => {}
-        }
         let mut winners = generation.winners(key, in_force);
-        let layers = generation.layers.iter();
-        let shown = layers.map(|layer| {
-            let found = layer_value_at(&layer.root, key);
-            match (layer.is_literal, found) {
-                (true, Found::Entry(entry)) => show.literal_value(entry),
-                // What a bootstrap layer has reads as the source wrote it.
-                (true, Found::Inside(value, entry)) if matches!(entry.node, Node::Leaf(_)) => {
-                    let written = value.clone().unescaped();
-                    show.layer_value(Found::Inside(&written, entry))
-                }
-                _ => show.layer_value(found),
-            }
-        });
-        let shown: Vec<(LayerValue, Option<Origin>)> = shown.collect();
         if in_force.is_nothing() {
-            let (absent, by) = if explanation.is_up_to_the_layers() {
-                absence(generation, key)
-            } else {
-                (Absence::Undefined, None)
-            };
-            winners.extend(by.filter(|_| matches!(absent, Absence::Unset { .. })));
-            if absent == Absence::Undefined && explanation.is_up_to_the_layers() {
-                explanation.advice = generation.advice(key);
-            }
-            explanation.absent = Some(absent);
+            winners.extend(explanation.explain_absence(generation, key));
         }
-        for (at, (layer, (value, origin))) in generation.layers.iter().zip(shown).enumerate() {
-            explanation.layers.push(LayerView {
+        let layers = generation.layers.iter().enumerate();
+        let view = |(at, layer): (usize, &Arc<LayerState>)| {
+            let (value, origin) = texts.layer_value(layer, key);
+            LayerView {
                 source: layer.id,
                 name: layer.name.to_string(),
                 rank: layer.layer.rank(),
@@ -335,13 +326,29 @@ impl Explanation {
                 time: layer.time,
                 cached: layer.restored,
                 location: None,
-            });
-        }
+            }
+        };
+        explanation.layers = layers.map(view).collect();
         explanation
     }
 
-    /// Whether nothing keeps the values of the layers out.
-    fn is_up_to_the_layers(&self) -> bool {
+    /// Sets why the key is absent; returns the layer that unsets it.
+    fn explain_absence(&mut self, generation: &Generation, key: &str) -> Option<usize> {
+        let (absent, layer) = if self.is_decided_by_layers() {
+            absence(generation, key)
+        } else {
+            (Absence::Undefined, None)
+        };
+        if absent == Absence::Undefined && self.is_decided_by_layers() {
+            self.advice = generation.advice(key);
+        }
+        let layer = layer.filter(|_| matches!(absent, Absence::Unset { .. }));
+        self.absent = Some(absent);
+        layer
+    }
+
+    /// Whether the layers decide the value: no roll-back and no pending restart keeps another one in force.
+    fn is_decided_by_layers(&self) -> bool {
         self.pinned.is_none() && self.pending_restart.is_none()
     }
 }
@@ -351,7 +358,7 @@ fn broken(generation: &Generation, entry: &Entry) -> Option<Error> {
     match &entry.node {
         Node::Resolved(resolved) => {
             let error = resolved.value.as_ref().err()?;
-            Some(generation.fault_of(error, resolved))
+            Some(generation.shown_error(error, resolved))
         }
         Node::Leaf(_) | Node::Table(_) => None,
     }
@@ -362,7 +369,7 @@ fn pending(
     generation: &Generation,
     key: &str,
     in_force: Found<'_>,
-    show: &Texts,
+    texts: &MaskedTexts<'_>,
 ) -> Option<LayerValue> {
     let parsed = Key::parse(key).ok()?;
     let above = parsed.lineage();
@@ -375,11 +382,11 @@ fn pending(
         // There is nothing else in the table.
         let _ = layers.put_path(&path, entry.node.clone());
     }
-    let waits = layer_value_at(&layers, key);
-    if at.as_str() != parsed.as_str() && is_same(waits, in_force) {
+    let pending = layer_value_at(&layers, key);
+    if at.as_str() != parsed.as_str() && is_same(pending, in_force) {
         return None;
     }
-    Some(show.layer_value(waits).0)
+    Some(texts.found_value(pending).0)
 }
 
 /// Whether two nodes have the same values as written.

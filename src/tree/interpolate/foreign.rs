@@ -15,19 +15,19 @@ const LOOKUPS: [&str; 16] = [
     "secrets", "sm", "sops", "ssm", "sys", "vault",
 ];
 
-/// As many look-ups are reported.
+/// Limits the look-ups that are reported.
 const MAX_REPORTED: usize = 100;
 
-/// The mark after the colon of a shell's form, if a default begins with one: `-`, `=`, `?` or `+`. A
-/// sign before a number belongs to the number: `${offset:-1}` has the default -1.
-pub(super) fn shell_mark(default: &Parts<'_>) -> Option<char> {
+/// The operator of a shell's default, if a default begins with one: `-`, `=`, `?` or `+`. A sign before a number
+/// belongs to the number: `${offset:-1}` has the default -1.
+pub(super) fn shell_operator(default: &Parts<'_>) -> Option<char> {
     let Some(Part::Text(text)) = default.0.first() else {
         return None;
     };
-    let (mark, rest) = text.split_at_checked(1)?;
+    let (operator, rest) = text.split_at_checked(1)?;
     let digits = rest.strip_prefix('.').unwrap_or(rest);
     let is_number = digits.starts_with(|c: char| c.is_ascii_digit());
-    match mark {
+    match operator {
         "=" => Some('='),
         "?" => Some('?'),
         "-" if !is_number => Some('-'),
@@ -36,11 +36,11 @@ pub(super) fn shell_mark(default: &Parts<'_>) -> Option<char> {
     }
 }
 
-/// What to write in place of a shell's form. `default` is what follows the mark, if it may be shown.
-pub(super) fn remedy(mark: char, key: &str, default: Option<&str>) -> String {
-    let form = format!("`:{mark}` is a form of shells and no default");
+/// What to write instead of a shell's default. `default` is the text behind the operator, if it may be shown.
+pub(super) fn remedy(operator: char, key: &str, default: Option<&str>) -> String {
+    let form = format!("`:{operator}` is a form of shells and no default");
     let default = default.unwrap_or("default");
-    match mark {
+    match operator {
         '-' | '=' => format!("{form}: write `${{{key}:{default}}}`"),
         '?' => format!("{form}: write `${{{key}}}`, which is an error while the key is missing"),
         _ => format!("{form}: write `${{{key}:default}}`, or define the key"),
@@ -136,10 +136,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sign_before_a_number_is_no_mark_of_a_shell() {
-        let mark = |text: &str| shell_mark(&Parts::of(text, 0).unwrap());
+    fn a_sign_before_a_number_is_no_operator_of_a_shell() {
+        let operator = |text: &str| shell_operator(&Parts::of(text, 0).unwrap());
         for default in ["-1", "+1", "-.5", "-0x1f", "1", "", "a-b", "${-x}"] {
-            assert_eq!(mark(default), None, "{default}");
+            assert_eq!(operator(default), None, "{default}");
         }
         for form in [
             "-a",
@@ -152,7 +152,7 @@ mod tests {
             "?must be set",
             "-${x}",
         ] {
-            assert_eq!(mark(form), form.chars().next(), "{form}");
+            assert_eq!(operator(form), form.chars().next(), "{form}");
         }
     }
 }

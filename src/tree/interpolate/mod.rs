@@ -5,50 +5,49 @@
 //! error of the leaf that has it, and of all leaves that refer to that leaf. Of several dollars before
 //! a brace each pair is one dollar, so `$${` is a literal `${`, and `$$${key}` is a dollar and a value.
 //! A default that begins as in a shell (`:-text`, `:=`, `:?`, `:+text`) is an error where it would count.
-//! A value that is one reference and nothing else takes over the type as well: a list stays a list.
+//! A value that is one reference and nothing else has the type of its target: a list stays a list.
 //!
-//! A list of `{if = {key = value}, value = ..}` is a contextual value: it stands for the first of its
-//! values whose keys read as wanted. If there is none, the leaf is passed over, and what the weaker
-//! layers have at the key shows.
+//! A list of `{if = {key = value}, value = ..}` is a *contextual value* of several cases. A case *holds* if each of
+//! its keys has the value that its condition names. The leaf has the value of the first case that holds. If no
+//! case holds, the leaf is *passed over*: it has the value of the weaker layers.
 //!
-//! Everything is bounded: the chain, the nesting and the size of what results.
+//! The length of a chain of references, their nesting and the size of the results are bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff::{self, LeafChange, same_source, same_value};
-use crate::tree::interpolate::resolve::{Progress, Sight, Stop, unique};
+use crate::tree::interpolate::jobs::{Job, LeafOutcome};
+use crate::tree::interpolate::resolve::{LeafResolver, Progress, Stop};
 use crate::tree::merge;
 use crate::value::hamt::Entry;
 use crate::value::key::Key;
 use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::secret;
 
+mod condition;
 mod foreign;
-mod index;
+mod jobs;
 mod parse;
-
-pub(crate) use parse::whole_references;
+mod references;
 mod resolve;
 
-pub(crate) use index::{Followed, References};
+pub(crate) use parse::whole_references;
+pub(crate) use references::{LeafReferences, ReferenceIndex};
 
-/// References followed one after the other until a value is reached.
-const MAX_CHAIN: u32 = 64;
-/// What all values with references that one commit follows may grow to; an item of a list counts
-/// as 16 bytes.
+/// Limits the bytes of all values with references that one commit follows; an item of a list counts as 16.
 const MAX_TOTAL: usize = 16 * 1024 * 1024;
 
-/// What following references takes into account besides the merged tree.
+/// The conditions under which references are followed.
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     /// Whether the value of a key may be a secret.
-    pub(crate) secret: &'a dyn Fn(&str) -> bool,
+    pub(crate) may_be_secret: &'a dyn Fn(&str) -> bool,
     /// Whether unresolved references stay as they are written.
     pub(crate) keeps_unresolved: bool,
-    /// The layers that the tree is merged from, for what stands below a contextual value; none if the
-    /// tree is not that of the layers.
+    /// The layers that the tree is merged from, for the values below contextual ones; `None` if the tree is
+    /// not that of the layers.
     pub(crate) layers: Option<merge::Layers<'a>>,
 }
 
@@ -58,7 +57,7 @@ impl Context<'_> {
         self.layers?.visible(from, key)
     }
 
-    /// Puts a contextual value that was passed over back where its layer has it, and returns it.
+    /// Restores a contextual value that was passed over to the merged tree, and returns it.
     fn reveal(&self, merged: &mut Table, key: &Key) -> Option<Leaf> {
         let visible = self.in_layers(0, key)?;
         let Node::Leaf(leaf) = &visible.entry.node else {
@@ -78,24 +77,47 @@ impl Context<'_> {
 pub(crate) fn follow(
     merged: &mut Table,
     old: &Table,
-    index: &References,
+    index: &ReferenceIndex,
     referring: Vec<Key>,
     changes: &mut Vec<LeafChange>,
     context: Context<'_>,
-) -> Vec<Followed> {
+) -> Vec<LeafReferences> {
     if referring.is_empty() && index.is_empty() {
         return Vec::new();
     }
+    let (jobs, mut former) = jobs_of(merged, index, referring, changes, context);
+    let jobs = jobs::resolve_all(jobs, merged, context);
+    for change in changes.iter() {
+        let had_references =
+            matches!(&change.old, Some(old) if matches!(old.node, Node::Resolved(_)));
+        let is_former = had_references || index.is_passed_over(&change.key);
+        if is_former && !jobs.contains_key(&change.key) {
+            former.insert(change.key.clone());
+        }
+    }
+    let mut followed: Vec<LeafReferences> = former.into_iter().map(LeafReferences::none).collect();
+    write(merged, old, index, jobs, changes, &mut followed);
+    followed
+}
+
+/// The leaves to follow: those in `referring`, and all that depend on them or on `changes`. The second list is
+/// of the leaves that referred to something before this commit and do not any more.
+fn jobs_of(
+    merged: &mut Table,
+    index: &ReferenceIndex,
+    referring: Vec<Key>,
+    changes: &[LeafChange],
+    context: Context<'_>,
+) -> (BTreeMap<Key, Job>, BTreeSet<Key>) {
     let mut jobs: BTreeMap<Key, Job> = BTreeMap::new();
     for key in referring {
-        if let Some(raw) = raw(merged, &key) {
+        if let Some(raw) = raw_leaf(merged, &key) {
             jobs.insert(key, Job::new(raw));
         }
     }
     let mut queue: Vec<Key> = jobs.keys().cloned().collect();
     queue.extend(changes.iter().map(|change| change.key.clone()));
-    // Leaves that referred to something before this commit and do not any more.
-    let mut literal: BTreeSet<Key> = BTreeSet::new();
+    let mut former: BTreeSet<Key> = BTreeSet::new();
     while let Some(key) = queue.pop() {
         for dependent in index.dependents(&key) {
             if jobs.contains_key(dependent) {
@@ -104,42 +126,28 @@ pub(crate) fn follow(
             let raw = if index.is_passed_over(dependent) {
                 context.reveal(merged, dependent)
             } else {
-                raw(merged, dependent)
+                raw_leaf(merged, dependent)
             };
             match raw {
                 Some(raw) => {
                     jobs.insert(dependent.clone(), Job::new(raw));
                     queue.push(dependent.clone());
                 }
-                None => drop(literal.insert(dependent.clone())),
+                None => drop(former.insert(dependent.clone())),
             }
         }
     }
-    let mut spent = 0;
-    let mut left: Vec<Key> = jobs.keys().rev().cloned().collect();
-    while let Some(key) = left.pop() {
-        resolve_with_targets(key, &mut jobs, &mut left, merged, context, &mut spent);
-    }
-    for change in changes.iter() {
-        let gone = matches!(&change.old, Some(old) if matches!(old.node, Node::Resolved(_)));
-        let forgotten = gone || index.is_passed_over(&change.key);
-        if forgotten && !jobs.contains_key(&change.key) {
-            literal.insert(change.key.clone());
-        }
-    }
-    let mut followed: Vec<Followed> = literal.into_iter().map(Followed::forgotten).collect();
-    write(merged, old, index, jobs, changes, &mut followed);
-    followed
+    (jobs, former)
 }
 
 /// Writes the results into the merged tree, and lists what differs from `old`.
 fn write(
     merged: &mut Table,
     old: &Table,
-    index: &References,
+    index: &ReferenceIndex,
     jobs: BTreeMap<Key, Job>,
     changes: &mut Vec<LeafChange>,
-    followed: &mut Vec<Followed>,
+    followed: &mut Vec<LeafReferences>,
 ) {
     // Weaker layers show, or showed, in place of these: a table may have become a leaf.
     let is_shadow = |(key, job): &(&Key, &Job)| job.is_passed_over() || index.is_passed_over(key);
@@ -149,69 +157,64 @@ fn write(
         .map(|(key, _)| key.clone())
         .collect();
     let is_in_shadow = |key: &Key| {
-        let mut places = key.lineage();
-        !shadows.is_empty() && places.any(|place| shadows.contains(place))
+        let mut lineage = key.lineage();
+        !shadows.is_empty() && lineage.any(|above| shadows.contains(above))
     };
     for (key, job) in jobs {
         let is_passed_over = job.is_passed_over();
-        let resolved = match job.done {
+        let new = match job.outcome {
             None => continue,
-            Some(Done::PassedOver) => {
-                followed.push(Followed {
-                    leaf: key,
-                    refers: job.refers,
-                    is_passed_over,
-                });
-                continue;
-            }
-            Some(Done::Resolved(resolved)) => resolved,
+            Some(LeafOutcome::PassedOver) => None,
+            Some(LeafOutcome::Resolved(resolved)) => match write_leaf(merged, &key, resolved) {
+                Some(new) => Some(new),
+                None => {
+                    followed.push(LeafReferences::none(key));
+                    continue;
+                }
+            },
         };
-        let path: Vec<_> = key.segments().collect();
-        let Some(name) = path.last() else {
-            continue;
-        };
-        let new = Arc::new(Entry {
-            name: name.as_ref().into(),
-            node: Node::Resolved(Box::new(resolved)),
-        });
-        // The raw leaf stands there, so a leaf replaces a leaf, unless a contextual value further up
-        // has taken the place of a table.
-        if merged.put_path(&path, new.node.clone()).is_err() {
-            followed.push(Followed::forgotten(key));
-            continue;
-        }
-        followed.push(Followed {
+        followed.push(LeafReferences {
             leaf: key.clone(),
             refers: job.refers,
             is_passed_over,
         });
-        if is_in_shadow(&key) {
-            continue;
+        if let Some(new) = new.filter(|_| !is_in_shadow(&key)) {
+            changes.extend(leaf_change(key, old, new));
         }
-        let old = old
-            .find(&path)
-            .filter(|old| !matches!(&old.node, Node::Table(t) if !t.is_empty()));
-        let moved = old.is_some_and(|old| same_value(&old.node, &new.node));
-        if moved && old.is_some_and(|old| same_source(&old.node, &new.node)) {
-            continue;
-        }
-        changes.push(LeafChange {
-            key,
-            old: old.cloned(),
-            new: Some(new),
-            moved,
-        });
     }
     if !shadows.is_empty() {
         changes.retain(|change| !is_in_shadow(&change.key));
         let shadows: Vec<&Key> = shadows.iter().collect();
         let differences = diff::diff_at_keys(old, merged, &shadows, true).changes;
-        changes.extend(
-            differences
-                .into_iter()
-                .filter(|change| is_in_shadow(&change.key)),
-        );
+        let differences = differences.into_iter();
+        changes.extend(differences.filter(|change| is_in_shadow(&change.key)));
     }
+}
+
+/// Writes a resolved leaf into the merged tree, in place of the raw one. `None` if a contextual value further up
+/// has replaced the table of the leaf.
+fn write_leaf(merged: &mut Table, key: &Key, resolved: Resolved) -> Option<Arc<Entry>> {
+    let path: Vec<_> = key.segments().collect();
+    let name = path.last()?.as_ref().into();
+    let node = Node::Resolved(Box::new(resolved));
+    merged.put_path(&path, node.clone()).ok()?;
+    Some(Arc::new(Entry { name, node }))
+}
+
+/// The change to a new leaf, if it differs from the old one.
+fn leaf_change(key: Key, old: &Table, new: Arc<Entry>) -> Option<LeafChange> {
+    let is_leaf = |entry: &&Arc<Entry>| entry.node.table().is_none_or(Table::is_empty);
+    let old = old.find(key.segments()).filter(is_leaf);
+    let moved = old.is_some_and(|old| same_value(&old.node, &new.node));
+    if moved && old.is_some_and(|old| same_source(&old.node, &new.node)) {
+        return None;
+    }
+    Some(LeafChange {
+        key,
+        old: old.cloned(),
+        new: Some(new),
+        moved,
+    })
 }
 
 /// Replaces the node at a key; `None` removes it.
@@ -225,7 +228,7 @@ fn replace(merged: &mut Table, key: &Key, node: Option<&Node>) {
 }
 
 /// The leaf as its layer wrote it, if it has references to follow.
-fn raw(merged: &Table, key: &Key) -> Option<Leaf> {
+fn raw_leaf(merged: &Table, key: &Key) -> Option<Leaf> {
     match &merged.find(key.segments())?.node {
         Node::Resolved(resolved) if resolved.fixed => None,
         Node::Resolved(resolved) => Some(resolved.raw.clone()),
@@ -237,20 +240,20 @@ fn raw(merged: &Table, key: &Key) -> Option<Leaf> {
 /// The keys at and below a key whose values have references to follow.
 pub(crate) fn referring(key: &Key, node: &Node) -> Vec<Key> {
     let mut referring = Vec::new();
-    let mut note = |key: &str, node: &Node| {
-        let follows = match node {
+    let mut add = |key: &str, node: &Node| {
+        let has_references = match node {
             Node::Leaf(leaf) => leaf.value.may_refer(),
             Node::Resolved(resolved) => !resolved.fixed,
             Node::Table(_) => false,
         };
-        referring.extend(Key::parse(key).ok().filter(|_| follows));
+        referring.extend(Key::parse(key).ok().filter(|_| has_references));
     };
     match node {
         Node::Table(table) => {
             let mut at = key.as_str().to_owned();
-            table.walk(&mut at, &mut |key, entry| note(key, &entry.node));
+            table.walk(&mut at, &mut |key, entry| add(key, &entry.node));
         }
-        leaf => note(key.as_str(), leaf),
+        leaf => add(key.as_str(), leaf),
     }
     referring
 }
@@ -265,17 +268,16 @@ pub(crate) fn fix(layer: &mut Table, merged: &Table, context: Context<'_>) {
         }
         _ => {}
     });
-    let none = BTreeMap::new();
     for (key, raw) in referring {
         let path: Vec<_> = key.segments().collect();
-        let there = merged.find(&path).map(|entry| &entry.node);
-        let fixed = match there {
-            Some(Node::Resolved(there))
-                if there.raw.value == raw.value && there.raw.origin == raw.origin =>
+        let in_force = merged.find(&path).map(|entry| &entry.node);
+        let fixed = match in_force {
+            Some(Node::Resolved(resolved))
+                if resolved.raw.value == raw.value && resolved.raw.origin == raw.origin =>
             {
-                Some((**there).clone())
+                Some((**resolved).clone())
             }
-            _ => evaluate(&key, &raw, &none, merged, context),
+            _ => evaluate(&key, raw, merged, context),
         };
         // A leaf replaces a leaf.
         let _ = match fixed {
@@ -289,260 +291,27 @@ pub(crate) fn fix(layer: &mut Table, merged: &Table, context: Context<'_>) {
 }
 
 /// Follows one leaf whose targets are resolved; `None` if no case of it holds.
-fn evaluate(
-    key: &Key,
-    raw: &Leaf,
-    jobs: &BTreeMap<Key, Job>,
-    merged: &Table,
-    context: Context<'_>,
-) -> Option<Resolved> {
-    let mut sight = Sight::new(jobs, merged, context, Progress::default(), MAX_TOTAL);
-    let value = match sight.leaf(&raw.value) {
-        Ok(value) => Ok(value),
+fn evaluate(key: &Key, raw: Leaf, merged: &Table, context: Context<'_>) -> Option<Resolved> {
+    let none = BTreeMap::new();
+    let mut resolver = LeafResolver::new(&none, merged, context, Progress::default(), MAX_TOTAL);
+    let error = match resolver.resolve_leaf(&raw.value) {
+        Ok(value) => return Some(resolver.progress.resolved(Ok(value), raw)),
         Err(Stop::PassedOver) => return None,
-        Err(Stop::Broken(error)) => Err(located(error, key, raw, context)),
-        Err(Stop::Needs(_)) => {
-            let detail = "refers to a key that is not resolved".to_owned();
-            Err(located(reference_error(detail), key, raw, context))
-        }
+        Err(Stop::Broken(error)) => error,
+        Err(Stop::Needs(_)) => reference_error("refers to a key that is not resolved".to_owned()),
     };
-    Some(Resolved {
-        value,
-        raw: raw.clone(),
-        chain: sight.progress.chain,
-        secret: sight.progress.hidden,
-        refers: unique(sight.progress.refers).into(),
-        fixed: false,
-    })
+    let error = located(error, key, &raw, context);
+    Some(resolver.progress.resolved(Err(error), raw))
 }
 
 /// An error with the key and the origin of its leaf. What looks like an unresolved reference may be a
 /// part of a secret, so it is not shown for a key that may hold one.
 fn located(error: Error, key: &Key, raw: &Leaf, context: Context<'_>) -> Error {
     let error = error.with_key(key).with_origin(&raw.origin);
-    let is_secret = || (context.secret)(key.as_str()) || secret::holds_secret(&raw.value);
+    let is_secret = || (context.may_be_secret)(key.as_str()) || secret::holds_secret(&raw.value);
     let is_secret = error.is_unresolved() && is_secret();
     let masked = is_secret.then(|| error.without(&|_| true)).flatten();
     masked.unwrap_or(error)
-}
-
-/// One leaf whose references are to be followed.
-struct Job {
-    raw: Leaf,
-    /// The strongest layer that may have the leaf: those above were passed over.
-    from: usize,
-    /// What is known so far, beginning with the keys that the conditions of passed over leaves refer
-    /// to.
-    progress: Progress,
-    done: Option<Done>,
-    refers: Vec<Key>,
-}
-
-/// The outcome of a leaf.
-enum Done {
-    Resolved(Resolved),
-    /// No case of a contextual value holds: the merged tree has the value of the weaker layers.
-    PassedOver,
-}
-
-impl Job {
-    fn new(raw: Leaf) -> Self {
-        Self {
-            raw,
-            from: 0,
-            progress: Progress::default(),
-            done: None,
-            refers: Vec::new(),
-        }
-    }
-
-    /// Whether a contextual value was passed over, whatever shows in its place.
-    fn is_passed_over(&self) -> bool {
-        self.from > 0 || matches!(self.done, Some(Done::PassedOver))
-    }
-}
-
-/// The targets of a leaf that must be resolved before it is followed again.
-#[derive(Default)]
-struct Targets {
-    /// The first one is last.
-    keys: Vec<Key>,
-    /// Whether one of them was visited since the leaf was followed last.
-    is_visited: bool,
-}
-
-impl Targets {
-    /// The next target, and whether it is the first one.
-    fn pop(&mut self) -> Option<(Key, bool)> {
-        let next = self.keys.pop()?;
-        Some((next, !std::mem::replace(&mut self.is_visited, true)))
-    }
-}
-
-/// Follows one leaf and, first, every unresolved leaf it refers to. Iterative, since a chain may be
-/// as long as a document. Leaves that show only now are added to `left`.
-fn resolve_with_targets(
-    key: Key,
-    jobs: &mut BTreeMap<Key, Job>,
-    left: &mut Vec<Key>,
-    merged: &mut Table,
-    context: Context<'_>,
-    spent: &mut usize,
-) {
-    let mut stack = vec![key];
-    // The targets of each key on the stack that are still to be visited.
-    let mut needs: Vec<Targets> = vec![Targets::default()];
-    let mut on_stack: BTreeSet<Key> = stack.iter().cloned().collect();
-    while let Some(key) = stack.last().cloned() {
-        let Some(job) = jobs.get_mut(&key) else {
-            return;
-        };
-        if job.done.is_some() {
-            stack.pop();
-            needs.pop();
-            on_stack.remove(&key);
-            continue;
-        }
-        if let Some((next, is_first)) = needs.last_mut().and_then(Targets::pop) {
-            if jobs.get(&next).is_some_and(|job| job.done.is_some()) {
-                continue;
-            }
-            if on_stack.insert(next.clone()) {
-                stack.push(next);
-                needs.push(Targets::default());
-            } else if is_first {
-                break_cycle(&next, &stack, jobs, context);
-            } else if let Some(targets) = needs.last_mut() {
-                // A target before this one may be broken. Then that is the error, and not the cycle.
-                *targets = Targets::default();
-            }
-            continue;
-        }
-        let progress = std::mem::take(&mut job.progress);
-        let jobs_so_far = &*jobs;
-        let Some(job) = jobs_so_far.get(&key) else {
-            return;
-        };
-        let mut sight = Sight::new(jobs_so_far, merged, context, progress, MAX_TOTAL - *spent);
-        let outcome = sight.leaf(&job.raw.value);
-        let size = sight.size.min(sight.left);
-        let progress = sight.progress;
-        if let Err(Stop::Needs(mut next)) = outcome {
-            // The progress is kept, since it may break a cycle later.
-            if let Some(job) = jobs.get_mut(&key) {
-                job.progress = progress;
-            }
-            next.reverse();
-            needs.pop();
-            needs.push(Targets {
-                keys: next,
-                is_visited: false,
-            });
-            continue;
-        }
-        let (refers, chain, hidden) = (unique(progress.refers), progress.chain, progress.hidden);
-        let value = match outcome {
-            Ok(value) if chain <= MAX_CHAIN => Ok(value),
-            Ok(_) => Err(reference_error(format!(
-                "follows more than {MAX_CHAIN} references in a row"
-            ))),
-            Err(Stop::Broken(error)) => Err(error),
-            Err(Stop::PassedOver) => {
-                if let Some(job) = jobs.get_mut(&key) {
-                    job.refers.clone_from(&refers);
-                    job.progress.refers = refers;
-                    let shown = pass_over(&key, job, merged, context);
-                    for (key, raw) in shown {
-                        left.push(key.clone());
-                        jobs.entry(key).or_insert_with(|| Job::new(raw));
-                    }
-                }
-                continue;
-            }
-            // Handled above.
-            Err(Stop::Needs(_)) => continue,
-        };
-        // A value that grew too large counts as well.
-        *spent += size;
-        let value = value.map_err(|error| located(error, &key, &job.raw, context));
-        let raw = job.raw.clone();
-        if let Some(job) = jobs.get_mut(&key) {
-            job.done = Some(Done::Resolved(Resolved {
-                value,
-                raw,
-                chain,
-                secret: hidden,
-                refers: refers.clone().into(),
-                fixed: false,
-            }));
-            job.refers = refers;
-        }
-    }
-}
-
-/// Replaces a contextual value of which no case holds by the value of the weaker layers. The job continues
-/// with that if it has references itself. Returns the leaves with references of a table.
-fn pass_over(
-    key: &Key,
-    job: &mut Job,
-    merged: &mut Table,
-    context: Context<'_>,
-) -> Vec<(Key, Leaf)> {
-    let here = context
-        .in_layers(job.from, key)
-        .and_then(|visible| visible.layer);
-    let below = here.and_then(|layer| {
-        job.from = layer + 1;
-        context.in_layers(job.from, key)
-    });
-    replace(merged, key, below.as_ref().map(|below| &below.entry.node));
-    let Some(below) = below else {
-        job.done = Some(Done::PassedOver);
-        return Vec::new();
-    };
-    match &below.entry.node {
-        Node::Leaf(leaf) if leaf.value.may_refer() => {
-            job.raw = leaf.clone();
-            Vec::new()
-        }
-        node => {
-            job.done = Some(Done::PassedOver);
-            let shown = referring(key, node).into_iter();
-            let shown = shown.filter(|shown| shown != key);
-            shown
-                .filter_map(|key| raw(merged, &key).map(|raw| (key, raw)))
-                .collect()
-        }
-    }
-}
-
-/// Gives every leaf of a cycle an error that names the cycle.
-fn break_cycle(first: &Key, stack: &[Key], jobs: &mut BTreeMap<Key, Job>, context: Context<'_>) {
-    let from = stack.iter().position(|key| key == first).unwrap_or(0);
-    let cycle = &stack[from..];
-    let mut path: Vec<&str> = cycle.iter().take(8).map(Key::as_str).collect();
-    if cycle.len() > path.len() {
-        path.push("...");
-    }
-    path.push(first.as_str());
-    let detail = format!("refers to itself: {}", path.join(" -> "));
-    for (i, key) in cycle.iter().enumerate() {
-        let next = cycle.get(i + 1).unwrap_or(first).clone();
-        if let Some(job) = jobs.get_mut(key) {
-            let error = located(reference_error(detail.clone()), key, &job.raw, context);
-            job.done = Some(Done::Resolved(Resolved {
-                value: Err(error),
-                raw: job.raw.clone(),
-                chain: 0,
-                secret: false,
-                refers: Box::default(),
-                fixed: false,
-            }));
-            let mut refers = std::mem::take(&mut job.progress.refers);
-            refers.push(next);
-            job.refers = unique(refers);
-        }
-    }
 }
 
 fn reference_error(detail: String) -> Error {

@@ -1,13 +1,13 @@
-//! A text with `${references}`, taken apart.
+//! Splits a text at its `${references}`.
 
 use crate::error::Error;
 use crate::tree::interpolate::reference_error;
 use crate::value::key::Key;
 
-/// References inside references.
+/// Limits the references inside references.
 const MAX_NESTING: usize = 16;
 
-/// A text taken apart at its references.
+/// A text, split at its references.
 pub(super) struct Parts<'a>(pub(super) Vec<Part<'a>>);
 
 pub(super) enum Part<'a> {
@@ -78,8 +78,8 @@ pub(crate) fn whole_references(text: &str) -> Vec<Key> {
     keys
 }
 
-/// The default of a reference as it is written, without the first character.
-pub(super) fn default_after_mark(written: &str) -> Option<&str> {
+/// The default of a reference as it is written, without the operator of a shell at its start.
+pub(super) fn default_after_operator(written: &str) -> Option<&str> {
     let inside = written.strip_prefix("${")?.strip_suffix('}')?;
     let default = &inside[colon(inside)? + 1..];
     default.get(1..)

@@ -1,26 +1,27 @@
-//! The value of one leaf, by the values of the keys that it refers to.
+//! Resolves one leaf, by the values of the keys that it refers to.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use crate::decode;
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff::value;
-use crate::tree::interpolate::foreign::{remedy, shell_mark};
-use crate::tree::interpolate::parse::{Part, Parts, default_after_mark};
-use crate::tree::interpolate::{Context, Done, Job, MAX_TOTAL, reference_error};
+use crate::tree::interpolate::condition::reads_as;
+use crate::tree::interpolate::foreign::{remedy, shell_operator};
+use crate::tree::interpolate::jobs::{Job, LeafOutcome};
+use crate::tree::interpolate::parse::{Part, Parts, default_after_operator};
+use crate::tree::interpolate::{Context, MAX_TOTAL, reference_error};
 use crate::value::envname::env_name_to_key;
 use crate::value::key::Key;
-use crate::value::node::{Node, Table};
+use crate::value::node::{Leaf, Node, Resolved, Table};
 use crate::value::table::Table as Fields;
 use crate::value::{Value, case};
 
-/// What one value may grow to, in bytes; an item of a list counts as 16.
+/// Limits the bytes of one value; an item of a list counts as 16.
 const MAX_SIZE: usize = 1024 * 1024;
 
-/// Each key once, in the order of its first mention.
+/// Removes repeated keys, and keeps the order.
 pub(super) fn unique(keys: Vec<Key>) -> Vec<Key> {
-    if keys.len() <= FEW_MENTIONS {
+    if keys.len() <= FEW_TARGETS {
         return keys;
     }
     let mut seen = HashSet::new();
@@ -29,8 +30,8 @@ pub(super) fn unique(keys: Vec<Key>) -> Vec<Key> {
     keys
 }
 
-/// Among so few keys a mention is looked for one by one.
-const FEW_MENTIONS: usize = 16;
+/// Up to this number of targets, a repeated one is searched one by one, which allocates nothing.
+const FEW_TARGETS: usize = 16;
 
 pub(super) enum Stop {
     /// Other leaves, at least one, must be resolved first.
@@ -41,9 +42,9 @@ pub(super) enum Stop {
 }
 
 impl Stop {
-    /// This without the name of the key that it is about if that name is computed: it may be made of a
+    /// Removes the name of the key from the error unless the name is literal: a computed name may be made of a
     /// secret.
-    fn of_literal_key(self, is_literal: bool) -> Self {
+    fn nameless_unless(self, is_literal: bool) -> Self {
         match self {
             Stop::Broken(error) if !is_literal => Stop::Broken(nameless(error)),
             stop => stop,
@@ -64,35 +65,52 @@ impl Stop {
 }
 
 /// What is known of a leaf so far. It is kept while the leaf waits for others, so that no case of a
-/// contextual value is looked at twice.
+/// contextual value is checked twice.
 #[derive(Default)]
 pub(super) struct Progress {
     /// The keys it refers to; of many, some twice.
     pub(super) refers: Vec<Key>,
+    /// The length of the longest chain of references.
     pub(super) chain: u32,
-    pub(super) hidden: bool,
+    /// Whether a key that it refers to may be secret.
+    pub(super) is_secret: bool,
     /// How many cases do not hold; `None` until it is known that the leaf has cases.
     failed_cases: Option<usize>,
 }
 
-/// What following one leaf sees and notes on the way.
-pub(super) struct Sight<'a> {
+impl Progress {
+    /// The leaf with its value.
+    pub(super) fn resolved(self, value: Result<Value, Error>, raw: Leaf) -> Resolved {
+        Resolved {
+            value,
+            raw,
+            chain: self.chain,
+            secret: self.is_secret,
+            refers: unique(self.refers).into(),
+            fixed: false,
+        }
+    }
+}
+
+/// Resolves one leaf.
+pub(super) struct LeafResolver<'a> {
     jobs: &'a BTreeMap<Key, Job>,
     merged: &'a Table,
     context: Context<'a>,
     pub(super) progress: Progress,
+    /// The bytes of the value so far.
     pub(super) size: usize,
-    /// What this commit may still spend on all its values.
-    pub(super) left: usize,
+    /// The bytes that this commit may still use for all its values.
+    budget: usize,
 }
 
-impl<'a> Sight<'a> {
+impl<'a> LeafResolver<'a> {
     pub(super) fn new(
         jobs: &'a BTreeMap<Key, Job>,
         merged: &'a Table,
         context: Context<'a>,
         progress: Progress,
-        left: usize,
+        budget: usize,
     ) -> Self {
         Self {
             jobs,
@@ -100,25 +118,25 @@ impl<'a> Sight<'a> {
             context,
             progress,
             size: 0,
-            left,
+            budget,
         }
     }
 
-    /// Notes a key that the leaf refers to. Of many keys, [`unique`] drops the repeated ones later.
-    fn mention(&mut self, key: &Key) {
+    /// Records a key that the leaf refers to. Of many keys, [`unique`] removes the repeated ones later.
+    fn record_target(&mut self, key: &Key) {
         let refers = &mut self.progress.refers;
-        if refers.len() > FEW_MENTIONS || !refers.contains(key) {
+        if refers.len() > FEW_TARGETS || !refers.contains(key) {
             refers.push(key.clone());
         }
     }
 
-    fn grow(&mut self, by: usize) -> Result<(), Stop> {
+    fn add_size(&mut self, by: usize) -> Result<(), Stop> {
         self.size += by;
         if self.size > MAX_SIZE {
             let detail = format!("grows beyond {MAX_SIZE} bytes through its references");
             return Err(Stop::Broken(Error::new(ErrorKind::TooLarge, detail)));
         }
-        if self.size > self.left {
+        if self.size > self.budget {
             let detail =
                 format!("all references of one update together grow beyond {MAX_TOTAL} bytes");
             return Err(Stop::Broken(Error::new(ErrorKind::TooLarge, detail)));
@@ -127,36 +145,36 @@ impl<'a> Sight<'a> {
     }
 
     /// The value of a leaf: of a list of cases, the first that holds.
-    pub(super) fn leaf(&mut self, raw: &Value) -> Result<Value, Stop> {
+    pub(super) fn resolve_leaf(&mut self, raw: &Value) -> Result<Value, Stop> {
         let failed = match self.progress.failed_cases {
             Some(failed) => failed,
             None if raw.cases().is_some() => 0,
-            None => return self.value(raw),
+            None => return self.resolve_value(raw),
         };
         let Value::List(cases) = raw else {
-            return self.value(raw);
+            return self.resolve_value(raw);
         };
         for (at, item) in cases.iter().enumerate().skip(failed) {
             self.progress.failed_cases = Some(at);
-            if let Some((wanted, value)) = case(item) {
-                if self.holds(wanted)? {
-                    return self.value(value);
+            if let Some((expected, value)) = case(item) {
+                if self.holds(expected)? {
+                    return self.resolve_value(value);
                 }
             }
         }
         Err(Stop::PassedOver)
     }
 
-    /// Whether every key has the value, or one of the values, that is wanted of it.
-    fn holds(&mut self, wanted: Option<&Fields>) -> Result<bool, Stop> {
+    /// Whether a condition holds: every key has the value, or one of the values, that is expected of it.
+    fn holds(&mut self, expected: Option<&Fields>) -> Result<bool, Stop> {
         let mut holds = true;
         let mut needs = Vec::new();
-        for (name, wanted) in wanted.into_iter().flat_map(Fields::iter) {
+        for (name, expected) in expected.into_iter().flat_map(Fields::iter) {
             let key = Key::parse(name).map_err(Stop::Broken)?;
-            // Looked at even if another key has decided: a change of this one may matter next.
-            self.mention(&key);
-            self.progress.hidden |= (self.context.secret)(key.as_str());
-            let found = match self.look(&key) {
+            // Recorded even if another key has decided: the next change may be one of this key.
+            self.record_target(&key);
+            self.progress.is_secret |= (self.context.may_be_secret)(key.as_str());
+            let found = match self.find_value(&key) {
                 Ok(found) => found,
                 Err(stop) => {
                     stop.collect(&mut needs)?;
@@ -164,7 +182,7 @@ impl<'a> Sight<'a> {
                 }
             };
             self.progress.chain = self.progress.chain.max(1);
-            holds &= found.is_some_and(|found| match wanted {
+            holds &= found.is_some_and(|found| match expected {
                 Value::List(any) => any.iter().any(|one| reads_as(one, found)),
                 one => reads_as(one, found),
             });
@@ -172,21 +190,21 @@ impl<'a> Sight<'a> {
         complete(holds, needs)
     }
 
-    fn value(&mut self, raw: &Value) -> Result<Value, Stop> {
+    fn resolve_value(&mut self, raw: &Value) -> Result<Value, Stop> {
         match raw {
             Value::Text(text) if raw.may_refer() => {
                 let parts = Parts::of(text, 0).map_err(Stop::Broken)?;
                 if let [only @ Part::Reference { .. }] = parts.0.as_slice() {
-                    return self.reference(only).map(Cow::into_owned);
+                    return self.resolve_reference(only).map(Cow::into_owned);
                 }
-                self.text(&parts).map(Value::from)
+                self.resolve_text(&parts).map(Value::from)
             }
             Value::List(items) => {
-                self.grow(16 * items.len())?;
+                self.add_size(16 * items.len())?;
                 let mut needs = Vec::new();
                 let mut values = Vec::with_capacity(items.len());
                 for item in items {
-                    match self.value(item) {
+                    match self.resolve_value(item) {
                         Ok(value) => values.push(value),
                         Err(stop) => stop.collect(&mut needs)?,
                     }
@@ -194,11 +212,11 @@ impl<'a> Sight<'a> {
                 complete(Value::List(values.into()), needs)
             }
             Value::Table(fields) => {
-                self.grow(16 * fields.len())?;
+                self.add_size(16 * fields.len())?;
                 let mut needs = Vec::new();
                 let mut resolved = Vec::with_capacity(fields.len());
                 for (name, value) in fields.iter() {
-                    match self.value(value) {
+                    match self.resolve_value(value) {
                         Ok(value) => resolved.push((name, value)),
                         Err(stop) => stop.collect(&mut needs)?,
                     }
@@ -206,24 +224,24 @@ impl<'a> Sight<'a> {
                 complete(Value::Table(resolved.into_iter().collect()), needs)
             }
             other => {
-                self.grow(size(other, self.left.min(MAX_SIZE)))?;
+                self.add_size(size(other, self.budget.min(MAX_SIZE)))?;
                 Ok(other.clone())
             }
         }
     }
 
-    /// The text with its references followed. All that must be resolved first is named at once:
-    /// otherwise each of many references would begin the whole text again.
-    fn text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
+    /// The text with its references followed. It names all targets that must be resolved first at once. Otherwise
+    /// each of many references would begin the whole text again.
+    fn resolve_text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
         let mut text = String::new();
         let mut needs = Vec::new();
         for part in &parts.0 {
             match part {
                 Part::Text(piece) => {
-                    self.grow(piece.len())?;
+                    self.add_size(piece.len())?;
                     text.push_str(piece);
                 }
-                Part::Reference { .. } => match self.reference(part) {
+                Part::Reference { .. } => match self.resolve_reference(part) {
                     Err(stop) => stop.collect(&mut needs)?,
                     Ok(value) => match &*value {
                         Value::Text(value) => text.push_str(value),
@@ -239,8 +257,8 @@ impl<'a> Sight<'a> {
         complete(text, needs)
     }
 
-    /// What a reference stands for. It is borrowed, so that what is too large is not copied.
-    fn reference(&mut self, part: &Part<'_>) -> Result<Cow<'a, Value>, Stop> {
+    /// The value of a reference. It is borrowed, so that a value that is too large is not copied.
+    fn resolve_reference(&mut self, part: &Part<'_>) -> Result<Cow<'a, Value>, Stop> {
         let Part::Reference {
             key,
             default,
@@ -250,39 +268,41 @@ impl<'a> Sight<'a> {
             return Ok(Cow::Owned(Value::from("")));
         };
         let is_computed = !matches!(key.0.as_slice(), [Part::Text(_)]);
-        let name = self.text(key)?;
+        let name = self.resolve_text(key)?;
         let name = name.trim();
         let Some(key) = Key::parse(name).ok().filter(|key| !key.is_root()) else {
-            // Not a key of ours, such as a shell expression: left as it is written.
+            // No key, such as a shell expression: it stays as it is written.
             return self.as_written(written);
         };
         // The name may be made of a secret.
-        let shown = if is_computed && self.progress.hidden {
+        let shown = if is_computed && self.progress.is_secret {
             written.to_string()
         } else {
             key.to_string()
         };
-        self.mention(&key);
-        self.progress.hidden |= (self.context.secret)(key.as_str());
-        let found = self.look(&key);
-        if let Some(found) = found.map_err(|stop| stop.of_literal_key(!is_computed))? {
-            self.grow(size(found, self.left.min(MAX_SIZE)))?;
+        self.record_target(&key);
+        self.progress.is_secret |= (self.context.may_be_secret)(key.as_str());
+        let found = self.find_value(&key);
+        if let Some(found) = found.map_err(|stop| stop.nameless_unless(!is_computed))? {
+            self.add_size(size(found, self.budget.min(MAX_SIZE)))?;
             self.progress.chain = self.progress.chain.max(1);
             return Ok(Cow::Borrowed(found));
         }
         match default {
-            Some(default) => match (shell_mark(default), default.0.as_slice()) {
+            Some(default) => match (shell_operator(default), default.0.as_slice()) {
                 (Some(_), _) if self.context.keeps_unresolved => self.as_written(written),
-                (Some(mark), _) => {
+                (Some(operator), _) => {
                     let key = (!is_computed).then_some(&key);
-                    Err(Stop::Broken(self.shell_form(mark, key, written)))
+                    Err(Stop::Broken(
+                        self.shell_default_error(operator, key, written),
+                    ))
                 }
-                (None, [only @ Part::Reference { .. }]) => self.reference(only),
-                (None, _) => self.text(default).map(Value::from).map(Cow::Owned),
+                (None, [only @ Part::Reference { .. }]) => self.resolve_reference(only),
+                (None, _) => self.resolve_text(default).map(Value::from).map(Cow::Owned),
             },
             None if self.context.keeps_unresolved => self.as_written(written),
             None => {
-                let advice = match self.spelled_as_variable(&key) {
+                let advice = match self.key_of_variable_name(&key) {
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => REMEDIES.to_owned(),
                 };
@@ -299,22 +319,22 @@ impl<'a> Sight<'a> {
 
     /// The error of a default in the form of a shell. `key` is the missing key, unless its name is
     /// computed. The text of the default is shown unless the key may hold a secret.
-    fn shell_form(&self, mark: char, key: Option<&Key>, written: &str) -> Error {
+    fn shell_default_error(&self, operator: char, key: Option<&Key>, written: &str) -> Error {
         // Shows no name of a key, since that may be a part of a secret.
         let general = format!(
             "refers to a key, which no layer defines; {}",
-            remedy(mark, "key", None)
+            remedy(operator, "key", None)
         );
         let Some(key) = key else {
             return reference_error(general)
                 .with_shareable_detail()
                 .with_unresolved();
         };
-        let meant = self.spelled_as_variable(key);
+        let meant = self.key_of_variable_name(key);
         let name = meant.as_ref().unwrap_or(key).as_str();
-        let default = default_after_mark(written).filter(|_| !self.progress.hidden);
+        let default = default_after_operator(written).filter(|_| !self.progress.is_secret);
         let of = |default: Option<&str>| {
-            let remedy = remedy(mark, name, default);
+            let remedy = remedy(operator, name, default);
             format!("refers to `{key}`, which no layer defines; {remedy}")
         };
         let error = reference_error(of(default)).with_unresolved();
@@ -325,21 +345,21 @@ impl<'a> Sight<'a> {
         })
     }
 
-    /// The key that the name of a variable means in place of a missing key, if it is there.
-    fn spelled_as_variable(&self, missing: &Key) -> Option<Key> {
+    /// The key that the missing one means as the name of a variable, if it has a value.
+    fn key_of_variable_name(&self, missing: &Key) -> Option<Key> {
         let meant = Key::from_segments(env_name_to_key(missing.as_str())?).ok()?;
         let entry = self.merged.find(meant.segments())?;
         (meant != *missing && entry.node.table().is_none()).then_some(meant)
     }
 
     fn as_written(&mut self, written: &str) -> Result<Cow<'a, Value>, Stop> {
-        self.grow(written.len())?;
+        self.add_size(written.len())?;
         Ok(Cow::Owned(Value::from(written)))
     }
 
-    fn look(&mut self, key: &Key) -> Result<Option<&'a Value>, Stop> {
+    fn find_value(&mut self, key: &Key) -> Result<Option<&'a Value>, Stop> {
         let path: Vec<_> = key.segments().collect();
-        // The deepest leaf on the way; the rest of the path may reach into a list.
+        // The path ends at a leaf, or leads into a list, which is a leaf.
         let mut table = self.merged;
         for (depth, name) in path.iter().enumerate() {
             let Some(entry) = table.get(name) else {
@@ -355,18 +375,18 @@ impl<'a> Sight<'a> {
                 Key::from_segments(&path[..=depth]).map_err(Stop::Broken)?
             };
             let rest = &path[depth + 1..];
-            let resolved = match self.jobs.get(&here).map(|job| &job.done) {
+            let resolved = match self.jobs.get(&here).map(|job| &job.outcome) {
                 Some(None) => return Err(Stop::Needs(vec![here])),
-                Some(Some(Done::Resolved(resolved))) => Some(resolved),
-                // What shows in place of a contextual value, or a leaf that is resolved.
-                Some(Some(Done::PassedOver)) | None => match &entry.node {
+                Some(Some(LeafOutcome::Resolved(resolved))) => Some(resolved),
+                // The value that replaces a contextual one, or a leaf that is resolved.
+                Some(Some(LeafOutcome::PassedOver)) | None => match &entry.node {
                     Node::Resolved(resolved) => Some(&**resolved),
                     _ => None,
                 },
             };
             if let Some(resolved) = resolved {
                 self.progress.chain = self.progress.chain.max(resolved.chain + 1);
-                self.progress.hidden |= resolved.secret;
+                self.progress.is_secret |= resolved.secret;
                 return match &resolved.value {
                     Ok(value) => Ok(value.descend(rest)),
                     Err(error) => {
@@ -408,19 +428,19 @@ fn nameless(error: Error) -> Error {
     }
 }
 
-/// What was found, unless something must be resolved first.
-fn complete<T>(found: T, needs: Vec<Key>) -> Result<T, Stop> {
+/// A result, unless some targets must be resolved first.
+fn complete<T>(result: T, needs: Vec<Key>) -> Result<T, Stop> {
     if needs.is_empty() {
-        Ok(found)
+        Ok(result)
     } else {
         Err(Stop::Needs(needs))
     }
 }
 
-/// As long a name of a missing key is shown of a secret.
+/// Limits the bytes of the name of a missing key that is shown of a secret.
 const MAX_SHAREABLE: usize = 64;
 
-/// Whether the name of a missing key can be shown although it stands in a secret: a password may hold
+/// Whether the name of a missing key can be shown although it is in the text of a secret: a password may hold
 /// `${` by chance. Such a name consists of at least two words of one case each.
 fn is_shareable(name: &str) -> bool {
     let is_word = |word: &str| {
@@ -432,31 +452,6 @@ fn is_shareable(name: &str) -> bool {
     };
     let mut words = name.split(['.', '_', '-']);
     name.len() <= MAX_SHAREABLE && words.clone().count() >= 2 && words.all(is_word)
-}
-
-/// Whether a key reads as wanted: by the type of the wanted value, as `get` would read the key.
-fn reads_as(wanted: &Value, found: &Value) -> bool {
-    let is_equal = wanted == found || wanted.canonical() == found.canonical();
-    is_equal
-        || match wanted.canonical() {
-            Value::Bool(wanted) => decode::read_bare::<bool>(found) == Some(wanted.get()),
-            Value::Number(wanted) => match wanted.as_i128() {
-                Some(wanted) => decode::read_bare::<i128>(found) == Some(wanted),
-                None => decode::read_bare::<f64>(found) == wanted.as_f64(),
-            },
-            _ => reads_alike(wanted, found),
-        }
-}
-
-/// Whether two values are the same as text.
-fn reads_alike(a: &Value, b: &Value) -> bool {
-    fn text(value: &Value) -> Cow<'_, str> {
-        match value {
-            Value::Text(text) => Cow::Borrowed(text),
-            other => Cow::Owned(other.to_string()),
-        }
-    }
-    text(a) == text(b) || text(a.canonical()) == text(b.canonical())
 }
 
 /// The size of a value in bytes. Counting ends above `limit`.

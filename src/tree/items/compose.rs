@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
-use crate::tree::index::{Items, why_no_index};
-use crate::tree::items::IgnoredItem;
-use crate::tree::items::view::{Content, Located, Shown, View, by_index, by_name, look, nowhere};
+use crate::tree::items::view::{
+    Content, Located, View, WinningViews, by_index, by_name, nowhere, winning_views,
+};
+use crate::tree::items::{Composed, IgnoredItem};
+use crate::tree::list_index::{IndexedItems, why_no_index};
 use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
@@ -29,10 +31,11 @@ pub(super) struct Composer {
 }
 
 impl Composer {
+    /// Records the layer, the origin and the references of a part.
     pub(super) fn include(&mut self, view: View<'_>) {
         self.layers.insert(view.layer);
         if let Some(origin) = view.origin() {
-            if self.origins.len() <= MOST_ORIGINS && !self.origins.contains(origin) {
+            if self.origins.len() <= MAX_ORIGINS && !self.origins.contains(origin) {
                 self.origins.push(origin.clone());
             }
         }
@@ -41,38 +44,40 @@ impl Composer {
         }
     }
 
-    pub(super) fn located(&mut self, view: View<'_>) -> Located {
+    /// Includes a part, and returns its value.
+    pub(super) fn include_value(&mut self, view: View<'_>) -> Located {
         self.include(view);
         view.located()
     }
 
-    pub(super) fn value(&mut self, views: &[View<'_>], at: &mut String) -> Option<Located> {
+    /// The value that the layers together have at a path inside a list.
+    pub(super) fn compose_value(&mut self, views: &[View<'_>], at: &mut String) -> Option<Located> {
         let mut clash = false;
-        let shown = look(views, &mut clash);
+        let winner = winning_views(views, &mut clash);
         if clash {
             let detail = "a table hides a value of a lower layer";
             let error = Error::new(ErrorKind::InvalidKey, detail).with_key_text(&*at);
             self.clashes.push(error);
         }
-        match shown {
-            Shown::Nothing => None,
-            Shown::Value(view) => Some(self.located(view)),
-            Shown::Items(tables, list) => {
-                let below = self.located(list);
-                match self.items(&tables, (list.layer, &below), at) {
-                    Some(items) => Some(Located::list(list.start(), items)),
+        match winner {
+            WinningViews::Nothing => None,
+            WinningViews::Value(view) => Some(self.include_value(view)),
+            WinningViews::Items(tables, list) => {
+                let below = self.include_value(list);
+                match self.override_items(&tables, (list.layer, &below), at) {
+                    Some(items) => Some(Located::list(list.first_origin(), items)),
                     None => Some(below),
                 }
             }
-            Shown::Tables(tables) => {
+            WinningViews::Tables(tables) => {
                 let mut fields = Vec::new();
-                let start = tables.first().map_or_else(nowhere, View::start);
+                let start = tables.first().map_or_else(nowhere, View::first_origin);
                 let mut origins = vec![start];
                 let mut broken = None;
                 for (name, views) in by_name(&tables) {
                     let length = at.len();
                     key::push_segment(at, name);
-                    if let Some(field) = self.value(&views, at) {
+                    if let Some(field) = self.compose_value(&views, at) {
                         fields.push((name, field.value));
                         origins.extend(field.origins);
                         broken = broken.or(field.broken);
@@ -95,15 +100,15 @@ impl Composer {
 
     /// The items of a list of a lower layer with those that are written by index; `None` if all of these
     /// are ignored.
-    pub(super) fn items(
+    pub(super) fn override_items(
         &mut self,
         tables: &[View<'_>],
         (layer, list): (usize, &Located),
         at: &mut String,
     ) -> Option<Vec<Located>> {
         let mut items = list.items().unwrap_or_default();
-        let mut any_counts = false;
-        let Items { by_index, others } = by_index(tables);
+        let mut is_overridden = false;
+        let IndexedItems { by_index, others } = by_index(tables);
         for (index, views) in by_index {
             let length = at.len();
             key::push_segment(at, &index.to_string());
@@ -112,17 +117,17 @@ impl Composer {
                 Some(below) => {
                     let mut all = views.clone();
                     all.push(View::of_value(layer, below));
-                    match self.value(&all, at) {
+                    match self.compose_value(&all, at) {
                         Some(item) => {
                             items[index] = item;
-                            any_counts = true;
+                            is_overridden = true;
                         }
                         None => self.ignore(&views, at, UNSET_ITEM.to_owned()),
                     }
                 }
                 None if index == count => {
-                    items.extend(self.value(&views, at));
-                    any_counts |= items.len() > count;
+                    items.extend(self.compose_value(&views, at));
+                    is_overridden |= items.len() > count;
                 }
                 None => {
                     let detail = format!(
@@ -136,18 +141,18 @@ impl Composer {
             at.truncate(length);
         }
         self.ignore_others(others, at);
-        any_counts.then_some(items)
+        is_overridden.then_some(items)
     }
 
     /// The list that one layer writes by index.
-    pub(super) fn own(&mut self, table: View<'_>, at: &mut String) -> Vec<Located> {
+    pub(super) fn compose_own_list(&mut self, table: View<'_>, at: &mut String) -> Vec<Located> {
         let mut items: Vec<Located> = Vec::new();
-        let Items { by_index, others } = by_index(&[table]);
+        let IndexedItems { by_index, others } = by_index(&[table]);
         for (index, views) in by_index {
             let length = at.len();
             key::push_segment(at, &index.to_string());
             if index == items.len() {
-                items.extend(self.value(&views, at));
+                items.extend(self.compose_value(&views, at));
             } else {
                 let detail = format!(
                     "is ignored: the list of this layer ends with {}, and only the next item can be \
@@ -195,47 +200,57 @@ impl Composer {
         });
     }
 
-    /// The list as a leaf.
-    pub(super) fn entry(&self, name: &Entry, items: Vec<Located>) -> Option<Arc<Entry>> {
-        let node = match &self.opaque {
-            Some(opaque) => Node::Resolved(Box::new(opaque.clone())),
-            None => {
-                let start = match self.origins.as_slice() {
-                    [] => return None,
-                    [only] => only.clone(),
-                    several => joined_origin(several),
-                };
-                let list = Located::list(start.clone(), items);
-                let origin = match self.origins.len() {
-                    1 => start,
-                    _ => start.with_parts(list.origins),
-                };
-                let leaf = Leaf::new(list.value, origin);
-                match self.references.clone() {
-                    None => Node::Leaf(leaf),
-                    Some(references) => Node::Resolved(Box::new(Resolved {
-                        value: match list.broken {
-                            Some(error) => Err(error),
-                            None => Ok(leaf.value.clone().unescaped()),
-                        },
-                        raw: leaf,
-                        ..references
-                    })),
-                }
-            }
+    /// The list as a leaf, with the findings; `None` if it has no part.
+    pub(super) fn into_composed(self, name: &str, items: Vec<Located>) -> Option<Composed> {
+        let node = self.list_node(items)?;
+        let name = name.into();
+        Some(self.into_composed_entry(Arc::new(Entry { name, node })))
+    }
+
+    /// An entry with the findings.
+    pub(super) fn into_composed_entry(self, entry: Arc<Entry>) -> Composed {
+        Composed {
+            entry,
+            layers: self.layers.into_iter().collect(),
+            ignored: self.ignored,
+            clashes: self.clashes,
+        }
+    }
+
+    fn list_node(&self, items: Vec<Located>) -> Option<Node> {
+        if let Some(opaque) = &self.opaque {
+            return Some(Node::Resolved(Box::new(opaque.clone())));
+        }
+        let start = match self.origins.as_slice() {
+            [] => return None,
+            [only] => only.clone(),
+            several => joined_origin(several),
         };
-        Some(Arc::new(Entry {
-            name: name.name.clone(),
-            node,
-        }))
+        let list = Located::list(start.clone(), items);
+        let origin = match self.origins.len() {
+            1 => start,
+            _ => start.with_parts(list.origins),
+        };
+        let leaf = Leaf::new(list.value, origin);
+        Some(match self.references.clone() {
+            None => Node::Leaf(leaf),
+            Some(references) => Node::Resolved(Box::new(Resolved {
+                value: match list.broken {
+                    Some(error) => Err(error),
+                    None => Ok(leaf.value.clone().unescaped()),
+                },
+                raw: leaf,
+                ..references
+            })),
+        })
     }
 }
 
 const UNSET_ITEM: &str = "is ignored: an item of a list cannot be unset, since the items after it would \
                           move; override the item or the whole list";
 
-/// Limits the places that the origin of a list names.
-const MOST_ORIGINS: usize = 8;
+/// Limits the origins that the origin of a list names.
+const MAX_ORIGINS: usize = 8;
 
 fn last_item(count: usize) -> String {
     match count.checked_sub(1) {
@@ -245,9 +260,9 @@ fn last_item(count: usize) -> String {
 }
 
 fn joined_origin(origins: &[Origin]) -> Origin {
-    let shown = origins.iter().take(MOST_ORIGINS);
+    let shown = origins.iter().take(MAX_ORIGINS);
     let mut names: Vec<String> = shown.map(Origin::to_string).collect();
-    if origins.len() > MOST_ORIGINS {
+    if origins.len() > MAX_ORIGINS {
         names.push("...".to_owned());
     }
     Origin::new("joined", names.join(" + "))

@@ -10,15 +10,17 @@ mod compose;
 mod view;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::decode;
 use crate::error::Error;
-use crate::tree::index::position;
 use crate::tree::items::compose::Composer;
-use crate::tree::items::view::{Content, Located, Shown, by_index, by_name, look, nowhere};
+use crate::tree::items::view::{
+    Content, Located, WinningViews, by_index, by_name, nowhere, winning_views,
+};
 use crate::value::hamt::Entry;
-use crate::value::key::Key;
+use crate::value::key::{self, Key};
 use crate::value::node::{Leaf, Node};
 use crate::value::origin::Origin;
 
@@ -33,7 +35,7 @@ pub(crate) struct IgnoredItem {
     pub(crate) error: Error,
 }
 
-/// One composed list, and the findings.
+/// A composed list, and the findings.
 #[derive(Debug)]
 pub(crate) struct Composed {
     pub(crate) entry: Arc<Entry>,
@@ -43,7 +45,7 @@ pub(crate) struct Composed {
     pub(crate) clashes: Vec<Error>,
 }
 
-/// A list of a lower layer with items that are written by index, the strongest layer first.
+/// A list of a lower layer with items that are written by index. `tables` has the strongest layer first.
 pub(in crate::tree) fn overlaid(
     tables: &[View<'_>],
     (layer, list): (usize, &Arc<Entry>),
@@ -51,26 +53,14 @@ pub(in crate::tree) fn overlaid(
 ) -> Option<Composed> {
     let mut composer = Composer::default();
     let view = View::of(layer, list);
-    let below = composer.located(view);
-    match composer.items(tables, (layer, &below), &mut at.to_owned()) {
-        Some(items) => composed(composer, list, items),
-        None => Some(Composed {
-            entry: Arc::clone(list),
-            layers: vec![layer],
-            ignored: composer.ignored,
-            clashes: composer.clashes,
-        }),
+    let below = composer.include_value(view);
+    match composer.override_items(tables, (layer, &below), &mut at.to_owned()) {
+        Some(items) => composer.into_composed(&list.name, items),
+        None => {
+            composer.layers = BTreeSet::from([layer]);
+            Some(composer.into_composed_entry(Arc::clone(list)))
+        }
     }
-}
-
-fn composed(composer: Composer, name: &Entry, items: Vec<Located>) -> Option<Composed> {
-    let entry = composer.entry(name, items)?;
-    Some(Composed {
-        entry,
-        layers: composer.layers.into_iter().collect(),
-        ignored: composer.ignored,
-        clashes: composer.clashes,
-    })
 }
 
 /// The lists of several layers as one list, the weakest layer's items first. Takes the strongest
@@ -82,14 +72,14 @@ pub(in crate::tree) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Optio
     for (layer, entry) in lists.iter().rev() {
         let view = View::of(*layer, entry);
         match &entry.node {
-            Node::Table(_) => items.extend(composer.own(view, &mut at.to_owned())),
+            Node::Table(_) => items.extend(composer.compose_own_list(view, &mut at.to_owned())),
             _ => {
                 if let Some(opaque) = view.opaque() {
                     composer.include(view);
                     composer.opaque = Some(opaque.clone());
                     break;
                 }
-                items.extend(composer.located(view).items()?);
+                items.extend(composer.include_value(view).items()?);
             }
         }
     }
@@ -101,14 +91,9 @@ pub(in crate::tree) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Optio
             name: strongest.name.clone(),
             node: Node::Leaf(leaf),
         });
-        return Some(Composed {
-            entry,
-            layers: composer.layers.into_iter().collect(),
-            ignored: composer.ignored,
-            clashes: composer.clashes,
-        });
+        return Some(composer.into_composed_entry(entry));
     }
-    composed(composer, strongest, items)
+    composer.into_composed(&strongest.name, items)
 }
 
 /// How many items a layer has in a joined list.
@@ -116,7 +101,9 @@ pub(in crate::tree) fn own_count(entry: &Entry) -> usize {
     match &entry.node {
         Node::Table(_) => {
             let view = View::of(0, entry);
-            Composer::default().own(view, &mut String::new()).len()
+            Composer::default()
+                .compose_own_list(view, &mut String::new())
+                .len()
         }
         _ => {
             let items = View::of(0, entry).written().and_then(decode::items);
@@ -156,21 +143,23 @@ pub(in crate::tree) fn parts_inside<S: AsRef<str>>(
 fn inside(views: &[View<'_>], path: &[Cow<'_, str>]) -> (Vec<usize>, Option<Origin>) {
     let Some((name, rest)) = path.split_first() else {
         let mut composer = Composer::default();
-        composer.value(views, &mut String::new());
+        composer.compose_value(views, &mut String::new());
         let origin = match composer.origins.as_slice() {
             [only] if composer.layers.len() == 1 => Some(only.clone()),
             _ => None,
         };
         return (composer.layers.into_iter().collect(), origin);
     };
-    match look(views, &mut false) {
-        Shown::Nothing => (Vec::new(), None),
-        Shown::Tables(tables) => {
+    match winning_views(views, &mut false) {
+        WinningViews::Nothing => (Vec::new(), None),
+        WinningViews::Tables(tables) => {
             let children = by_name(&tables).remove(&**name);
             inside(&children.unwrap_or_default(), rest)
         }
-        Shown::Value(list) => inside_list(&[], list, position(name), rest),
-        Shown::Items(tables, list) => inside_list(&tables, list, position(name), rest),
+        WinningViews::Value(list) => inside_list(&[], list, key::list_index(name), rest),
+        WinningViews::Items(tables, list) => {
+            inside_list(&tables, list, key::list_index(name), rest)
+        }
     }
 }
 

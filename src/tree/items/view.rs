@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::decode;
 use crate::error::Error;
-use crate::tree::index::{Items, is_decimal};
+use crate::tree::list_index::{IndexedItems, is_decimal};
 use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::node::{Node, Resolved, Table};
@@ -92,8 +92,8 @@ pub(in crate::tree) struct View<'a> {
     pub(super) broken: Option<&'a Error>,
 }
 
-/// What the layers have at a path inside a list.
-pub(super) enum Shown<'a> {
+/// The views of one path whose layers win.
+pub(super) enum WinningViews<'a> {
     Nothing,
     Value(View<'a>),
     Tables(Vec<View<'a>>),
@@ -126,7 +126,8 @@ impl<'a> View<'a> {
         }
     }
 
-    fn scalar(&self) -> Option<&'a Value> {
+    /// The value; a table has none.
+    fn value(&self) -> Option<&'a Value> {
         match self.content {
             Content::Node(Node::Leaf(leaf)) => Some(&leaf.value),
             Content::Node(Node::Resolved(resolved)) => resolved.value.as_ref().ok(),
@@ -135,18 +136,17 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A value of which at most parts cannot be read.
+    /// The value, or as it is written if parts of it cannot be read.
     pub(super) fn written(&self) -> Option<&'a Value> {
         match self.content {
             Content::Node(Node::Resolved(resolved)) if resolved.value.is_err() => {
                 Some(&resolved.raw.value).filter(|_| !resolved.stands_for_another())
             }
-            _ => self.scalar(),
+            _ => self.value(),
         }
     }
 
-    /// A value that stands for the target of a broken reference, so that the number of its items is
-    /// unknown.
+    /// A value that is a broken reference as a whole, so that the number of its items is unknown.
     pub(super) fn opaque(&self) -> Option<&'a Resolved> {
         match self.content {
             Content::Node(Node::Resolved(resolved)) if resolved.stands_for_another() => {
@@ -164,7 +164,7 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn is_tombstone(&self) -> bool {
-        matches!(self.scalar(), Some(Value::Unset))
+        matches!(self.value(), Some(Value::Unset))
     }
 
     pub(super) fn is_empty_table(&self) -> bool {
@@ -205,6 +205,7 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The origin of a node, or of the first value below it.
     pub(super) fn origin(&self) -> Option<&'a Origin> {
         fn first(table: &Table) -> Option<&Origin> {
             let entries = table.map().sorted();
@@ -222,20 +223,20 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The first origin.
-    pub(super) fn start(&self) -> Origin {
-        let start = match self.content {
+    /// The origin of the value, or of the first value of a table.
+    pub(super) fn first_origin(&self) -> Origin {
+        let first = match self.content {
             Content::Node(_) => self.origin(),
             Content::Value(_, origins) => origins.first(),
         };
-        start.cloned().unwrap_or_else(nowhere)
+        first.cloned().unwrap_or_else(nowhere)
     }
 
     /// The origins of a value here, and of those in it.
     fn origins(&self, value: &Value) -> Vec<Origin> {
         match self.content {
             Content::Value(_, origins) if origins.len() == value.count() => origins.to_vec(),
-            _ => self.start().of_all(value),
+            _ => self.first_origin().of_all(value),
         }
     }
 
@@ -247,7 +248,7 @@ impl<'a> View<'a> {
                 Err(_) => (resolved.raw.value.clone(), self.broken),
             },
             _ => {
-                let value = self.scalar().cloned().unwrap_or(Value::Unset);
+                let value = self.value().cloned().unwrap_or(Value::Unset);
                 let broken = broken_part(self.broken, &value);
                 (value, broken)
             }
@@ -272,7 +273,7 @@ fn is_list(value: &Value) -> bool {
     }
 }
 
-/// Whether the names of some tables are decimal, and there is one.
+/// Whether some tables have names, and all of them are decimal.
 fn are_indexes(tables: &[View<'_>]) -> bool {
     let mut any = false;
     for table in tables {
@@ -304,7 +305,9 @@ pub(in crate::tree) fn overrides_items(tables: &[View<'_>], below: &Entry) -> bo
     View::of(0, below).is_list() && are_indexes(tables)
 }
 
-pub(super) fn look<'a>(views: &[View<'a>], clash: &mut bool) -> Shown<'a> {
+/// The views of one path that win, from those of all layers, the strongest first. Sets `clash` if a table hides a
+/// value.
+pub(super) fn winning_views<'a>(views: &[View<'a>], clash: &mut bool) -> WinningViews<'a> {
     let mut tables: Vec<View<'a>> = Vec::new();
     for view in views {
         if view.is_table() {
@@ -312,18 +315,18 @@ pub(super) fn look<'a>(views: &[View<'a>], clash: &mut bool) -> Shown<'a> {
         } else if view.is_tombstone() {
             break;
         } else if tables.is_empty() {
-            return Shown::Value(*view);
+            return WinningViews::Value(*view);
         } else if view.is_list() && are_indexes(&tables) {
-            return Shown::Items(tables, *view);
+            return WinningViews::Items(tables, *view);
         } else {
             *clash = true;
             break;
         }
     }
     if tables.is_empty() {
-        Shown::Nothing
+        WinningViews::Nothing
     } else {
-        Shown::Tables(tables)
+        WinningViews::Tables(tables)
     }
 }
 
@@ -339,8 +342,8 @@ pub(super) fn by_name<'a>(tables: &[View<'a>]) -> BTreeMap<&'a str, Vec<View<'a>
 }
 
 /// The children of some tables by index.
-pub(super) fn by_index<'a>(tables: &[View<'a>]) -> Items<'a, View<'a>> {
-    let mut items = Items::new();
+pub(super) fn by_index<'a>(tables: &[View<'a>]) -> IndexedItems<'a, View<'a>> {
+    let mut items = IndexedItems::new();
     for table in tables {
         for (name, child) in table.children() {
             items.add(name, child);

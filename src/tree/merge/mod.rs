@@ -56,14 +56,14 @@ impl Findings {
     }
 }
 
-/// One layer's table at some path, with the layer's position from the strongest.
-type Seen<'a> = (usize, &'a Table);
+/// A layer's table at some path, with the layer's position from the strongest.
+type LayerTable<'a> = (usize, &'a Table);
 
-/// What the layers have at one path.
-enum Shown<'a> {
+/// What wins of the entries that the layers have at one path.
+enum Winner<'a> {
     Nothing,
     Leaf(&'a Arc<Entry>),
-    Tables(Vec<(Seen<'a>, &'a Arc<Entry>)>),
+    Tables(Vec<(LayerTable<'a>, &'a Arc<Entry>)>),
     /// Tables of items by index over a list of a lower layer.
     Items(Vec<View<'a>>, (usize, &'a Arc<Entry>)),
 }
@@ -79,16 +79,16 @@ impl<'m> Merge<'m> {
     }
 
     /// Merges whole layers, the strongest first.
-    pub(crate) fn all(&mut self, layers: &[&Table]) -> Table {
-        let seen: Vec<Seen<'_>> = layers.iter().copied().enumerate().collect();
+    pub(crate) fn merge_all(&mut self, layers: &[&Table]) -> Table {
+        let layers: Vec<LayerTable<'_>> = layers.iter().copied().enumerate().collect();
         self.findings.begin("");
-        self.tables(&seen, &mut String::new())
+        self.merge_tables(&layers, &mut String::new())
     }
 
     /// Updates the merged tree after one layer changed at `path` alone.
     ///
     /// `before` and `after` are all layers, the strongest first; they differ in `changed` only.
-    pub(crate) fn path(
+    pub(crate) fn merge_path(
         &mut self,
         merged: &mut Table,
         before: &[&Table],
@@ -109,16 +109,17 @@ impl<'m> Merge<'m> {
                 return;
             }
         }
-        let before: Vec<Seen<'_>> = before.iter().copied().enumerate().collect();
-        let after: Vec<Seen<'_>> = after.iter().copied().enumerate().collect();
-        self.step(merged, &before, &after, changed, path, &mut String::new());
+        let before: Vec<LayerTable<'_>> = before.iter().copied().enumerate().collect();
+        let after: Vec<LayerTable<'_>> = after.iter().copied().enumerate().collect();
+        self.merge_step(merged, &before, &after, changed, path, &mut String::new());
     }
 
-    fn step(
+    /// Updates the merged tree below one segment of the path.
+    fn merge_step(
         &mut self,
         merged: &mut Table,
-        before: &[Seen<'_>],
-        after: &[Seen<'_>],
+        before: &[LayerTable<'_>],
+        after: &[LayerTable<'_>],
         changed: usize,
         path: &[Cow<'_, str>],
         at: &mut String,
@@ -128,11 +129,11 @@ impl<'m> Merge<'m> {
         };
         let length = at.len();
         key::push_segment(at, name);
-        let now = self.shown(after, name, at);
+        let now = self.winner_reporting_clash(after, name, at);
         if !rest.is_empty() && !self.append.contains(at.as_str()) {
-            let was = self.shown_again(before, name);
-            if let (Shown::Tables(was), Shown::Tables(now)) = (&was, &now) {
-                let others = |tables: &[(Seen<'_>, &Arc<Entry>)]| -> Vec<usize> {
+            let was = find_winner(before, self.bootstrap, name).0;
+            if let (Winner::Tables(was), Winner::Tables(now)) = (&was, &now) {
+                let others = |tables: &[(LayerTable<'_>, &Arc<Entry>)]| -> Vec<usize> {
                     tables
                         .iter()
                         .map(|((i, _), _)| *i)
@@ -147,9 +148,9 @@ impl<'m> Merge<'m> {
                 if let (false, true, Some(mut below)) = (alone, others(was) == others(now), below) {
                     // The other layers here are the same as before, so the difference is further down
                     // this path. (A table of one layer alone is shared below.)
-                    let was: Vec<_> = was.iter().map(|(seen, _)| *seen).collect();
-                    let now: Vec<_> = now.iter().map(|(seen, _)| *seen).collect();
-                    self.step(&mut below, &was, &now, changed, rest, at);
+                    let was: Vec<_> = was.iter().map(|(layers, _)| *layers).collect();
+                    let now: Vec<_> = now.iter().map(|(layers, _)| *layers).collect();
+                    self.merge_step(&mut below, &was, &now, changed, rest, at);
                     if below.is_empty() && !now.iter().any(|(_, table)| table.is_empty()) {
                         merged.remove(name);
                     } else {
@@ -161,33 +162,37 @@ impl<'m> Merge<'m> {
             }
         }
         self.findings.begin(at);
-        match self.entry(now, after, name, at) {
+        match self.merge_winner(now, after, name, at) {
             Some(entry) => drop(merged.insert(entry)),
             None => drop(merged.remove(name)),
         }
         at.truncate(length);
     }
 
-    fn tables(&mut self, seen: &[Seen<'_>], at: &mut String) -> Table {
+    /// Merges the tables of some layers.
+    fn merge_tables(&mut self, layers: &[LayerTable<'_>], at: &mut String) -> Table {
         // Empty tables, such as the override layer at the start, do not prevent sharing.
-        let mut filled = seen.iter().filter(|(_, table)| !table.is_empty());
+        let mut filled = layers.iter().filter(|(_, table)| !table.is_empty());
         if let (Some((_, only)), None) = (filled.next(), filled.next()) {
             if !only.special() && !self.appends_under(at) {
                 return (*only).clone();
             }
         }
         let mut merged = Table::default();
-        if seen.len() > FEW_LAYERS {
-            for (name, seen) in by_name(seen) {
-                self.name(&mut merged, &seen, name, at);
+        if layers.len() > FEW_LAYERS {
+            for (name, layers) in by_name(layers) {
+                self.merge_name(&mut merged, &layers, name, at);
             }
             return merged;
         }
-        for (i, (_, table)) in seen.iter().enumerate() {
+        for (i, (_, table)) in layers.iter().enumerate() {
             for entry in table.map().iter() {
                 let name = &*entry.name;
-                if seen[..i].iter().all(|(_, above)| above.get(name).is_none()) {
-                    self.name(&mut merged, &seen[i..], name, at);
+                if layers[..i]
+                    .iter()
+                    .all(|(_, above)| above.get(name).is_none())
+                {
+                    self.merge_name(&mut merged, &layers[i..], name, at);
                 }
             }
         }
@@ -195,49 +200,56 @@ impl<'m> Merge<'m> {
     }
 
     /// Merges what the layers have under one name.
-    fn name(&mut self, merged: &mut Table, seen: &[Seen<'_>], name: &str, at: &mut String) {
+    fn merge_name(
+        &mut self,
+        merged: &mut Table,
+        layers: &[LayerTable<'_>],
+        name: &str,
+        at: &mut String,
+    ) {
         let length = at.len();
         key::push_segment(at, name);
-        let shown = self.shown(seen, name, at);
-        if let Some(entry) = self.entry(shown, seen, name, at) {
+        let winner = self.winner_reporting_clash(layers, name, at);
+        if let Some(entry) = self.merge_winner(winner, layers, name, at) {
             merged.insert(entry);
         }
         at.truncate(length);
     }
 
-    fn entry(
+    /// Merges what wins under a name.
+    fn merge_winner(
         &mut self,
-        shown: Shown<'_>,
-        seen: &[Seen<'_>],
+        winner: Winner<'_>,
+        layers: &[LayerTable<'_>],
         name: &str,
         at: &mut String,
     ) -> Option<Arc<Entry>> {
         if self.append.contains(at.as_str()) {
-            let lists = lists(seen, self.bootstrap, name);
+            let lists = joined_lists(layers, self.bootstrap, name);
             if let Some(composed) = items::joined(&lists, at) {
-                return Some(self.composed(composed, at));
+                return Some(self.add_findings(composed, at));
             }
         }
-        match shown {
-            Shown::Nothing => None,
-            Shown::Leaf(entry) => {
-                self.note_references(entry, at);
+        match winner {
+            Winner::Nothing => None,
+            Winner::Leaf(entry) => {
+                self.record_references(entry, at);
                 Some(Arc::clone(entry))
             }
-            Shown::Items(tables, (layer, list)) => {
+            Winner::Items(tables, (layer, list)) => {
                 let composed = items::overlaid(&tables, (layer, list), at)?;
-                Some(self.composed(composed, at))
+                Some(self.add_findings(composed, at))
             }
-            Shown::Tables(tables) => {
+            Winner::Tables(tables) => {
                 if let [((_, only), entry)] = tables.as_slice() {
                     if !only.special() && !self.appends_under(at) {
                         return Some(Arc::clone(entry));
                     }
                 }
-                let seen: Vec<_> = tables.iter().map(|(seen, _)| *seen).collect();
-                let merged = self.tables(&seen, at);
+                let layers: Vec<_> = tables.iter().map(|(layers, _)| *layers).collect();
+                let merged = self.merge_tables(&layers, at);
                 // A table that tombstones emptied is absent; one that a source wrote empty is present.
-                if merged.is_empty() && !seen.iter().any(|(_, table)| table.is_empty()) {
+                if merged.is_empty() && !layers.iter().any(|(_, table)| table.is_empty()) {
                     return None;
                 }
                 let node = Node::Table(merged);
@@ -249,39 +261,40 @@ impl<'m> Merge<'m> {
         }
     }
 
-    fn shown<'a>(&mut self, seen: &[Seen<'a>], name: &str, at: &str) -> Shown<'a> {
-        let (shown, hidden) = look(seen, self.bootstrap, name);
-        if let Some((above, below)) = hidden {
-            let located = |entry: &Entry| match entry.node.origin() {
+    /// Finds what wins under a name, and reports a clash.
+    fn winner_reporting_clash<'a>(
+        &mut self,
+        layers: &[LayerTable<'a>],
+        name: &str,
+        at: &str,
+    ) -> Winner<'a> {
+        let (winner, clash) = find_winner(layers, self.bootstrap, name);
+        if let Some((above, below)) = clash {
+            let describe = |entry: &Entry| match entry.node.origin() {
                 Some(origin) => format!("a value ({origin})"),
                 None => "a table".to_owned(),
             };
             let detail = format!(
                 "{} hides {} of a lower layer",
-                located(above),
-                located(below)
+                describe(above),
+                describe(below)
             );
             self.findings
                 .clashes
                 .push(Error::new(ErrorKind::InvalidKey, detail).with_key_text(at));
         }
-        shown
-    }
-
-    /// What the layers have under a name, without reporting clashes again.
-    fn shown_again<'a>(&self, seen: &[Seen<'a>], name: &str) -> Shown<'a> {
-        look(seen, self.bootstrap, name).0
+        winner
     }
 
     /// Adds the findings of a composed list.
-    fn composed(&mut self, composed: Composed, at: &str) -> Arc<Entry> {
+    fn add_findings(&mut self, composed: Composed, at: &str) -> Arc<Entry> {
         self.findings.clashes.extend(composed.clashes);
         self.findings.ignored.extend(composed.ignored);
-        self.note_references(&composed.entry, at);
+        self.record_references(&composed.entry, at);
         composed.entry
     }
 
-    fn note_references(&mut self, entry: &Entry, at: &str) {
+    fn record_references(&mut self, entry: &Entry, at: &str) {
         if let Node::Leaf(leaf) = &entry.node {
             if leaf.value.may_refer() {
                 self.referring.extend(Key::parse(at).ok());
@@ -289,6 +302,7 @@ impl<'m> Merge<'m> {
         }
     }
 
+    /// Whether lists at or below a key are joined.
     fn appends_under(&self, at: &str) -> bool {
         let from = (Bound::Included(at), Bound::Unbounded);
         let keys = self.append.range::<str, _>(from);
@@ -301,9 +315,9 @@ impl<'m> Merge<'m> {
 const FEW_LAYERS: usize = 8;
 
 /// The layers that have each name. To search each of many layers for each name would be quadratic.
-fn by_name<'a>(seen: &[Seen<'a>]) -> HashMap<&'a str, Vec<Seen<'a>>, RandomState> {
-    let mut names: HashMap<&str, Vec<Seen<'_>>, RandomState> = HashMap::default();
-    for (layer, table) in seen {
+fn by_name<'a>(layers: &[LayerTable<'a>]) -> HashMap<&'a str, Vec<LayerTable<'a>>, RandomState> {
+    let mut names: HashMap<&str, Vec<LayerTable<'_>>, RandomState> = HashMap::default();
+    for (layer, table) in layers {
         for entry in table.map().iter() {
             names.entry(&entry.name).or_default().push((*layer, table));
         }
@@ -311,21 +325,26 @@ fn by_name<'a>(seen: &[Seen<'a>]) -> HashMap<&'a str, Vec<Seen<'a>>, RandomState
     names
 }
 
-/// A table and the value it met, the stronger first.
+/// A table and a value of one path, the stronger first.
 type Clashing<'a> = Option<(&'a Arc<Entry>, &'a Arc<Entry>)>;
 
-fn look<'a>(seen: &[Seen<'a>], bootstrap: usize, name: &str) -> (Shown<'a>, Clashing<'a>) {
-    let mut tables: Vec<(Seen<'a>, &'a Arc<Entry>)> = Vec::new();
+/// What wins of the entries that some tables have under a name, and the entries that clash.
+fn find_winner<'a>(
+    layers: &[LayerTable<'a>],
+    bootstrap: usize,
+    name: &str,
+) -> (Winner<'a>, Clashing<'a>) {
+    let mut tables: Vec<(LayerTable<'a>, &'a Arc<Entry>)> = Vec::new();
     let mut winner: Option<&Arc<Entry>> = None;
-    let mut hidden = None;
-    for (layer, table) in seen {
+    let mut clash = None;
+    for (layer, table) in layers {
         let Some(entry) = table.get(name) else {
             continue;
         };
         match (&entry.node, winner) {
             (Node::Table(_), Some(above)) => {
                 let both_are_lists = holds_list(&above.node) && items::is_indexed(&entry.node);
-                hidden = (!both_are_lists).then_some((above, entry));
+                clash = (!both_are_lists).then_some((above, entry));
                 break;
             }
             (_, Some(_)) => break,
@@ -340,19 +359,19 @@ fn look<'a>(seen: &[Seen<'a>], bootstrap: usize, name: &str) -> (Shown<'a>, Clas
             (_, None) if tables.is_empty() => winner = Some(entry),
             (_, None) => {
                 if let Some(views) = items_over(&tables, (*layer, entry), bootstrap) {
-                    return (Shown::Items(views, (*layer, entry)), None);
+                    return (Winner::Items(views, (*layer, entry)), None);
                 }
-                hidden = tables.last().map(|(_, above)| (*above, entry));
+                clash = tables.last().map(|(_, above)| (*above, entry));
                 break;
             }
         }
     }
-    let shown = match winner {
-        Some(entry) => Shown::Leaf(entry),
-        None if tables.is_empty() => Shown::Nothing,
-        None => Shown::Tables(tables),
+    let winner = match winner {
+        Some(entry) => Winner::Leaf(entry),
+        None if tables.is_empty() => Winner::Nothing,
+        None => Winner::Tables(tables),
     };
-    (shown, hidden)
+    (winner, clash)
 }
 
 /// All layers, the strongest first, with the rules of merging.
@@ -376,21 +395,22 @@ impl Layers<'_> {
     pub(crate) fn visible(&self, from: usize, key: &Key) -> Option<Visible> {
         let path: Vec<_> = key.segments().collect();
         let (name, above) = path.split_last()?;
-        let mut seen: Vec<Seen<'_>> = self.roots.iter().copied().enumerate().skip(from).collect();
+        let mut layers: Vec<LayerTable<'_>> =
+            self.roots.iter().copied().enumerate().skip(from).collect();
         for name in above {
-            let Shown::Tables(tables) = look(&seen, self.bootstrap, name).0 else {
+            let Winner::Tables(tables) = find_winner(&layers, self.bootstrap, name).0 else {
                 return None;
             };
-            seen = tables.into_iter().map(|(seen, _)| seen).collect();
+            layers = tables.into_iter().map(|(layers, _)| layers).collect();
         }
-        let shown = look(&seen, self.bootstrap, name).0;
-        let layer = match &shown {
-            Shown::Leaf(_) => seen.iter().find(|(_, table)| table.get(name).is_some()),
-            Shown::Nothing | Shown::Tables(_) | Shown::Items(..) => None,
+        let winner = find_winner(&layers, self.bootstrap, name).0;
+        let layer = match &winner {
+            Winner::Leaf(_) => layers.iter().find(|(_, table)| table.get(name).is_some()),
+            Winner::Nothing | Winner::Tables(_) | Winner::Items(..) => None,
         };
         let layer = layer.map(|(layer, _)| *layer);
         let mut merge = Merge::new(self.append, self.bootstrap);
-        let entry = merge.entry(shown, &seen, name, &mut key.as_str().to_owned())?;
+        let entry = merge.merge_winner(winner, &layers, name, &mut key.as_str().to_owned())?;
         Some(Visible { entry, layer })
     }
 }
@@ -398,7 +418,7 @@ impl Layers<'_> {
 /// The tables that override items of a list below by index. Bootstrap layers override no item of
 /// another layer, which may change.
 fn items_over<'a>(
-    tables: &[(Seen<'a>, &'a Arc<Entry>)],
+    tables: &[(LayerTable<'a>, &'a Arc<Entry>)],
     (layer, below): (usize, &Arc<Entry>),
     bootstrap: usize,
 ) -> Option<Vec<View<'a>>> {
@@ -415,11 +435,15 @@ fn items_over<'a>(
 
 /// The lists that are joined at one key: from the strongest layer down to the first that has
 /// something else there, or to the last bootstrap layer if the strongest is one.
-fn lists<'a>(seen: &[Seen<'a>], bootstrap: usize, name: &str) -> Vec<(usize, &'a Arc<Entry>)> {
+fn joined_lists<'a>(
+    layers: &[LayerTable<'a>],
+    bootstrap: usize,
+    name: &str,
+) -> Vec<(usize, &'a Arc<Entry>)> {
     let mut lists: Vec<(usize, &Arc<Entry>)> = Vec::new();
-    for (layer, table) in seen {
-        let is_fixed = lists.first().is_some_and(|(first, _)| *first < bootstrap);
-        if is_fixed && *layer >= bootstrap {
+    for (layer, table) in layers {
+        let is_bootstrap = lists.first().is_some_and(|(first, _)| *first < bootstrap);
+        if is_bootstrap && *layer >= bootstrap {
             break;
         }
         let Some(entry) = table.get(name) else {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::tree::items::{self, Composed};
-use crate::tree::merge::{Seen, Shown, lists, look};
+use crate::tree::merge::{LayerTable, Winner, find_winner, joined_lists};
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
 use crate::value::node::Table;
@@ -28,20 +28,25 @@ pub(crate) fn shared_list<S: AsRef<str>>(
     bootstrap: usize,
     path: &[S],
 ) -> Option<SharedList> {
-    let mut seen: Vec<Seen<'_>> = layers.iter().copied().enumerate().collect();
+    let mut tables_here: Vec<LayerTable<'_>> = layers.iter().copied().enumerate().collect();
     let mut at = String::new();
     for (depth, name) in path.iter().enumerate() {
         let (name, inside) = (name.as_ref(), &path[depth + 1..]);
         key::push_segment(&mut at, name);
         if append.contains(at.as_str()) {
-            let lists = lists(&seen, bootstrap, name);
+            let lists = joined_lists(&tables_here, bootstrap, name);
             if let Some(composed) = items::joined(&lists, &at) {
                 return Some(joined_list(composed, &lists, inside));
             }
         }
-        match look(&seen, bootstrap, name).0 {
-            Shown::Tables(tables) => seen = tables.into_iter().map(|(seen, _)| seen).collect(),
-            Shown::Items(tables, (layer, list)) => {
+        match find_winner(&tables_here, bootstrap, name).0 {
+            Winner::Tables(tables) => {
+                tables_here = tables
+                    .into_iter()
+                    .map(|(tables_here, _)| tables_here)
+                    .collect()
+            }
+            Winner::Items(tables, (layer, list)) => {
                 let composed = items::overlaid(&tables, (layer, list), &at)?;
                 let (layers, origin) = if inside.is_empty() {
                     (composed.layers, composed.entry.node.origin().cloned())
@@ -54,7 +59,7 @@ pub(crate) fn shared_list<S: AsRef<str>>(
                     origin,
                 });
             }
-            Shown::Nothing | Shown::Leaf(_) => return None,
+            Winner::Nothing | Winner::Leaf(_) => return None,
         }
     }
     None

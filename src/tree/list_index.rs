@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-/// What some tables have for a list, each with the strongest table first.
+use crate::value::key;
+
+/// What some tables have for the items of a list, each with the strongest table first.
 #[derive(Debug)]
-pub(super) struct Items<'a, V> {
+pub(super) struct IndexedItems<'a, V> {
     pub(super) by_index: BTreeMap<usize, Vec<V>>,
     /// The names that are decimal and no index, such as `01`.
     pub(super) others: BTreeMap<&'a str, Vec<V>>,
 }
 
-impl<'a, V> Items<'a, V> {
+impl<'a, V> IndexedItems<'a, V> {
     pub(super) fn new() -> Self {
         Self {
             by_index: BTreeMap::new(),
@@ -19,7 +21,7 @@ impl<'a, V> Items<'a, V> {
     }
 
     pub(super) fn add(&mut self, name: &'a str, view: V) {
-        let views = match index(name) {
+        let views = match canonical_index(name) {
             Some(at) => self.by_index.entry(at).or_default(),
             None => self.others.entry(name).or_default(),
         };
@@ -27,25 +29,20 @@ impl<'a, V> Items<'a, V> {
     }
 }
 
-/// Whether a name has digits alone: over a list, it is meant for an item.
+/// Whether a name has digits alone, so that it means an item where a lower layer has a list.
 pub(super) fn is_decimal(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The item that a name of a table overrides: each item has one name.
-fn index(name: &str) -> Option<usize> {
+/// The item that a name of a table overrides. Each item has one name, so that no two names override it.
+fn canonical_index(name: &str) -> Option<usize> {
     let is_canonical = is_decimal(name) && (name == "0" || !name.starts_with('0'));
     is_canonical.then(|| name.parse().ok()).flatten()
 }
 
-/// The item that a key reaches when it is read.
-pub(super) fn position(name: &str) -> Option<usize> {
-    is_decimal(name).then(|| name.parse().ok()).flatten()
-}
-
 /// Why a decimal name overrides no item.
 pub(super) fn why_no_index(name: &str) -> String {
-    match position(name) {
+    match key::list_index(name) {
         Some(at) => format!("is ignored: `{name}` is not an index of a list; write `{at}`"),
         None => format!("is ignored: `{name}` is not an index of a list; it is too large"),
     }
@@ -58,7 +55,7 @@ mod tests {
     #[test]
     fn only_the_canonical_decimal_is_an_index() {
         for (name, at) in [("0", 0), ("7", 7), ("10", 10)] {
-            assert_eq!(index(name), Some(at));
+            assert_eq!(canonical_index(name), Some(at));
         }
         for name in [
             "",
@@ -70,7 +67,7 @@ mod tests {
             " 1",
             "99999999999999999999",
         ] {
-            assert_eq!(index(name), None, "{name}");
+            assert_eq!(canonical_index(name), None, "{name}");
         }
         assert!(is_decimal("00") && !is_decimal("") && !is_decimal("+1"));
     }

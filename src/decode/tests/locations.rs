@@ -1,4 +1,4 @@
-//! An error names the key that is at fault, and the type that its own field wants.
+//! An error names the key of the bad value, and the type that the field of that key expects.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The key that is set in place of a missing one, or of one below it, and is spelled nearly like it.
+//! Finds the key that is set instead of a missing one, or of one below it, and differs only in its spelling.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,40 +13,41 @@ use crate::value::key::Key;
 use crate::value::node::Table;
 use crate::value::origin::Origin;
 
-/// As many names of one table are looked at: help for a person, and a crowd needs none.
-const MOST: usize = 2_000;
+/// Limits the names of one table that are compared: the advice is not worth more time.
+const MAX_NAMES: usize = 2_000;
 
 /// A key that is set and differs from a missing one only by case, `_`, `-` and `.`.
 #[derive(Debug)]
-pub(crate) struct Spelled {
+pub(crate) struct SimilarKey {
     pub(crate) key: Key,
     pub(crate) origin: Option<Origin>,
-    /// The key that is missing: the one that was asked for, or one below it.
-    pub(crate) meant: Key,
+    /// The key that a program reads, or one below it.
+    pub(crate) missing: Key,
 }
 
 impl Generation {
-    /// The key that is set in place of a missing one, if it differs only by case, `_`, `-` and `.`.
-    pub(crate) fn spelled_otherwise(&self, missing: &str) -> Option<Spelled> {
-        let missing = Key::parse(missing).ok().filter(|key| !key.is_root())?;
-        if !Found::in_tree(&self.root, missing.as_str())
-            .ok()?
-            .is_nothing()
-        {
-            return None;
-        }
+    /// A key, if it is missing.
+    fn missing_key(&self, key: &str) -> Option<Key> {
+        let found = Found::in_tree(&self.root, key).ok()?;
+        let key = Key::parse(key).ok().filter(|key| !key.is_root());
+        key.filter(|_| found.is_nothing())
+    }
+
+    /// The key that is set instead of a missing one, if it differs only by case, `_`, `-` and `.`.
+    pub(crate) fn similar_key(&self, missing: &str) -> Option<SimilarKey> {
+        let missing = self.missing_key(missing)?;
         let mut path = Vec::new();
         let entry = search(&self.root, &fold(missing.as_str()), &mut path, &|_| true)?;
-        Some(Spelled {
+        Some(SimilarKey {
             key: Key::from_segments(&path).ok()?,
             origin: entry.node.origin().cloned(),
-            meant: missing,
+            missing: missing,
         })
     }
 
     /// The key of a weaker layer that a key of the layer `at` does not override, since it is spelled
     /// otherwise. There is none if another layer has the key too, or if the layer sets both.
-    pub(crate) fn spelled_in_weaker_layer(&self, at: usize, key: &Key) -> Option<Spelled> {
+    pub(crate) fn similar_key_in_weaker_layer(&self, at: usize, key: &Key) -> Option<SimilarKey> {
         let has = |root: &Table, key: &Key| {
             Found::in_tree(root, key.as_str()).is_ok_and(|found| !found.is_nothing())
         };
@@ -57,7 +58,7 @@ impl Generation {
             return None;
         }
         let folded = fold(key.as_str());
-        let meant = weaker.iter().find_map(|layer| {
+        let missing = weaker.iter().find_map(|layer| {
             let mut path = Vec::new();
             let is_free = |path: &[Cow<'_, str>]| {
                 Key::from_segments(path).is_ok_and(|other| other != *key && !has(own, &other))
@@ -66,40 +67,34 @@ impl Generation {
             Key::from_segments(&path).ok()
         })?;
         let entry = own.find(key.segments())?;
-        Some(Spelled {
+        Some(SimilarKey {
             key: key.clone(),
             origin: entry.node.origin().cloned(),
-            meant,
+            missing,
         })
     }
 
-    /// A key that is set in place of one below a missing table, such as `limits_qps` for `limits.qps`.
-    pub(crate) fn spelled_below(&self, missing: &str) -> Option<Spelled> {
-        let missing = Key::parse(missing).ok().filter(|key| !key.is_root())?;
-        if !Found::in_tree(&self.root, missing.as_str())
-            .ok()?
-            .is_nothing()
-        {
-            return None;
-        }
+    /// A key that is set instead of one below a missing table, such as `limits_qps` for `limits.qps`.
+    pub(crate) fn similar_key_below(&self, missing: &str) -> Option<SimilarKey> {
+        let missing = self.missing_key(missing)?;
         let mut path = Vec::new();
         let (entry, tail) = search_below(&self.root, &fold(missing.as_str()), &mut path)?;
         let tail = Key::from_segments(tail).ok()?;
-        Some(Spelled {
+        Some(SimilarKey {
             key: Key::from_segments(&path).ok()?,
             origin: entry.node.origin().cloned(),
-            meant: missing.join(&tail).ok()?,
+            missing: missing.join(&tail).ok()?,
         })
     }
 }
 
-/// A leaf whose key goes on where a missing one ends, and the names that come after that.
+/// A leaf whose key continues the missing one, and the names behind it.
 fn search_below<'a>(
     table: &'a Table,
     rest: &str,
     path: &mut Vec<&'a str>,
 ) -> Option<(&'a Arc<Entry>, Vec<&'a str>)> {
-    let mut entries: Vec<&Arc<Entry>> = table.map().iter().take(MOST).collect();
+    let mut entries: Vec<&Arc<Entry>> = table.map().iter().take(MAX_NAMES).collect();
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     for entry in entries {
         path.push(&entry.name);
@@ -135,7 +130,7 @@ fn name_after<'a>(name: &'a str, folded: &str) -> Option<&'a str> {
     (!after.is_empty()).then_some(after)
 }
 
-/// The first leaf at or below an entry; adds the names on the way to it.
+/// The first leaf at or below an entry; adds the names that lead to it.
 fn first_leaf<'a>(entry: &'a Arc<Entry>, path: &mut Vec<&'a str>) -> Option<&'a Arc<Entry>> {
     let Some(table) = entry.node.table() else {
         return Some(entry);
@@ -143,20 +138,20 @@ fn first_leaf<'a>(entry: &'a Arc<Entry>, path: &mut Vec<&'a str>) -> Option<&'a 
     let below = table
         .map()
         .iter()
-        .take(MOST)
+        .take(MAX_NAMES)
         .min_by(|a, b| a.name.cmp(&b.name))?;
     path.push(&below.name);
     first_leaf(below, path)
 }
 
-/// A leaf whose key has these letters and whose path is accepted. It may be inside a list.
+/// A leaf whose key has these letters and whose path is accepted. The key may lead into a list.
 fn search<'a>(
     table: &'a Table,
     rest: &str,
     path: &mut Vec<Cow<'a, str>>,
     accept: &dyn Fn(&[Cow<'a, str>]) -> bool,
 ) -> Option<&'a Arc<Entry>> {
-    for entry in table.map().iter().take(MOST) {
+    for entry in table.map().iter().take(MAX_NAMES) {
         let Some(below) = strip(rest, &entry.name) else {
             continue;
         };
@@ -179,7 +174,7 @@ fn search<'a>(
     None
 }
 
-/// Whether a value has a place inside whose path has these letters; adds the names on the way to it.
+/// Whether a path inside a value has these letters; adds the names of that path.
 fn search_value<'a>(value: &'a Value, rest: &str, path: &mut Vec<Cow<'a, str>>) -> bool {
     let mut below = |name: Cow<'a, str>, value: &'a Value| {
         let Some(rest) = strip(rest, &name) else {
@@ -195,18 +190,18 @@ fn search_value<'a>(value: &'a Value, rest: &str, path: &mut Vec<Cow<'a, str>>) 
     };
     match value {
         Value::List(items) => {
-            let mut items = items.iter().enumerate().take(MOST);
+            let mut items = items.iter().enumerate().take(MAX_NAMES);
             items.any(|(at, item)| below(Cow::Owned(at.to_string()), item))
         }
         Value::Table(fields) => {
-            let mut fields = fields.iter().take(MOST);
+            let mut fields = fields.iter().take(MAX_NAMES);
             fields.any(|(name, value)| below(Cow::Borrowed(name), value))
         }
         _ => false,
     }
 }
 
-/// A key without what people write differently.
+/// The letters of a key that a person would not vary.
 fn fold(key: &str) -> String {
     letters(key).collect()
 }
@@ -247,13 +242,13 @@ fn strip_ascii<'a>(folded: &'a str, name: &str) -> Option<&'a str> {
     folded.get(at..)
 }
 
-impl Spelled {
+impl SimilarKey {
     /// The error of a missing key with what to write so that it is set.
     pub(crate) fn explain(&self, missing: &str, error: &Error) -> Error {
         let detail = format!("{UNDEFINED}; {}", self.advice());
         let explained = Error::new(ErrorKind::NotFound, detail).with_key_text(missing);
         match error.expected() {
-            Some(wanted) => explained.with_expected(wanted),
+            Some(expected) => explained.with_expected(expected),
             None => explained,
         }
     }
@@ -261,7 +256,7 @@ impl Spelled {
     /// The hint that a key of another layer is not overridden.
     pub(crate) fn not_overridden(&self) -> Error {
         let detail = format!("is not overridden: {}", self.advice());
-        let hint = Error::new(ErrorKind::InvalidKey, detail).with_key(&self.meant);
+        let hint = Error::new(ErrorKind::InvalidKey, detail).with_key(&self.missing);
         match &self.origin {
             Some(origin) => hint.with_origin(origin),
             None => hint,
@@ -270,7 +265,7 @@ impl Spelled {
 
     /// What to write so that the missing key is set.
     pub(crate) fn advice(&self) -> String {
-        let (key, missing) = (&self.key, self.meant.as_str());
+        let (key, missing) = (&self.key, self.missing.as_str());
         let of_kind = |kind: &str| self.origin.as_ref().filter(|it| it.kind() == kind);
         if let Some(argument) = of_kind("argument").map(Origin::name) {
             return format!(

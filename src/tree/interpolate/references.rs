@@ -1,34 +1,34 @@
-//! Which keys refer to which.
+//! The index of references: which leaf refers to which keys, and which leaves refer to a key.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::value::key::Key;
 
-/// Which leaf refers to which keys, and the other way round.
+/// The references of all leaves, by the leaf and by its targets.
 #[derive(Debug, Default)]
-pub(crate) struct References {
+pub(crate) struct ReferenceIndex {
     of: HashMap<Key, Vec<Key>>,
     /// The leaves that refer to a key.
-    to: Index,
+    to: Dependents,
     /// The leaves that refer to something below a key.
-    below: Index,
+    below: Dependents,
     /// The contextual values of which no case holds: weaker layers show in their place.
     passed_over: BTreeSet<Key>,
 }
 
-/// What became of one leaf whose references were followed.
+/// What one leaf refers to, after its references were followed.
 #[derive(Debug)]
-pub(crate) struct Followed {
+pub(crate) struct LeafReferences {
     pub(crate) leaf: Key,
-    /// The keys it refers to; none if it is to be forgotten.
+    /// The keys it refers to; none if the index should forget the leaf.
     pub(crate) refers: Vec<Key>,
     /// Whether it is a contextual value of which no case holds.
     pub(crate) is_passed_over: bool,
 }
 
-impl Followed {
-    /// A leaf that refers to nothing any more.
-    pub(super) fn forgotten(leaf: Key) -> Self {
+impl LeafReferences {
+    /// The leaf refers to nothing any more.
+    pub(super) fn none(leaf: Key) -> Self {
         Self {
             leaf,
             refers: Vec::new(),
@@ -37,47 +37,48 @@ impl Followed {
     }
 }
 
+/// The leaves that refer to each key, or to something below it.
 #[derive(Debug, Default)]
-struct Index(HashMap<Box<str>, BTreeSet<Key>>);
+struct Dependents(HashMap<Box<str>, BTreeSet<Key>>);
 
-impl Index {
-    fn add(&mut self, place: &str, leaf: &Key) {
-        let leaves = self.0.entry(place.into()).or_default();
+impl Dependents {
+    fn add(&mut self, key: &str, leaf: &Key) {
+        let leaves = self.0.entry(key.into()).or_default();
         leaves.insert(leaf.clone());
     }
 
-    fn remove(&mut self, place: &str, leaf: &Key) {
-        if let Some(leaves) = self.0.get_mut(place) {
+    fn remove(&mut self, key: &str, leaf: &Key) {
+        if let Some(leaves) = self.0.get_mut(key) {
             leaves.remove(leaf);
             if leaves.is_empty() {
-                self.0.remove(place);
+                self.0.remove(key);
             }
         }
     }
 
-    fn at(&self, place: &str) -> impl Iterator<Item = &Key> {
-        self.0.get(place).into_iter().flatten()
+    fn at(&self, key: &str) -> impl Iterator<Item = &Key> {
+        self.0.get(key).into_iter().flatten()
     }
 }
 
-impl References {
+impl ReferenceIndex {
     /// Replaces what a leaf refers to; a leaf that refers to nothing is forgotten.
-    pub(crate) fn set(&mut self, followed: Followed) {
-        let Followed {
+    pub(crate) fn set(&mut self, references: LeafReferences) {
+        let LeafReferences {
             leaf,
             refers: keys,
             is_passed_over,
-        } = followed;
+        } = references;
         for old in self.of.remove(&leaf).into_iter().flatten() {
             self.to.remove(old.as_str(), &leaf);
-            for place in old.lineage().skip(1) {
-                self.below.remove(place, &leaf);
+            for above in old.lineage().skip(1) {
+                self.below.remove(above, &leaf);
             }
         }
         for key in &keys {
             self.to.add(key.as_str(), &leaf);
-            for place in key.lineage().skip(1).filter(|place| !place.is_empty()) {
-                self.below.add(place, &leaf);
+            for above in key.lineage().skip(1).filter(|above| !above.is_empty()) {
+                self.below.add(above, &leaf);
             }
         }
         if is_passed_over {
@@ -106,12 +107,12 @@ impl References {
 
     /// The leaves that may read differently once `key` has changed.
     pub(super) fn dependents<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a Key> {
-        // A reference may reach into a list, which is a leaf further up; and what was absent or a
-        // value becomes a table through a change further down.
+        // A reference may lead into a list, which is a leaf further up. A change further down may turn a key that
+        // was absent, or was a value, into a table.
         let above = key.lineage().skip(1);
         self.to
             .at(key.as_str())
             .chain(self.below.at(key.as_str()))
-            .chain(above.flat_map(|place| self.to.at(place)))
+            .chain(above.flat_map(|above| self.to.at(above)))
     }
 }
