@@ -85,9 +85,9 @@ impl Properties {
             load: timeout,
         };
         let mut started = Started::start(engine, layer, source, limits)?;
-        started.restore(engine)?;
+        started.restore()?;
         let id = started.state.id;
-        let mut loaded = match started.finish(deadline_after(timeout), false) {
+        let loaded = match started.finish(deadline_after(timeout), false) {
             Ok(loaded) => loaded,
             Err(error) => {
                 engine.abandon(id);
@@ -97,14 +97,13 @@ impl Properties {
         let fallbacks = loaded.fallback().into_iter().collect();
         match engine.admit(vec![loaded.state.clone()], fallbacks) {
             Ok(outcome) => {
-                if let Some(rejected) = loaded.check_restored(engine, &outcome) {
+                if let Some(rejected) = loaded.report_rejected_restore(engine, &outcome) {
                     // Its layer is empty, so hardly anything can depend on it.
                     let _ = engine.commit(Command::Remove(id));
                     engine.abandon(id);
                     return Err(rejected);
                 }
-                loaded.record_fallback(engine, &outcome);
-                loaded.record_admission(engine, outcome.generation, outcome.changed > 0);
+                loaded.record_admission(engine, &outcome, outcome.changed > 0);
                 Ok(id)
             }
             Err(error) => {

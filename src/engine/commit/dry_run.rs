@@ -37,7 +37,7 @@ impl CommitState {
         let at = base.index_of(source)?;
         let layer = base.layer(at);
         document.keep_last_good(&layer.root);
-        let left_out = document.still_left_out(&layer.left_out);
+        let missing_secrets = document.still_missing(&layer.missing_secrets);
         let (root, _) = document.into_parts();
         if layer.layer.is_bootstrap() {
             return if same_tables(&layer.root, &root) {
@@ -52,7 +52,7 @@ impl CommitState {
             };
         }
         self.guards.dry_check(source, &layer.root, &root)?;
-        let replaced = self.prepare(&base, at, (root, left_out), rejection_scope)?;
+        let replaced = self.prepare(&base, at, (root, missing_secrets), rejection_scope)?;
         Ok(DryRun {
             before: base.old,
             after: replaced.candidate.generation,

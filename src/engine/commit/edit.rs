@@ -9,7 +9,7 @@ use crate::engine::commit::rejection::{CandidateRejection, KeyIndex, Scope};
 use crate::engine::commit::{Base, CommitState, Committed, bootstrap};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Edit, RejectionScope};
-use crate::tree::layer::{LeftOut, count_bootstrap};
+use crate::tree::layer::{MissingSecrets, count_bootstrap};
 use crate::tree::merge::{Findings, Merge};
 use crate::value::document::clash;
 use crate::value::key::Key;
@@ -77,7 +77,7 @@ impl CommitState {
             let mut layers = base.old.layers.clone();
             let layer = Arc::make_mut(&mut layers[at]);
             if layer.restored.is_some() {
-                layer.left_out = LeftOut::default();
+                layer.missing_secrets = MissingSecrets::default();
             }
             (layer.root, layer.restored) = (edited.root, None);
             let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();

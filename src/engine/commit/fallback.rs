@@ -25,17 +25,22 @@ pub(crate) struct Fallback {
     /// When the source confirmed it, if it was restored from disk.
     pub(crate) restored: Option<SystemTime>,
     /// The secrets that the restored values lack.
-    pub(crate) left_out: Arc<[Key]>,
+    pub(crate) missing_secrets: Arc<[Key]>,
 }
 
 impl Fallback {
+    /// A layer without values.
+    pub(crate) fn empty(source: SourceId) -> Self {
+        Self::not_restored(source, Table::default())
+    }
+
     /// Values that were not restored from disk.
-    pub(super) fn new(source: SourceId, root: Table) -> Self {
+    pub(super) fn not_restored(source: SourceId, root: Table) -> Self {
         Self {
             source,
             root,
             restored: None,
-            left_out: Arc::default(),
+            missing_secrets: Arc::default(),
         }
     }
 }
@@ -158,7 +163,7 @@ fn replace(layers: &mut [Arc<LayerState>], fallbacks: Vec<Fallback>) {
         if let Some(layer) = layers.iter_mut().find(|layer| layer.id == fallback.source) {
             let layer = Arc::make_mut(layer);
             (layer.root, layer.restored) = (fallback.root, fallback.restored);
-            layer.left_out = fallback.left_out;
+            layer.missing_secrets = fallback.missing_secrets;
         }
     }
 }

@@ -26,7 +26,10 @@ impl CommitState {
         // Without restored values, the layer has the withheld values of the source, or none.
         for layer in new.iter().filter(|layer| layer.restored.is_some()) {
             let withheld = self.guards.wanted_layer(layer.id).cloned();
-            fallbacks.push(Fallback::new(layer.id, withheld.unwrap_or_default()));
+            fallbacks.push(Fallback::not_restored(
+                layer.id,
+                withheld.unwrap_or_default(),
+            ));
         }
         let mut layers = base.old.layers.clone();
         layers.extend(new.into_iter().map(Arc::new));

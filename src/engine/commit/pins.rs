@@ -24,9 +24,9 @@ pub(crate) struct Pin {
     pub(crate) pinned: Pinned,
     pub(crate) tree: Table,
     /// The keys whose values the tree lacks and the layers give; only of an earlier run.
-    pub(crate) secrets: Vec<Key>,
+    pub(crate) missing_secrets: Vec<Key>,
     /// The defaults of the earlier run that a layer hid; empty for a tree of this run.
-    pub(crate) hidden: Vec<Key>,
+    pub(crate) hidden_defaults: Vec<Key>,
 }
 
 impl Pin {
@@ -45,7 +45,7 @@ impl Pin {
             return (self.tree.clone(), Vec::new());
         }
         let mut tree = self.tree.clone();
-        for key in &self.secrets {
+        for key in &self.missing_secrets {
             let path: Vec<_> = key.segments().collect();
             if let Some(entry) = merged.find(&path) {
                 // Fails below a value: then the tree cannot have this key.
@@ -70,7 +70,7 @@ impl Pin {
     /// The defaults of this program without those that were hidden in the earlier run.
     fn visible_defaults(&self, layers: &[Arc<LayerState>]) -> Option<Table> {
         let mut defaults = defaults(layers)?.clone();
-        for key in &self.hidden {
+        for key in &self.hidden_defaults {
             let path: Vec<_> = key.segments().collect();
             defaults.remove_path(&path);
         }

@@ -11,7 +11,7 @@ use crate::engine::commit::{Base, CommitState, Committed, bootstrap};
 use crate::error::Error;
 use crate::source::RejectionScope;
 use crate::tree::diff;
-use crate::tree::layer::LeftOut;
+use crate::tree::layer::MissingSecrets;
 use crate::tree::merge::Findings;
 use crate::tree::snapshot::Found;
 use crate::value::key::{self, Key, push_segment};
@@ -34,7 +34,7 @@ impl CommitState {
         &mut self,
         base: &Base<'_>,
         at: usize,
-        contents: (Table, LeftOut),
+        contents: (Table, MissingSecrets),
         rejection_scope: RejectionScope,
     ) -> Result<Committed, Error> {
         let Replacement {
@@ -50,7 +50,7 @@ impl CommitState {
         &self,
         base: &Base<'_>,
         at: usize,
-        (mut root, left_out): (Table, LeftOut),
+        (mut root, missing_secrets): (Table, MissingSecrets),
         rejection_scope: RejectionScope,
     ) -> Result<Replacement, Error> {
         let before = &base.layer(at).root;
@@ -61,7 +61,7 @@ impl CommitState {
             let mut layers = base.old.layers.clone();
             let layer = Arc::make_mut(&mut layers[at]);
             (layer.root, layer.restored) = (root.clone(), None);
-            layer.left_out = Arc::clone(&left_out);
+            layer.missing_secrets = Arc::clone(&missing_secrets);
             let (tree, referring, mut findings) = merge_all(base.rules, &layers);
             let ignored = bootstrap::ignored(&layers, at, None);
             findings.clashes.extend(ignored);

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{Edit, RejectionScope};
 use crate::tree::diff;
 use crate::tree::interpolate;
-use crate::tree::layer::{LeftOut, SourceId, left_out_hint};
+use crate::tree::layer::{MissingSecrets, SourceId, missing_secrets_hint};
 use crate::value::document::Document;
 use crate::value::node::Table;
 
@@ -27,14 +27,16 @@ impl CommitState {
         let at = base.index_of_sender(source)?;
         let layer = base.layer(at);
         document.keep_last_good(&layer.root);
-        let left_out = document.still_left_out(&layer.left_out);
+        let missing_secrets = document.still_missing(&layer.missing_secrets);
         let (root, mut problems) = document.into_parts();
-        problems.hints.extend(left_out_hint(&left_out));
+        problems
+            .hints
+            .extend(missing_secrets_hint(&missing_secrets));
         if layer.layer.is_bootstrap() {
             return confirm_bootstrap(base, at, &root);
         }
         self.guards.check(source, &layer.root, &root, kind)?;
-        let mut committed = self.replace(base, at, (root, left_out), rejection_scope)?;
+        let mut committed = self.replace(base, at, (root, missing_secrets), rejection_scope)?;
         self.end_withholding(base, source);
         committed.problems = Some(problems);
         Ok(committed)
@@ -83,7 +85,12 @@ impl CommitState {
                 let committed = if follows_current {
                     self.edit(base, at, edits, Editor::Source(rejection_scope))?
                 } else {
-                    self.replace(base, at, (candidate, LeftOut::default()), rejection_scope)?
+                    self.replace(
+                        base,
+                        at,
+                        (candidate, MissingSecrets::default()),
+                        rejection_scope,
+                    )?
                 };
                 if was_withheld {
                     self.end_withholding(base, source);
@@ -118,8 +125,12 @@ impl CommitState {
                 interpolate::fix(&mut root, &base.old.root, context);
             });
         }
-        let committed =
-            self.replace(base, at, (root, LeftOut::default()), RejectionScope::Whole)?;
+        let committed = self.replace(
+            base,
+            at,
+            (root, MissingSecrets::default()),
+            RejectionScope::Whole,
+        )?;
         self.end_withholding(base, source);
         Ok(committed)
     }

@@ -72,7 +72,7 @@ fn shown(state: &SourceState, now: Instant) -> SourceHealth {
         age: state
             .answered_at
             .map(|at| now.saturating_duration_since(at)),
-        withheld: state.withholding.withheld(),
+        withheld: state.withholding.removal(),
         degraded: degraded.cloned(),
         problems: problems.cloned().collect(),
         ..health.clone()

@@ -1,4 +1,4 @@
-//! Composes a list from the items of several layers.
+//! Composes lists from the items of several layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

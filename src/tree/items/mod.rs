@@ -1,4 +1,5 @@
-//! Lists of several layers: items written by index over a list of a lower layer, and joined lists.
+//! Composed lists, which have items of several layers: items written by index over a list of a lower layer,
+//! and lists that `append` joins.
 //!
 //! An index in a layer over a list of a lower layer overrides that item. An index equal to the number
 //! of items appends one. Indexes without a list below form a table, which reads as a list if they are
@@ -33,9 +34,9 @@ pub(crate) struct IgnoredItem {
     pub(crate) error: Error,
 }
 
-/// One composed list, and the findings.
+/// A composed list, and the findings.
 #[derive(Debug)]
-pub(crate) struct Composed {
+pub(crate) struct ComposedList {
     pub(crate) entry: Arc<Entry>,
     /// The layers that have a part in it, the strongest first.
     pub(crate) layers: Vec<usize>,
@@ -48,13 +49,13 @@ pub(in crate::tree) fn overlaid(
     tables: &[View<'_>],
     (layer, list): (usize, &Arc<Entry>),
     at: &str,
-) -> Option<Composed> {
+) -> Option<ComposedList> {
     let mut composer = Composer::default();
     let view = View::of(layer, list);
     let below = composer.located(view);
     match composer.items(tables, (layer, &below), &mut at.to_owned()) {
         Some(items) => composed(composer, list, items),
-        None => Some(Composed {
+        None => Some(ComposedList {
             entry: Arc::clone(list),
             layers: vec![layer],
             ignored: composer.ignored,
@@ -63,9 +64,9 @@ pub(in crate::tree) fn overlaid(
     }
 }
 
-fn composed(composer: Composer, name: &Entry, items: Vec<Located>) -> Option<Composed> {
+fn composed(composer: Composer, name: &Entry, items: Vec<Located>) -> Option<ComposedList> {
     let entry = composer.entry(name, items)?;
-    Some(Composed {
+    Some(ComposedList {
         entry,
         layers: composer.layers.into_iter().collect(),
         ignored: composer.ignored,
@@ -73,9 +74,8 @@ fn composed(composer: Composer, name: &Entry, items: Vec<Located>) -> Option<Com
     })
 }
 
-/// The lists of several layers as one list, the weakest layer's items first. Takes the strongest
-/// first; `None` if there is no list.
-pub(in crate::tree) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<Composed> {
+/// Joins lists, the weakest layer's items first. Takes the strongest first; `None` if there is no list.
+pub(in crate::tree) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<ComposedList> {
     let (_, strongest) = lists.first()?;
     let mut composer = Composer::default();
     let mut items: Vec<Located> = Vec::new();
@@ -101,7 +101,7 @@ pub(in crate::tree) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Optio
             name: strongest.name.clone(),
             node: Node::Leaf(leaf),
         });
-        return Some(Composed {
+        return Some(ComposedList {
             entry,
             layers: composer.layers.into_iter().collect(),
             ignored: composer.ignored,
