@@ -151,7 +151,7 @@ impl Engine {
         let state = source.and_then(|source| layers.find(|state| state.id == source));
         let is_fixed = state.is_some_and(|state| state.layer.is_bootstrap());
         if is_fixed || to.is_bootstrap() {
-            Err(bootstrap::reserved(
+            Err(bootstrap::reserved_rank_error(
                 state.map_or(to.name(), |state| &state.name),
             ))
         } else {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::engine::clock::Clock;
-use crate::engine::commit::bootstrap::reserved;
+use crate::engine::commit::bootstrap::reserved_rank_error;
 use crate::engine::commit::rules::TreeValidator;
 use crate::engine::health::SourceEvent;
 #[cfg(feature = "test-util")]
@@ -103,7 +103,7 @@ impl Builder {
     /// [`build`](Self::build).
     pub fn source_in(mut self, layer: Layer, source: impl Source) -> Self {
         if layer.is_bootstrap() {
-            self.faults.push(reserved(layer.name()));
+            self.faults.push(reserved_rank_error(layer.name()));
         }
         self.sources.push((layer, Discard::new(Box::new(source))));
         self

@@ -23,7 +23,7 @@ impl Properties {
             }
         }
         (explanation.rejected, explanation.clashes) =
-            self.0.engine.health_registry.refused_of(key.as_str());
+            self.0.engine.health_registry.rejected_of(key.as_str());
         explanation
     }
 

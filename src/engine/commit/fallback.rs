@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::engine::commit::bootstrap::at_and_below;
+use crate::engine::commit::bootstrap::walk_at_and_below;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::error::Error;
 use crate::tree::layer::{LayerState, SourceId};
@@ -66,13 +66,13 @@ impl CommitState {
             "the roll-back of an earlier run is rejected, and the layers are in force (it is tried \
              at each start, until `unpin` ends it): {first}"
         );
-        let no_pin = Error::new(first.kind(), detail);
+        let pin_rejection = Error::new(first.kind(), detail);
         match self.rebuild_with_fallbacks(base, layers, fallbacks) {
             Ok(mut committed) => {
-                committed.clashes.push(no_pin);
+                committed.clashes.push(pin_rejection);
                 Ok(committed)
             }
-            Err(rejection) => Err(Error::all(vec![no_pin, rejection])),
+            Err(rejection) => Err(Error::all(vec![pin_rejection, rejection])),
         }
     }
 
@@ -146,7 +146,7 @@ fn names(error: &Error, layer: &LayerState) -> bool {
         return false;
     };
     let mut is_named = false;
-    at_and_below(&layer.root, key, &mut |_, entry| {
+    walk_at_and_below(&layer.root, key, &mut |_, entry| {
         let origin = entry.node.origin();
         is_named |= origin.is_some_and(|origin| is_in(at, origin));
     });

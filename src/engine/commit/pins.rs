@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::engine::commit::bootstrap::leaf_above;
+use crate::engine::commit::bootstrap::path_of_leaf_above;
 use crate::tree::layer::{DEFAULT_RANK, LayerState, count_bootstrap};
 use crate::tree::merge::Merge;
 use crate::tree::snapshot::{Generation, Pinned};
@@ -35,7 +35,7 @@ impl Pin {
     /// References of a tree of this run were followed when it was in force. The bootstrap values of this
     /// start override a tree of an earlier run, and that tree overrides the new defaults. Lists replace each
     /// other here, since the lists in the tree are joined already.
-    pub(crate) fn over(
+    pub(crate) fn tree_in_force(
         &self,
         merged: &Table,
         layers: &[Arc<LayerState>],
@@ -98,7 +98,7 @@ pub(crate) fn hidden_defaults(tree: &Table, layers: &[Arc<LayerState>]) -> Vec<K
         let path: Vec<_> = key.segments().collect();
         let is_hidden = match tree.find(&path) {
             Some(there) => there.node.table().is_some() && default.node.table().is_none(),
-            None => leaf_above(tree, &path).is_none(),
+            None => path_of_leaf_above(tree, &path).is_none(),
         };
         if is_hidden {
             hidden.push(key);

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::engine::commit::bootstrap::{same_tables, too_late};
-use crate::engine::commit::edit::{Editor, apply, set};
+use crate::engine::commit::bootstrap::{late_change_error, same_tables};
+use crate::engine::commit::edit::{Editor, apply_edit, apply_edits};
 use crate::engine::commit::removal_guard::UpdateKind;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::error::{Error, ErrorKind};
@@ -55,7 +55,7 @@ impl CommitState {
         let layer = base.layer(at);
         if layer.layer.is_bootstrap() {
             let mut root = layer.root.clone();
-            apply(&mut root, &edits)?;
+            apply_edits(&mut root, &edits)?;
             return confirm_bootstrap(base, at, &root);
         }
         if self.guards.is_guarded(source) {
@@ -152,7 +152,7 @@ fn confirm_bootstrap(base: &Base<'_>, at: usize, root: &Table) -> Result<Committ
     if same_tables(&layer.root, root) {
         Ok(Committed::nothing(&base.old))
     } else {
-        Err(too_late(&layer.name))
+        Err(late_change_error(&layer.name))
     }
 }
 
@@ -160,7 +160,7 @@ fn confirm_bootstrap(base: &Base<'_>, at: usize, root: &Table) -> Result<Committ
 fn apply_leniently(mut table: Table, edits: &[Edit]) -> Table {
     for edit in edits {
         let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
-        let _ = set(&mut table, edit, &path);
+        let _ = apply_edit(&mut table, edit, &path);
     }
     table
 }
@@ -173,6 +173,6 @@ fn removes_nothing(table: &Table, edit: &Edit) -> bool {
     }
     let mut after = table.clone();
     // An edit that clashes is rejected later.
-    let clashes = apply(&mut after, std::slice::from_ref(edit)).is_err();
+    let clashes = apply_edits(&mut after, std::slice::from_ref(edit)).is_err();
     clashes || diff::count_removed(table, &after) == 0
 }

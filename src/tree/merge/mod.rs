@@ -37,7 +37,7 @@ pub(crate) struct Merge<'a> {
 }
 
 /// The findings of a merge.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Findings {
     /// The keys at which a table and a value met.
     pub(crate) clashes: Vec<Error>,
