@@ -113,8 +113,8 @@ impl Builder {
     /// than all others: values that these, or the program itself, have for its keys are ignored and
     /// reported.
     ///
-    /// It is for values that a program needs to reach its other sources, such as the address of a store,
-    /// which the store must not be able to change. A later bootstrap source overrides an earlier one.
+    /// It is for values that a program needs to reach its other sources, such as the address of a store.
+    /// The store must not be able to change that. A later bootstrap source overrides an earlier one.
     ///
     /// References and contextual values of these sources are resolved once, by the values that all
     /// sources have at the start. Their lists are [joined](Self::append) among bootstrap sources only.

@@ -97,7 +97,7 @@ pub(crate) fn hidden_defaults(tree: &Table, layers: &[Arc<LayerState>]) -> Vec<K
         let Ok(key) = Key::parse(key) else { return };
         let path: Vec<_> = key.segments().collect();
         let is_hidden = match tree.find(&path) {
-            Some(there) => there.node.table().is_some() && default.node.table().is_none(),
+            Some(entry) => entry.node.table().is_some() && default.node.table().is_none(),
             None => path_of_leaf_above(tree, &path).is_none(),
         };
         if is_hidden {

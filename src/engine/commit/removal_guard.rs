@@ -1,8 +1,9 @@
 //! Withholds updates that would remove most of a layer's keys.
 //!
-//! An expired bucket, a wiped prefix and an unmounted directory all look like a mass removal. A
-//! guarded source's update that removes too many keys is withheld until the source has repeated it
-//! for [`RemovalGuard::accept_after`], until the keys return, or until the program confirms it.
+//! An expired bucket, a wiped prefix and an unmounted directory all look like a mass removal. So an update
+//! of a guarded source that removes too many keys is withheld. The update is accepted once the source has
+//! repeated it for [`RemovalGuard::accept_after`], or once the program confirms it. It is discarded when the
+//! keys return.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -375,8 +376,8 @@ mod tests {
         let (fake, clock) = FakeClock::new();
         let mut guards = RemovalGuards::new(clock);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
-        let mut check = |there: u32, next: u32| {
-            let checked = guards.check(SOURCE, &keys(0..there), &keys(0..next), UpdateKind::Full);
+        let mut check = |before: u32, next: u32| {
+            let checked = guards.check(SOURCE, &keys(0..before), &keys(0..next), UpdateKind::Full);
             checked.is_ok()
         };
         assert!(check(20, 12), "8 of 20");
@@ -389,26 +390,26 @@ mod tests {
         assert!(!check(9, 4), "8 of 12");
     }
 
-    /// Whether the first update that leaves `next` of `there` keys is accepted.
-    fn accepts(guard: RemovalGuard, there: u32, next: u32) -> bool {
+    /// Whether the first update that leaves `next` of `before` keys is accepted.
+    fn accepts(guard: RemovalGuard, before: u32, next: u32) -> bool {
         let mut guards = RemovalGuards::new(Clock::default());
         guards.add(SOURCE, guard, Delivery::Polled);
-        let checked = guards.check(SOURCE, &keys(0..there), &keys(0..next), UpdateKind::Full);
-        let tried = guards.dry_check(SOURCE, &keys(0..there), &keys(0..next));
+        let checked = guards.check(SOURCE, &keys(0..before), &keys(0..next), UpdateKind::Full);
+        let tried = guards.dry_check(SOURCE, &keys(0..before), &keys(0..next));
         assert_eq!(checked.is_ok(), tried.is_ok(), "a dry run agrees");
         checked.is_ok()
     }
 
     #[test]
     fn exactly_the_share_may_go_and_one_key_more_may_not() {
-        for (there, most) in [(8, 4), (9, 4), (20, 10), (101, 50)] {
+        for (before, most) in [(8, 4), (9, 4), (20, 10), (101, 50)] {
             assert!(
-                accepts(RemovalGuard::new(), there, there - most),
-                "{most} of {there}"
+                accepts(RemovalGuard::new(), before, before - most),
+                "{most} of {before}"
             );
             assert!(
-                !accepts(RemovalGuard::new(), there, there - most - 1),
-                "{most} + 1 of {there}"
+                !accepts(RemovalGuard::new(), before, before - most - 1),
+                "{most} + 1 of {before}"
             );
         }
         let quarter = RemovalGuard::new().max_removed_ratio(0.25);
@@ -430,8 +431,8 @@ mod tests {
         let (_fake, clock) = FakeClock::new();
         let mut guards = RemovalGuards::new(clock);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
-        let mut check = |there: u32, next: std::ops::Range<u32>| {
-            let checked = guards.check(SOURCE, &keys(0..there), &keys(next), UpdateKind::Full);
+        let mut check = |before: u32, next: std::ops::Range<u32>| {
+            let checked = guards.check(SOURCE, &keys(0..before), &keys(next), UpdateKind::Full);
             checked.is_ok()
         };
         assert!(check(8, 0..100));
