@@ -19,6 +19,8 @@ mod parts;
 #[path = "secrets/reads.rs"]
 mod reads;
 mod support;
+#[path = "secrets/unread.rs"]
+mod unread;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use serde::de::DeserializeOwned;
 
 use crate::decode::{self, SecretKeys};
+use crate::tree::interpolate::whole_references;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::key::Key;
@@ -32,7 +33,7 @@ pub(crate) fn add_secrets<T: DeserializeOwned>(key: &str, node: &Node, secrets: 
         drop(decode::from_node_recording::<T>(
             key,
             Some(&written),
-            true,
+            false,
             secrets,
         ));
     }
@@ -56,35 +57,24 @@ impl Generation {
                     return;
                 };
                 drop(decode::from_value_recording::<T>(
-                    key, value, origin, true, secrets,
+                    key, value, origin, false, secrets,
                 ));
             }
         }
     }
 
-    /// The key that a part of a value, such as an item of a list, is a reference to as a whole.
-    pub(crate) fn sole_target_inside(&self, key: &str) -> Option<Key> {
-        let (resolved, path) = self.resolved_above(key)?;
+    /// The keys that a part of a value, such as an item of a list, refers to as a whole.
+    pub(crate) fn whole_references_inside(&self, key: &str) -> Vec<Key> {
+        let Some((resolved, path)) = self.resolved_above(key) else {
+            return Vec::new();
+        };
         if let Some(whole) = resolved.sole_target() {
-            return self.key_inside(whole, &path);
+            return self.key_inside(whole, &path).into_iter().collect();
         }
-        let Value::Text(text) = resolved.raw.value.descend(&path)? else {
-            return None;
-        };
-        let inside = text.strip_prefix("${")?.strip_suffix('}')?;
-        let is_target = |target: &&Key| {
-            let rest = inside.trim_start().strip_prefix(target.as_str());
-            rest.is_some_and(|rest| {
-                rest.trim_start().is_empty() || rest.trim_start().starts_with(':')
-            })
-        };
-        let is_sole = !inside.contains("${");
-        resolved
-            .refers
-            .iter()
-            .find(is_target)
-            .filter(|_| is_sole)
-            .cloned()
+        match resolved.raw.value.descend(&path) {
+            Some(Value::Text(text)) => whole_references(text),
+            _ => Vec::new(),
+        }
     }
 
     /// The key of a part of another value, or of that value if it is a text that spells the part.

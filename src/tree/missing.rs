@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 use crate::decode;
 use crate::error::{Error, ErrorKind};
 use crate::tree::explain::{Absence, absence};
+use crate::tree::interpolate::whole_references;
 use crate::tree::snapshot::{Found, Generation};
+use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
 use crate::value::node::Node;
@@ -191,7 +193,7 @@ impl Generation {
                 Ok(Found::Entry(entry)) => sole_targets(&entry.node),
                 // A text may spell the list that the key leads into.
                 Ok(Found::Inside(..) | Found::Broken(_) | Found::Nothing) => {
-                    self.sole_target_inside(key).into_iter().collect()
+                    self.whole_references_inside(key)
                 }
                 Ok(Found::Root(_)) | Err(_) => Vec::new(),
             };
@@ -241,7 +243,11 @@ impl Generation {
 /// The keys that the values at and below a place are references to, as a whole.
 pub(crate) fn sole_targets(node: &Node) -> Vec<Key> {
     match node {
-        Node::Resolved(resolved) => resolved.sole_target().cloned().into_iter().collect(),
+        Node::Resolved(resolved) => {
+            let mut keys = Vec::new();
+            add_whole_references(&resolved.raw.value, &mut keys);
+            keys
+        }
         Node::Table(table) if table.special() => {
             let entries = table.map().iter();
             entries
@@ -249,6 +255,17 @@ pub(crate) fn sole_targets(node: &Node) -> Vec<Key> {
                 .collect()
         }
         Node::Table(_) | Node::Leaf(_) => Vec::new(),
+    }
+}
+
+/// Adds the keys that a value, or an item of it, refers to as a whole.
+fn add_whole_references(value: &Value, keys: &mut Vec<Key>) {
+    match value {
+        Value::Text(text) => keys.append(&mut whole_references(text)),
+        Value::List(items) => items
+            .iter()
+            .for_each(|item| add_whole_references(item, keys)),
+        _ => {}
     }
 }
 

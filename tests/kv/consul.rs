@@ -253,6 +253,22 @@ fn a_read_requests_the_configured_consistency() {
 }
 
 #[test]
+fn a_read_that_waits_for_changes_lasts_at_least_a_minute() {
+    let (port, asked) = stand_in_with("404 x\r\nX-Consul-Index: 7\r\nContent-Length: 0\r\n\r\n");
+    let consul = Consul::prefix("app").address(format!("http://127.0.0.1:{port}"));
+    let props = Properties::builder().source(consul).build().unwrap();
+    let wait = || -> Option<u64> {
+        let asked = asked.lock().unwrap();
+        let wait = asked.iter().find_map(|request| request.split_once("index=7&wait="))?.1;
+        wait.split_once("ms ")?.0.parse().ok()
+    };
+    wait_until(SOON, "a read that waits", || wait().is_some());
+    drop(props);
+    let wait = wait().unwrap();
+    assert!((60_000..=80_000).contains(&wait), "{wait} ms");
+}
+
+#[test]
 fn a_server_that_still_applies_its_log_shows_no_older_values() {
     let Some(mut scenario) = Scenario::<Client>::with(&[]) else {
         return;

@@ -63,32 +63,75 @@ impl SecretTrials {
         }
     }
 
-    /// Masks the fault of a value in the place of a table with a secret, and records its key as secret as long
-    /// as it is no table.
+    /// Masks the fault of a value in the place of a table with a secret, and records the keys of the values that
+    /// the type has not read because of it.
     pub(crate) fn mask<T: DeserializeOwned>(
         &self,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
         fault: &mut Fault,
     ) {
-        self.record_unread::<T>(request, diagnosis, fault);
-        let Some(location) = fault
-            .0
-            .location
-            .as_ref()
-            .filter(|location| may_replace_table(fault, location))
-        else {
-            self.record_untagged::<T>(request, diagnosis, fault);
-            return;
-        };
-        let path = location.path.clone();
-        let Some(below) = self.secret_below::<T>(request, diagnosis, fault, &path) else {
+        let unread = unread_enum(fault, &diagnosis.borrow().inference);
+        if let Some((table, tag)) = unread {
+            let values = values_below(request, &table);
+            if values.is_empty() || is_item(fault) {
+                return self.mask_whole::<T>(request, diagnosis, fault, &table);
+            }
+            self.record_values::<T>(request, diagnosis, &table, tag.as_deref(), values);
+        }
+        if let Some(table) = unread_table(fault) {
+            let values = values_below(request, table);
+            if !values.is_empty() {
+                return self.record_all::<T>(request, diagnosis, fault, table, values);
+            }
+        }
+        match fault.0.location.as_ref() {
+            Some(location) if may_replace_table(fault, location) => {
+                let path = location.path.clone();
+                self.mask_whole::<T>(request, diagnosis, fault, &path);
+            }
+            _ => self.record_untagged::<T>(request, diagnosis, fault),
+        }
+    }
+
+    /// Masks the fault if the type reads a secret below a path, and records the path as secret as long as it is
+    /// no table.
+    fn mask_whole<T: DeserializeOwned>(
+        &self,
+        request: Request<'_>,
+        diagnosis: &RefCell<Diagnosis>,
+        fault: &mut Fault,
+        path: &str,
+    ) {
+        let Some(below) = self.secret_below::<T>(request, diagnosis, fault, path) else {
             return;
         };
         if let Some(location) = &mut fault.0.location {
             location.masked = true;
         }
         request.record_secret(below);
+        // Of a list no item is known to be plain.
+        request.record_secret(buffered::unnamed_below(path));
+    }
+
+    /// Records all values below a table, if the type reads a secret there: it has not come to it.
+    fn record_all<T: DeserializeOwned>(
+        &self,
+        request: Request<'_>,
+        diagnosis: &RefCell<Diagnosis>,
+        fault: &Fault,
+        table: &str,
+        values: Vec<String>,
+    ) {
+        let holds_secret = request.secret_keys.is_some()
+            && self
+                .secret_below::<T>(request, diagnosis, fault, table)
+                .is_some();
+        if holds_secret {
+            values
+                .into_iter()
+                .for_each(|path| request.record_secret(path));
+        }
     }
 
     /// Does the same for the values below an untagged enum whose variants all failed, without masking.
@@ -125,32 +168,24 @@ impl SecretTrials {
 
     /// Records the secrets of a tagged or untagged enum that cannot be read: the type has not come to them. Each
     /// of its values is replaced by the probe, in each variant.
-    fn record_unread<T: DeserializeOwned>(
+    fn record_values<T: DeserializeOwned>(
         &self,
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
-        fault: &Fault,
+        table: &str,
+        tag: Option<&str>,
+        values: Vec<String>,
     ) {
         if request.secret_keys.is_none() {
-            return;
-        }
-        let unread = unread_enum(fault, &diagnosis.borrow().inference);
-        let Some((table, tag)) = unread else {
-            return;
-        };
-        let mut paths = Vec::new();
-        add_values(request.input, request.key, &mut paths);
-        paths.retain(|path| is_below(path, &table));
-        if paths.is_empty() {
             return;
         }
         let diagnosis = RefCell::new(diagnosis.borrow().fork());
         let run_trial = |entries: BTreeMap<Box<str>, Value>| {
             self.count.set(self.count.get() + 1);
             let value = Value::from(entries);
-            trial::run::<T>(request, &diagnosis, &table, &value)
+            trial::run::<T>(request, &diagnosis, table, &value)
         };
-        let tags: Vec<Option<(Box<str>, Value)>> = match &tag {
+        let tags: Vec<Option<(Box<str>, Value)>> = match tag {
             Some(tag) => {
                 let asked = run_trial(BTreeMap::from([entry(tag, probe_value())]));
                 let tags = asked.variants.iter();
@@ -159,13 +194,13 @@ impl SecretTrials {
             }
             None => vec![None],
         };
-        for path in paths {
+        for path in values {
             let names = names_below(request.key, &path);
             let names = names.iter().map(|name| without_index(name).to_owned());
             let question = (type_of::<T>(), names.collect(), Some(UNREAD.to_owned()));
             let is_secret = memoized(&SECRET_BELOW, question, || {
                 let is_secret = tags.iter().any(|tag| {
-                    let mut entries = entries_to(&table, &path, probe_value());
+                    let mut entries = entries_to(table, &path, probe_value());
                     entries.extend(tag.clone());
                     self.count.get() < MAX_TRIALS && run_trial(entries).reads_secret
                 });
@@ -240,6 +275,14 @@ impl SecretTrials {
     }
 }
 
+/// The paths of the values below a table that are no containers.
+fn values_below(request: Request<'_>, table: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    add_values(request.input, request.key, &mut paths);
+    paths.retain(|path| is_below(path, table));
+    paths
+}
+
 /// Adds the paths of the values that are no containers.
 fn add_values(input: Input<'_>, path: &str, paths: &mut Vec<String>) {
     match input {
@@ -297,13 +340,31 @@ fn unread_enum(fault: &Fault, inference: &Inference) -> Option<(String, Option<S
         let is_buffered = inference.buffered_at(&table).is_some();
         return is_buffered.then(|| (table, Some(tag.to_owned())));
     }
-    let rejection = fault.0.rejection.as_ref();
-    if rejection.is_some_and(|rejection| rejection.variants.is_some()) {
+    if has_unknown_variant(fault) {
         let (table, tag) = inference.tag_at(path)?;
         return Some((table, Some(tag)));
     }
     let is_buffered = fault.0.custom && inference.buffers_below(path);
     is_buffered.then(|| (path.clone(), None))
+}
+
+/// The table whose values the type has not read: its name is not that of a variant, or the type expects no table.
+fn unread_table(fault: &Fault) -> Option<&str> {
+    let location = fault.0.location.as_ref()?;
+    let is_table = location.description.as_deref().is_some_and(is_table);
+    let expects_other = is_table && !fault.0.custom && !expects_scalar(fault);
+    (has_unknown_variant(fault) || expects_other).then_some(&location.path)
+}
+
+/// Whether a fault is about the first item of a list, which serde reads as the tag of an enum.
+fn is_item(fault: &Fault) -> bool {
+    let path = fault.0.location.as_ref().map(|location| &*location.path);
+    has_unknown_variant(fault) && path.is_some_and(|path| path.ends_with(".0"))
+}
+
+fn has_unknown_variant(fault: &Fault) -> bool {
+    let rejection = fault.0.rejection.as_ref();
+    rejection.is_some_and(|rejection| rejection.variants.is_some())
 }
 
 /// The identity of a type.
@@ -337,9 +398,6 @@ fn memoized<K: Eq + Hash, V: Clone>(
 
 /// Whether a fault may be about a value in the place of a table.
 fn may_replace_table(fault: &Fault, location: &Location) -> bool {
-    let is_table = |found: &String| found.starts_with("table of");
-    let is_plain =
-        |expected: &String| SCALARS.contains(&expected.split(" (").next().unwrap_or_default());
     !location.masked
         && !location.is_name
         && fault.0.complete.is_none()
@@ -347,9 +405,19 @@ fn may_replace_table(fault: &Fault, location: &Location) -> bool {
         && fault.0.unknown_field.is_none()
         && location
             .description
-            .as_ref()
+            .as_deref()
             .is_some_and(|found| !is_table(found))
-        && !fault.0.expected.as_ref().is_some_and(is_plain)
+        && !expects_scalar(fault)
+}
+
+/// Whether the description of a value is that of a table.
+fn is_table(description: &str) -> bool {
+    description.starts_with("table of")
+}
+
+fn expects_scalar(fault: &Fault) -> bool {
+    let expected = fault.0.expected.as_deref().unwrap_or_default();
+    SCALARS.contains(&expected.split(" (").next().unwrap_or_default())
 }
 
 /// The name of an entry, with `*` in place of an index.

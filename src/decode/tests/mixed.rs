@@ -172,6 +172,38 @@ fn values_that_fit_no_variant_are_an_error_however_many_there_are() {
     assert!(PASSES.get() - before < 300, "{}", PASSES.get() - before);
 }
 
+/// An odd number.
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(try_from = "u32")]
+struct Odd(u32);
+
+impl TryFrom<u32> for Odd {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        (number % 2 == 1)
+            .then_some(Self(number))
+            .ok_or_else(|| format!("{number} is even"))
+    }
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum OddOrWait {
+    Odd(Odd),
+    Wait(Duration),
+}
+
+#[test]
+fn items_with_different_conversions_are_read_up_to_their_limit() {
+    for count in [10, 100, 250, 300, 600, 1000] {
+        let values: Vec<Value> = (0..count).map(|at| at.to_string().into()).collect();
+        let before = PASSES.get();
+        let r = read::<Vec<OddOrWait>>(values);
+        eprintln!("{count} {:?} {}", r.map(|r| r.len()).map_err(|e| e.to_string()), PASSES.get() - before);
+    }
+}
+
 #[test]
 fn a_key_that_the_type_does_not_have_is_not_converted() {
     #[derive(Debug, Deserialize, PartialEq)]

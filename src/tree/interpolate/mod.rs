@@ -28,6 +28,8 @@ use crate::value::secret;
 mod foreign;
 mod index;
 mod parse;
+
+pub(crate) use parse::whole_references;
 mod resolve;
 
 pub(crate) use index::{Followed, References};

@@ -12,7 +12,7 @@ use crate::sync::lock::Mutex;
 use crate::sync::process::ForkLock;
 use crate::value::Value;
 use crate::value::key::{self, Key};
-use crate::value::secret::buffered::{SecretKeys, UNNAMED};
+use crate::value::secret::buffered::{self, SecretKeys, UNNAMED};
 use crate::value::secret::contents;
 use crate::value::secret::names;
 
@@ -233,8 +233,20 @@ impl Secrets {
         let Some(keys) = self.0.keys.read() else {
             return true;
         };
-        !keys.is_empty() && (key::lineage(key).any(|above| keys.contains(above)) || below(&keys))
+        !keys.is_empty()
+            && (key::lineage(key)
+                .any(|above| keys.contains(above) || is_unnamed_item(&keys, above))
+                || below(&keys))
     }
+}
+
+/// Whether a key is that of an item of a list in the place of a table with a secret: see
+/// [`unnamed_below`](crate::value::secret::buffered::unnamed_below).
+fn is_unnamed_item(keys: &BTreeSet<Key>, key: &str) -> bool {
+    let Some((list, index)) = key.rsplit_once('.') else {
+        return false;
+    };
+    key::list_index(index).is_some() && keys.contains(&*buffered::unnamed_below(list))
 }
 
 /// Returns the prefix of all keys below a key.

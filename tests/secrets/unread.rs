@@ -1,0 +1,376 @@
+//! A secret that a type has not come to, since its value cannot be read, is shown nowhere.
+
+use super::*;
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct One {
+    magic: Secret<String>,
+    n: u8,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Listed {
+    l: Vec<Secret<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Outer<T> {
+    inner: T,
+    port: u16,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Flat<T> {
+    #[serde(flatten)]
+    inner: T,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind")]
+enum Store {
+    S3 { sesame: Secret<String>, parts: u32 },
+    Disk { path: String },
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind", content = "with")]
+enum Adjacent {
+    S3 { sesame: Secret<String>, parts: u32 },
+    Disk { path: String },
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+enum External {
+    S3 { sesame: Secret<String>, parts: u32 },
+    Key(Secret<String>),
+    Disk { path: String },
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum Login {
+    Token { opener: Secret<String>, ttl: u32 },
+    Pair { who: String, word: Secret<String> },
+}
+
+type Named<T> = BTreeMap<String, T>;
+
+/// A type that is read from a value.
+trait Read: Clone + PartialEq + Send + Sync + serde::de::DeserializeOwned + 'static {}
+
+impl<T: Clone + PartialEq + Send + Sync + serde::de::DeserializeOwned + 'static> Read for T {}
+
+/// Reads a key as a `T`; returns the error.
+type Way = fn(&Properties, &str) -> Option<Error>;
+
+fn ways<T: Read>() -> [(&'static str, Way); 3] {
+    [
+        ("get", |props, key| props.get::<T>(key).err()),
+        ("bind", |props, key| props.bind::<T>(key).build().err()),
+        ("handle", |props, key| {
+            props.property::<T>(key).build().err()
+        }),
+    ]
+}
+
+/// Every key of the properties, with those above and those inside of lists.
+fn all_keys(props: &Properties) -> BTreeSet<String> {
+    let mut above = BTreeSet::new();
+    for key in props.snapshot().keys() {
+        let key = key.to_string();
+        let dots = key.match_indices('.').map(|(at, _)| &key[..at]);
+        above.extend(dots.chain([&*key]).map(str::to_owned));
+    }
+    let items = (0..3).flat_map(|at| above.iter().map(move |key| format!("{key}.{at}")));
+    let deeper = ["magic", "sesame", "l", "l.0", "opener", "word"];
+    let deeper = |item: String| {
+        let below = deeper.map(|name| format!("{item}.{name}"));
+        below.into_iter().chain([item])
+    };
+    let items: Vec<String> = items.flat_map(deeper).collect();
+    above.iter().cloned().chain(items).collect()
+}
+
+fn show_all(out: &Outputs, props: &Properties) {
+    for key in all_keys(props) {
+        let explained = props.explain(&key);
+        out.text(format!("explain {key}"), &explained);
+        out.debug(&*format!("explain {key}"), &explained);
+    }
+    out.debug("health", &props.health());
+    for broken in props.health().broken_references {
+        out.error("broken", &broken);
+    }
+}
+
+/// Where a program writes its values.
+#[derive(Clone, Copy)]
+enum Written<'a> {
+    Toml(&'a str),
+    /// The value of `APP_X`.
+    Variable(&'a str),
+}
+
+impl Written<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Written::Toml(text) | Written::Variable(text) => text,
+        }
+    }
+}
+
+/// What shows [`MARK`] after `x` could not be read as a `T`, by each way to read.
+fn leaks<T: Read>(written: Written<'_>) -> Vec<String> {
+    leaks_beside::<T>(written, &[])
+}
+
+/// As [`leaks`]; also each of the `plain` keys that is masked.
+fn leaks_beside<T: Read>(written: Written<'_>, plain: &[&str]) -> Vec<String> {
+    let mut leaks = Vec::new();
+    for (name, read) in ways::<T>() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let builder = Properties::builder().state_dir(&state).inline_callbacks();
+        let changing = Memory::from([("unrelated", "1")]);
+        let builder = match written {
+            Written::Toml(text) => {
+                let file = dir.path().join("app.toml");
+                fs::write(&file, text).unwrap();
+                builder.source(File::new(&file).with(|policy| policy.cached()))
+            }
+            Written::Variable(text) => {
+                let env = Env::prefix("APP_").vars([("APP_X", text)]);
+                builder.source(env.with(|policy| policy.cached()))
+            }
+        };
+        let props = builder.source(changing.clone()).build().unwrap();
+        let out = Outputs::default();
+        match read(&props, "x") {
+            Some(error) => out.error("read", &error),
+            None => leaks.push(format!("{} [{name}] is read", written.text())),
+        }
+        show_all(&out, &props);
+        out.rejection("again", props.get::<T>("x"));
+        out.rejection("number", props.get::<u32>("x"));
+        let empty = Properties::builder().build().unwrap();
+        for change in props.snapshot().changes_since(&empty.snapshot()) {
+            out.text("change", &change);
+            out.debug("change", &change);
+        }
+        for key in plain {
+            let shown = props.explain(key).to_string();
+            if shown.contains("***") {
+                leaks.push(format!("{} [{name}] masks {shown}", written.text()));
+            }
+        }
+        drop(props);
+        out.files("file", &state);
+        let all = out.0.lock().unwrap();
+        let mut seen = BTreeSet::new();
+        let leaked = all.iter().filter(|(_, text)| text.contains(MARK));
+        let leaked = leaked.filter(|(what, _)| seen.insert(what.clone()));
+        leaks.extend(leaked.map(|(what, leak)| {
+            let line = leak
+                .lines()
+                .find(|line| line.contains(MARK))
+                .unwrap_or_default();
+            let line: String = line.chars().take(200).collect();
+            format!("{} [{name}] {what}: {line}", written.text())
+        }));
+    }
+    leaks
+}
+
+#[track_caller]
+fn assert_none(leaks: Vec<Vec<String>>) {
+    let leaks: Vec<String> = leaks.into_iter().flatten().collect();
+    assert!(leaks.is_empty(), "{}:\n{}", leaks.len(), leaks.join("\n"));
+}
+
+#[test]
+fn a_broken_reference_in_the_text_of_a_table_or_a_list_shows_no_secret() {
+    let toml = Written::Toml;
+    assert_none(vec![
+        leaks::<One>(toml("x='{magic=${hunter2abc}, n=1}'")),
+        leaks::<One>(toml("x='{magic=hunter2abc, n=${none}}'")),
+        leaks::<One>(toml("x='{n=1, magic=${hunter2abc}}'")),
+        leaks::<One>(toml("x='{magic=a${b:-hunter2abc}, n=1}'")),
+        leaks::<One>(toml("x='magic=${hunter2abc}, n=1'")),
+        leaks::<One>(toml("x='{\"magic\": \"${hunter2abc}\", \"n\": 1}'")),
+        leaks::<One>(toml("x='{${hunter2abc}, n=1}'")),
+        leaks::<Listed>(toml("x='{l=[${hunter2abc}]}'")),
+        leaks::<Listed>(toml("x='{l=[a, ${hunter2abc}]}'")),
+        leaks::<Listed>(toml("x='l=[${hunter2abc}]'")),
+        leaks::<Vec<One>>(toml("x='[{magic=${hunter2abc}, n=1}]'")),
+        leaks::<Vec<One>>(toml("x=['{magic=${hunter2abc}, n=1}']")),
+        leaks::<Named<One>>(toml("x='{a={magic=${hunter2abc}, n=1}}'")),
+        leaks::<Named<One>>(toml("[x]\na='{magic=${hunter2abc}, n=1}'")),
+        leaks::<Outer<One>>(toml("[x]\nport=1\ninner='{magic=${hunter2abc}, n=1}'")),
+        leaks::<Option<Outer<One>>>(toml("[x]\nport=1\ninner='{magic=${hunter2abc}, n=1}'")),
+        leaks::<Vec<Vec<Secret<String>>>>(toml("x='[[${hunter2abc}]]'")),
+        leaks::<Store>(toml("x='{kind=S3, sesame=${hunter2abc}, parts=1}'")),
+        leaks::<Login>(toml("x='{opener=${hunter2abc}, ttl=1}'")),
+        leaks::<Flat<One>>(toml("x='{magic=${hunter2abc}, n=1}'")),
+        leaks::<External>(toml("x='{S3={sesame=${hunter2abc}, parts=1}}'")),
+        leaks::<External>(toml("x='{Key=${hunter2abc}}'")),
+    ]);
+}
+
+#[test]
+fn a_tagged_table_in_a_text_with_a_wrong_or_no_tag_shows_no_secret() {
+    let variable = Written::Variable;
+    assert_none(vec![
+        leaks::<Store>(variable(r#"{"kind":"S4","sesame":"hunter2abc"}"#)),
+        leaks::<Store>(variable(r#"{"sesame":"hunter2abc"}"#)),
+        leaks::<Store>(variable("kind=S4, sesame=hunter2abc")),
+        leaks::<Store>(variable("sesame=hunter2abc")),
+        leaks::<Store>(variable("{kind=S4, sesame=hunter2abc}")),
+        leaks::<Vec<Store>>(variable(r#"[{"kind":"S4","sesame":"hunter2abc"}]"#)),
+        leaks::<Vec<Store>>(variable(
+            r#"[{"kind":"Disk","path":"/"},{"kind":"S4","sesame":"hunter2abc"}]"#,
+        )),
+        leaks::<Vec<Store>>(variable("[{kind=S4, sesame=hunter2abc}]")),
+        leaks::<Named<Store>>(variable(r#"{"a":{"kind":"S4","sesame":"hunter2abc"}}"#)),
+        leaks::<Adjacent>(variable(r#"{"kind":"S4","with":{"sesame":"hunter2abc"}}"#)),
+        leaks::<Adjacent>(variable(r#"{"with":{"sesame":"hunter2abc"}}"#)),
+        leaks::<External>(variable(r#"{"S4":{"sesame":"hunter2abc"}}"#)),
+        leaks::<External>(variable("S4=hunter2abc")),
+        leaks::<Login>(variable(r#"{"openr":"hunter2abc","ttl":1}"#)),
+        leaks::<Flat<Store>>(variable(r#"{"kind":"S4","sesame":"hunter2abc"}"#)),
+        leaks::<Outer<Store>>(Written::Toml(
+            "[x]\nport=1\ninner='{kind=S4, sesame=hunter2abc}'",
+        )),
+        leaks::<Outer<Store>>(Written::Toml(
+            "[x]\nport=1\ninner='{kind=S4, sesame=${hunter2abc}}'",
+        )),
+    ]);
+}
+
+#[test]
+fn a_variant_that_is_not_known_shows_no_secret() {
+    let toml = Written::Toml;
+    assert_none(vec![
+        leaks::<External>(toml("[x.S4]\nsesame='hunter2abc'")),
+        leaks::<External>(toml("[x.S4.deep]\nsesame='hunter2abc'")),
+        leaks::<External>(toml("x.S4='hunter2abc'")),
+        leaks::<External>(toml("x.S4=['hunter2abc']")),
+        leaks::<Named<External>>(toml("x.a.S4='hunter2abc'")),
+        leaks::<Named<External>>(toml("[x.a.S4]\nsesame='hunter2abc'")),
+        leaks::<Vec<External>>(toml("x=[{S4='hunter2abc'}]")),
+        leaks::<Outer<External>>(toml("[x]\nport=1\ninner.S4='hunter2abc'")),
+        leaks::<External>(toml(
+            "[x]\nS3={sesame='hunter2abc', parts=1}\nS4='hunter2abc'",
+        )),
+        leaks::<Adjacent>(toml("[x]\nkind='S4'\nwith.sesame='hunter2abc'")),
+        leaks::<Adjacent>(toml("[x]\nwith.sesame='hunter2abc'")),
+        leaks::<Store>(toml("[x]\nkind='S4'\nsesame=['hunter2abc']")),
+        leaks::<Flat<Store>>(toml("[x]\nkind='S4'\nsesame='hunter2abc'")),
+    ]);
+}
+
+#[test]
+fn a_list_in_place_of_a_struct_shows_no_secret() {
+    let toml = Written::Toml;
+    assert_none(vec![
+        leaks::<One>(toml("x=['hunter2abc']")),
+        leaks::<One>(toml("x=[['hunter2abc']]")),
+        leaks::<One>(toml("x=[{n='hunter2abc'}]")),
+        leaks::<One>(toml("x='hunter2abc'")),
+        leaks::<Named<One>>(toml("x.a=['hunter2abc']")),
+        leaks::<Vec<One>>(toml("x=[['hunter2abc']]")),
+        leaks::<Vec<One>>(toml("[x]\na='hunter2abc'")),
+        leaks::<Vec<Secret<String>>>(toml("[x]\na='hunter2abc'")),
+        leaks::<Vec<Secret<String>>>(toml("[x]\n0='a'\n7='hunter2abc'")),
+        leaks::<(u8, Secret<String>)>(toml("x=[1, 'a', 'hunter2abc']")),
+        leaks::<Outer<One>>(toml("[x]\nport=1\ninner=['hunter2abc']")),
+        leaks::<Store>(toml("x=['hunter2abc']")),
+        leaks::<External>(toml("x=['hunter2abc']")),
+        leaks::<Login>(toml("x=['hunter2abc']")),
+        leaks::<Flat<One>>(toml("x=['hunter2abc']")),
+    ]);
+}
+
+#[test]
+fn the_plain_siblings_of_a_secret_stay_readable_after_a_failed_read() {
+    let toml = Written::Toml;
+    assert_none(vec![
+        leaks_beside::<Outer<One>>(
+            toml("unread='a'\n[x]\nport='abc'\nextra='e'\ninner={magic='hunter2abc', n=300}"),
+            &["x.port", "x.inner.n", "x.extra", "unread"],
+        ),
+        leaks_beside::<Outer<One>>(toml("[x]\nport='abc'\ninner='hunter2abc'"), &["x.port"]),
+        leaks_beside::<Outer<One>>(toml("[x]\nport='abc'\ninner=['hunter2abc']"), &["x.port"]),
+        leaks_beside::<Store>(
+            toml("[x]\nkind='S4'\nsesame='hunter2abc'\nparts=1\npath='/a'"),
+            &["x.kind", "x.parts", "x.path"],
+        ),
+        leaks_beside::<Store>(
+            toml("[x]\nkind='S3'\nsesame='hunter2abc'\nparts='many'"),
+            &["x.kind", "x.parts"],
+        ),
+        leaks_beside::<Outer<External>>(
+            toml("[x]\nport='abc'\ninner.S4='hunter2abc'"),
+            &["x.port"],
+        ),
+        leaks_beside::<Named<One>>(
+            toml("[x]\na={magic='hunter2abc', n='abc'}\nb='hunter2abc'"),
+            &["x.a.n"],
+        ),
+        leaks_beside::<Flat<One>>(
+            toml("[x]\nmagic='hunter2abc'\nn='abc'\nextra='e'"),
+            &["x.n", "x.extra"],
+        ),
+    ]);
+}
+
+/// What shows [`MARK`] after `x` was read as a `T`, which is perhaps a success.
+fn referred_leaks<T: Read>(x: Value, other: &str) -> Vec<String> {
+    let mut leaks = Vec::new();
+    for (name, read) in ways::<T>() {
+        let memory = Memory::from([("other", other), ("hop", "${other}")]);
+        memory.set("x", x.clone()).unwrap();
+        let props = Properties::builder().source(memory).build().unwrap();
+        let out = Outputs::default();
+        out.rejection("read", read(&props, "x").map_or(Ok(()), Err));
+        show_all(&out, &props);
+        let all = out.0.lock().unwrap();
+        let leaked = all.iter().find(|(_, text)| text.contains(MARK));
+        leaks.extend(leaked.map(|(what, leak)| format!("{x:?} {other} [{name}] {what}: {leak}")));
+    }
+    leaks
+}
+
+#[test]
+fn a_value_that_a_secret_refers_to_as_a_whole_is_not_shown() {
+    for other in ["hunter2abc", "${hunter2abc}"] {
+        let leaks = |text: &str| referred_leaks::<Secret<String>>(text.into(), other);
+        let list = |text: &str| Value::from(vec![text]);
+        assert_none(vec![
+            leaks("${other}"),
+            leaks("${hop}"),
+            leaks("${nope:${other}}"),
+            leaks("${ other }"),
+            referred_leaks::<Secret<Vec<String>>>(list("${other}"), other),
+            referred_leaks::<Vec<Secret<String>>>(list("${other}"), other),
+            referred_leaks::<Vec<Secret<String>>>(list("${nope:${other}}"), other),
+            referred_leaks::<Vec<One>>(vec![table("magic", "${other}")].into(), other),
+        ]);
+    }
+}
+
+#[test]
+fn a_change_that_is_read_as_a_secret_hides_the_value_that_it_refers_to() {
+    for text in ["${other}", "${nope:${other}}"] {
+        let memory = Memory::from([("other", "hunter2abc"), ("hop", "${other}")]);
+        let props = Properties::builder()
+            .source(memory.clone())
+            .build()
+            .unwrap();
+        let before = props.snapshot();
+        memory.set("x", text).unwrap();
+        let changes = props.snapshot().changes_since(&before);
+        changes[0].get::<Secret<String>>().unwrap();
+        let shown = props.explain("other").to_string();
+        assert!(!shown.contains(MARK), "{text}: {shown}");
+    }
+}
