@@ -259,7 +259,10 @@ fn a_read_that_waits_for_changes_lasts_at_least_a_minute() {
     let props = Properties::builder().source(consul).build().unwrap();
     let wait = || -> Option<u64> {
         let asked = asked.lock().unwrap();
-        let wait = asked.iter().find_map(|request| request.split_once("index=7&wait="))?.1;
+        let wait = asked
+            .iter()
+            .find_map(|request| request.split_once("index=7&wait="))?
+            .1;
         wait.split_once("ms ")?.0.parse().ok()
     };
     wait_until(SOON, "a read that waits", || wait().is_some());
