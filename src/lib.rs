@@ -82,7 +82,7 @@ pub mod health {
     //! How the sources are doing.
     pub use crate::engine::health::{
         Health, PendingRestart, Rejected, SourceEvent, SourceEventKind, SourceHealth,
-        StaleProperty, Status, Withheld,
+        StaleProperty, Status, WithheldRemoval,
     };
 }
 

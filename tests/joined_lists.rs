@@ -1,4 +1,4 @@
-//! Lists that are joined from several layers and contain an unreadable item.
+//! Lists that `append` joins and that contain an unreadable item.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use liveprops::sources::Memory;

@@ -450,7 +450,7 @@ fn a_store_wiped_while_the_program_was_down_is_withheld_at_the_start() -> Result
     assert!(!props.health().is_up());
     let source = first_source(&props);
     let withheld = source.withheld.unwrap();
-    assert_eq!((withheld.gone, withheld.of), (100, 100));
+    assert_eq!((withheld.removed, withheld.total), (100, 100));
     assert!(source.cached.is_some());
     let Status::Stale { reason, .. } = source.status else {
         panic!("not stale");
@@ -566,7 +566,7 @@ fn the_removal_error_counts_earlier_removals_and_names_the_window() -> Result<()
         assert!(message.contains(part), "{part}: {message}");
     }
     let withheld = first_source(&props).withheld.unwrap();
-    assert_eq!((withheld.gone, withheld.of), (12, 20));
+    assert_eq!((withheld.removed, withheld.total), (12, 20));
     // Replacing everything at once is no removal.
     updates.send(Update::full(document(1, 12)))?;
     let message = updates

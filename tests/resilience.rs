@@ -425,7 +425,7 @@ fn a_mass_removal_is_withheld_until_it_is_confirmed() -> Result<(), Error> {
     assert!(error.to_string().contains("101 of 101"), "{error}");
     assert_eq!(props.get::<i64>("k7")?, 7);
     let withheld = first_source(&props).withheld.unwrap();
-    assert_eq!((withheld.gone, withheld.of), (101, 101));
+    assert_eq!((withheld.removed, withheld.total), (101, 101));
     // A repeated removal is not accepted either.
     assert!(props.refresh_now().is_err());
     // A removal of half of the keys is no mass removal.

@@ -151,7 +151,7 @@ impl Engine {
         let state = source.and_then(|source| layers.find(|state| state.id == source));
         let is_fixed = state.is_some_and(|state| state.layer.is_bootstrap());
         if is_fixed || to.is_bootstrap() {
-            Err(bootstrap::reserved(
+            Err(bootstrap::reserved_rank_error(
                 state.map_or(to.name(), |state| &state.name),
             ))
         } else {
@@ -179,7 +179,7 @@ impl Engine {
 
     /// Pins the tree that an earlier run had rolled back to.
     pub(crate) fn restore_pin(&self, earlier: EarlierPin) -> Result<(), Error> {
-        self.add_known_secrets(&earlier.secrets);
+        self.add_known_secrets(&earlier.missing_secrets);
         let pin = Pin {
             pinned: Pinned {
                 generation: earlier.generation,
@@ -187,8 +187,8 @@ impl Engine {
                 by_earlier_run: true,
             },
             tree: earlier.tree,
-            secrets: earlier.secrets,
-            hidden: earlier.hidden,
+            missing_secrets: earlier.missing_secrets,
+            hidden_defaults: earlier.hidden_defaults,
         };
         self.locked(|commit_state| drop(commit_state.pins.set_pin(Some(pin))))
     }
@@ -236,7 +236,7 @@ impl Engine {
         let mut notices = Notices::default();
         // Only a validator could hold the lock here; the next answer is withheld as well.
         let _ = self.locked(|commit_state| {
-            let withheld = commit_state.guards.withheld(id);
+            let withheld = commit_state.guards.pending_removal(id);
             self.health_registry
                 .record_rejected(&mut notices, id, generation, reason, withheld);
         });

@@ -162,7 +162,7 @@ impl Engine {
             revision,
             rejected: outcome.rejected.clone(),
             restored: None,
-            withheld: commit_state.guards.withheld(source),
+            withheld: commit_state.guards.pending_removal(source),
             received_at,
         };
         self.health_registry
@@ -184,7 +184,7 @@ impl Engine {
             // The caller gets the error.
             Sender::Confirm(_) | Sender::Program => return None,
         };
-        let withheld = commit_state.guards.withheld(source);
+        let withheld = commit_state.guards.pending_removal(source);
         let mut notices = Notices::default();
         // A repeated update may have been discarded meanwhile, which is no rejection.
         if withheld.is_some() || matches!(sender, Sender::Source { .. }) {

@@ -7,7 +7,8 @@ use crate::engine::commit::rules::Rules;
 use crate::engine::core::Engine;
 use crate::error::{Error, ErrorKind};
 use crate::properties::builder::Builder;
-use crate::properties::start::{Loaded, StartLimits, Started, deadline_after, empty_layer};
+use crate::properties::first_load::Loaded;
+use crate::properties::start::{StartLimits, Started, deadline_after, empty_layer};
 use crate::properties::{Owner, Properties};
 use crate::tree::layer::{DEFAULT_RANK, Layer, OVERRIDE_RANK};
 use crate::tree::usage::Usage;
@@ -146,7 +147,7 @@ impl Builder {
         for mut source in started {
             let start_fails = !faults.is_empty();
             let loaded = source
-                .restore(engine)
+                .restore()
                 .and_then(|()| source.finish(deadline, start_fails));
             match loaded {
                 Ok(loaded) => all.push(loaded),
@@ -193,14 +194,13 @@ fn commit_first(
     })?;
     let rejected: Vec<Error> = loaded
         .iter()
-        .filter_map(|loaded| loaded.check_restored(engine, &outcome))
+        .filter_map(|loaded| loaded.report_rejected_restore(engine, &outcome))
         .collect();
     if !rejected.is_empty() {
         return Err(Error::all(rejected));
     }
-    for mut loaded in loaded {
-        loaded.record_fallback(engine, &outcome);
-        loaded.record_admission(engine, outcome.generation, true);
+    for loaded in loaded {
+        loaded.record_admission(engine, &outcome, true);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::engine::clock::Clock;
-use crate::engine::commit::bootstrap::reserved;
+use crate::engine::commit::bootstrap::reserved_rank_error;
 use crate::engine::commit::rules::TreeValidator;
 use crate::engine::health::SourceEvent;
 #[cfg(feature = "test-util")]
@@ -103,7 +103,7 @@ impl Builder {
     /// [`build`](Self::build).
     pub fn source_in(mut self, layer: Layer, source: impl Source) -> Self {
         if layer.is_bootstrap() {
-            self.faults.push(reserved(layer.name()));
+            self.faults.push(reserved_rank_error(layer.name()));
         }
         self.sources.push((layer, Discard::new(Box::new(source))));
         self
@@ -113,8 +113,8 @@ impl Builder {
     /// than all others: values that these, or the program itself, have for its keys are ignored and
     /// reported.
     ///
-    /// It is for values that a program needs to reach its other sources, such as the address of a store,
-    /// which the store must not be able to change. A later bootstrap source overrides an earlier one.
+    /// It is for values that a program needs to reach its other sources, such as the address of a store.
+    /// The store must not be able to change that. A later bootstrap source overrides an earlier one.
     ///
     /// References and contextual values of these sources are resolved once, by the values that all
     /// sources have at the start. Their lists are [joined](Self::append) among bootstrap sources only.

@@ -2,6 +2,7 @@
 
 mod build;
 pub(crate) mod builder;
+mod first_load;
 mod history;
 mod report;
 pub(crate) mod scoped;

@@ -16,14 +16,14 @@ impl Properties {
         let (Ok(key), Ok(())) = (Key::parse(key), self.0.engine.check_process()) else {
             return explanation;
         };
-        for (source, place) in self.0.engine.health_registry.locations() {
+        for (source, location) in self.0.engine.health_registry.locations() {
             let mut layers = explanation.layers.iter_mut();
             if let Some(layer) = layers.find(|layer| layer.source == source) {
-                layer.location = Some(place);
+                layer.location = Some(location);
             }
         }
         (explanation.rejected, explanation.clashes) =
-            self.0.engine.health_registry.refused_of(key.as_str());
+            self.0.engine.health_registry.rejected_of(key.as_str());
         explanation
     }
 
@@ -50,9 +50,9 @@ impl Properties {
             .map_or_else(Vec::new, |schema| schema.deprecated(&now))
     }
 
-    /// The keys with a value that was not read since the start. A read is one by name, by a snapshot, by
-    /// a handle or a struct bound at or above the key, by a validator, or by a reference from a key that
-    /// was read. The list is empty without [`Builder::track_usage`](crate::Builder::track_usage).
+    /// The keys with a value that was not read since the start. Reads by name, by a
+    /// snapshot and by a validator count. So does a handle or a struct that is bound at or above the key,
+    /// and a reference from a key that was read. The list is empty without [`Builder::track_usage`](crate::Builder::track_usage).
     ///
     /// In a fork of the process that built the properties, reads of the fork may not count, and the
     /// list may be empty.

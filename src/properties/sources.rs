@@ -1,6 +1,6 @@
 //! Adds, removes, moves and refreshes the sources of [`Properties`].
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::commit::Command;
 use crate::engine::health::StaleProperty;
@@ -85,33 +85,26 @@ impl Properties {
             load: timeout,
         };
         let mut started = Started::start(engine, layer, source, limits)?;
-        started.restore(engine)?;
+        started.restore()?;
         let id = started.state.id;
-        let mut loaded = match started.finish(deadline_after(timeout), false) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                engine.abandon(id);
-                return Err(error);
-            }
-        };
+        self.admit(started, deadline_after(timeout))
+            .inspect_err(|_| engine.abandon(id))?;
+        Ok(id)
+    }
+
+    /// Waits for the first values of a source, and commits them.
+    fn admit(&self, started: Started, deadline: Instant) -> Result<(), Error> {
+        let engine = &self.0.engine;
+        let loaded = started.finish(deadline, false)?;
         let fallbacks = loaded.fallback().into_iter().collect();
-        match engine.admit(vec![loaded.state.clone()], fallbacks) {
-            Ok(outcome) => {
-                if let Some(rejected) = loaded.check_restored(engine, &outcome) {
-                    // Its layer is empty, so hardly anything can depend on it.
-                    let _ = engine.commit(Command::Remove(id));
-                    engine.abandon(id);
-                    return Err(rejected);
-                }
-                loaded.record_fallback(engine, &outcome);
-                loaded.record_admission(engine, outcome.generation, outcome.changed > 0);
-                Ok(id)
-            }
-            Err(error) => {
-                engine.abandon(id);
-                Err(error)
-            }
+        let outcome = engine.admit(vec![loaded.state.clone()], fallbacks)?;
+        if let Some(rejected) = loaded.report_rejected_restore(engine, &outcome) {
+            // The layer is empty, so hardly anything can depend on it.
+            let _ = engine.commit(Command::Remove(loaded.state.id));
+            return Err(rejected);
         }
+        loaded.record_admission(engine, &outcome, outcome.changed > 0);
+        Ok(())
     }
 
     /// Removes a source with its layer, so that the values of weaker layers show.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, MASK};
 use crate::sync::discard::{Contained, Discard};
 use crate::sync::panics;
+use crate::tree::provenance::Provenance;
 use crate::tree::quoted::without_secrets;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::hamt::Entry;
@@ -181,7 +182,7 @@ impl<T> Decoder<T> {
             let value = Discard::new((self.read)(generation, key.as_str(), found)?);
             validate(validators, &value)
                 .map_err(|reason| rejected(reason, key, generation, found))?;
-            let (leaf, layer) = generation.source_leaf(key.as_str(), found);
+            let Provenance { leaf, layer } = generation.provenance(key.as_str(), found);
             return Ok(Decoded {
                 value: value.keep(),
                 leaf,

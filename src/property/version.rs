@@ -64,8 +64,8 @@ impl<T> Version<T> {
     /// The layer it came from, by the name of its source, at the generation that brought it.
     ///
     /// `None` as for [`origin`](Self::origin), and for a value that only a roll-back or a pending
-    /// restart keeps in force. `None` also for a list that several layers make up: its origin
-    /// names them.
+    /// restart keeps in force. `None` also for a
+    /// [composed list](crate::guide::conversions#composed-lists): its origin names the layers.
     pub fn layer(&self) -> Option<&str> {
         let at = (self.layer as usize).checked_sub(1)?;
         self.stamp.layers.get(at).map(|name| &**name)

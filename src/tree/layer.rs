@@ -134,7 +134,7 @@ impl fmt::Display for SourceId {
 }
 
 /// The keys of secrets that a layer lacks because they are not written to disk.
-pub(crate) type LeftOut = Arc<[Key]>;
+pub(crate) type MissingSecrets = Arc<[Key]>;
 
 /// One source's values at one generation.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ pub(crate) struct LayerState {
     pub(crate) restored: Option<SystemTime>,
     /// The secrets that restored values lack, since secrets are not written to disk: all of them, or those
     /// of the parts that the source could not read since.
-    pub(crate) left_out: LeftOut,
+    pub(crate) missing_secrets: MissingSecrets,
     /// Whether the values of the source contain no references: a text that looks like one is escaped.
     pub(crate) is_literal: bool,
 }
@@ -159,8 +159,8 @@ pub(crate) struct LayerState {
 impl LayerState {
     /// Whether a key, or one below it, has no value because secrets are not written to disk.
     pub(crate) fn lacks_secret(&self, key: &str) -> bool {
-        let is_at = |left_out: &Key| under(left_out.as_str(), key) || under(key, left_out.as_str());
-        self.left_out.iter().any(is_at)
+        let is_at = |secret: &Key| under(secret.as_str(), key) || under(key, secret.as_str());
+        self.missing_secrets.iter().any(is_at)
     }
 
     /// Sorts layers from the strongest to the weakest.
@@ -170,9 +170,9 @@ impl LayerState {
 }
 
 /// The hint that secrets are missing because they are not written to disk, if some are.
-pub(crate) fn left_out_hint(left_out: &[Key]) -> Option<Error> {
-    let first = left_out.first()?;
-    let count = left_out.len();
+pub(crate) fn missing_secrets_hint(missing_secrets: &[Key]) -> Option<Error> {
+    let first = missing_secrets.first()?;
+    let count = missing_secrets.len();
     let detail = format!(
         "one of {count} that started without a value, as secrets are not kept on disk; see \
          `Cached::with_secrets`"

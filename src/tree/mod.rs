@@ -13,7 +13,7 @@ mod list_index;
 mod masking;
 pub(crate) mod merge;
 pub(crate) mod missing;
-mod provenance;
+pub(crate) mod provenance;
 pub(crate) mod quoted;
 pub(crate) mod rivals;
 pub(crate) mod similar_key;

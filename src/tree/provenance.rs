@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::tree::found::Found;
 use crate::tree::layer;
-use crate::tree::merge::{self, SharedList};
+use crate::tree::merge::{self, ComposedValue};
 use crate::tree::snapshot::Generation;
 use crate::value::Value;
 use crate::value::hamt::Entry;
@@ -12,34 +12,44 @@ use crate::value::key::Key;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
 
+/// Where a value of the merged tree comes from.
+#[derive(Default)]
+pub(crate) struct Provenance {
+    /// The leaf with the origin of the value; `None` for a table.
+    pub(crate) leaf: Option<Arc<Entry>>,
+    /// The index of the layer that has the value, if only one has it.
+    pub(crate) layer: Option<usize>,
+}
+
 impl Generation {
-    /// The leaf of a value, with its origin, and the index of the layer if only one layer has the value.
+    /// Returns where a value comes from.
     ///
-    /// For an item of a list of several layers, the leaf is made up of the item and its origin.
-    pub(crate) fn source_leaf(
-        &self,
-        key: &str,
-        found: Found<'_>,
-    ) -> (Option<Arc<Entry>>, Option<usize>) {
+    /// An item of a composed list has no leaf of its own, so the returned leaf is made from the item.
+    pub(crate) fn provenance(&self, key: &str, found: Found<'_>) -> Provenance {
         let Some(leaf) = found.leaf() else {
-            return (None, None);
+            return Provenance::default();
         };
-        let Some(shared) = self.shared_list(key, leaf) else {
-            return (Some(Arc::clone(leaf)), self.layer_of_leaf(key, leaf));
+        let Some(composed) = self.composed_value(key, leaf) else {
+            return Provenance {
+                leaf: Some(Arc::clone(leaf)),
+                layer: self.layer_of_leaf(key, leaf),
+            };
         };
-        let layer = match shared.layers.as_slice() {
+        let layer = match composed.layers.as_slice() {
             [only] => Some(*only),
             _ => None,
         };
-        let item = match found {
-            Found::Inside(value, _) => shared.origin.map(|origin| {
-                let node = Node::Leaf(Leaf::new(value.clone(), origin));
-                let name = leaf.name.clone();
-                Arc::new(Entry { name, node })
+        let leaf = match (found, composed.origin) {
+            (Found::Inside(item, _), Some(origin)) => Arc::new(Entry {
+                name: leaf.name.clone(),
+                node: Node::Leaf(Leaf::new(item.clone(), origin)),
             }),
-            _ => None,
+            _ => Arc::clone(leaf),
         };
-        (item.or_else(|| Some(Arc::clone(leaf))), layer)
+        Provenance {
+            leaf: Some(leaf),
+            layer,
+        }
     }
 
     /// The layers whose values are in force at a key, the strongest first. There is none for a table,
@@ -48,16 +58,15 @@ impl Generation {
         let Some(leaf) = found.leaf() else {
             return Vec::new();
         };
-        match self.shared_list(key, leaf) {
-            Some(shared) => shared.layers,
+        match self.composed_value(key, leaf) {
+            Some(composed) => composed.layers,
             None => self.layer_of_leaf(key, leaf).into_iter().collect(),
         }
     }
 
     /// The origin of the value at a key.
     pub(crate) fn origin(&self, key: &str, found: Found<'_>) -> Option<Origin> {
-        let (leaf, _) = self.source_leaf(key, found);
-        leaf?.node.origin().cloned()
+        self.provenance(key, found).leaf?.node.origin().cloned()
     }
 
     /// The strongest layer that has an equal leaf at a key. The layers are sorted, the strongest first.
@@ -70,11 +79,11 @@ impl Generation {
         })
     }
 
-    /// The list of several layers that is in force at or above a key, if there is one.
-    fn shared_list(&self, key: &str, leaf: &Arc<Entry>) -> Option<SharedList> {
+    /// The value at a key, if the leaf at or above it is a composed list.
+    fn composed_value(&self, key: &str, leaf: &Arc<Entry>) -> Option<ComposedValue> {
         let is_list = matches!(leaf.node.written(), Some(Value::List(_)));
-        // Only these can have parts of several layers: a list, a broken leaf, which may have been a list, and any
-        // leaf if `append` joins lists.
+        // Only these can be composed lists: a list, a broken leaf, which may have been a list, and any leaf if
+        // `append` joins lists.
         let is_broken = matches!(&leaf.node, Node::Resolved(it) if it.value.is_err());
         if !is_list && !is_broken && self.append.is_empty() {
             return None;
@@ -83,9 +92,9 @@ impl Generation {
         let path: Vec<_> = key.segments().collect();
         let roots: Vec<&Table> = self.layers.iter().map(|layer| &layer.root).collect();
         let bootstrap_count = layer::count_bootstrap(&self.layers);
-        let shared = merge::shared_list(&roots, &self.append, bootstrap_count, &path)?;
+        let composed = merge::find_composed_value(&roots, &self.append, bootstrap_count, &path)?;
         // A pin or a pending restart may keep another value in force.
-        same_leaf(&shared.entry, leaf).then_some(shared)
+        same_leaf(&composed.list, leaf).then_some(composed)
     }
 }
 

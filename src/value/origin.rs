@@ -41,7 +41,7 @@ enum Within {
     /// The positions of a list and of each value in it, in the order of [`position`]. Boxed once more, so
     /// that an origin without items is no larger.
     Items(Arc<Box<[Position]>>),
-    /// The origins of a list that several places make up and of each value in it, in the order of
+    /// The origins of a composed list and of each value in it, in the order of
     /// [`position`]. None of them has parts.
     Parts(Arc<Box<[Origin]>>),
     Revision(u64),

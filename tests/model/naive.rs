@@ -459,7 +459,7 @@ fn children(tables: &[(usize, Node)], name: &str) -> Vec<(usize, Node)> {
     tables.filter_map(child).collect()
 }
 
-/// Merges several layers inside a list.
+/// Merges what several layers have at one place inside a list.
 fn over(
     views: &[(usize, Node)],
     path: &mut Vec<String>,

@@ -46,8 +46,16 @@ pub(crate) struct Cache {
 pub(crate) enum NotRestored {
     /// There is no file.
     Missing(Error),
-    /// There is one that is not to be used.
+    /// There is a file that cannot be used.
     Unusable(Error),
+}
+
+impl NotRestored {
+    pub(crate) fn into_reason(self) -> Error {
+        match self {
+            NotRestored::Missing(reason) | NotRestored::Unusable(reason) => reason,
+        }
+    }
 }
 
 impl Cache {
@@ -96,7 +104,7 @@ impl Cache {
             self.queue.edit(source, |file| {
                 file.header.confirmed = restored.confirmed;
                 file.header.revision.clone_from(&restored.revision);
-                file.header.left_out = restored.left_out.clone().into();
+                file.header.missing_secrets = restored.missing_secrets.clone().into();
             });
         }
         Ok(restored)

@@ -25,9 +25,10 @@ pub(crate) struct EarlierPin {
     pub(crate) generation: u64,
     pub(crate) since: SystemTime,
     pub(crate) tree: Table,
-    pub(crate) secrets: Vec<Key>,
+    /// The keys of the secrets that the tree lacks.
+    pub(crate) missing_secrets: Vec<Key>,
     /// The defaults of that run that a layer hid.
-    pub(crate) hidden: Vec<Key>,
+    pub(crate) hidden_defaults: Vec<Key>,
 }
 
 impl Cache {
@@ -56,8 +57,8 @@ impl Cache {
             generation: generation.ok_or_else(|| unusable("damaged: no generation".to_owned()))?,
             since: kept.confirmed,
             tree: kept.root,
-            secrets: kept.left_out,
-            hidden: kept.hidden,
+            missing_secrets: kept.missing_secrets,
+            hidden_defaults: kept.hidden_defaults,
         }))
     }
 
@@ -77,12 +78,12 @@ impl Cache {
                 let _ = self.run(engine);
                 let hidden = |key: &str, value: &Value| is_secret(engine, key, value);
                 let defaults = if pin.pinned.by_earlier_run {
-                    pin.hidden
+                    pin.hidden_defaults
                 } else {
                     hidden_defaults(&pin.tree, &engine.current.full().layers)
                 };
                 let tree = without_derived_secrets(engine, &pin.tree);
-                let body = encoding::body_in_force(&tree, &pin.secrets, &defaults, &hidden);
+                let body = encoding::body_in_force(&tree, &pin.missing_secrets, &defaults, &hidden);
                 let generation = pin.pinned.generation.to_string();
                 let (since, syntax) = (pin.pinned.since, encoding::TextSyntax::References);
                 let file = encoding::file(OWNER, since, syntax, Some(&generation), &body);

@@ -72,7 +72,7 @@ pub(super) struct Header {
     pub(super) confirmed: SystemTime,
     pub(super) revision: Option<Arc<str>>,
     /// The secrets that the restored values lack.
-    pub(super) left_out: Arc<[Key]>,
+    pub(super) missing_secrets: Arc<[Key]>,
     /// The state of the file on disk.
     written: Option<Written>,
 }
@@ -110,7 +110,7 @@ impl Header {
             syntax,
             confirmed: SystemTime::UNIX_EPOCH,
             revision: None,
-            left_out: Arc::default(),
+            missing_secrets: Arc::default(),
             written: None,
         }
     }
@@ -165,7 +165,11 @@ impl Header {
         let lacks_some = is_restored || engine.health_registry.check_whole(self.source).is_err();
         let is_absent = |key: &&Key| root.find(key.segments()).is_none();
         let absent: Vec<Key> = if lacks_some {
-            self.left_out.iter().filter(is_absent).cloned().collect()
+            self.missing_secrets
+                .iter()
+                .filter(is_absent)
+                .cloned()
+                .collect()
         } else {
             Vec::new()
         };

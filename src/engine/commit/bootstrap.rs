@@ -27,7 +27,7 @@ pub(super) fn fix_references(
         return false;
     }
     if let Some(pin) = pin {
-        (merged, referring) = pin.over(&merged, layers, &rules.append);
+        (merged, referring) = pin.tree_in_force(&merged, layers, &rules.append);
     }
     rules.follow(
         (&mut merged, referring),
@@ -43,11 +43,14 @@ pub(super) fn fix_references(
     true
 }
 
-/// The length of the part of a path that has a value, and so has no keys below it.
-pub(super) fn leaf_above<S: AsRef<str>>(table: &Table, path: &[S]) -> Option<usize> {
-    let above = 1..path.len();
-    above.into_iter().find(|length| {
-        let entry = table.find(&path[..*length]);
+/// The path above another one at which a table has a value, and so no keys below.
+pub(super) fn path_of_leaf_above<'p, S: AsRef<str>>(
+    table: &Table,
+    path: &'p [S],
+) -> Option<&'p [S]> {
+    let mut above = (1..path.len()).map(|length| &path[..length]);
+    above.find(|above| {
+        let entry = table.find(*above);
         entry.is_some_and(|entry| entry.node.table().is_none())
     })
 }
@@ -58,20 +61,24 @@ pub(super) fn same_tables(a: &Table, b: &Table) -> bool {
 }
 
 /// The error for a bootstrap source that changes after the start.
-pub(super) fn too_late(name: &str) -> Error {
+pub(super) fn late_change_error(name: &str) -> Error {
     let detail = "bootstrap sources cannot change after start-up; restart the program";
     Error::new(ErrorKind::Rejected, detail).with_source_name(name)
 }
 
 /// The error for a source that would get or lose the bootstrap rank.
-pub(crate) fn reserved(name: &str) -> Error {
+pub(crate) fn reserved_rank_error(name: &str) -> Error {
     let detail =
         "the bootstrap rank is reserved for sources of `Builder::bootstrap`, which keep it";
     Error::new(ErrorKind::Rejected, detail).with_source_name(name)
 }
 
 /// The errors for values of a layer that are ignored, since a bootstrap layer has set their keys.
-pub(super) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key]>) -> Vec<Error> {
+pub(super) fn ignored_values(
+    layers: &[Arc<LayerState>],
+    at: usize,
+    only: Option<&[&Key]>,
+) -> Vec<Error> {
     let mut errors = Vec::new();
     let layer = &layers[at];
     // A default is made to be overridden.
@@ -83,14 +90,14 @@ pub(super) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
         let mut compare = |key: &str, entry: &Arc<Entry>| {
             let Ok(key) = Key::parse(key) else { return };
             let path: Vec<_> = key.segments().collect();
-            let Some(there) = layer
+            let Some(own) = layer
                 .root
                 .find(&path)
                 .or_else(|| tombstone_above(&layer.root, &path))
             else {
                 return;
             };
-            if diff::same_as_written(&there.node, &entry.node) {
+            if diff::same_as_written(&own.node, &entry.node) {
                 return;
             }
             let detail = format!(
@@ -98,7 +105,7 @@ pub(super) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
                 bootstrap.name
             );
             let error = Error::new(ErrorKind::Rejected, detail).with_key(&key);
-            errors.push(match there.node.origin() {
+            errors.push(match own.node.origin() {
                 Some(origin) => error.with_origin(origin),
                 None => error,
             });
@@ -107,7 +114,7 @@ pub(super) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
             None => bootstrap.root.walk(&mut String::new(), &mut compare),
             Some(keys) => keys
                 .iter()
-                .for_each(|key| at_and_below(&bootstrap.root, key, &mut compare)),
+                .for_each(|key| walk_at_and_below(&bootstrap.root, key, &mut compare)),
         }
     }
     errors
@@ -116,21 +123,21 @@ pub(super) fn ignored(layers: &[Arc<LayerState>], at: usize, only: Option<&[&Key
 /// The tombstone that hides a key from weaker layers. (A value hides it too, and is reported as a
 /// clash.)
 fn tombstone_above<'a, S: AsRef<str>>(table: &'a Table, path: &[S]) -> Option<&'a Arc<Entry>> {
-    let above = leaf_above(table, path)?;
-    let entry = table.find(&path[..above])?;
+    let above = path_of_leaf_above(table, path)?;
+    let entry = table.find(above)?;
     (entry.node.written() == Some(&Value::Unset)).then_some(entry)
 }
 
 /// Rejects a write of the program that bootstrap values would leave without effect.
-pub(super) fn check_write(layers: &[Arc<LayerState>], key: &Key) -> Result<(), Error> {
+pub(super) fn reject_ineffective_write(layers: &[Arc<LayerState>], key: &Key) -> Result<(), Error> {
     let path: Vec<_> = key.segments().collect();
     for bootstrap in layers.iter().filter(|state| state.layer.is_bootstrap()) {
         let at = match (
             bootstrap.root.find(&path),
-            leaf_above(&bootstrap.root, &path),
+            path_of_leaf_above(&bootstrap.root, &path),
         ) {
             (Some(_), _) => key.clone(),
-            (None, Some(above)) => Key::from_segments(&path[..above])?,
+            (None, Some(above)) => Key::from_segments(above)?,
             (None, None) => continue,
         };
         let detail = format!(
@@ -144,7 +151,7 @@ pub(super) fn check_write(layers: &[Arc<LayerState>], key: &Key) -> Result<(), E
 
 /// Calls `f` with the leaves of a table at a key and below it, or with the value above that the key
 /// leads into.
-pub(super) fn at_and_below(table: &Table, key: &Key, f: &mut dyn FnMut(&str, &Arc<Entry>)) {
+pub(super) fn walk_at_and_below(table: &Table, key: &Key, f: &mut dyn FnMut(&str, &Arc<Entry>)) {
     let mut table = table;
     let mut path = String::new();
     for segment in key.segments() {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::engine::commit::frozen::Overlay;
-use crate::engine::commit::layers::merge_all;
 use crate::engine::commit::pins::Pin;
 use crate::engine::commit::rejection::CandidateRejection;
 use crate::engine::commit::rules::Rules;
@@ -14,7 +13,8 @@ use crate::property::draft::Drafts;
 use crate::property::stale::Stale;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate::LeafReferences;
-use crate::tree::layer::LayerState;
+use crate::tree::layer::{LayerState, count_bootstrap};
+use crate::tree::merge::{Findings, Merge};
 use crate::tree::quoted::SecretTexts;
 use crate::tree::snapshot::{Generation, GenerationStamp};
 use crate::value::key::Key;
@@ -25,14 +25,36 @@ use crate::value::scan::Seed;
 #[derive(Clone)]
 pub(super) struct MergedLayers<'a> {
     pub(super) layers: Vec<Arc<LayerState>>,
-    /// The only layer that differs; `None` if layers came, went or moved.
-    pub(super) changed: Option<usize>,
+    /// The only layer that differs; `None` if layers were added, removed or moved.
+    pub(super) changed_layer: Option<usize>,
     pub(super) tree: Table,
     /// The keys in the tree that have references.
     pub(super) referring: Vec<Key>,
     /// The keys at and below which the tree differs from the one in force; `None` if that is not
     /// known.
-    pub(super) only: Option<&'a [&'a Key]>,
+    pub(super) changed_keys: Option<&'a [&'a Key]>,
+    pub(super) findings: Findings,
+}
+
+impl MergedLayers<'_> {
+    /// Merges all layers.
+    pub(super) fn merge(
+        rules: &Rules,
+        layers: Vec<Arc<LayerState>>,
+        changed_layer: Option<usize>,
+    ) -> Self {
+        let mut merge = Merge::new(&rules.append, count_bootstrap(&layers));
+        let roots: Vec<&Table> = layers.iter().map(|layer| &layer.root).collect();
+        let tree = merge.merge_all(&roots);
+        Self {
+            layers,
+            changed_layer,
+            tree,
+            referring: merge.referring,
+            changed_keys: None,
+            findings: merge.findings,
+        }
+    }
 }
 
 /// A generation that is ready to be published.
@@ -40,13 +62,14 @@ pub(super) struct Candidate {
     pub(super) generation: Arc<Generation>,
     pub(super) changes: Vec<LeafChange>,
     /// How many keys have another value.
-    pub(super) effective: usize,
+    pub(super) changed_count: usize,
     pub(super) drafts: Drafts,
     pub(super) references: Vec<LeafReferences>,
     /// The handles that keep their last good values, since a reference is unresolved.
     pub(super) stale: Vec<Stale>,
     /// What frozen keys replace, if any are frozen.
     pub(super) overlay: Option<Overlay>,
+    pub(super) findings: Findings,
 }
 
 impl CommitState {
@@ -60,7 +83,7 @@ impl CommitState {
             return self.build_with_pin(base, merged, None);
         };
         let merged = MergedLayers {
-            only: None,
+            changed_keys: None,
             ..merged
         };
         if !base.old.is_initial() && !has_layers(&base.old, &merged.layers) {
@@ -79,14 +102,7 @@ impl CommitState {
         let Err(rejections) = self.build_with_pin(base, merged, None) else {
             return Ok(());
         };
-        let (tree, referring, _) = merge_all(base.rules, &base.old.layers);
-        let before = MergedLayers {
-            layers: base.old.layers.clone(),
-            changed: None,
-            tree,
-            referring,
-            only: None,
-        };
+        let before = MergedLayers::merge(base.rules, base.old.layers.clone(), None);
         match self.build_with_pin(base, before, None) {
             Ok(_) => Err(rejections),
             Err(_) => Ok(()),
@@ -106,18 +122,19 @@ impl CommitState {
             unlisted,
         } = self.diff(base, &merged);
         let references = self.follow_references(base, &mut merged, pin, &mut changes);
-        let effective = unlisted + changes.iter().filter(|change| !change.moved).count();
+        let findings = std::mem::take(&mut merged.findings);
+        let changed_count = unlisted + changes.iter().filter(|change| !change.moved).count();
         let pending_restarts = match &overlay {
             Some(overlay) => &overlay.pending_restarts,
             None => self.frozen.pending_restarts(),
         };
         let generation = Arc::new(Generation {
             pending_restarts: Arc::clone(pending_restarts),
-            ..next_generation(base, merged, pin, effective)
+            ..next_generation(base, merged, pin, changed_count)
         });
         let mut rejections: Vec<CandidateRejection> = Vec::new();
         let (drafts, stale) = self.decode_for_handles(&generation, &changes, &mut rejections);
-        self.check_tree(base, &generation, &changes, effective, &mut rejections);
+        self.check_tree(base, &generation, &changes, changed_count, &mut rejections);
         // `check_behind_pin` has checked the tree of the layers if there is a pin.
         if rejections.is_empty() && pin.is_none() && !base.old.is_initial() {
             rejections = self.check_next_start(base.rules, &generation, &references);
@@ -126,11 +143,12 @@ impl CommitState {
             Ok(Candidate {
                 generation,
                 changes,
-                effective,
+                changed_count,
                 drafts,
                 references,
                 stale,
                 overlay,
+                findings,
             })
         } else {
             Err(rejections)
@@ -147,7 +165,8 @@ impl CommitState {
     ) -> (MergedLayers<'a>, Option<Overlay>) {
         let overlay = self.frozen.put_into(&mut merged.tree);
         if let Some(pin) = pin {
-            (merged.tree, merged.referring) = pin.over(&merged.tree, &merged.layers, &rules.append);
+            (merged.tree, merged.referring) =
+                pin.tree_in_force(&merged.tree, &merged.layers, &rules.append);
             if pin.pinned.by_earlier_run {
                 // The references of this tree are followed at each commit, since it lacks the secrets.
                 let _ = self.frozen.put_into(&mut merged.tree);
@@ -164,7 +183,7 @@ impl CommitState {
             || !self.references.is_empty()
             // A rejection names the keys that led to it; the first load names none.
             || ((!rules.validators.is_empty() || rules.schema.is_some()) && !old.is_initial());
-        match merged.only {
+        match merged.changed_keys {
             Some(keys) => {
                 let differences = diff::diff_at_keys(&old.root, &merged.tree, keys, is_listed);
                 debug_assert!(differences.has_same_keys(&diff::diff(
@@ -212,19 +231,19 @@ fn next_generation(
     base: &Base<'_>,
     merged: MergedLayers<'_>,
     pin: Option<&Pin>,
-    effective: usize,
+    changed_count: usize,
 ) -> Generation {
     let (rules, old) = (base.rules, &base.old);
     let MergedLayers {
         mut layers,
-        changed,
+        changed_layer,
         tree,
         ..
     } = merged;
-    let number = old.number() + u64::from(effective > 0);
+    let number = old.number() + u64::from(changed_count > 0);
     let time = SystemTime::now();
     for (i, layer) in layers.iter_mut().enumerate() {
-        if changed == Some(i) || (changed.is_none() && layer.generation == 0) {
+        if changed_layer == Some(i) || (changed_layer.is_none() && layer.generation == 0) {
             let layer = Arc::make_mut(layer);
             (layer.generation, layer.time) = (number, time);
         }
@@ -232,8 +251,12 @@ fn next_generation(
     Generation {
         stamp: Arc::new(GenerationStamp {
             number,
-            time: if effective > 0 { time } else { old.stamp.time },
-            layers: match changed {
+            time: if changed_count > 0 {
+                time
+            } else {
+                old.stamp.time
+            },
+            layers: match changed_layer {
                 Some(_) => Arc::clone(&old.stamp.layers),
                 None => layers.iter().map(|layer| Arc::clone(&layer.name)).collect(),
             },

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::engine::commit::rejection::{CandidateRejection, KeyIndex, MAX_CULPRITS, with_changes};
+use crate::engine::commit::rejection::{
+    CandidateRejection, KeyIndex, MAX_CULPRITS, naming_changes,
+};
 use crate::engine::commit::rules::Rules;
 use crate::engine::commit::{Base, CommitState};
 use crate::error::{Error, ErrorKind};
@@ -42,20 +44,20 @@ impl CommitState {
                 for slot in self.registry.touched(change, &mut seen) {
                     let count = drafts.len();
                     let decoded = Arc::clone(&slot).add_drafts(candidate, None, moved, &mut drafts);
-                    if let Err(error) = decoded {
-                        drafts.truncate(count);
-                        if error.is_unresolved() {
-                            let key = slot.keys().into_iter().next().unwrap_or_else(Key::root);
-                            stale.push(Stale::new(&slot, key, error));
-                            discard(slot);
-                            continue;
-                        }
+                    let Err(error) = decoded else {
+                        continue;
+                    };
+                    drafts.truncate(count);
+                    if error.is_unresolved() {
+                        let key = slot.keys().into_iter().next().unwrap_or_else(Key::root);
+                        stale.push(Stale::new(&slot, key, error));
+                    } else {
                         let keys = changes.iter().map(|change| &change.key);
                         let index = index.get_or_insert_with(|| KeyIndex::new(keys));
                         rejections.push(CandidateRejection::of_slot(error, &slot.keys(), index));
-                        // Without a draft this may be the last owner of the slot.
-                        discard(slot);
                     }
+                    // Without a draft this may be the last owner of the slot.
+                    discard(slot);
                 }
             }
         }
@@ -68,66 +70,66 @@ impl CommitState {
         base: &Base<'_>,
         candidate: &Arc<Generation>,
         changes: &[LeafChange],
-        effective: usize,
+        changed_count: usize,
         rejections: &mut Vec<CandidateRejection>,
     ) {
         if let Some(schema) = &base.rules.schema {
             check_schema(schema, &base.old, candidate, changes, rejections);
         }
-        if rejections.is_empty() && effective > 0 {
+        if rejections.is_empty() && changed_count > 0 {
             validate(base.rules, &[candidate, &base.old], changes, rejections);
         }
     }
 
-    /// Checks the tree of the next start, in which frozen keys have the values that wait for it, if
-    /// other values wait than before.
+    /// Checks the tree of the next start, in which frozen keys have the values that wait for a restart. Checks
+    /// nothing if no key waits with a new value.
     pub(super) fn check_next_start(
         &self,
         rules: &Rules,
-        now: &Arc<Generation>,
+        candidate: &Arc<Generation>,
         followed: &[LeafReferences],
     ) -> Vec<CandidateRejection> {
-        if !self.frozen.has_new(&now.pending_restarts) {
+        if !self.frozen.has_new(&candidate.pending_restarts) {
             return Vec::new();
         }
-        let mut root = now.root.clone();
+        let mut root = candidate.root.clone();
         // What this commit refers to is not in the index yet.
         let leaves = followed.iter().filter(|one| !one.refers.is_empty());
         let mut referring: Vec<Key> = leaves.map(|one| one.leaf.clone()).collect();
-        for (key, layered) in &*now.pending_restarts {
+        for (key, layered) in &*candidate.pending_restarts {
             let path: Vec<_> = key.segments().collect();
             root.remove_path(&path);
             if let Some(entry) = layered {
-                // Fails below a value, which takes effect then.
+                // Fails below a value, which takes effect at the next start.
                 let _ = root.put_path(&path, entry.node.clone());
                 referring.extend(interpolate::referring(key, &entry.node));
             }
         }
-        let diff = diff::diff(&now.root, &root, true);
+        let diff = diff::diff(&candidate.root, &root, true);
         let mut changes = diff.changes;
         rules.follow(
             (&mut root, referring),
-            &now.root,
+            &candidate.root,
             &self.references,
             &mut changes,
-            Some(&*now.layers),
+            Some(&*candidate.layers),
         );
-        let then = Arc::new(Generation {
+        let next = Arc::new(Generation {
             fast_path_root: Generation::fast_path_root(&root, rules.usage.as_ref()),
             root,
-            ..(**now).clone()
+            ..(**candidate).clone()
         });
         let mut rejections = Vec::new();
-        // Nothing of it is published.
-        drop(self.decode_for_handles(&then, &changes, &mut rejections));
+        // The drafts are not published.
+        drop(self.decode_for_handles(&next, &changes, &mut rejections));
         if let Some(schema) = &rules.schema {
-            let faults = schema.faults(&then, Some(&changes)).into_iter();
+            let faults = schema.faults(&next, Some(&changes)).into_iter();
             let faults = faults.filter(|(error, _)| !error.is_unresolved());
             rejections
                 .extend(faults.map(|(error, keys)| CandidateRejection::together(error, keys)));
         }
         if rejections.is_empty() {
-            validate(rules, &[&then, now], &changes, &mut rejections);
+            validate(rules, &[&next, candidate], &changes, &mut rejections);
         }
         rejections
     }
@@ -177,7 +179,7 @@ fn validate(
         let keys = real.clone().take(MAX_CULPRITS);
         let keys = keys.map(|change| change.key.clone()).collect();
         rejections.push(CandidateRejection::together(
-            with_changes(error, real),
+            naming_changes(error, real),
             keys,
         ));
     }

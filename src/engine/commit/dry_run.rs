@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::commit::bootstrap::{same_tables, too_late};
+use crate::engine::commit::bootstrap::{late_change_error, same_tables};
 use crate::engine::commit::rules::Rules;
 use crate::engine::commit::{Base, CommitState};
 use crate::error::Error;
@@ -37,7 +37,7 @@ impl CommitState {
         let at = base.index_of(source)?;
         let layer = base.layer(at);
         document.keep_last_good(&layer.root);
-        let left_out = document.still_left_out(&layer.left_out);
+        let missing_secrets = document.still_missing(&layer.missing_secrets);
         let (root, _) = document.into_parts();
         if layer.layer.is_bootstrap() {
             return if same_tables(&layer.root, &root) {
@@ -48,11 +48,12 @@ impl CommitState {
                     stale: Vec::new(),
                 })
             } else {
-                Err(too_late(&layer.name))
+                Err(late_change_error(&layer.name))
             };
         }
         self.guards.dry_check(source, &layer.root, &root)?;
-        let replaced = self.prepare(&base, at, (root, left_out), rejection_scope)?;
+        let replaced =
+            self.prepare_replacement(&base, at, (root, missing_secrets), rejection_scope)?;
         Ok(DryRun {
             before: base.old,
             after: replaced.candidate.generation,

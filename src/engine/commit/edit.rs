@@ -9,7 +9,7 @@ use crate::engine::commit::rejection::{CandidateRejection, KeyIndex, Scope};
 use crate::engine::commit::{Base, CommitState, Committed, bootstrap};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Edit, RejectionScope};
-use crate::tree::layer::{LeftOut, count_bootstrap};
+use crate::tree::layer::{MissingSecrets, count_bootstrap};
 use crate::tree::merge::{Findings, Merge};
 use crate::value::document::clash;
 use crate::value::key::Key;
@@ -46,6 +46,35 @@ struct Edited {
     clashing: Vec<(usize, Error)>,
 }
 
+impl Edited {
+    /// The layers with the edited one. `keys` are the edited keys.
+    fn into_merged_layers<'k>(
+        self,
+        base: &Base<'_>,
+        at: usize,
+        keys: &'k [&'k Key],
+    ) -> MergedLayers<'k> {
+        let mut layers = base.old.layers.clone();
+        let layer = Arc::make_mut(&mut layers[at]);
+        if layer.restored.is_some() {
+            layer.missing_secrets = MissingSecrets::default();
+        }
+        (layer.root, layer.restored) = (self.root, None);
+        let changed_keys = self.is_local.then_some(keys);
+        let mut findings = self.findings;
+        let ignored = bootstrap::ignored_values(&layers, at, changed_keys);
+        findings.clashes.extend(ignored);
+        MergedLayers {
+            layers,
+            changed_layer: Some(at),
+            tree: self.tree,
+            referring: self.referring,
+            changed_keys,
+            findings,
+        }
+    }
+}
+
 /// The edits of an update that are rejected so far.
 #[derive(Default)]
 struct RejectedEdits {
@@ -54,7 +83,8 @@ struct RejectedEdits {
 }
 
 impl CommitState {
-    /// Changes a few keys of a layer.
+    /// Changes a few keys of a layer. It tries again without the edits that are rejected, until the rest is
+    /// accepted.
     pub(super) fn edit(
         &mut self,
         base: &Base<'_>,
@@ -63,56 +93,35 @@ impl CommitState {
         editor: Editor,
     ) -> Result<Committed, Error> {
         let mut rejected = RejectedEdits::default();
-        let mut round = 0;
-        loop {
+        for round in 0.. {
             let edited = self.merge_edits(base, at, &edits);
             if !edited.clashing.is_empty() {
                 rejected.move_clashing(&mut edits, edited.clashing, editor)?;
-                round += 1;
                 continue;
             }
             if editor == Editor::Program {
-                check_effect(&edited.findings, at, &edits)?;
+                reject_ignored_items(&edited.findings, at, &edits)?;
             }
-            let mut layers = base.old.layers.clone();
-            let layer = Arc::make_mut(&mut layers[at]);
-            if layer.restored.is_some() {
-                layer.left_out = LeftOut::default();
-            }
-            (layer.root, layer.restored) = (edited.root, None);
             let keys: Vec<&Key> = edits.iter().map(|edit| &edit.key).collect();
-            let only = edited.is_local.then_some(&*keys);
-            let mut findings = edited.findings;
-            let ignored = bootstrap::ignored(&layers, at, only);
-            findings.clashes.extend(ignored);
-            let merged = MergedLayers {
-                layers,
-                changed: Some(at),
-                tree: edited.tree,
-                referring: edited.referring,
-                only,
-            };
-            let rejections = match self.build_candidate(base, merged) {
-                Ok(candidate) => {
-                    let rejected = RejectedParts::new(rejected.errors, rejected.keys);
-                    return Ok(self.publish(base, candidate, findings, rejected));
+            let merged = edited.into_merged_layers(base, at, &keys);
+            match self.build_candidate(base, merged) {
+                Ok(candidate) => return Ok(self.publish(base, candidate, rejected.into_parts())),
+                Err(rejections) => {
+                    if editor.rejection_scope() == RejectionScope::Whole
+                        || !self.move_culprits(&mut edits, &rejections, round, &mut rejected)
+                    {
+                        return Err(CandidateRejection::all(rejections));
+                    }
+                    let errors = rejections.into_iter().map(|rejection| rejection.error);
+                    rejected.errors.extend(errors);
                 }
-                Err(rejections) => rejections,
-            };
-            if editor.rejection_scope() == RejectionScope::Whole
-                || !self.move_culprits(&mut edits, &rejections, round, &mut rejected)
-            {
-                return Err(CandidateRejection::all(rejections));
             }
-            let errors = rejections.into_iter().map(|rejection| rejection.error);
-            rejected.errors.extend(errors);
             if edits.is_empty() {
-                // Nothing is left to commit: the sender gets the reasons.
-                let rejected = RejectedParts::new(rejected.errors, rejected.keys);
-                return Err(Error::all(rejected.errors));
+                break;
             }
-            round += 1;
         }
+        // Nothing is left to commit: the sender gets the reasons.
+        Err(Error::all(rejected.into_parts().errors))
     }
 
     /// Applies edits to a layer and merges the keys that they change.
@@ -127,7 +136,7 @@ impl CommitState {
         for (i, edit) in edits.iter().enumerate() {
             let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
             let mut after = roots[at].clone();
-            if let Err(error) = set(&mut after, edit, &path) {
+            if let Err(error) = apply_edit(&mut after, edit, &path) {
                 clashing.push((i, error));
                 continue;
             }
@@ -153,8 +162,8 @@ impl CommitState {
         }
     }
 
-    /// Moves the edits that led to the rejections to the rejected ones: those of the first scope that has
-    /// some. Returns whether there were any.
+    /// Moves the edits that led to the rejections to the rejected ones: those that the first scope with any
+    /// selects. Returns whether a scope has selected some.
     fn move_culprits(
         &self,
         edits: &mut Vec<Edit>,
@@ -199,6 +208,10 @@ impl CommitState {
 }
 
 impl RejectedEdits {
+    fn into_parts(self) -> RejectedParts {
+        RejectedParts::new(self.errors, self.keys)
+    }
+
     /// Moves the edits that clash to these, or rejects the update as a whole.
     fn move_clashing(
         &mut self,
@@ -225,7 +238,7 @@ impl RejectedEdits {
 }
 
 /// Rejects edits of list items whose indexes follow a gap.
-fn check_effect(findings: &Findings, at: usize, edits: &[Edit]) -> Result<(), Error> {
+fn reject_ignored_items(findings: &Findings, at: usize, edits: &[Edit]) -> Result<(), Error> {
     let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
     let own = findings.ignored.iter().filter(|item| item.layer == at);
     let own = own.filter(|item| edited.related(item.key.as_str()).next().is_some());
@@ -238,16 +251,20 @@ fn check_effect(findings: &Findings, at: usize, edits: &[Edit]) -> Result<(), Er
 }
 
 /// Makes edits in a table, until one clashes.
-pub(super) fn apply(table: &mut Table, edits: &[Edit]) -> Result<(), Error> {
+pub(super) fn apply_edits(table: &mut Table, edits: &[Edit]) -> Result<(), Error> {
     for edit in edits {
         let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
-        set(table, edit, &path)?;
+        apply_edit(table, edit, &path)?;
     }
     Ok(())
 }
 
 /// Makes one edit in a table, or changes nothing if it clashes.
-pub(super) fn set(table: &mut Table, edit: &Edit, path: &[Cow<'_, str>]) -> Result<(), Error> {
+pub(super) fn apply_edit(
+    table: &mut Table,
+    edit: &Edit,
+    path: &[Cow<'_, str>],
+) -> Result<(), Error> {
     let Some((value, origin)) = &edit.value else {
         if path.is_empty() {
             *table = Table::default();

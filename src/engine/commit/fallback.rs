@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::engine::commit::bootstrap::at_and_below;
+use crate::engine::commit::bootstrap::walk_at_and_below;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::error::Error;
 use crate::tree::layer::{LayerState, SourceId};
@@ -25,17 +25,22 @@ pub(crate) struct Fallback {
     /// When the source confirmed it, if it was restored from disk.
     pub(crate) restored: Option<SystemTime>,
     /// The secrets that the restored values lack.
-    pub(crate) left_out: Arc<[Key]>,
+    pub(crate) missing_secrets: Arc<[Key]>,
 }
 
 impl Fallback {
+    /// A layer without values.
+    pub(crate) fn empty(source: SourceId) -> Self {
+        Self::not_restored(source, Table::default())
+    }
+
     /// Values that were not restored from disk.
-    pub(super) fn new(source: SourceId, root: Table) -> Self {
+    pub(super) fn not_restored(source: SourceId, root: Table) -> Self {
         Self {
             source,
             root,
             restored: None,
-            left_out: Arc::default(),
+            missing_secrets: Arc::default(),
         }
     }
 }
@@ -61,13 +66,13 @@ impl CommitState {
             "the roll-back of an earlier run is rejected, and the layers are in force (it is tried \
              at each start, until `unpin` ends it): {first}"
         );
-        let no_pin = Error::new(first.kind(), detail);
+        let pin_rejection = Error::new(first.kind(), detail);
         match self.rebuild_with_fallbacks(base, layers, fallbacks) {
             Ok(mut committed) => {
-                committed.clashes.push(no_pin);
+                committed.clashes.push(pin_rejection);
                 Ok(committed)
             }
-            Err(rejection) => Err(Error::all(vec![no_pin, rejection])),
+            Err(rejection) => Err(Error::all(vec![pin_rejection, rejection])),
         }
     }
 
@@ -141,7 +146,7 @@ fn names(error: &Error, layer: &LayerState) -> bool {
         return false;
     };
     let mut is_named = false;
-    at_and_below(&layer.root, key, &mut |_, entry| {
+    walk_at_and_below(&layer.root, key, &mut |_, entry| {
         let origin = entry.node.origin();
         is_named |= origin.is_some_and(|origin| is_in(at, origin));
     });
@@ -158,7 +163,7 @@ fn replace(layers: &mut [Arc<LayerState>], fallbacks: Vec<Fallback>) {
         if let Some(layer) = layers.iter_mut().find(|layer| layer.id == fallback.source) {
             let layer = Arc::make_mut(layer);
             (layer.root, layer.restored) = (fallback.root, fallback.restored);
-            layer.left_out = fallback.left_out;
+            layer.missing_secrets = fallback.missing_secrets;
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::engine::commit::bootstrap::{leaf_above, same_tables};
+use crate::engine::commit::bootstrap::{path_of_leaf_above, same_tables};
 use crate::tree::diff;
 use crate::tree::snapshot::{Found, Generation, PendingRestarts};
 use crate::value::hamt::Entry;
@@ -78,8 +78,8 @@ impl FrozenKey {
         let mut displaced = false;
         if let Some(node) = node {
             // A value that the layers have above the key by now waits for the restart as well.
-            if let Some(above) = leaf_above(merged, &self.path) {
-                merged.remove_path(&self.path[..above]);
+            if let Some(above) = path_of_leaf_above(merged, &self.path) {
+                merged.remove_path(above);
                 displaced = true;
             }
             let _ = merged.put_path(&self.path, node);
@@ -97,8 +97,8 @@ impl FrozenKey {
             name: entry.name.clone(),
             node: Node::Leaf(Leaf::new(value.clone(), origin)),
         };
-        let above = leaf_above(merged, &self.path)?;
-        merged.remove_path(&self.path[..above]);
+        let above = path_of_leaf_above(merged, &self.path)?;
+        merged.remove_path(above);
         let replaced = Replaced {
             layered: Some(Arc::new(layered)),
             displaced: true,
@@ -107,7 +107,8 @@ impl FrozenKey {
     }
 }
 
-/// Returns the node that replaces the one of the merged layers; `None` if they are the same.
+/// Returns the node that replaces the one of the merged layers; `None` if they are the same. Sets
+/// `needs_restart` if a restart would change the value.
 ///
 /// A leaf that the layers write as at the start keeps the layers' present origin.
 fn replacement(frozen: &Node, layered: Option<&Node>, needs_restart: &mut bool) -> Option<Node> {
@@ -276,7 +277,7 @@ impl FrozenKeys {
         all.any(|(key, entry)| !is_known(key, entry))
     }
 
-    /// Notes the overlay of the tree in force. Returns whether other keys wait for a restart than
+    /// Records the overlay of the tree in force. Returns whether other keys wait for a restart than
     /// before.
     pub(crate) fn set_overlay(&mut self, overlay: &Overlay) -> bool {
         let pending_restarts = &overlay.pending_restarts;

@@ -7,13 +7,10 @@ use crate::engine::commit::candidate::MergedLayers;
 use crate::engine::commit::fallback::Fallback;
 use crate::engine::commit::rejected_parts::RejectedParts;
 use crate::engine::commit::rejection::CandidateRejection;
-use crate::engine::commit::rules::Rules;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::error::Error;
-use crate::tree::layer::{Layer, LayerState, SourceId, count_bootstrap};
-use crate::tree::merge::{Findings, Merge};
+use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::value::key::Key;
-use crate::value::node::Table;
 
 impl CommitState {
     /// Adds layers, and freezes keys after the first load.
@@ -26,7 +23,10 @@ impl CommitState {
         // Without restored values, the layer has the withheld values of the source, or none.
         for layer in new.iter().filter(|layer| layer.restored.is_some()) {
             let withheld = self.guards.wanted_layer(layer.id).cloned();
-            fallbacks.push(Fallback::new(layer.id, withheld.unwrap_or_default()));
+            fallbacks.push(Fallback::not_restored(
+                layer.id,
+                withheld.unwrap_or_default(),
+            ));
         }
         let mut layers = base.old.layers.clone();
         layers.extend(new.into_iter().map(Arc::new));
@@ -35,7 +35,7 @@ impl CommitState {
         let added = Base::new(base.current, base.rules);
         let now = &added.old;
         let all = 0..now.layers.len();
-        let ignored = all.flat_map(|at| bootstrap::ignored(&now.layers, at, None));
+        let ignored = all.flat_map(|at| bootstrap::ignored_values(&now.layers, at, None));
         committed.clashes.extend(ignored);
         if base.old.is_initial() && self.freeze_keys(&added) {
             if let Ok(frozen) = self.rebuild(&added, now.layers.clone()) {
@@ -82,34 +82,19 @@ impl CommitState {
     pub(super) fn rebuild(
         &mut self,
         base: &Base<'_>,
-        mut layers: Vec<Arc<LayerState>>,
+        layers: Vec<Arc<LayerState>>,
     ) -> Result<Committed, Error> {
-        let (mut tree, mut referring, mut findings) = merge_all(base.rules, &layers);
+        let mut merged = MergedLayers::merge(base.rules, layers, None);
         if base.old.is_initial() {
-            let unfixed = (tree.clone(), referring.clone());
+            let unfixed = (merged.tree.clone(), merged.referring.clone());
             let pin = self.pins.pin();
-            if bootstrap::fix_references(base.rules, &mut layers, unfixed, pin) {
-                (tree, referring, findings) = merge_all(base.rules, &layers);
+            if bootstrap::fix_references(base.rules, &mut merged.layers, unfixed, pin) {
+                merged = MergedLayers::merge(base.rules, merged.layers, None);
             }
         }
-        let merged = MergedLayers {
-            layers,
-            changed: None,
-            tree,
-            referring,
-            only: None,
-        };
         match self.build_candidate(base, merged) {
-            Ok(candidate) => Ok(self.publish(base, candidate, findings, RejectedParts::default())),
+            Ok(candidate) => Ok(self.publish(base, candidate, RejectedParts::default())),
             Err(rejections) => Err(CandidateRejection::all(rejections)),
         }
     }
-}
-
-/// Merges all layers. Returns the tree, the keys in it that have references, and the findings.
-pub(super) fn merge_all(rules: &Rules, layers: &[Arc<LayerState>]) -> (Table, Vec<Key>, Findings) {
-    let mut merge = Merge::new(&rules.append, count_bootstrap(layers));
-    let roots: Vec<&Table> = layers.iter().map(|layer| &layer.root).collect();
-    let tree = merge.merge_all(&roots);
-    (tree, merge.referring, merge.findings)
 }

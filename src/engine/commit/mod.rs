@@ -12,7 +12,7 @@ use crate::engine::commit::frozen::FrozenKeys;
 use crate::engine::commit::ignored::IgnoredItems;
 use crate::engine::commit::pins::Pins;
 use crate::engine::commit::removal_guard::{RemovalGuards, UpdateKind};
-use crate::engine::commit::retired::Retired;
+use crate::engine::commit::retired::RetiredGenerations;
 use crate::engine::commit::rules::Rules;
 use crate::error::{Error, ErrorKind};
 use crate::property::draft::RetiredVersion;
@@ -59,7 +59,7 @@ pub(crate) struct CommitState {
     references: ReferenceIndex,
     pub(crate) registry: Registry,
     /// Replaced generations that a reader may still use.
-    pub(crate) retired: Retired,
+    pub(crate) retired: RetiredGenerations,
     pub(crate) guards: RemovalGuards,
     pub(crate) pins: Pins,
     frozen: FrozenKeys,
@@ -183,7 +183,7 @@ impl CommitState {
         Self {
             references: ReferenceIndex::default(),
             registry: Registry::default(),
-            retired: Retired::default(),
+            retired: RetiredGenerations::default(),
             guards: RemovalGuards::new(clock),
             pins: Pins::default(),
             frozen: FrozenKeys::default(),

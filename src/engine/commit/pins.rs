@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::engine::commit::bootstrap::leaf_above;
+use crate::engine::commit::bootstrap::path_of_leaf_above;
 use crate::tree::layer::{DEFAULT_RANK, LayerState, count_bootstrap};
 use crate::tree::merge::Merge;
 use crate::tree::snapshot::{Generation, Pinned};
@@ -24,9 +24,9 @@ pub(crate) struct Pin {
     pub(crate) pinned: Pinned,
     pub(crate) tree: Table,
     /// The keys whose values the tree lacks and the layers give; only of an earlier run.
-    pub(crate) secrets: Vec<Key>,
+    pub(crate) missing_secrets: Vec<Key>,
     /// The defaults of the earlier run that a layer hid; empty for a tree of this run.
-    pub(crate) hidden: Vec<Key>,
+    pub(crate) hidden_defaults: Vec<Key>,
 }
 
 impl Pin {
@@ -35,7 +35,7 @@ impl Pin {
     /// References of a tree of this run were followed when it was in force. The bootstrap values of this
     /// start override a tree of an earlier run, and that tree overrides the new defaults. Lists replace each
     /// other here, since the lists in the tree are joined already.
-    pub(crate) fn over(
+    pub(crate) fn tree_in_force(
         &self,
         merged: &Table,
         layers: &[Arc<LayerState>],
@@ -45,7 +45,7 @@ impl Pin {
             return (self.tree.clone(), Vec::new());
         }
         let mut tree = self.tree.clone();
-        for key in &self.secrets {
+        for key in &self.missing_secrets {
             let path: Vec<_> = key.segments().collect();
             if let Some(entry) = merged.find(&path) {
                 // Fails below a value: then the tree cannot have this key.
@@ -70,7 +70,7 @@ impl Pin {
     /// The defaults of this program without those that were hidden in the earlier run.
     fn visible_defaults(&self, layers: &[Arc<LayerState>]) -> Option<Table> {
         let mut defaults = defaults(layers)?.clone();
-        for key in &self.hidden {
+        for key in &self.hidden_defaults {
             let path: Vec<_> = key.segments().collect();
             defaults.remove_path(&path);
         }
@@ -97,8 +97,8 @@ pub(crate) fn hidden_defaults(tree: &Table, layers: &[Arc<LayerState>]) -> Vec<K
         let Ok(key) = Key::parse(key) else { return };
         let path: Vec<_> = key.segments().collect();
         let is_hidden = match tree.find(&path) {
-            Some(there) => there.node.table().is_some() && default.node.table().is_none(),
-            None => leaf_above(tree, &path).is_none(),
+            Some(entry) => entry.node.table().is_some() && default.node.table().is_none(),
+            None => path_of_leaf_above(tree, &path).is_none(),
         };
         if is_hidden {
             hidden.push(key);

@@ -11,7 +11,6 @@ use crate::property::subscription::Subscriber;
 use crate::source::CommitOutcome;
 use crate::sync::discard::{Publishing, discard};
 use crate::tree::diff::LeafChange;
-use crate::tree::merge::Findings;
 use crate::tree::snapshot::{Generation, Snapshot};
 
 impl CommitState {
@@ -20,17 +19,17 @@ impl CommitState {
         &mut self,
         base: &Base<'_>,
         candidate: Candidate,
-        findings: Findings,
         rejected: RejectedParts,
     ) -> Committed {
         let Candidate {
             generation,
             changes,
-            effective,
+            changed_count,
             mut drafts,
             references,
             stale,
             overlay,
+            findings,
         } = candidate;
         for followed in references {
             self.references.set(followed);
@@ -39,16 +38,16 @@ impl CommitState {
         // No user code runs before this guard is dropped, so no panic can interrupt the publication.
         let publishing = Publishing::begin();
         drafts.publish();
-        // The number of a generation is seen only after all its values are.
+        // Readers see the number of a generation only after all its values.
         let old = base.current.full();
         base.current.store(Arc::clone(&generation));
-        if effective > 0 {
+        if changed_count > 0 {
             self.pins.keep(&old, base.rules.history);
         }
         self.retired.add(old);
         let overlay = overlay.filter(|overlay| self.frozen.set_overlay(overlay));
         drafts.collect_listeners(&mut listeners);
-        if effective > 0 {
+        if changed_count > 0 {
             self.fill_mailboxes(&generation, changes, &mut listeners);
         }
         let versions = drafts.retire();
@@ -58,7 +57,7 @@ impl CommitState {
         Committed {
             outcome: CommitOutcome {
                 generation: generation.number(),
-                changed: effective,
+                changed: changed_count,
                 rejected: rejected.errors,
                 kept: rejected.keys,
             },

@@ -45,13 +45,14 @@ fn add_unnamed(errors: &mut Vec<Error>, keys: &[(Key, Option<Origin>)]) {
         let mut related = index.related(key.as_str());
         related.all(Key::is_root)
     };
-    let with = named.iter().find(|key| !key.is_root());
-    let with = with.map(|key| format!("`{key}` of ")).unwrap_or_default();
+    let first_named = named.iter().find(|key| !key.is_root());
+    let partner = first_named.map(|key| format!("`{key}` of "));
+    let partner = partner.unwrap_or_default();
     let unnamed: Vec<_> = keys.iter().filter(|(key, _)| is_unnamed(key)).collect();
     let more = unnamed.len().saturating_sub(MAX_REPORTED);
     let more_errors = unnamed.into_iter().take(MAX_REPORTED).map(|(key, origin)| {
         let detail = format!(
-            "is rejected with {with}the same update; it counts when the update is accepted"
+            "is rejected with {partner}the same update; it counts when the update is accepted"
         );
         let error = Error::new(ErrorKind::Rejected, detail).with_key(key);
         match origin {

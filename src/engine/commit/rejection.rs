@@ -12,15 +12,24 @@ use crate::value::key::{Key, lineage};
 const MAX_NAMED: usize = 4;
 /// One rejection names at most so many keys.
 pub(super) const MAX_CULPRITS: usize = 4096;
+/// Of more bad keys than this at once, the tables around them are rejected: a decode names a few of many
+/// bad values only, and each round decodes and merges again.
+const MAX_NAMED_BAD: usize = 4;
 
 /// Why a candidate cannot be published.
 pub(super) struct CandidateRejection {
     pub(super) error: Error,
     /// The changed keys that may have led to it.
     keys: Vec<Key>,
-    /// Those of them that the error names; none if it names no single one.
+    suspects: Suspects,
+}
+
+/// The changed keys that the error of a rejection points to; none if it points to no single one.
+#[derive(Default)]
+struct Suspects {
+    /// The keys that the error names.
     named: Vec<Key>,
-    /// Those of them in the tables of the keys that the error names; none if it names no single one.
+    /// The keys in the same tables as these.
     beside: Vec<Key>,
 }
 
@@ -33,10 +42,8 @@ impl CandidateRejection {
 
     /// The rejection by a handle on these keys.
     pub(super) fn of_slot(error: Error, keys: &[Key], changes: &KeyIndex<'_>) -> Self {
-        let (named, beside) = named(changes, &error, keys);
         Self {
-            named,
-            beside,
+            suspects: Suspects::of_slot(&error, keys, changes),
             keys: touching(changes, keys),
             error,
         }
@@ -47,27 +54,23 @@ impl CandidateRejection {
         Self {
             error,
             keys,
-            named: Vec::new(),
-            beside: Vec::new(),
+            suspects: Suspects::default(),
         }
     }
 
     /// Whether the error names all bad keys, and few.
     fn names_few(&self) -> bool {
-        !self.named.is_empty() && self.error.iter().count() <= FEW && !self.error.is_partial()
+        let named = &self.suspects.named;
+        !named.is_empty() && self.error.iter().count() <= MAX_NAMED_BAD && !self.error.is_partial()
     }
 }
-
-/// Of more bad keys than this at once, the tables around them are rejected: a decode names a few of many
-/// bad values only, and each round decodes and merges again.
-const FEW: usize = 4;
 
 /// Which of the keys that led to a rejection are rejected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Scope {
     /// Those that the errors name, if these are few. The other keys of a struct may be good.
     Named,
-    /// Those in the tables of the keys that the errors name.
+    /// Those in the same tables as the keys that the errors name.
     Beside,
     All,
 }
@@ -84,8 +87,10 @@ impl CommitState {
         let mut culprits = Vec::new();
         let mut seen: BTreeSet<Key> = BTreeSet::new();
         let keys = |rejection: &'a CandidateRejection| match scope {
-            Scope::Named if rejection.names_few() => &rejection.named,
-            Scope::Named | Scope::Beside if !rejection.beside.is_empty() => &rejection.beside,
+            Scope::Named if rejection.names_few() => &rejection.suspects.named,
+            Scope::Named | Scope::Beside if !rejection.suspects.beside.is_empty() => {
+                &rejection.suspects.beside
+            }
             _ => &rejection.keys,
         };
         let mut queue: Vec<Key> = rejections.iter().flat_map(keys).cloned().collect();
@@ -103,7 +108,7 @@ impl CommitState {
 }
 
 /// Names the changes that a rule about the whole tree has rejected: one error a key, for a few.
-pub(super) fn with_changes<'a>(
+pub(super) fn naming_changes<'a>(
     error: Error,
     changes: impl Iterator<Item = &'a LeafChange>,
 ) -> Error {
@@ -129,32 +134,42 @@ fn touching(changes: &KeyIndex<'_>, keys: &[Key]) -> Vec<Key> {
     touching.into_iter().cloned().collect()
 }
 
-/// The changes at the keys that an error names, or below the nearest table above one in which
-/// something changed, and those in the same tables. None if these are all changes of the slot, as
-/// those in its own table are if more is wrong than the error lists.
-fn named(changes: &KeyIndex<'_>, error: &Error, of_slot: &[Key]) -> (Vec<Key>, Vec<Key>) {
-    let mut named: BTreeSet<&Key> = BTreeSet::new();
-    let mut tables: BTreeSet<&str> = BTreeSet::new();
-    let mut in_own_table = false;
-    let is_of_slot = |key: &str| of_slot.iter().any(|of_slot| of_slot.as_str() == key);
-    for one in error.iter() {
-        let above = one.key_text().into_iter().flat_map(lineage);
-        let mut above = above.take_while(|key| !is_of_slot(key));
-        let Some(changed) = above.find(|key| changes.related(key).next().is_some()) else {
-            return (Vec::new(), Vec::new());
+impl Suspects {
+    /// The changes that the error of a slot points to.
+    ///
+    /// An error may name a key without a change, such as a missing one. Then the nearest key above it that is
+    /// related to a change counts in its place. If that is a key of the slot, the error points to no single
+    /// change.
+    fn of_slot(error: &Error, slot_keys: &[Key], changes: &KeyIndex<'_>) -> Self {
+        let mut named: BTreeSet<&Key> = BTreeSet::new();
+        let mut tables: BTreeSet<&str> = BTreeSet::new();
+        let mut in_own_table = false;
+        let is_of_slot = |key: &str| slot_keys.iter().any(|slot_key| slot_key.as_str() == key);
+        for one in error.iter() {
+            let lineage = one.key_text().into_iter().flat_map(lineage);
+            let mut inside_slot = lineage.take_while(|key| !is_of_slot(key));
+            let Some(changed) = inside_slot.find(|key| changes.related(key).next().is_some())
+            else {
+                return Self::default();
+            };
+            named.extend(changes.related(changed).take(MAX_CULPRITS));
+            let table = inside_slot.next();
+            in_own_table |= table.is_none();
+            tables.extend(table);
+        }
+        // The keys that a partial error does not list may be anywhere in the table of the slot.
+        let beside = if error.is_partial() && in_own_table {
+            BTreeSet::new()
+        } else {
+            let beside = tables.iter().flat_map(|table| changes.related(table));
+            beside.take(MAX_CULPRITS).chain(named.clone()).collect()
         };
-        named.extend(changes.related(changed).take(MAX_CULPRITS));
-        let table = above.next();
-        in_own_table |= table.is_none();
-        tables.extend(table);
+        let owned = |keys: BTreeSet<&Key>| keys.into_iter().cloned().collect();
+        Self {
+            named: owned(named),
+            beside: owned(beside),
+        }
     }
-    let owned = |keys: BTreeSet<&Key>| keys.into_iter().cloned().collect();
-    if error.is_partial() && in_own_table {
-        return (owned(named), Vec::new());
-    }
-    let beside = tables.iter().flat_map(|table| changes.related(table));
-    let beside: BTreeSet<&Key> = beside.take(MAX_CULPRITS).chain(named.clone()).collect();
-    (owned(named), owned(beside))
 }
 
 /// Keys in order, to find those at, above and below another key without looking at all of them.

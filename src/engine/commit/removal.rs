@@ -15,19 +15,18 @@ const MAX_NAMED: usize = 3;
 /// The keys that an update would remove.
 #[derive(Debug)]
 pub(super) struct Removal {
-    /// The number of removed keys and of all keys: of the current ones, or of those at the beginning of the
-    /// window.
+    /// How many of `total` keys are removed: of the current keys, or of those at the beginning of the window.
     pub(super) removed: usize,
     pub(super) total: usize,
-    /// The number of removed keys and of all keys, of the current ones.
-    at_once: (usize, usize),
-    /// The first of these keys.
+    /// How many of the current keys are removed, and how many there are.
+    removed_now: (usize, usize),
+    /// The first of the current keys that are removed.
     first: Vec<String>,
 }
 
 impl Removal {
-    /// The removed keys, if they are too many: of those in the baseline, which may be removed in small
-    /// steps, or of the current ones, which may be many more.
+    /// The removed keys, if they are too many of the current keys, or of those in the baseline. The baseline
+    /// shows a removal in small steps; the current keys may be many more.
     pub(super) fn excessive(
         limits: &RemovalGuard,
         [baseline, current, candidate]: [&Table; 3],
@@ -35,22 +34,30 @@ impl Removal {
         let removed_of = |before: &Table| (diff::count_removed(before, candidate), before.leaves());
         // Of a few keys, all may be removed one by one while others are added.
         let are_few = baseline.leaves() < limits.at_least && !candidate.is_empty();
-        let slowly = (!are_few).then(|| removed_of(baseline));
-        let at_once = removed_of(current);
-        let counts = slowly.into_iter().chain([at_once]);
+        let removed_in_window = (!are_few).then(|| removed_of(baseline));
+        let removed_now = removed_of(current);
+        let counts = removed_in_window.into_iter().chain([removed_now]);
         let (removed, total) = counts
             .filter(|(removed, total)| limits.holds(*removed, *total))
             .max_by_key(|(removed, _)| *removed)?;
         Some(Self {
             removed,
             total,
-            at_once,
+            removed_now,
             first: diff::first_removed(current, candidate, MAX_NAMED),
         })
     }
 
-    pub(super) fn to_error(&self, consequence: &str) -> Error {
-        let (removed, total) = self.at_once;
+    pub(super) fn withheld_error(&self) -> Error {
+        self.error("withheld until the keys return or `Properties::confirm` accepts the removal")
+    }
+
+    pub(super) fn rejected_error(&self) -> Error {
+        self.error("the update is rejected")
+    }
+
+    fn error(&self, consequence: &str) -> Error {
+        let (removed, total) = self.removed_now;
         let mut detail = format!("removes {removed} of {total} keys");
         if !self.first.is_empty() {
             let more = if removed > self.first.len() {
@@ -60,7 +67,7 @@ impl Removal {
             };
             detail.push_str(&format!(" (`{}`{more})", self.first.join("`, `")));
         }
-        if (self.removed, self.total) != self.at_once {
+        if (self.removed, self.total) != self.removed_now {
             detail.push_str(&format!(
                 ", and {} of the {} before: removals within {} seconds are added up",
                 self.removed,

@@ -1,15 +1,17 @@
 //! Withholds updates that would remove most of a layer's keys.
 //!
-//! An expired bucket, a wiped prefix and an unmounted directory all look like a mass removal. A
-//! guarded source's update that removes too many keys is withheld until the source has repeated it
-//! for [`RemovalGuard::accept_after`], until the keys return, or until the program confirms it.
+//! An expired bucket, a wiped prefix and an unmounted directory all look like a mass removal. So an update
+//! of a guarded source that removes too many keys is withheld. The update is accepted once the source has
+//! repeated it for [`RemovalGuard::accept_after`], or once the program confirms it. It is discarded when the
+//! keys return.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::clock::Clock;
 use crate::engine::commit::removal::{REMOVAL_WINDOW, Removal};
-use crate::engine::health::Withheld;
+use crate::engine::health::WithheldRemoval;
+use crate::engine::health::registry::PendingRemoval;
 use crate::error::Error;
 use crate::source::{Content, RemovalGuard, Update};
 use crate::tree::layer::SourceId;
@@ -61,9 +63,8 @@ struct WithheldUpdate {
     wanted_layer: Table,
     /// Since when the source has wanted it without a failure in between.
     repeated_since: Instant,
-    /// When to accept it without another update; `None` if the source has to repeat it.
-    accept_at: Option<Instant>,
-    shown: Withheld,
+    /// The removal, and when to accept it without another update; never if the source has to repeat it.
+    pending: PendingRemoval,
 }
 
 /// How the guard treats an update.
@@ -92,21 +93,21 @@ impl GuardedSource {
     /// withheld, the window stays open, so that the removal is not forgotten.
     fn needs_new_window(&self, now: Instant) -> bool {
         let is_over = || now.saturating_duration_since(self.window_start) >= REMOVAL_WINDOW;
-        self.baseline.is_empty() || (self.withheld().is_none() && is_over())
+        self.baseline.is_empty() || (self.withheld_update().is_none() && is_over())
     }
 
     fn start_window(&mut self, baseline: &Table, now: Instant) {
         (self.baseline, self.window_start) = (baseline.clone(), now);
     }
 
-    fn withheld(&self) -> Option<&WithheldUpdate> {
+    fn withheld_update(&self) -> Option<&WithheldUpdate> {
         match &self.state {
             GuardState::Withheld(withheld) => Some(withheld),
             GuardState::Normal | GuardState::Recovering => None,
         }
     }
 
-    fn withheld_mut(&mut self) -> Option<&mut WithheldUpdate> {
+    fn withheld_update_mut(&mut self) -> Option<&mut WithheldUpdate> {
         match &mut self.state {
             GuardState::Withheld(withheld) => Some(withheld),
             GuardState::Normal | GuardState::Recovering => None,
@@ -115,16 +116,16 @@ impl GuardedSource {
 
     fn was_repeated_long_enough(&self, now: Instant) -> bool {
         let since = self
-            .withheld()
+            .withheld_update()
             .map_or(now, |withheld| withheld.repeated_since);
         let repeated_for = now.saturating_duration_since(since);
         let accept_after = self.limits.repeated;
         accept_after.is_some_and(|accept_after| repeated_for >= accept_after)
     }
 
-    /// Updates the withheld update after an update that removes few keys.
-    fn update_withheld(&mut self, wanted_layer: &Table, kind: UpdateKind) {
-        let Some(withheld) = self.withheld_mut() else {
+    /// Discards or changes the withheld update after an update that removes few keys.
+    fn amend_withheld_update(&mut self, wanted_layer: &Table, kind: UpdateKind) {
+        let Some(withheld) = self.withheld_update_mut() else {
             return;
         };
         match kind {
@@ -137,8 +138,8 @@ impl GuardedSource {
     }
 
     fn withhold(&mut self, wanted_layer: Table, removal: &Removal, now: Instant) {
-        let (repeated_since, first_withheld_at) = match self.withheld() {
-            Some(before) => (before.repeated_since, before.shown.since),
+        let (repeated_since, first_withheld_at) = match self.withheld_update() {
+            Some(before) => (before.repeated_since, before.pending.removal.since),
             None => (now, SystemTime::now()),
         };
         let accept_after = match self.delivery {
@@ -148,11 +149,13 @@ impl GuardedSource {
         self.state = GuardState::Withheld(WithheldUpdate {
             wanted_layer,
             repeated_since,
-            accept_at: accept_after.and_then(|after| repeated_since.checked_add(after)),
-            shown: Withheld {
-                gone: removal.removed,
-                of: removal.total,
-                since: first_withheld_at,
+            pending: PendingRemoval {
+                removal: WithheldRemoval {
+                    removed: removal.removed,
+                    total: removal.total,
+                    since: first_withheld_at,
+                },
+                accept_at: accept_after.and_then(|after| repeated_since.checked_add(after)),
             },
         });
     }
@@ -194,13 +197,12 @@ impl RemovalGuards {
     }
 
     fn withheld_update(&self, source: SourceId) -> Option<&WithheldUpdate> {
-        self.sources.get(&source)?.withheld()
+        self.sources.get(&source)?.withheld_update()
     }
 
-    /// The withheld update of a source, and when it is accepted without another update.
-    pub(crate) fn withheld(&self, source: SourceId) -> Option<(Withheld, Option<Instant>)> {
-        let withheld = self.withheld_update(source)?;
-        Some((withheld.shown, withheld.accept_at))
+    /// The removal of the withheld update of a source.
+    pub(crate) fn pending_removal(&self, source: SourceId) -> Option<PendingRemoval> {
+        Some(self.withheld_update(source)?.pending)
     }
 
     /// The layer that the withheld update of a source would produce.
@@ -212,7 +214,7 @@ impl RemovalGuards {
     /// source reports relative to the layer in force.
     pub(crate) fn delta_base(&self, source: SourceId) -> Option<&Table> {
         let guarded = self.sources.get(&source)?;
-        let withheld = guarded.withheld()?;
+        let withheld = guarded.withheld_update()?;
         (guarded.delivery == Delivery::Streamed).then_some(&withheld.wanted_layer)
     }
 
@@ -247,7 +249,7 @@ impl RemovalGuards {
         let Some(removal) =
             Removal::excessive(&guarded.limits, [&guarded.baseline, current, wanted_layer])
         else {
-            guarded.update_withheld(wanted_layer, kind);
+            guarded.amend_withheld_update(wanted_layer, kind);
             return Ok(());
         };
         let is_accepted = guarded.was_repeated_long_enough(now);
@@ -255,18 +257,18 @@ impl RemovalGuards {
             return if is_accepted {
                 Ok(())
             } else {
-                Err(removal.to_error("the update is rejected"))
+                Err(removal.rejected_error())
             };
         }
         // The commit may still reject an update that the guard lets pass. It stays withheld until
         // `record_accepted`.
-        if !is_accepted || guarded.withheld().is_some() {
+        if !is_accepted || guarded.withheld_update().is_some() {
             guarded.withhold(wanted_layer.clone(), &removal, now);
         }
         if is_accepted {
             Ok(())
         } else {
-            Err(removal.to_error(WITHHELD))
+            Err(removal.withheld_error())
         }
     }
 
@@ -288,7 +290,7 @@ impl RemovalGuards {
         };
         match Removal::excessive(&guarded.limits, [baseline, current, wanted_layer]) {
             Some(removal) if !guarded.was_repeated_long_enough(now) => {
-                Err(removal.to_error(WITHHELD))
+                Err(removal.withheld_error())
             }
             _ => Ok(()),
         }
@@ -311,8 +313,8 @@ impl RemovalGuards {
     pub(crate) fn record_interruption(&mut self, source: SourceId) {
         let now = self.clock.now();
         let guarded = self.sources.get_mut(&source);
-        if let Some(withheld) = guarded.and_then(GuardedSource::withheld_mut) {
-            // `accept_at` may now be too early: the check at that time withholds the update again.
+        if let Some(withheld) = guarded.and_then(GuardedSource::withheld_update_mut) {
+            // The scheduled acceptance may now be too early: the check at that time withholds the update again.
             withheld.repeated_since = now;
         }
     }
@@ -327,14 +329,11 @@ impl RemovalGuards {
             .limits
             .repeated
             .map(|after| after.max(MIN_RETRY_DELAY));
-        if let Some(withheld) = guarded.withheld_mut() {
-            withheld.accept_at = pause.and_then(|pause| now.checked_add(pause));
+        if let Some(withheld) = guarded.withheld_update_mut() {
+            withheld.pending.accept_at = pause.and_then(|pause| now.checked_add(pause));
         }
     }
 }
-
-const WITHHELD: &str =
-    "withheld until the keys return or `Properties::confirm` accepts the removal";
 
 #[cfg(test)]
 mod tests {
@@ -377,8 +376,8 @@ mod tests {
         let (fake, clock) = FakeClock::new();
         let mut guards = RemovalGuards::new(clock);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
-        let mut check = |there: u32, next: u32| {
-            let checked = guards.check(SOURCE, &keys(0..there), &keys(0..next), UpdateKind::Full);
+        let mut check = |before: u32, next: u32| {
+            let checked = guards.check(SOURCE, &keys(0..before), &keys(0..next), UpdateKind::Full);
             checked.is_ok()
         };
         assert!(check(20, 12), "8 of 20");
@@ -391,26 +390,26 @@ mod tests {
         assert!(!check(9, 4), "8 of 12");
     }
 
-    /// Whether the first update that leaves `next` of `there` keys is accepted.
-    fn accepts(guard: RemovalGuard, there: u32, next: u32) -> bool {
+    /// Whether the first update that leaves `next` of `before` keys is accepted.
+    fn accepts(guard: RemovalGuard, before: u32, next: u32) -> bool {
         let mut guards = RemovalGuards::new(Clock::default());
         guards.add(SOURCE, guard, Delivery::Polled);
-        let checked = guards.check(SOURCE, &keys(0..there), &keys(0..next), UpdateKind::Full);
-        let tried = guards.dry_check(SOURCE, &keys(0..there), &keys(0..next));
+        let checked = guards.check(SOURCE, &keys(0..before), &keys(0..next), UpdateKind::Full);
+        let tried = guards.dry_check(SOURCE, &keys(0..before), &keys(0..next));
         assert_eq!(checked.is_ok(), tried.is_ok(), "a dry run agrees");
         checked.is_ok()
     }
 
     #[test]
     fn exactly_the_share_may_go_and_one_key_more_may_not() {
-        for (there, most) in [(8, 4), (9, 4), (20, 10), (101, 50)] {
+        for (before, most) in [(8, 4), (9, 4), (20, 10), (101, 50)] {
             assert!(
-                accepts(RemovalGuard::new(), there, there - most),
-                "{most} of {there}"
+                accepts(RemovalGuard::new(), before, before - most),
+                "{most} of {before}"
             );
             assert!(
-                !accepts(RemovalGuard::new(), there, there - most - 1),
-                "{most} + 1 of {there}"
+                !accepts(RemovalGuard::new(), before, before - most - 1),
+                "{most} + 1 of {before}"
             );
         }
         let quarter = RemovalGuard::new().max_removed_ratio(0.25);
@@ -432,8 +431,8 @@ mod tests {
         let (_fake, clock) = FakeClock::new();
         let mut guards = RemovalGuards::new(clock);
         guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
-        let mut check = |there: u32, next: std::ops::Range<u32>| {
-            let checked = guards.check(SOURCE, &keys(0..there), &keys(next), UpdateKind::Full);
+        let mut check = |before: u32, next: std::ops::Range<u32>| {
+            let checked = guards.check(SOURCE, &keys(0..before), &keys(next), UpdateKind::Full);
             checked.is_ok()
         };
         assert!(check(8, 0..100));
@@ -463,7 +462,7 @@ mod tests {
             };
             assert!(!check(&mut guards));
             // A polled source has to repeat it.
-            let (_, accept_at) = guards.withheld(source).unwrap();
+            let accept_at = guards.pending_removal(source).unwrap().accept_at;
             assert_eq!(accept_at.is_none(), delivery == Delivery::Polled);
             fake.advance(time / 2);
             guards.record_interruption(source);
@@ -474,7 +473,7 @@ mod tests {
             // It stays withheld, in case it is rejected for another reason.
             assert!(guards.wanted_layer(source).is_some());
             guards.record_accepted(source, &keys(0..1));
-            assert!(guards.withheld(source).is_none());
+            assert!(guards.pending_removal(source).is_none());
         }
     }
 }

@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::commit::candidate::{Candidate, MergedLayers};
-use crate::engine::commit::layers::merge_all;
 use crate::engine::commit::rejected_parts::{RejectedParts, scopes};
 use crate::engine::commit::rejection::{CandidateRejection, Scope};
 use crate::engine::commit::{Base, CommitState, Committed, bootstrap};
 use crate::error::Error;
 use crate::source::RejectionScope;
 use crate::tree::diff;
-use crate::tree::layer::LeftOut;
-use crate::tree::merge::Findings;
+use crate::tree::layer::MissingSecrets;
 use crate::tree::snapshot::Found;
 use crate::value::key::{self, Key, push_segment};
 use crate::value::node::Table;
@@ -21,7 +19,6 @@ use crate::value::origin::Origin;
 /// A layer that can be replaced.
 pub(super) struct Replacement {
     pub(super) candidate: Candidate,
-    findings: Findings,
     pub(super) rejected: RejectedParts,
 }
 
@@ -34,23 +31,22 @@ impl CommitState {
         &mut self,
         base: &Base<'_>,
         at: usize,
-        contents: (Table, LeftOut),
+        contents: (Table, MissingSecrets),
         rejection_scope: RejectionScope,
     ) -> Result<Committed, Error> {
         let Replacement {
             candidate,
-            findings,
             rejected,
-        } = self.prepare(base, at, contents, rejection_scope)?;
-        Ok(self.publish(base, candidate, findings, rejected))
+        } = self.prepare_replacement(base, at, contents, rejection_scope)?;
+        Ok(self.publish(base, candidate, rejected))
     }
 
     /// Builds the candidate with a replaced layer. A rejected key keeps its old value.
-    pub(super) fn prepare(
+    pub(super) fn prepare_replacement(
         &self,
         base: &Base<'_>,
         at: usize,
-        (mut root, left_out): (Table, LeftOut),
+        (mut root, missing_secrets): (Table, MissingSecrets),
         rejection_scope: RejectionScope,
     ) -> Result<Replacement, Error> {
         let before = &base.layer(at).root;
@@ -61,17 +57,10 @@ impl CommitState {
             let mut layers = base.old.layers.clone();
             let layer = Arc::make_mut(&mut layers[at]);
             (layer.root, layer.restored) = (root.clone(), None);
-            layer.left_out = Arc::clone(&left_out);
-            let (tree, referring, mut findings) = merge_all(base.rules, &layers);
-            let ignored = bootstrap::ignored(&layers, at, None);
-            findings.clashes.extend(ignored);
-            let merged = MergedLayers {
-                layers,
-                changed: Some(at),
-                tree,
-                referring,
-                only: None,
-            };
+            layer.missing_secrets = Arc::clone(&missing_secrets);
+            let mut merged = MergedLayers::merge(base.rules, layers, Some(at));
+            let ignored = bootstrap::ignored_values(&merged.layers, at, None);
+            merged.findings.clashes.extend(ignored);
             let rejections = match self.build_candidate(base, merged) {
                 Ok(candidate) => {
                     let keys = rejected
@@ -80,7 +69,6 @@ impl CommitState {
                         .collect();
                     return Ok(Replacement {
                         candidate,
-                        findings,
                         rejected: RejectedParts::new(errors, keys),
                     });
                 }
@@ -95,7 +83,7 @@ impl CommitState {
                 let origin = found.and_then(|found| found.origin().cloned());
                 rejected.insert(key.clone(), origin);
             }
-            if culprits.is_empty() || !restore(&mut root, before, &culprits) {
+            if culprits.is_empty() || !restore_old_values(&mut root, before, &culprits) {
                 return Err(CandidateRejection::all(rejections));
             }
             errors.extend(rejections.into_iter().map(|rejection| rejection.error));
@@ -173,8 +161,9 @@ fn deciding_key(key: &Key, layers: [&Table; 2]) -> Option<String> {
     Some(deciding)
 }
 
-/// Gives each rejected key its old value. Returns whether that changed anything.
-fn restore(root: &mut Table, before: &Table, culprits: &BTreeSet<String>) -> bool {
+/// Gives each rejected key its old value. Returns whether that changed the layer; `false` also if an old value
+/// does not fit.
+fn restore_old_values(root: &mut Table, before: &Table, culprits: &BTreeSet<String>) -> bool {
     let mut changed = false;
     for key in culprits {
         let path: Vec<_> = key::segments(key).map_while(Result::ok).collect();

@@ -1,4 +1,4 @@
-//! Retired generations: those that a commit has replaced. They are kept until no reader uses them, so that
+//! RetiredGenerations generations: those that a commit has replaced. They are kept until no reader uses them, so that
 //! no reader has to free a tree.
 
 use std::fmt;
@@ -14,7 +14,7 @@ const MAX_RETRY: Duration = Duration::from_secs(5);
 
 /// The replaced generations, and when the watchdog looks at them again.
 #[derive(Default)]
-pub(crate) struct Retired {
+pub(crate) struct RetiredGenerations {
     generations: Vec<Arc<Generation>>,
     retry: Option<Retry>,
 }
@@ -27,7 +27,7 @@ struct Retry {
     in_use: usize,
 }
 
-impl Retired {
+impl RetiredGenerations {
     pub(crate) fn add(&mut self, generation: Arc<Generation>) {
         self.generations.push(generation);
     }
@@ -100,9 +100,9 @@ impl Retired {
     }
 }
 
-impl fmt::Debug for Retired {
+impl fmt::Debug for RetiredGenerations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retired")
+        f.debug_struct("RetiredGenerations")
             .field("generations", &self.generations.len())
             .finish_non_exhaustive()
     }
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_retry_is_scheduled_for_readers_only_and_its_pause_doubles() {
         let (_, props) = start();
-        let mut retired = Retired::default();
+        let mut retired = RetiredGenerations::default();
         let reader = props.snapshot();
         retired.add(Arc::clone(&reader.0));
         let now = Instant::now();
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(retired.retry_at(), None);
         assert!(retired.schedule(now, |_| false));
         assert!(!retired.schedule(now, |_| false), "it is scheduled already");
-        let pause = |retired: &Retired| retired.retry_at().map(|at| at - now);
+        let pause = |retired: &RetiredGenerations| retired.retry_at().map(|at| at - now);
         assert_eq!(pause(&retired), Some(RETRY));
         for _ in 0..20 {
             retired.reschedule(now, |_| false);

@@ -40,8 +40,8 @@ impl CommitState {
                 by_earlier_run: false,
             },
             tree: found.root.clone(),
-            secrets: Vec::new(),
-            hidden: Vec::new(),
+            missing_secrets: Vec::new(),
+            hidden_defaults: Vec::new(),
         })
     }
 }

@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 
-use crate::engine::commit::bootstrap::{same_tables, too_late};
-use crate::engine::commit::edit::{Editor, apply, set};
+use crate::engine::commit::bootstrap::{late_change_error, same_tables};
+use crate::engine::commit::edit::{Editor, apply_edit, apply_edits};
 use crate::engine::commit::removal_guard::UpdateKind;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::error::{Error, ErrorKind};
 use crate::source::{Edit, RejectionScope};
 use crate::tree::diff;
 use crate::tree::interpolate;
-use crate::tree::layer::{LeftOut, SourceId, left_out_hint};
+use crate::tree::layer::{MissingSecrets, SourceId, missing_secrets_hint};
 use crate::value::document::Document;
 use crate::value::node::Table;
 
@@ -27,14 +27,16 @@ impl CommitState {
         let at = base.index_of_sender(source)?;
         let layer = base.layer(at);
         document.keep_last_good(&layer.root);
-        let left_out = document.still_left_out(&layer.left_out);
+        let missing_secrets = document.still_missing(&layer.missing_secrets);
         let (root, mut problems) = document.into_parts();
-        problems.hints.extend(left_out_hint(&left_out));
+        problems
+            .hints
+            .extend(missing_secrets_hint(&missing_secrets));
         if layer.layer.is_bootstrap() {
             return confirm_bootstrap(base, at, &root);
         }
         self.guards.check(source, &layer.root, &root, kind)?;
-        let mut committed = self.replace(base, at, (root, left_out), rejection_scope)?;
+        let mut committed = self.replace(base, at, (root, missing_secrets), rejection_scope)?;
         self.end_withholding(base, source);
         committed.problems = Some(problems);
         Ok(committed)
@@ -53,7 +55,7 @@ impl CommitState {
         let layer = base.layer(at);
         if layer.layer.is_bootstrap() {
             let mut root = layer.root.clone();
-            apply(&mut root, &edits)?;
+            apply_edits(&mut root, &edits)?;
             return confirm_bootstrap(base, at, &root);
         }
         if self.guards.is_guarded(source) {
@@ -83,7 +85,12 @@ impl CommitState {
                 let committed = if follows_current {
                     self.edit(base, at, edits, Editor::Source(rejection_scope))?
                 } else {
-                    self.replace(base, at, (candidate, LeftOut::default()), rejection_scope)?
+                    self.replace(
+                        base,
+                        at,
+                        (candidate, MissingSecrets::default()),
+                        rejection_scope,
+                    )?
                 };
                 if was_withheld {
                     self.end_withholding(base, source);
@@ -118,8 +125,12 @@ impl CommitState {
                 interpolate::fix(&mut root, &base.old.root, context);
             });
         }
-        let committed =
-            self.replace(base, at, (root, LeftOut::default()), RejectionScope::Whole)?;
+        let committed = self.replace(
+            base,
+            at,
+            (root, MissingSecrets::default()),
+            RejectionScope::Whole,
+        )?;
         self.end_withholding(base, source);
         Ok(committed)
     }
@@ -141,7 +152,7 @@ fn confirm_bootstrap(base: &Base<'_>, at: usize, root: &Table) -> Result<Committ
     if same_tables(&layer.root, root) {
         Ok(Committed::nothing(&base.old))
     } else {
-        Err(too_late(&layer.name))
+        Err(late_change_error(&layer.name))
     }
 }
 
@@ -149,7 +160,7 @@ fn confirm_bootstrap(base: &Base<'_>, at: usize, root: &Table) -> Result<Committ
 fn apply_leniently(mut table: Table, edits: &[Edit]) -> Table {
     for edit in edits {
         let path: Vec<Cow<'_, str>> = edit.key.segments().collect();
-        let _ = set(&mut table, edit, &path);
+        let _ = apply_edit(&mut table, edit, &path);
     }
     table
 }
@@ -162,6 +173,6 @@ fn removes_nothing(table: &Table, edit: &Edit) -> bool {
     }
     let mut after = table.clone();
     // An edit that clashes is rejected later.
-    let clashes = apply(&mut after, std::slice::from_ref(edit)).is_err();
+    let clashes = apply_edits(&mut after, std::slice::from_ref(edit)).is_err();
     clashes || diff::count_removed(table, &after) == 0
 }

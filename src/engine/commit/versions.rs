@@ -21,7 +21,7 @@ const MAX_RETRY: Duration = Duration::from_secs(5);
 /// at since their reader released them. Each commit looks at more than it adds, so these are at most as many
 /// again.
 ///
-/// Replaced generations are in [`Retired`](crate::engine::commit::retired::Retired), which shares no code with
+/// Replaced generations are in [`RetiredGenerations`](crate::engine::commit::retired::RetiredGenerations), which shares no code with
 /// this: they are few, so each commit looks at all of them, under the commit lock; the history keeps some
 /// of them; and dropping one runs no user code.
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! Commits what the program writes into the override layer.
 
-use crate::engine::commit::bootstrap::check_write;
+use crate::engine::commit::bootstrap::reject_ineffective_write;
 use crate::engine::commit::edit::Editor;
 use crate::engine::commit::{Base, CommitState, Committed, Condition, OVERRIDES};
 use crate::error::{Error, ErrorKind};
@@ -23,7 +23,7 @@ impl CommitState {
         }
         let at = base.index_of(OVERRIDES)?;
         for edit in &edits {
-            check_write(&base.old.layers, &edit.key)?;
+            reject_ineffective_write(&base.old.layers, &edit.key)?;
         }
         self.edit(base, at, edits, Editor::Program)
     }
@@ -51,8 +51,8 @@ impl Condition {
     }
 }
 
-/// Whether a key has this value, or none. A table or a broken reference is there and has no value of
-/// its own.
+/// Whether a key has this value; `None` is for an absent key. A table and a broken reference are neither absent
+/// nor a value.
 fn has_value(old: &Generation, key: &Key, expected: Option<&Value>) -> Result<bool, Error> {
     let found = Found::in_tree(&old.root, key.as_str())?;
     Ok(match (&found, expected) {

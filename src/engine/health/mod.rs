@@ -78,7 +78,7 @@ pub struct SourceHealth {
     pub cached: Option<SystemTime>,
     /// An update that is withheld because it would remove most keys; they stay until it is confirmed. See
     /// [`Properties::confirm`](crate::Properties::confirm).
-    pub withheld: Option<Withheld>,
+    pub withheld: Option<WithheldRemoval>,
     /// How many of its updates brought a change.
     pub commits: u64,
     /// How many of its updates, or single keys, were rejected; a document that cannot be parsed is one
@@ -111,13 +111,13 @@ pub struct SourceHealth {
 /// An update that is withheld because it would remove most keys of its source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
-pub struct Withheld {
-    /// How many keys it would remove, with those that were removed within 10 seconds before; see
+pub struct WithheldRemoval {
+    /// How many keys the update would remove, with those that were removed within 10 seconds before; see
     /// [`RemovalGuard`](crate::source::RemovalGuard).
-    pub gone: usize,
+    pub removed: usize,
     /// How many keys there are, or were before the first of these was removed.
-    pub of: usize,
-    /// Since when it has been withheld.
+    pub total: usize,
+    /// Since when the update has been withheld.
     pub since: SystemTime,
 }
 

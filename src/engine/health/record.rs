@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::engine::cache::{Restored, age};
+use crate::engine::health::SourceEventKind;
 use crate::engine::health::events::Notices;
 use crate::engine::health::notes::MAX_REJECTED;
 use crate::engine::health::registry::HealthRegistry;
 use crate::engine::health::state::{
-    Agreement, Contact, FromDisk, Phase, SourceState, Trouble, Withholding, is_rejection,
+    Agreement, Contact, FromDisk, PendingRemoval, Phase, SourceState, Trouble, Withholding,
+    is_rejection,
 };
-use crate::engine::health::{SourceEventKind, Withheld};
 use crate::error::{Error, ErrorKind};
 use crate::tree::layer::SourceId;
 use crate::value::document::Report;
@@ -30,8 +31,8 @@ pub(crate) struct Acceptance {
     pub(crate) rejected: Vec<Error>,
     /// When the restored values that the first document keeps were confirmed.
     pub(crate) restored: Option<SystemTime>,
-    /// What of it is withheld, and when that is accepted.
-    pub(crate) withheld: Option<(Withheld, Option<Instant>)>,
+    /// The removals of it that are withheld.
+    pub(crate) withheld: Option<PendingRemoval>,
     /// When the source sent it.
     pub(crate) received_at: Option<Instant>,
 }
@@ -155,7 +156,7 @@ impl HealthRegistry {
         source: SourceId,
         generation: u64,
         error: Error,
-        withheld: Option<(Withheld, Option<Instant>)>,
+        withheld: Option<PendingRemoval>,
     ) {
         let mut inner = self.inner.lock();
         inner.note(notices, Some(source), generation, error.clone());
@@ -191,7 +192,7 @@ impl HealthRegistry {
             health.revision.clone_from(&restored.revision);
             health.generation = generation;
             // Until the source answers, which brings other hints.
-            health.hints = restored.missing_secrets().into_iter().collect();
+            health.hints = restored.missing_secrets_hint().into_iter().collect();
             state.answered_at = now.checked_sub(age(restored.confirmed));
             state.agreement = match state.answered_at {
                 Some(at) => Agreement::At(at),
@@ -229,8 +230,8 @@ impl HealthRegistry {
         });
     }
 
-    /// Records that restored values of a source cannot be used.
-    pub(crate) fn note_unusable(&self, source: SourceId, generation: u64, reason: Error) {
+    /// Notes why the file of a source in the cache, or its values, cannot be used.
+    pub(crate) fn note_unusable_cache(&self, source: SourceId, generation: u64, reason: Error) {
         let mut notices = Notices::default();
         self.note_of(&mut notices, source, generation, reason);
         notices.deliver();

@@ -23,6 +23,7 @@ use crate::value::key::Key;
 
 pub(crate) use crate::engine::health::events::{Notices, Wake};
 pub(crate) use crate::engine::health::record::Acceptance;
+pub(crate) use crate::engine::health::state::PendingRemoval;
 
 /// The health of all sources.
 pub(crate) struct HealthRegistry {

@@ -72,7 +72,7 @@ fn shown(state: &SourceState, now: Instant) -> SourceHealth {
         age: state
             .answered_at
             .map(|at| now.saturating_duration_since(at)),
-        withheld: state.withholding.withheld(),
+        withheld: state.withholding.removal(),
         degraded: degraded.cloned(),
         problems: problems.cloned().collect(),
         ..health.clone()
@@ -173,7 +173,7 @@ impl HealthRegistry {
     }
 
     /// The newest rejections and the newest clashes of a key, its subtree or its parents.
-    pub(crate) fn refused_of(&self, key: &str) -> (Vec<Error>, Vec<Error>) {
+    pub(crate) fn rejected_of(&self, key: &str) -> (Vec<Error>, Vec<Error>) {
         let concerns = |error: &Error| {
             error
                 .iter()

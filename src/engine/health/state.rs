@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::engine::health::damper::Damper;
 use crate::engine::health::event_state::{EventState, cause};
 use crate::engine::health::events::Notices;
-use crate::engine::health::{SourceEventKind, SourceHealth, Status, Withheld};
+use crate::engine::health::{SourceEventKind, SourceHealth, Status, WithheldRemoval};
 use crate::error::{Error, ErrorKind};
 
 pub(super) struct SourceState {
@@ -75,16 +75,19 @@ pub(super) enum Agreement {
     ReportedStale(Instant),
 }
 
-/// What is withheld of a source.
+/// A withheld removal, and when it is accepted without another update.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PendingRemoval {
+    pub(crate) removal: WithheldRemoval,
+    pub(crate) accept_at: Option<Instant>,
+}
+
+/// Whether an update of a source is withheld.
 pub(super) enum Withholding {
     Nothing,
-    Withheld {
-        withheld: Withheld,
-        /// When it is accepted without another update.
-        accept_at: Option<Instant>,
-    },
-    /// The source has failed since: nobody knows whether it would still send what is withheld.
-    Interrupted(Withheld),
+    Withheld(PendingRemoval),
+    /// The source has failed since: nobody knows whether it would still send the withheld update.
+    Interrupted(WithheldRemoval),
 }
 
 pub(super) struct Trouble {
@@ -170,56 +173,46 @@ impl Agreement {
 }
 
 impl Withholding {
-    pub(super) fn new(withheld: Option<(Withheld, Option<Instant>)>) -> Self {
-        match withheld {
-            Some((withheld, accept_at)) => Withholding::Withheld {
-                withheld,
-                accept_at,
-            },
-            None => Withholding::Nothing,
-        }
+    pub(super) fn new(pending: Option<PendingRemoval>) -> Self {
+        pending.map_or(Withholding::Nothing, Withholding::Withheld)
     }
 
-    pub(super) fn withheld(&self) -> Option<Withheld> {
+    pub(super) fn removal(&self) -> Option<WithheldRemoval> {
         match self {
             Withholding::Nothing => None,
-            Withholding::Withheld { withheld, .. } | Withholding::Interrupted(withheld) => {
-                Some(*withheld)
-            }
+            Withholding::Withheld(pending) => Some(pending.removal),
+            Withholding::Interrupted(removal) => Some(*removal),
         }
     }
 
     /// Notes that the source has failed.
     fn interrupt(&mut self) {
-        if let Some(withheld) = self.withheld() {
-            *self = Withholding::Interrupted(withheld);
+        if let Some(removal) = self.removal() {
+            *self = Withholding::Interrupted(removal);
         }
     }
 
     /// Whether the source has failed since the update was withheld; returned once for each failure.
     pub(super) fn take_interruption(&mut self) -> bool {
-        if let Withholding::Interrupted(withheld) = *self {
-            let accept_at = None;
-            *self = Withholding::Withheld {
-                withheld,
-                accept_at,
-            };
-            return true;
-        }
-        false
+        let Withholding::Interrupted(removal) = *self else {
+            return false;
+        };
+        let accept_at = None;
+        *self = Withholding::Withheld(PendingRemoval { removal, accept_at });
+        true
     }
 
     pub(super) fn accept_at(&self) -> Option<Instant> {
         match self {
-            Withholding::Withheld { accept_at, .. } => *accept_at,
+            Withholding::Withheld(pending) => pending.accept_at,
             Withholding::Nothing | Withholding::Interrupted(_) => None,
         }
     }
 
     /// Schedules when the withheld update is accepted.
     pub(super) fn set_accept_at(&mut self, at: Option<Instant>) {
-        if let Withholding::Withheld { accept_at, .. } = self {
-            *accept_at = at;
+        if let Withholding::Withheld(pending) = self {
+            pending.accept_at = at;
         }
     }
 }

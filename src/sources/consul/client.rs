@@ -63,10 +63,10 @@ impl Connection {
         }
     }
 
-    /// Whether to repeat a request that failed after a time: its connection was closed, and the watch
-    /// continues. Waits for a random time before.
-    fn waits_to_retry(&mut self, after: Duration) -> bool {
-        let was_closed = after < CLOSED_EARLY + 2 * self.fastest.unwrap_or_default();
+    /// Waits for a random time and returns `true`, if a request that failed after `elapsed` is to be repeated:
+    /// its connection was closed, and the watch continues.
+    fn wait_to_retry(&mut self, elapsed: Duration) -> bool {
+        let was_closed = elapsed < CLOSED_EARLY + 2 * self.fastest.unwrap_or_default();
         match &self.updates {
             Some(updates) if self.is_reused && was_closed => {
                 self.is_reused = false;
@@ -99,7 +99,7 @@ struct Request {
     path: String,
     limits: Limits,
     /// How long the whole exchange may take.
-    whole: Duration,
+    timeout: Duration,
 }
 
 impl Consul {
@@ -165,9 +165,10 @@ impl Consul {
         path
     }
 
-    /// The path of a read of everything, which blocks while nothing is newer than an index. A read that does not
-    /// block is consistent: a server that has become the leader answers others while it still applies its log,
-    /// with values that are older than those before (issue 2644 of Consul).
+    /// The path of a read of everything, which blocks while nothing is newer than an index.
+    ///
+    /// A read that does not block asks for consistency. Without that, a server that has become the leader may
+    /// answer while it still applies its log, with values older than before (issue 2644 of Consul).
     fn read_path(&self, index: u64, wait: Option<Duration>) -> String {
         let mapping = &self.options.mapping;
         let query = if mapping.is_document() {
@@ -200,8 +201,8 @@ impl Consul {
         request
     }
 
-    /// Reads everything once; returns it with the name of the server. Blocks until something is newer than
-    /// `index`, unless that is 0. `on_answer` runs as soon as the answer begins.
+    /// Reads everything once, and returns it with the name of the server. Blocks until something is newer than
+    /// `index`, unless that is 0. Calls `on_answer` as soon as the answer begins.
     pub(super) fn read(
         &self,
         connection: &mut Connection,
@@ -209,11 +210,11 @@ impl Consul {
         on_answer: impl FnOnce(),
     ) -> Result<(Listing, String), Error> {
         let wait = (index > 0).then(|| jittered(WAIT));
-        let begins = wait.map_or(TIMEOUT, |wait| wait + wait / DITHER + MAX_DELAY);
+        let response_timeout = wait.map_or(TIMEOUT, |wait| wait + wait / DITHER + MAX_DELAY);
         let request = Request {
             path: self.read_path(index, wait),
-            limits: limits(begins),
-            whole: wait.map_or(TIMEOUT, |_| begins + TIMEOUT),
+            limits: limits(response_timeout),
+            timeout: wait.map_or(TIMEOUT, |_| response_timeout + TIMEOUT),
         };
         let read = |response| {
             on_answer();
@@ -241,7 +242,7 @@ impl Consul {
         let request = Request {
             path: self.probe_path(probe),
             limits: limits(left),
-            whole: left,
+            timeout: left,
         };
         let read = |response: Response<Body>| match response.status().as_u16() {
             403 if probe != Probe::Exact => {
@@ -284,7 +285,7 @@ impl Consul {
         let begun = Instant::now();
         let mut outcome = self.send_once(connection, url, request)?;
         let is_closed = matches!(outcome, Err(ureq::Error::Io(_)));
-        if is_closed && connection.waits_to_retry(begun.elapsed()) {
+        if is_closed && connection.wait_to_retry(begun.elapsed()) {
             outcome = self.send_once(connection, url, request)?;
         }
         if outcome.is_ok() {
@@ -298,6 +299,7 @@ impl Consul {
         outcome.map_err(|fault| http_client::explain(fault, request.limits, "the response began"))
     }
 
+    /// Sends a request. The inner error is a failure of the connection, which may be repeated.
     fn send_once(
         &self,
         connection: &Connection,
@@ -311,7 +313,7 @@ impl Consul {
         let limits = request.limits;
         Ok(builder
             .config()
-            .timeout_global(Some(request.whole))
+            .timeout_global(Some(request.timeout))
             .timeout_resolve(Some(limits.connect))
             .timeout_connect(Some(limits.connect))
             .timeout_recv_response(Some(limits.response))
@@ -322,11 +324,11 @@ impl Consul {
 }
 
 /// The limits of a request whose answer has to begin within a time.
-fn limits(begins: Duration) -> Limits {
+fn limits(response_timeout: Duration) -> Limits {
     Limits {
-        connect: (TIMEOUT / 2).min(begins),
-        response: begins,
-        deadline: Instant::now() + begins,
-        timeout: begins,
+        connect: (TIMEOUT / 2).min(response_timeout),
+        response: response_timeout,
+        deadline: Instant::now() + response_timeout,
+        timeout: response_timeout,
     }
 }

@@ -96,7 +96,7 @@ impl WatchState {
         }
     }
 
-    fn set(&self, phase: Phase) {
+    fn set_phase(&self, phase: Phase) {
         let mut state = self.state.lock();
         if state.phase != Phase::Ended {
             state.phase = phase;
@@ -107,12 +107,12 @@ impl WatchState {
 
     /// Records that the watch is about to wait.
     pub(super) fn set_waiting(&self) {
-        self.set(Phase::Waiting);
+        self.set_phase(Phase::Waiting);
     }
 
     /// Records that the watch no longer waits.
     pub(super) fn set_busy(&self) {
-        self.set(Phase::Busy(Instant::now()));
+        self.set_phase(Phase::Busy(Instant::now()));
     }
 
     /// Records that the watch has read everything up to an index.
@@ -187,7 +187,7 @@ impl WatchState {
 #[derive(Default)]
 struct ProbeHistory {
     /// For each probe, the last index at which the watch was known to have all changes.
-    indexes: [Option<u64>; 3],
+    current_at: [Option<u64>; 3],
     /// The number of heartbeats in a row that had no use of the cheapest probe.
     useless: u32,
     count: u32,
@@ -209,13 +209,13 @@ impl ProbeHistory {
     }
 
     fn is_known(&self, probe: Probe, index: u64) -> bool {
-        self.indexes[probe as usize] == Some(index)
+        self.current_at[probe as usize] == Some(index)
     }
 
-    /// Remembers the indexes of a heartbeat after which the watch is current.
-    fn remember(&mut self, seen: &[(Probe, u64)]) {
+    /// Records the indexes of a heartbeat after which the watch is current.
+    fn record(&mut self, seen: &[(Probe, u64)]) {
         for (probe, index) in seen {
-            self.indexes[*probe as usize] = Some(*index);
+            self.current_at[*probe as usize] = Some(*index);
         }
         match seen {
             [(Probe::Store, _)] => self.useless = 0,
@@ -232,7 +232,7 @@ impl Consul {
         let mut history = ProbeHistory::default();
         while !watch.wait_for_end(jittered(HEARTBEAT)) {
             match self.heartbeat(&mut connection, &mut history, watch) {
-                Ok(Finding::Current) => report(watch, updates),
+                Ok(Finding::Current) => report_state(watch, updates),
                 Ok(Finding::Stale) => watch.interrupt(Interrupt::Stale),
                 Err(error) => watch.interrupt(Interrupt::Failed(error)),
             }
@@ -252,19 +252,19 @@ impl Consul {
             let Some(head) = self.probe(connection, *probe, deadline)? else {
                 continue;
             };
-            // Somebody has set the unused key: its index is that of the key.
+            // Somebody has set the key that nobody should set. The answer has the index of that key only.
             if *probe == Probe::Store && !head.is_absent {
                 continue;
             }
             seen.push((*probe, head.index));
             if self.is_unchanged(*probe, head, history, watch) {
-                history.remember(&seen);
+                history.record(&seen);
                 return Ok(Finding::Current);
             }
             if *probe == Probe::Exact {
                 let finding = self.compare_index(head, watch);
                 // A stale watch reads at least these indexes next.
-                history.remember(&seen);
+                history.record(&seen);
                 return Ok(finding);
             }
         }
@@ -307,7 +307,7 @@ impl Consul {
 }
 
 /// Sends a heartbeat, or repeats the error of the values that the watch has read.
-fn report(watch: &WatchState, updates: &SourceContext) {
+fn report_state(watch: &WatchState, updates: &SourceContext) {
     let (phase, fault) = {
         let state = watch.state.lock();
         (state.phase, state.fault.clone())
@@ -331,14 +331,14 @@ mod tests {
         let with_store = |history: &mut ProbeHistory| history.probes(false).contains(&Probe::Store);
         for _ in 0..MAX_USELESS {
             assert!(with_store(&mut history));
-            history.remember(&[(Probe::Store, 1), (Probe::Siblings, 1)]);
+            history.record(&[(Probe::Store, 1), (Probe::Siblings, 1)]);
         }
         let tried = (0..4 * RETRY_EVERY)
             .filter(|_| with_store(&mut history))
             .count();
         assert_eq!(tried, 4);
         assert_eq!(history.probes(true), [Probe::Exact]);
-        history.remember(&[(Probe::Store, 2)]);
+        history.record(&[(Probe::Store, 2)]);
         assert!(with_store(&mut history));
         assert!(history.is_known(Probe::Store, 2) && history.is_known(Probe::Siblings, 1));
         assert!(!history.is_known(Probe::Store, 1) && !history.is_known(Probe::Exact, 1));

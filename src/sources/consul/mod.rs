@@ -44,7 +44,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// have 10 MiB, each counting its name, its value and 32 bytes, and there may be 150,000.
 ///
 /// A request waits for changes, and reads everything again at most once a minute while nothing changes. Every
-/// 3 seconds a heartbeat on a second connection asks for an index, so an idle program transfers some 150 bytes a
+/// 3 seconds a heartbeat on a second connection asks for an index. So an idle program transfers some 150 bytes a
 /// second, however many keys there are. A change that the waiting request does not deliver arrives within 10
 /// seconds all the same. While other keys change, the source reads a prefix without keys ever less often, and
 /// may see its first key up to 4 seconds late.

@@ -123,8 +123,10 @@ impl Consul {
             let waited = begun.elapsed();
             let has_changed = self.send_changes(mirror, watch, updates, &listing);
             index = next_index(index, listing.index, waited);
-            let least = pace.pause(has_changed, waited);
-            pause = least.saturating_sub(begun.elapsed());
+            // The pause counts from the start of the read.
+            pause = pace
+                .pause(has_changed, waited)
+                .saturating_sub(begun.elapsed());
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ const MAX_ERROR: usize = 64 << 10;
 /// The bytes of one read.
 const CHUNK: usize = 64 << 10;
 
-/// Why a request failed.
+/// The failure of a request.
 pub(super) struct EtcdError {
     pub(super) error: Error,
     /// Whether a new login may help.
@@ -98,16 +98,16 @@ pub(super) struct Request<'a> {
     pub(super) client: &'a Client,
     pub(super) server: &'a Url,
     pub(super) token: Option<HeaderValue>,
-    pub(super) connect: Duration,
-    pub(super) response: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) response_timeout: Duration,
     pub(super) timeout: Duration,
 }
 
 impl Request<'_> {
     fn limits(&self) -> Limits {
         Limits {
-            connect: self.connect,
-            response: self.response,
+            connect: self.connect_timeout,
+            response: self.response_timeout,
             deadline: Instant::now() + self.timeout,
             timeout: self.timeout,
         }
@@ -122,36 +122,7 @@ impl Request<'_> {
     ) -> Result<(Response<Body>, Limits), EtcdError> {
         let limits = self.limits();
         let url = self.server.at(path).with_secrets();
-        let whole = match stream {
-            None => self.timeout,
-            Some(stream) => self.connect + self.response + stream,
-        };
-        let send = |spent: Duration| {
-            let mut request = self
-                .client
-                .agent
-                .post(&url)
-                .header("content-type", "application/json");
-            if let Some(token) = &self.token {
-                request = request.header("authorization", token.clone());
-            }
-            if stream.is_some() {
-                // A member that has lost its leader ends the stream instead of being silent.
-                request = request.header("grpc-metadata-hasleader", "true");
-            }
-            let left = self.response.saturating_sub(spent);
-            request
-                .config()
-                .timeout_global(Some(whole.saturating_sub(spent)))
-                .timeout_resolve(Some(self.connect))
-                .timeout_connect(Some(self.connect.min(left)))
-                .timeout_send_request(Some(left))
-                .timeout_send_body(Some(left))
-                .timeout_recv_response(Some(left))
-                .timeout_recv_body(stream)
-                .build()
-                .send(body)
-        };
+        let send = |spent: Duration| self.send_once(&url, body, stream, spent);
         // A request changes only the number of tokens, so it may be sent twice.
         let response = self
             .client
@@ -164,6 +135,41 @@ impl Request<'_> {
                 Err(rejected(status, &bytes))
             }
         }
+    }
+
+    /// Sends a request, for which `spent` of its time has passed.
+    fn send_once(
+        &self,
+        url: &str,
+        body: &str,
+        stream: Option<Duration>,
+        spent: Duration,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let agent = &self.client.agent;
+        let mut request = agent.post(url).header("content-type", "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", token.clone());
+        }
+        if stream.is_some() {
+            // A member that has lost its leader ends the stream instead of being silent.
+            request = request.header("grpc-metadata-hasleader", "true");
+        }
+        let timeout = match stream {
+            None => self.timeout,
+            Some(stream) => self.connect_timeout + self.response_timeout + stream,
+        };
+        let left = self.response_timeout.saturating_sub(spent);
+        request
+            .config()
+            .timeout_global(Some(timeout.saturating_sub(spent)))
+            .timeout_resolve(Some(self.connect_timeout))
+            .timeout_connect(Some(self.connect_timeout.min(left)))
+            .timeout_send_request(Some(left))
+            .timeout_send_body(Some(left))
+            .timeout_recv_response(Some(left))
+            .timeout_recv_body(stream)
+            .build()
+            .send(body)
     }
 
     /// Sends a request and reads the whole answer.

@@ -207,7 +207,7 @@ impl Etcd {
     }
 
     /// The keys that the source reads, as the fields of a request.
-    fn range(&self) -> String {
+    fn range_fields(&self) -> String {
         let key = self.options.mapping.path().as_bytes();
         let text = |bytes: &[u8]| json::quoted(&json::base64(bytes));
         match (self.options.mapping.is_document(), key) {
@@ -242,42 +242,48 @@ impl Etcd {
         send: impl Fn(&Request<'_>) -> Result<T, EtcdError>,
     ) -> Result<T, Error> {
         let server = http_client::tls::server(server, &self.options.tls, "v3")?;
-        let with = |token: Option<HeaderValue>| Request {
+        let with_token = |token: Option<HeaderValue>| Request {
             client,
             server: &server,
             token,
-            connect: CONNECT_TIMEOUT,
-            response: match self.options.endpoints.count() {
+            connect_timeout: CONNECT_TIMEOUT,
+            response_timeout: match self.options.endpoints.count() {
                 1 => TIMEOUT,
                 _ => RESPONSE_TIMEOUT,
             },
             timeout: TIMEOUT,
         };
         let Some(user) = &self.options.user else {
-            return send(&with(None)).map_err(|fault| fault.error);
+            return send(&with_token(None)).map_err(|fault| fault.error);
         };
         let login = self.login.lock().clone();
         if let Some(login) = login {
-            match send(&with(login.token())) {
+            match send(&with_token(login.token())) {
                 Err(fault) if fault.needs_login => self.clear_login(),
                 outcome => return outcome.map_err(|fault| fault.error),
             }
         }
-        let password = user.password.read("the file of the password")?;
-        let credentials = &self.options.credentials;
-        credentials.add_login(&user.name, &password);
-        let login = with(None).authenticate(&user.name, &password);
-        let login = login.map_err(|fault| fault.error)?;
-        if let Some(token) = login.token() {
-            credentials.add(token.to_str().unwrap_or_default());
-        }
-        *self.login.lock() = Some(login.clone());
-        send(&with(login.token())).map_err(|fault| {
+        let login = self.log_in(user, &with_token(None))?;
+        send(&with_token(login.token())).map_err(|fault| {
             if fault.needs_login {
                 self.clear_login();
             }
             fault.error
         })
+    }
+
+    /// Logs in by a request without a token, and keeps the login.
+    fn log_in(&self, user: &User, request: &Request<'_>) -> Result<Login, Error> {
+        let password = user.password.read("the file of the password")?;
+        let credentials = &self.options.credentials;
+        credentials.add_login(&user.name, &password);
+        let login = request.authenticate(&user.name, &password);
+        let login = login.map_err(|fault| fault.error)?;
+        if let Some(token) = login.token() {
+            credentials.add(token.to_str().unwrap_or_default());
+        }
+        *self.login.lock() = Some(login.clone());
+        Ok(login)
     }
 
     /// Drops the login, which is no longer valid.
@@ -293,7 +299,7 @@ impl Etcd {
 
     /// Reads everything from the first server that answers.
     fn read_all(&self, client: &Client) -> Result<Listing, Error> {
-        let range = self.range();
+        let range = self.range_fields();
         let read = || self.request(client, |request| request.range(&range, None));
         let (all, _) = self.options.endpoints.first(read)?;
         Ok(all)
@@ -306,7 +312,7 @@ impl Etcd {
     }
 }
 
-/// The first key with a prefix, and the first key behind them.
+/// The first key with a prefix, and the first key after all those with it.
 fn bounds(prefix: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {

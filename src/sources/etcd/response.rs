@@ -19,7 +19,7 @@ use crate::sources::shared::kv::mirror::{KEY_BYTES, MAX_KEPT_BYTES, MAX_KEPT_KEY
 /// Parses the result of a read.
 pub(super) fn listing(answer: &[u8]) -> Result<Listing, Error> {
     let mut fields = ListingFields::default();
-    match read(answer, &mut fields) {
+    match parse_object(answer, &mut fields) {
         Err(_) if fields.budget.is_over => {
             let detail = format!(
                 "the answer holds more than {MAX_KEPT_BYTES} bytes, which is the most that is read"
@@ -38,7 +38,7 @@ pub(super) fn listing(answer: &[u8]) -> Result<Listing, Error> {
 /// Parses a line of a stream.
 pub(super) fn message(line: &[u8]) -> Result<Message, EtcdError> {
     let mut fields = LineFields::default();
-    let outcome = read(line, &mut fields);
+    let outcome = parse_object(line, &mut fields);
     let result = match (fields.error, fields.result) {
         (_, Some(result)) if result.budget.is_over => return Ok(Message::TooLarge),
         (Some(error), _) => return outcome.map_err(EtcdError::from).and(Err(ended(&error))),
@@ -62,7 +62,7 @@ pub(super) fn message(line: &[u8]) -> Result<Message, EtcdError> {
 /// Parses the token of a login.
 pub(super) fn token(answer: &[u8]) -> Result<String, Error> {
     let mut fields = TextFields::of("token");
-    read(answer, &mut fields)?;
+    parse_object(answer, &mut fields)?;
     fields.text.ok_or_else(malformed)
 }
 
@@ -70,7 +70,7 @@ pub(super) fn token(answer: &[u8]) -> Result<String, Error> {
 pub(super) fn error_message(answer: &[u8]) -> Option<String> {
     ["message", "error"].into_iter().find_map(|name| {
         let mut fields = TextFields::of(name);
-        read(answer, &mut fields).ok()?;
+        parse_object(answer, &mut fields).ok()?;
         fields.text
     })
 }
@@ -82,7 +82,7 @@ pub(super) fn malformed() -> Error {
 }
 
 /// Parses an answer, which is an object.
-fn read<'de>(answer: &'de [u8], fields: &mut impl Fields<'de>) -> Result<(), Error> {
+fn parse_object<'de>(answer: &'de [u8], fields: &mut impl Fields<'de>) -> Result<(), Error> {
     json::visit(answer, Object(fields), malformed)
 }
 
@@ -104,8 +104,8 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Counts one more key; `None` if it exceeds the limit.
-    fn count(&mut self, item: &Item) -> Option<()> {
+    /// Spends the memory of one more key; `None` if too little is left.
+    fn spend(&mut self, item: &Item) -> Option<()> {
         let name = item.key.as_ref().map_or(0, String::len);
         let left = self.left.checked_sub(KEY_BYTES + name + item.bytes.len());
         let keys_left = self.keys_left.checked_sub(1);
@@ -391,7 +391,7 @@ impl<'de> Fields<'de> for ListingFields {
                 let (items, budget) = (&mut self.items, &mut self.budget);
                 map.next_value_seed(List(&mut |fields: ItemFields| {
                     let item = fields.finish()?;
-                    budget.count(&item)?;
+                    budget.spend(&item)?;
                     items.push(item);
                     Some(())
                 }))?;
@@ -455,7 +455,7 @@ impl<'de> Fields<'de> for ResultFields {
                 let (events, budget) = (&mut self.events, &mut self.budget);
                 map.next_value_seed(List(&mut |fields: EventFields| {
                     let event = fields.finish()?;
-                    budget.count(&event.item)?;
+                    budget.spend(&event.item)?;
                     events.push(event);
                     Some(())
                 }))?;

@@ -67,12 +67,12 @@ impl Etcd {
             updates,
             memory,
             client: &client,
-            answered: false,
+            has_answered: false,
+            has_sent_all: false,
             due: Instant::now(),
         };
-        let mut is_first = true;
         while !updates.wait(watch.memory.pace.pause()) {
-            let end = self.read_and_follow(&mut watch, &mut is_first);
+            let end = self.read_and_follow(&mut watch);
             let (error, may_continue) = match end {
                 _ if updates.is_stopped() => return Ok(()),
                 Ok(End::Stopped) => return Ok(()),
@@ -81,11 +81,11 @@ impl Etcd {
                     let error = http_client::unavailable(detail).with_origin(self.origin());
                     (error, true)
                 }
-                Err(error) if !watch.answered => return Err(error),
+                Err(error) if !watch.has_answered => return Err(error),
                 // A member has answered, and another one may continue.
                 Err(error) => (error, self.options.endpoints.count() > 1),
             };
-            watch.answered = false;
+            watch.has_answered = false;
             if !watch.memory.pace.record_end() || !may_continue {
                 return Err(error);
             }
@@ -93,20 +93,21 @@ impl Etcd {
         Ok(())
     }
 
-    fn read_and_follow(&self, watch: &mut Watch<'_>, is_first: &mut bool) -> Result<End, Error> {
+    /// Reads everything, and follows the changes until a stream ends.
+    fn read_and_follow(&self, watch: &mut Watch<'_>) -> Result<End, Error> {
         let all = self.read_all(watch.client)?;
-        watch.answered = true;
+        watch.has_answered = true;
         let revision = all.header.revision.to_string();
         if watch.updates.is_stopped() {
             return Ok(End::Stopped);
         }
         watch.updates.set_degraded(self.login_warning());
         watch.memory.replace(&all);
-        let update = if std::mem::take(is_first) {
+        let update = if std::mem::replace(&mut watch.has_sent_all, true) {
+            watch.memory.update()
+        } else {
             let all = watch.memory.mirror.document(revision);
             all.map(|all| Some(Update::full(all)))
-        } else {
-            watch.memory.update()
         };
         if watch.send(update) {
             return Ok(End::Stopped);
@@ -121,7 +122,7 @@ impl Etcd {
 
     /// Follows the store from a position on, one stream after the other.
     fn follow(&self, watch: &mut Watch<'_>, position: &mut Position) -> Result<End, Error> {
-        let range = self.range();
+        let range = self.range_fields();
         // The revision of the store when the last stream began.
         let mut newest = position.header.revision;
         loop {
@@ -133,7 +134,7 @@ impl Etcd {
             let from = position.header.revision.saturating_add(1);
             let stream = self.request(watch.client, |request| {
                 let request = Request {
-                    response: RESPONSE_TIMEOUT,
+                    response_timeout: RESPONSE_TIMEOUT,
                     token: request.token.clone(),
                     ..*request
                 };
@@ -141,7 +142,9 @@ impl Etcd {
             })?;
             let ((mut lines, first), server) = stream;
             match first {
-                Message::Created(now) if is_same(&position.header, &now) => newest = now.revision,
+                Message::Created(now) if is_same_store(&position.header, &now) => {
+                    newest = now.revision
+                }
                 _ => return Ok(End::Reload),
             }
             watch.updates.set_location(server);
@@ -207,7 +210,7 @@ impl Etcd {
         }
     }
 
-    /// Moves the position to the revision of the store, unless a key of the source has changed meanwhile.
+    /// Moves the position to the revision of the store. Returns `false` if a key of the source has changed since.
     fn catch_up(
         &self,
         watch: &Watch<'_>,
@@ -216,8 +219,8 @@ impl Etcd {
     ) -> Result<bool, Error> {
         let since = position.header.revision;
         let (newer, _) = self.request(watch.client, |request| request.range(range, Some(since)))?;
-        let same = newer.items.is_empty() && newer.count == position.count;
-        if same && is_same(&position.header, &newer.header) {
+        let is_unchanged = newer.items.is_empty() && newer.count == position.count;
+        if is_unchanged && is_same_store(&position.header, &newer.header) {
             position.header = newer.header;
             return Ok(true);
         }
@@ -264,7 +267,9 @@ struct Watch<'a> {
     memory: &'a mut Memory,
     client: &'a Client,
     /// Whether a read has succeeded since the last failure.
-    answered: bool,
+    has_answered: bool,
+    /// Whether the document of everything was sent, so that only changes follow.
+    has_sent_all: bool,
     /// When the last update would have been sent if all were [`PAUSE`] apart.
     due: Instant,
 }
@@ -289,8 +294,8 @@ fn entry(item: &Item) -> Option<StoreEntry<'_>> {
 }
 
 /// Whether a store is the same as before, and not behind.
-fn is_same(then: &Header, now: &Header) -> bool {
-    then.cluster == now.cluster && then.term == now.term && then.revision <= now.revision
+fn is_same_store(before: &Header, now: &Header) -> bool {
+    before.cluster == now.cluster && before.term == now.term && before.revision <= now.revision
 }
 
 #[cfg(test)]
@@ -304,21 +309,21 @@ mod tests {
             term: 2,
             revision: 10,
         };
-        assert!(is_same(
+        assert!(is_same_store(
             &then,
             &Header {
                 revision: 11,
                 ..then
             }
         ));
-        assert!(!is_same(
+        assert!(!is_same_store(
             &then,
             &Header {
                 revision: 9,
                 ..then
             }
         ));
-        assert!(!is_same(&then, &Header { cluster: 2, ..then }));
-        assert!(!is_same(&then, &Header { term: 3, ..then }));
+        assert!(!is_same_store(&then, &Header { cluster: 2, ..then }));
+        assert!(!is_same_store(&then, &Header { term: 3, ..then }));
     }
 }

@@ -66,21 +66,9 @@ impl Http {
     pub(super) fn load_all(&self) -> Result<Document, Error> {
         let timeout = self.options.timeout;
         let deadline = Instant::now() + (timeout - timeout / 20);
-        let remote = self.check()?;
+        let needs_client = self.check()?;
         let with_name = |error: Error| named(error, &self.origin());
-        let (load, conditional, mut all) = {
-            let mut memory = self.memory.lock();
-            memory.loads += 1;
-            memory.conditional += 1;
-            let conditional = memory.conditional < self.options.unconditional;
-            if !conditional {
-                memory.conditional = 0;
-            }
-            memory
-                .answers
-                .resize_with(self.targets.len(), LastAnswer::default);
-            (memory.loads, conditional, memory.answers.clone())
-        };
+        let (load, conditional, mut answers) = self.begin_load();
         let context = LoadContext {
             limits: Limits {
                 connect: self.options.connect,
@@ -89,33 +77,51 @@ impl Http {
                 timeout,
             },
             headers: self.headers().map_err(with_name)?,
-            client: if remote {
+            client: if needs_client {
                 Some(self.client().map_err(with_name)?)
             } else {
                 None
             },
             conditional,
         };
-        for (target, answer) in self.targets.iter().zip(&mut all) {
+        for (target, answer) in self.targets.iter().zip(&mut answers) {
             *answer = self.load_target(target, answer, &context)?;
         }
-        {
-            let mut memory = self.memory.lock();
-            for (kept, new) in memory.answers.iter_mut().zip(&all) {
-                // An abandoned load that ends late does not replace a newer answer.
-                if kept.load <= load {
-                    *kept = LastAnswer {
-                        load,
-                        ..new.clone()
-                    };
-                }
-            }
-        }
-        let mut document = self.merge(&all)?;
-        if let Some(revision) = revision(&all) {
+        self.store_answers(load, &answers);
+        let mut document = self.merge(&answers)?;
+        if let Some(revision) = revision(&answers) {
             document.set_revision(revision);
         }
         Ok(document)
+    }
+
+    /// Counts a load. Returns its number, whether its requests are conditional, and the last answers.
+    fn begin_load(&self) -> (u64, bool, Vec<LastAnswer>) {
+        let mut memory = self.memory.lock();
+        memory.loads += 1;
+        memory.conditional += 1;
+        let is_conditional = memory.conditional < self.options.unconditional;
+        if !is_conditional {
+            memory.conditional = 0;
+        }
+        memory
+            .answers
+            .resize_with(self.targets.len(), LastAnswer::default);
+        (memory.loads, is_conditional, memory.answers.clone())
+    }
+
+    /// Keeps the answers of a load for the next one.
+    fn store_answers(&self, load: u64, answers: &[LastAnswer]) {
+        let mut memory = self.memory.lock();
+        for (kept, new) in memory.answers.iter_mut().zip(answers) {
+            // An abandoned load that ends late does not replace a newer answer.
+            if kept.load <= load {
+                *kept = LastAnswer {
+                    load,
+                    ..new.clone()
+                };
+            }
+        }
     }
 
     /// Checks the options; returns whether the source needs a client.
@@ -124,7 +130,7 @@ impl Http {
             Error::new(ErrorKind::InvalidConfig, detail).with_origin(origin)
         };
         let mut all = Vec::new();
-        for location in self.targets.iter().flat_map(|target| &target.0) {
+        for location in self.targets.iter().flat_map(|target| &target.locations) {
             match &location.address {
                 Ok(address) => all.push(address),
                 Err(why) => {
@@ -151,16 +157,16 @@ impl Http {
                           exclude each other";
             return Err(reject(detail.to_owned(), &self.origin()));
         }
-        let sends = self.options.bearer.is_some()
+        let sends_credentials = self.options.bearer.is_some()
             || !self.options.headers.is_empty()
             || self.options.tls.client.is_some();
         // The other locations of a document receive the credentials of the first.
         let first = self
             .targets
             .iter()
-            .filter_map(|target| target.0[0].address.as_ref().ok());
+            .filter_map(|target| target.locations[0].address.as_ref().ok());
         let first: Vec<_> = first.filter_map(Address::web).collect();
-        if sends && first.windows(2).any(|two| !two[0].same_origin(two[1])) {
+        if sends_credentials && first.windows(2).any(|two| !two[0].same_origin(two[1])) {
             let detail = "credentials and headers would go to servers of several origins: \
                           make a source for each";
             return Err(reject(detail.to_owned(), &self.origin()));
@@ -224,9 +230,9 @@ impl Http {
         context: &LoadContext,
     ) -> Result<LastAnswer, Error> {
         let mut errors = Vec::new();
-        for attempt in 0..target.0.len() {
-            let at = (before.location + attempt) % target.0.len();
-            let location = &target.0[at];
+        for attempt in 0..target.locations.len() {
+            let at = (before.location + attempt) % target.locations.len();
+            let location = &target.locations[at];
             let Ok(address) = &location.address else {
                 continue;
             };
@@ -239,10 +245,10 @@ impl Http {
                 .limits
                 .deadline
                 .saturating_duration_since(Instant::now());
-            let others = u32::try_from(target.0.len() - attempt).unwrap_or(u32::MAX);
+            let remaining = u32::try_from(target.locations.len() - attempt).unwrap_or(u32::MAX);
             let context = LoadContext {
                 limits: Limits {
-                    deadline: Instant::now() + left / others,
+                    deadline: Instant::now() + left / remaining,
                     ..context.limits
                 },
                 headers: context.headers.clone(),
@@ -356,7 +362,7 @@ impl Http {
         }
         let digests: Vec<u64> = good.iter().map(|(digest, _)| *digest).collect();
         let known = match &self.memory.lock().union {
-            Some((of, document)) if *of == digests => Some(document.clone()),
+            Some((known, document)) if *known == digests => Some(document.clone()),
             _ => None,
         };
         let document = known.unwrap_or_else(|| {

@@ -99,7 +99,9 @@ pub struct Http {
 
 /// One document, and its locations, any of which can serve it.
 #[derive(Clone)]
-struct Target(Vec<Location>);
+struct Target {
+    locations: Vec<Location>,
+}
 
 /// One address, and its name in messages.
 #[derive(Clone)]
@@ -198,7 +200,7 @@ impl Http {
     #[must_use]
     pub fn or(mut self, url: impl AsRef<str>) -> Self {
         match self.targets.last_mut() {
-            Some(target) => target.0.push(Location::new(url.as_ref())),
+            Some(target) => target.locations.push(Location::new(url.as_ref())),
             None => self.targets.push(Target::new(url.as_ref())),
         }
         self
@@ -351,12 +353,14 @@ impl Http {
 
 impl Target {
     fn new(url: &str) -> Self {
-        Self(vec![Location::new(url)])
+        Self {
+            locations: vec![Location::new(url)],
+        }
     }
 
     /// The name of the first location.
     fn origin(&self) -> &Origin {
-        &self.0[0].origin
+        &self.locations[0].origin
     }
 }
 
@@ -391,7 +395,7 @@ impl fmt::Debug for Http {
     /// Shows addresses without their secrets, and no header's value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = &self.options;
-        let locations = self.targets.iter().flat_map(|it| &it.0);
+        let locations = self.targets.iter().flat_map(|it| &it.locations);
         let names: Vec<_> = locations.map(|it| it.origin.name()).collect();
         let headers: Vec<_> = options.headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Http")
@@ -444,7 +448,7 @@ impl Source for Http {
 
     fn credentials(&self) -> Credentials {
         let credentials = &self.options.credentials;
-        for location in self.targets.iter().flat_map(|target| &target.0) {
+        for location in self.targets.iter().flat_map(|target| &target.locations) {
             if let Some(url) = location.address.as_ref().ok().and_then(Address::web) {
                 credentials.add_address(&url.with_secrets());
             }

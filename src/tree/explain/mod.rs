@@ -145,9 +145,9 @@ pub struct LayerView {
     pub value: LayerValue,
     /// Where that was written.
     pub origin: Option<Origin>,
-    /// Whether this layer's value is the one in force, or a part of it: several layers win where
-    /// lists are joined ([`Builder::append`](crate::Builder::append)). No layer wins with another
-    /// value than the one in force, while a roll-back or the need of a restart keeps that.
+    /// Whether this layer's value is the one in force, or a part of it: several layers win at a
+    /// [composed list](crate::guide::conversions#composed-lists). No layer wins with another value than
+    /// the one in force, while a roll-back or the need of a restart keeps that.
     pub wins: bool,
     /// The generation that brought the newest change of this layer.
     pub generation: u64,

@@ -1,4 +1,4 @@
-//! Composes a list from the items of several layers.
+//! Composes lists from the items of several layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind};
 use crate::tree::items::view::{
     Content, Located, View, WinningViews, by_index, by_name, nowhere, winning_views,
 };
-use crate::tree::items::{Composed, IgnoredItem};
+use crate::tree::items::{ComposedList, IgnoredItem};
 use crate::tree::list_index::{IndexedItems, why_no_index};
 use crate::value::Value;
 use crate::value::hamt::Entry;
@@ -201,15 +201,15 @@ impl Composer {
     }
 
     /// The list as a leaf, with the findings; `None` if it has no part.
-    pub(super) fn into_composed(self, name: &str, items: Vec<Located>) -> Option<Composed> {
+    pub(super) fn into_composed(self, name: &str, items: Vec<Located>) -> Option<ComposedList> {
         let node = self.list_node(items)?;
         let name = name.into();
         Some(self.into_composed_entry(Arc::new(Entry { name, node })))
     }
 
     /// An entry with the findings.
-    pub(super) fn into_composed_entry(self, entry: Arc<Entry>) -> Composed {
-        Composed {
+    pub(super) fn into_composed_entry(self, entry: Arc<Entry>) -> ComposedList {
+        ComposedList {
             entry,
             layers: self.layers.into_iter().collect(),
             ignored: self.ignored,

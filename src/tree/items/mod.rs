@@ -1,4 +1,5 @@
-//! Lists of several layers: items written by index over a list of a lower layer, and joined lists.
+//! Composed lists, which have items of several layers: items written by index over a list of a lower layer,
+//! and lists that `append` joins.
 //!
 //! An index in a layer over a list of a lower layer overrides that item. An index equal to the number
 //! of items appends one. Indexes without a list below form a table, which reads as a list if they are
@@ -37,7 +38,7 @@ pub(crate) struct IgnoredItem {
 
 /// A composed list, and the findings.
 #[derive(Debug)]
-pub(crate) struct Composed {
+pub(crate) struct ComposedList {
     pub(crate) entry: Arc<Entry>,
     /// The layers that have a part in it, the strongest first.
     pub(crate) layers: Vec<usize>,
@@ -50,7 +51,7 @@ pub(in crate::tree) fn overlaid(
     tables: &[View<'_>],
     (layer, list): (usize, &Arc<Entry>),
     at: &str,
-) -> Option<Composed> {
+) -> Option<ComposedList> {
     let mut composer = Composer::default();
     let view = View::of(layer, list);
     let below = composer.include_value(view);
@@ -63,9 +64,8 @@ pub(in crate::tree) fn overlaid(
     }
 }
 
-/// The lists of several layers as one list, the weakest layer's items first. Takes the strongest
-/// first; `None` if there is no list.
-pub(in crate::tree) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<Composed> {
+/// Joins lists, the weakest layer's items first. Takes the strongest first; `None` if there is no list.
+pub(in crate::tree) fn joined(lists: &[(usize, &Arc<Entry>)], at: &str) -> Option<ComposedList> {
     let (_, strongest) = lists.first()?;
     let mut composer = Composer::default();
     let mut items: Vec<Located> = Vec::new();

@@ -4,7 +4,7 @@
 //! table above it wins; tables above hide it. A subtree of one layer alone is shared with that layer, not
 //! copied, so a change costs the path to it.
 
-mod shared_list;
+mod composed_value;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -15,13 +15,13 @@ use foldhash::fast::RandomState;
 
 use crate::decode;
 use crate::error::{Error, ErrorKind};
-use crate::tree::items::{self, Composed, IgnoredItem, View};
+use crate::tree::items::{self, ComposedList, IgnoredItem, View};
 use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
 use crate::value::node::{Leaf, Node, Table};
 
-pub(crate) use shared_list::{SharedList, shared_list};
+pub(crate) use composed_value::{ComposedValue, find_composed_value};
 
 /// The rules of a merge, and its findings.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Merge<'a> {
 }
 
 /// The findings of a merge.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Findings {
     /// The keys at which a table and a value met.
     pub(crate) clashes: Vec<Error>,
@@ -227,7 +227,7 @@ impl<'m> Merge<'m> {
         if self.append.contains(at.as_str()) {
             let lists = joined_lists(layers, self.bootstrap, name);
             if let Some(composed) = items::joined(&lists, at) {
-                return Some(self.add_findings(composed, at));
+                return Some(self.record_composed(composed, at));
             }
         }
         match winner {
@@ -238,7 +238,7 @@ impl<'m> Merge<'m> {
             }
             Winner::Items(tables, (layer, list)) => {
                 let composed = items::overlaid(&tables, (layer, list), at)?;
-                Some(self.add_findings(composed, at))
+                Some(self.record_composed(composed, at))
             }
             Winner::Tables(tables) => {
                 if let [((_, only), entry)] = tables.as_slice() {
@@ -286,8 +286,8 @@ impl<'m> Merge<'m> {
         winner
     }
 
-    /// Adds the findings of a composed list.
-    fn add_findings(&mut self, composed: Composed, at: &str) -> Arc<Entry> {
+    /// Records the findings of a composed list. Returns its entry.
+    fn record_composed(&mut self, composed: ComposedList, at: &str) -> Arc<Entry> {
         self.findings.clashes.extend(composed.clashes);
         self.findings.ignored.extend(composed.ignored);
         self.record_references(&composed.entry, at);

@@ -120,12 +120,12 @@ impl Document {
         !self.unread.is_empty()
     }
 
-    /// The keys among `left_out` that still lack a value because a part of the source could not be read.
-    pub(crate) fn still_left_out(&self, left_out: &[Key]) -> Arc<[Key]> {
+    /// Those of some keys that still lack a value because a part of the source could not be read.
+    pub(crate) fn still_missing(&self, missing: &[Key]) -> Arc<[Key]> {
         let is_missing = |key: &&Key| {
             self.unread.may_have(key.as_str()) && self.root.find(key.segments()).is_none()
         };
-        left_out.iter().filter(is_missing).cloned().collect()
+        missing.iter().filter(is_missing).cloned().collect()
     }
 
     /// The problems that were reported.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! magic, version, length, checksum | owner, confirmed, syntax, revision, table,
-//!     keys that were left out, keys of defaults that were hidden (if some were)
+//!     keys of missing secrets, keys of defaults that were hidden (if some were)
 //! table = count, then name and node each; node = a table, or origin and value
 //! ```
 //!
@@ -82,16 +82,16 @@ pub(crate) struct Restored {
     pub(crate) syntax: TextSyntax,
     pub(crate) revision: Option<Arc<str>>,
     pub(crate) root: Table,
-    /// The keys whose values were not to be written.
-    pub(crate) left_out: Vec<Key>,
+    /// The keys of the secrets that the file lacks, since secrets are not written to disk.
+    pub(crate) missing_secrets: Vec<Key>,
     /// The defaults that were not in a tree that was rolled back to, because a layer hid them.
-    pub(crate) hidden: Vec<Key>,
+    pub(crate) hidden_defaults: Vec<Key>,
 }
 
 impl Restored {
     /// The hint that secrets are missing, if some are.
-    pub(crate) fn missing_secrets(&self) -> Option<Error> {
-        layer::left_out_hint(&self.left_out)
+    pub(crate) fn missing_secrets_hint(&self) -> Option<Error> {
+        layer::missing_secrets_hint(&self.missing_secrets)
     }
 }
 

@@ -41,8 +41,8 @@ pub(in crate::engine::cache) fn read(bytes: &[u8], owner: &str) -> Result<Restor
     let revision = reader.text()?;
     let revision = revised.then(|| Arc::from(revision));
     let root = reader.table(0)?;
-    let left_out = reader.names()?;
-    let hidden = if reader.bytes.is_empty() {
+    let missing_secrets = reader.names()?;
+    let hidden_defaults = if reader.bytes.is_empty() {
         Vec::new()
     } else {
         reader.names()?
@@ -55,8 +55,8 @@ pub(in crate::engine::cache) fn read(bytes: &[u8], owner: &str) -> Result<Restor
         syntax,
         revision,
         root,
-        left_out,
-        hidden,
+        missing_secrets,
+        hidden_defaults,
     })
 }
 

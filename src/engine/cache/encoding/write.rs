@@ -12,9 +12,9 @@ use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 
 /// Values as bytes, sorted by name. Of leaves for which `hidden` returns `true` only the keys are written;
-/// a table with no other leaves is left out.
+/// a table with no other leaves is omitted.
 ///
-/// `absent` are the keys that were left out before.
+/// `absent` are keys that were omitted before.
 pub(in crate::engine::cache) fn body(
     root: &Table,
     absent: &[Key],
@@ -50,13 +50,10 @@ fn write(
         hidden,
         fixed,
         path: String::new(),
-        left_out: absent.iter().map(Key::to_string).collect(),
+        omitted: absent.iter().map(Key::to_string).collect(),
     };
     writer.table(root);
-    names(
-        &mut writer.bytes,
-        writer.left_out.iter().map(String::as_str),
-    );
+    names(&mut writer.bytes, writer.omitted.iter().map(String::as_str));
     writer.bytes
 }
 
@@ -115,11 +112,12 @@ struct Writer<'a> {
     /// Whether fixed values are written as they were resolved.
     fixed: bool,
     path: String,
-    left_out: Vec<String>,
+    /// The keys of hidden leaves, whose values are not written.
+    omitted: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
-    /// Writes a table. Returns whether it has an entry that is not left out.
+    /// Writes a table. Returns whether an entry was written.
     fn table(&mut self, table: &'a Table) -> bool {
         let at = self.bytes.len();
         number(&mut self.bytes, 0);
@@ -165,7 +163,7 @@ impl<'a> Writer<'a> {
 
     fn leaf(&mut self, tag: u8, origin: &'a Origin, value: &'a Value) -> bool {
         if (self.hidden)(&self.path, value) {
-            self.left_out.push(self.path.clone());
+            self.omitted.push(self.path.clone());
             return false;
         }
         self.bytes.push(tag);

@@ -1,33 +1,34 @@
-//! Finds the list of several layers that a value is in.
+//! Finds which layers have a part in a value that is a composed list, or is inside one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::tree::items::{self, Composed};
+use crate::tree::items::{self, ComposedList};
 use crate::tree::merge::{LayerTable, Winner, find_winner, joined_lists};
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
 use crate::value::node::Table;
 use crate::value::origin::Origin;
 
-/// A list of several layers.
+/// A value that is a composed list, or is inside one.
 #[derive(Debug)]
-pub(crate) struct SharedList {
-    pub(crate) entry: Arc<Entry>,
-    /// The layers that have a part in the value at the key, the strongest first.
+pub(crate) struct ComposedValue {
+    /// The whole list.
+    pub(crate) list: Arc<Entry>,
+    /// The layers that have a part in the value, the strongest first.
     pub(crate) layers: Vec<usize>,
-    /// The origin of that value, if it has one.
+    /// The origin of the value, if it has one.
     pub(crate) origin: Option<Origin>,
 }
 
-/// The list of several layers at or above a key, if there is one. `layers` are all layers, the strongest
+/// The value at a path, if that or a path above it has a composed list. `layers` are all layers, the strongest
 /// first.
-pub(crate) fn shared_list<S: AsRef<str>>(
+pub(crate) fn find_composed_value<S: AsRef<str>>(
     layers: &[&Table],
     append: &BTreeSet<Key>,
     bootstrap: usize,
     path: &[S],
-) -> Option<SharedList> {
+) -> Option<ComposedValue> {
     let mut tables_here: Vec<LayerTable<'_>> = layers.iter().copied().enumerate().collect();
     let mut at = String::new();
     for (depth, name) in path.iter().enumerate() {
@@ -36,7 +37,7 @@ pub(crate) fn shared_list<S: AsRef<str>>(
         if append.contains(at.as_str()) {
             let lists = joined_lists(&tables_here, bootstrap, name);
             if let Some(composed) = items::joined(&lists, &at) {
-                return Some(joined_list(composed, &lists, inside));
+                return Some(value_in_joined(composed, &lists, inside));
             }
         }
         match find_winner(&tables_here, bootstrap, name).0 {
@@ -53,8 +54,8 @@ pub(crate) fn shared_list<S: AsRef<str>>(
                 } else {
                     items::parts_inside(&tables, (layer, list.as_ref()), inside)
                 };
-                return Some(SharedList {
-                    entry: composed.entry,
+                return Some(ComposedValue {
+                    list: composed.entry,
                     layers,
                     origin,
                 });
@@ -65,11 +66,12 @@ pub(crate) fn shared_list<S: AsRef<str>>(
     None
 }
 
-fn joined_list<S: AsRef<str>>(
-    composed: Composed,
+/// The value in a list that `append` joins.
+fn value_in_joined<S: AsRef<str>>(
+    composed: ComposedList,
     lists: &[(usize, &Arc<Entry>)],
     inside: &[S],
-) -> SharedList {
+) -> ComposedValue {
     let layers = match inside.first() {
         None => composed.layers,
         // Only the items of the weakest layer that has one have the same number in its own list.
@@ -84,9 +86,9 @@ fn joined_list<S: AsRef<str>>(
             of_weakest.map(|(layer, _)| layer).into_iter().collect()
         }
     };
-    SharedList {
+    ComposedValue {
         origin: composed.entry.node.origin().cloned(),
-        entry: composed.entry,
+        list: composed.entry,
         layers,
     }
 }
