@@ -41,7 +41,7 @@ impl Generation {
         Some(SimilarKey {
             key: Key::from_segments(&path).ok()?,
             origin: entry.node.origin().cloned(),
-            missing: missing,
+            missing,
         })
     }
 
