@@ -2,7 +2,8 @@
 //! memory model allows:
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib models
+//! export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom
+//! cargo test --config profile.dev.package.loom.opt-level=3 --lib models
 //! ```
 //!
 //! Each model fails if what it proves is broken, except
