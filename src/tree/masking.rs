@@ -102,7 +102,7 @@ impl Generation {
         };
         let derived = entry.is_some_and(|entry| self.derives_from_secret(entry));
         Mask {
-            all: derived || self.secrets.is_secret(key),
+            all: derived || self.secrets.is_secret(key) || self.is_hidden_item(key, found),
             secrets: Some(&self.secrets),
         }
     }
@@ -177,7 +177,14 @@ impl Generation {
             Found::Entry(entry) | Found::Inside(_, entry) | Found::Broken(entry) => Some(entry),
             Found::Nothing | Found::Root(_) => None,
         };
-        self.secrets.hides(key) || entry.is_some_and(|entry| self.derives_from_secret(entry))
+        self.secrets.hides(key)
+            || self.is_hidden_item(key, found)
+            || entry.is_some_and(|entry| self.derives_from_secret(entry))
+    }
+
+    /// Whether a key is in a list that stands in the place of a table with a secret.
+    fn is_hidden_item(&self, key: &str, found: Found<'_>) -> bool {
+        matches!(found, Found::Inside(..)) && self.secrets.hides_item(key)
     }
 
     /// Whether a secret went into a value through its references. Asked when a value is to be

@@ -374,3 +374,58 @@ fn a_change_that_is_read_as_a_secret_hides_the_value_that_it_refers_to() {
         assert!(!shown.contains(MARK), "{text}: {shown}");
     }
 }
+
+#[test]
+fn a_table_with_numeric_names_that_follows_a_bad_text_is_shown() {
+    let memory = Memory::from([("x", "none")]);
+    let builder = Properties::builder().source(memory.clone());
+    let props = builder.build().unwrap();
+    assert!(props.get::<BTreeMap<u16, One>>("x").is_err());
+    let fields = [("magic", Value::from("hunter2abc")), ("n", Value::from(5))];
+    let one = Value::from(BTreeMap::from(fields));
+    let ports = Value::from(BTreeMap::from([("80", one)]));
+    memory.remove("x").unwrap();
+    memory.set("x", ports).unwrap();
+    let read = props.get::<BTreeMap<u16, One>>("x").unwrap();
+    assert_eq!(read[&80].n, 5);
+    assert!(!props.explain("x.80.n").to_string().contains("***"));
+    assert!(!props.explain("x.80.magic").to_string().contains(MARK));
+}
+
+#[test]
+fn an_earlier_failure_of_a_type_shows_no_secret_of_a_later_one() {
+    fn fails<T: Read>(toml: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("app.toml");
+        fs::write(&file, toml).unwrap();
+        let props = Properties::builder()
+            .source(File::new(&file))
+            .build()
+            .unwrap();
+        assert!(props.get::<T>("x").is_err(), "{toml}");
+    }
+    // In a thread without answers from before.
+    let later = [
+        "[x]\nkind='S4'\nsesame='hunter2abc'",
+        "x='{\"sesame\":\"hunter2abc\",\"kind\":\"S3\"'",
+        "x=['hunter2abc']",
+        "x='hunter2abc'",
+    ];
+    for earlier in [
+        "x.kind='S4'",
+        "[x]\nkind=['S3']\nsesame='hunter2abc'",
+        "[x]\nkind='S3'\nsesame='a'\nparts='many'",
+        "[x]\nkind='Disk'\npath=['a']",
+    ] {
+        std::thread::spawn(move || {
+            fails::<Store>(earlier);
+            assert_none(
+                later
+                    .map(|later| leaks::<Store>(Written::Toml(later)))
+                    .into(),
+            );
+        })
+        .join()
+        .unwrap();
+    }
+}

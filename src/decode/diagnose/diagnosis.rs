@@ -79,6 +79,22 @@ impl Diagnosis {
         }
     }
 
+    /// As [`fork`](Self::fork), without placeholders at and around a path, and below it: the type reads what a
+    /// trial puts there.
+    pub(super) fn fork_for(&self, path: &str) -> Self {
+        let mut fork = self.fork();
+        let is_apart = |bad: &str| !under(bad, path) && !under(path, bad);
+        fork.bad_values.retain(|bad, _| is_apart(bad));
+        fork.skipped.retain(|skipped| is_apart(skipped));
+        fork.missing.retain(|table, _| !under(table, path));
+        fork
+    }
+
+    /// Whether no placeholder replaces a value yet.
+    pub(super) fn is_first_fault(&self) -> bool {
+        self.bad_values.is_empty() && self.skipped.is_empty() && self.missing.is_empty()
+    }
+
     /// The level of the placeholder for a path, if the value there is bad.
     pub(crate) fn placeholder_level(&self, path: impl FnOnce() -> String) -> Option<usize> {
         if self.bad_values.is_empty() {

@@ -50,13 +50,35 @@ thread_local! {
 /// The trials of one request.
 pub(crate) struct SecretTrials {
     count: Cell<usize>,
+    /// Whether the type is known to read a secret somewhere.
+    has_secret: Cell<bool>,
 }
 
 impl SecretTrials {
     pub(crate) fn new() -> Self {
         Self {
             count: Cell::new(0),
+            has_secret: Cell::new(false),
         }
+    }
+
+    /// The answer to a question, by trials if it is not known. Without a trial left, a type that reads a secret
+    /// somewhere may read one here.
+    fn answer(&self, question: Question, is_first_fault: bool, ask: impl FnOnce() -> bool) -> bool {
+        let is_secret = memoized(&SECRET_BELOW, question, || {
+            let is_secret = ask();
+            // A placeholder elsewhere may have kept the type from the secret.
+            let is_final = is_first_fault && !self.is_spent();
+            (is_secret, is_secret || is_final)
+        });
+        if is_secret {
+            self.has_secret.set(true);
+        }
+        is_secret || (self.is_spent() && self.has_secret.get())
+    }
+
+    fn is_spent(&self) -> bool {
+        self.count.get() >= MAX_TRIALS
     }
 
     /// Masks the fault of a value in the place of a table with a secret, and records the keys of the values that
@@ -180,7 +202,8 @@ impl SecretTrials {
         if request.secret_keys.is_none() {
             return;
         }
-        let diagnosis = RefCell::new(diagnosis.borrow().fork());
+        let is_first_fault = diagnosis.borrow().is_first_fault();
+        let diagnosis = RefCell::new(diagnosis.borrow().fork_for(table));
         let run_trial = |entries: BTreeMap<Box<str>, Value>| {
             self.count.set(self.count.get() + 1);
             let value = Value::from(entries);
@@ -198,14 +221,14 @@ impl SecretTrials {
         for path in values {
             let names = names_below(request.key, &path);
             let names = names.iter().map(|name| without_index(name).to_owned());
-            let question = (target.identity(), names.collect(), Some(UNREAD.to_owned()));
-            let is_secret = memoized(&SECRET_BELOW, question, || {
-                let is_secret = tags.iter().any(|tag| {
+            let unread = format!("{UNREAD} {}", tag.unwrap_or_default());
+            let question = (target.identity(), names.collect(), Some(unread));
+            let is_secret = self.answer(question, is_first_fault, || {
+                tags.iter().any(|tag| {
                     let mut entries = entries_to(table, &path, probe_value());
                     entries.extend(tag.clone());
-                    self.count.get() < MAX_TRIALS && run_trial(entries).reads_secret
-                });
-                (is_secret, is_secret || self.count.get() < MAX_TRIALS)
+                    !self.is_spent() && run_trial(entries).reads_secret
+                })
             });
             if is_secret {
                 request.record_secret(path);
@@ -225,6 +248,9 @@ impl SecretTrials {
         let names = names_below(request.key, path);
         let of = target.identity();
         let secret_paths = memoized(&SECRET_PATHS, of, || (Rc::new(target.secret_paths()), true));
+        if !secret_paths.is_empty() {
+            self.has_secret.set(true);
+        }
         let is_below = |secret: &&TypePath| {
             let matches =
                 |(segment, name): (&Option<&str>, &String)| segment.is_none_or(|it| it == name);
@@ -243,10 +269,9 @@ impl SecretTrials {
             .map(|name| without_index(name).to_owned())
             .collect();
         let question = (of, names, fault.0.expected.clone());
-        let is_secret = memoized(&SECRET_BELOW, question, || {
-            let is_secret = self.run_trials(target, request, diagnosis, path);
-            (is_secret, is_secret || self.count.get() < MAX_TRIALS)
-        });
+        let is_first_fault = diagnosis.borrow().is_first_fault();
+        let ask = || self.run_trials(target, request, diagnosis, path);
+        let is_secret = self.answer(question, is_first_fault, ask);
         is_secret.then(|| buffered::unnamed_below(path))
     }
 
@@ -258,14 +283,14 @@ impl SecretTrials {
         diagnosis: &RefCell<Diagnosis>,
         path: &str,
     ) -> bool {
-        let diagnosis = RefCell::new(diagnosis.borrow().fork());
+        let diagnosis = RefCell::new(diagnosis.borrow().fork_for(path));
         let run_trial = |value: &Value| {
             self.count.set(self.count.get() + 1);
             trial::run(target, request, &diagnosis, path, value)
         };
         let mut queue = VecDeque::from([TrialTable::default()]);
         while let Some(table) = queue.pop_front() {
-            if self.count.get() >= MAX_TRIALS {
+            if self.is_spent() {
                 break;
             }
             if trial::expand(&table, &run_trial, &mut queue) {

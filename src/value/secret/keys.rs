@@ -233,20 +233,21 @@ impl Secrets {
         let Some(keys) = self.0.keys.read() else {
             return true;
         };
-        !keys.is_empty()
-            && (key::lineage(key)
-                .any(|above| keys.contains(above) || is_unnamed_item(&keys, above))
-                || below(&keys))
+        !keys.is_empty() && (key::lineage(key).any(|above| keys.contains(above)) || below(&keys))
     }
-}
 
-/// Whether a key is that of an item of a list in the place of a table with a secret: see
-/// [`unnamed_below`](crate::value::secret::buffered::unnamed_below).
-fn is_unnamed_item(keys: &BTreeSet<Key>, key: &str) -> bool {
-    let Some((list, index)) = key.rsplit_once('.') else {
-        return false;
-    };
-    key::list_index(index).is_some() && keys.contains(&*buffered::unnamed_below(list))
+    /// Whether a key is in an item of a list that stands in the place of a table with a secret, see
+    /// [`unnamed_below`](crate::value::secret::buffered::unnamed_below).
+    pub(crate) fn hides_item(&self, key: &str) -> bool {
+        let Some(keys) = self.0.keys.read().filter(|keys| !keys.is_empty()) else {
+            return false;
+        };
+        with_canonical(key, |key| {
+            let above = key::lineage(key).filter_map(|item| item.rsplit_once('.'));
+            let mut lists = above.filter(|(_, index)| key::list_index(index).is_some());
+            lists.any(|(list, _)| keys.contains(&*buffered::unnamed_below(list)))
+        })
+    }
 }
 
 /// Returns the prefix of all keys below a key.
