@@ -429,3 +429,46 @@ fn an_earlier_failure_of_a_type_shows_no_secret_of_a_later_one() {
         .unwrap();
     }
 }
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Net {
+    a: Vec<std::net::IpAddr>,
+    k: One,
+    z: Vec<Secret<String>>,
+}
+
+#[test]
+fn the_secrets_behind_the_first_bad_values_are_not_shown() {
+    let toml = Written::Toml;
+    let bad: Vec<String> = (0..110)
+        .map(|n| format!("a{n}={{magic='hunter2abc', n='z'}}"))
+        .collect();
+    let addresses = vec!["'bad'"; 110].join(",");
+    assert_none(vec![
+        leaks::<Named<Flat<One>>>(toml("x={a='hunter2abc', b='hunter2abc', c=['hunter2abc']}")),
+        leaks::<Vec<Flat<One>>>(toml("x=['hunter2abc', 'hunter2abc', 'hunter2abc']")),
+        leaks::<Named<Vec<Secret<String>>>>(toml("x={a={z='hunter2abc'}, b={z='hunter2abc'}}")),
+        leaks::<Vec<Store>>(toml(
+            "x=[{kind='S4', sesame='a'}, {kind='S3', sesame='hunter2abc', parts=1}]",
+        )),
+        leaks::<Outer<Vec<Store>>>(toml(
+            "[x]\nport=1\ninner=[{sesame='a'}, {kind='S3', sesame='hunter2abc', parts=1}]",
+        )),
+        leaks::<Net>(toml(&format!(
+            "[x]\na=[{addresses}]\nk={{magic='hunter2abc', n=1}}\nz=['hunter2abc']"
+        ))),
+        leaks::<Named<One>>(toml(&format!("x={{{}}}", bad.join(",")))),
+    ]);
+}
+
+#[test]
+fn the_secrets_of_many_enums_that_cannot_be_read_are_not_shown() {
+    let stores: Vec<String> = (0..30)
+        .map(|n| format!("a{n}={{kind='S4', sesame='hunter2abc', parts=1}}"))
+        .collect();
+    let text = format!("x={{{}}}", stores.join(","));
+    // In a thread without answers from before.
+    let read = || leaks::<Named<Store>>(Written::Toml(&text));
+    let leaks = std::thread::scope(|scope| scope.spawn(read).join().unwrap());
+    assert_none(vec![leaks]);
+}

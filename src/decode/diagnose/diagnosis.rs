@@ -3,10 +3,11 @@
 //! A bad value is replaced by a [`Placeholder`] in further passes. If the type rejects that too, it
 //! gets another one; if none fits, the value is left out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::decode::diagnose::budget::Budget;
 use crate::decode::diagnose::buffered_placeholder::{BufferedPlaceholder, DURATION};
+use crate::decode::diagnose::class_paths::EACH;
 use crate::decode::diagnose::collect::Collected;
 use crate::decode::diagnose::fault::{EMPTY_VARIABLE, Fault, WRONG_TYPE};
 use crate::decode::diagnose::fault_search::ONE_VARIANT;
@@ -19,7 +20,7 @@ use crate::decode::diagnose::wording::is_serde_internal;
 use crate::decode::input::Path;
 use crate::decode::location::NULL_ITEM;
 use crate::error::{Error, ErrorKind};
-use crate::value::key::{Key, under};
+use crate::value::key::{self, Key, under};
 use crate::value::units;
 
 /// How many errors are reported: enough for a person to start with.
@@ -90,9 +91,17 @@ impl Diagnosis {
         fork
     }
 
-    /// Whether no placeholder replaces a value yet.
-    pub(super) fn is_first_fault(&self) -> bool {
-        self.bad_values.is_empty() && self.skipped.is_empty() && self.missing.is_empty()
+    /// The paths that have placeholders, with `*` in place of indexes.
+    pub(super) fn replaced_paths(&self) -> BTreeSet<String> {
+        let paths = self.bad_values.keys().chain(&self.skipped);
+        let paths = paths.chain(self.missing.keys());
+        let name = |name: &str| match key::list_index(name) {
+            Some(_) => EACH.to_owned(),
+            None => name.to_owned(),
+        };
+        paths
+            .map(|path| path.split('.').map(name).collect::<Vec<_>>().join("."))
+            .collect()
     }
 
     /// The level of the placeholder for a path, if the value there is bad.
@@ -249,11 +258,9 @@ impl Diagnosis {
         }
     }
 
-    /// Reports the faults that were collected in the last pass.
-    pub(super) fn report_collected(&mut self, errors: &mut Vec<Error>, root: &str) {
-        let unreported = std::mem::take(&mut self.unreported).into_iter();
-        errors.extend(unreported.map(|fault| fault.into_error(root)));
-        errors.truncate(MAX_ERRORS);
+    /// Takes the faults that were collected in the last pass.
+    pub(super) fn take_collected(&mut self) -> Vec<Fault> {
+        std::mem::take(&mut self.unreported)
     }
 
     /// Adds what is known of the buffered value that a fault is about: a hint, a type, a remedy.

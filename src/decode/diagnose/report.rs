@@ -49,6 +49,7 @@ fn diagnose_target(
     }
     let secret_trials = SecretTrials::new();
     let mut errors = collect_errors(target, request, &diagnosis, &secret_trials);
+    secret_trials.record_known(target, request);
     if errors.is_empty() {
         secret_trials.mask(target, request, &diagnosis, &mut first);
         errors.push(first.into_error(request.key));
@@ -75,9 +76,14 @@ fn collect_errors(
     let mut errors = Vec::new();
     for _ in 0..MAX_ROUNDS {
         let result = passes::decode_in_passes(target, request, diagnosis);
-        diagnosis
-            .borrow_mut()
-            .report_collected(&mut errors, request.key);
+        let collected = diagnosis.borrow_mut().take_collected();
+        for mut fault in collected {
+            if !request.is_traced {
+                secret_trials.mask(target, request, diagnosis, &mut fault);
+            }
+            errors.push(fault.into_error(request.key));
+        }
+        errors.truncate(MAX_ERRORS);
         let Err(fault) = result else {
             break;
         };

@@ -24,6 +24,7 @@ use crate::decode::diagnose::trial::{self, SCALARS, TrialTable, entry, probe_val
 use crate::decode::diagnose::visits::{below, is_below};
 use crate::decode::input::Input;
 use crate::decode::request::Request;
+use crate::error::ErrorKind;
 use crate::value::Value;
 use crate::value::key;
 use crate::value::secret::buffered;
@@ -40,9 +41,12 @@ const MAX_MEMOIZED: usize = 1_000;
 /// A type, a path inside it without indexes, and what the type expects there.
 type Question = (TypeOf, Vec<String>, Option<String>);
 
+/// A question, and the paths without indexes at which placeholders may have kept the type from a secret.
+type Trial = (Question, BTreeSet<String>);
+
 thread_local! {
     /// Whether trials have found a secret. A type that fails again costs no further trials.
-    static SECRET_BELOW: RefCell<HashMap<Question, bool>> = RefCell::default();
+    static SECRET_BELOW: RefCell<HashMap<Trial, bool>> = RefCell::default();
     /// The secret paths of types, as far as serde does not buffer them.
     static SECRET_PATHS: RefCell<HashMap<TypeOf, Rc<BTreeSet<TypePath>>>> = RefCell::default();
 }
@@ -64,12 +68,16 @@ impl SecretTrials {
 
     /// The answer to a question, by trials if it is not known. Without a trial left, a type that reads a secret
     /// somewhere may read one here.
-    fn answer(&self, question: Question, is_first_fault: bool, ask: impl FnOnce() -> bool) -> bool {
-        let is_secret = memoized(&SECRET_BELOW, question, || {
+    fn answer(
+        &self,
+        question: Question,
+        diagnosis: &RefCell<Diagnosis>,
+        ask: impl FnOnce() -> bool,
+    ) -> bool {
+        let replaced = diagnosis.borrow().replaced_paths();
+        let is_secret = memoized(&SECRET_BELOW, (question, replaced), || {
             let is_secret = ask();
-            // A placeholder elsewhere may have kept the type from the secret.
-            let is_final = is_first_fault && !self.is_spent();
-            (is_secret, is_secret || is_final)
+            (is_secret, is_secret || !self.is_spent())
         });
         if is_secret {
             self.has_secret.set(true);
@@ -96,7 +104,7 @@ impl SecretTrials {
             if values.is_empty() || is_item(fault) {
                 return self.mask_whole(target, request, diagnosis, fault, &table);
             }
-            self.record_values(target, request, diagnosis, &table, tag.as_deref(), values);
+            self.record_values(target, request, diagnosis, &table, tag.as_deref());
         }
         if let Some(table) = unread_table(fault) {
             let values = values_below(request, table);
@@ -132,6 +140,12 @@ impl SecretTrials {
         request.record_secret(below);
         // Of a list no item is known to be plain.
         request.record_secret(buffered::unnamed_below(path));
+        // The type may not have come to the items beside it.
+        if let Some(list) = list_of(request, path) {
+            let items = values_below(request, list).into_iter();
+            let items = items.filter(|item| key::parent(item) == list);
+            items.for_each(|item| request.record_secret(buffered::unnamed_below(&item)));
+        }
     }
 
     /// Records all values below a table, if the type reads a secret there: it has not come to it.
@@ -188,8 +202,8 @@ impl SecretTrials {
         }
     }
 
-    /// Records the secrets of a tagged or untagged enum that cannot be read: the type has not come to them. Each
-    /// of its values is replaced by the probe, in each variant.
+    /// Records the secrets of a tagged or untagged enum that cannot be read, and of the other items if it is in a
+    /// list: the type may not have come to them. Each of their values is replaced by the probe, in each variant.
     fn record_values(
         &self,
         target: &dyn Target,
@@ -197,17 +211,15 @@ impl SecretTrials {
         diagnosis: &RefCell<Diagnosis>,
         table: &str,
         tag: Option<&str>,
-        values: Vec<String>,
     ) {
         if request.secret_keys.is_none() {
             return;
         }
-        let is_first_fault = diagnosis.borrow().is_first_fault();
-        let diagnosis = RefCell::new(diagnosis.borrow().fork_for(table));
+        let trial_diagnosis = RefCell::new(diagnosis.borrow().fork_for(table));
         let run_trial = |entries: BTreeMap<Box<str>, Value>| {
             self.count.set(self.count.get() + 1);
             let value = Value::from(entries);
-            trial::run(target, request, &diagnosis, table, &value)
+            trial::run(target, request, &trial_diagnosis, table, &value)
         };
         let tags: Vec<Option<(Box<str>, Value)>> = match tag {
             Some(tag) => {
@@ -218,14 +230,14 @@ impl SecretTrials {
             }
             None => vec![None],
         };
-        for path in values {
+        for (item, path) in values_of_items(request, table) {
             let names = names_below(request.key, &path);
             let names = names.iter().map(|name| without_index(name).to_owned());
             let unread = format!("{UNREAD} {}", tag.unwrap_or_default());
             let question = (target.identity(), names.collect(), Some(unread));
-            let is_secret = self.answer(question, is_first_fault, || {
+            let is_secret = self.answer(question, diagnosis, || {
                 tags.iter().any(|tag| {
-                    let mut entries = entries_to(table, &path, probe_value());
+                    let mut entries = entries_to(&item, &path, probe_value());
                     entries.extend(tag.clone());
                     !self.is_spent() && run_trial(entries).reads_secret
                 })
@@ -234,6 +246,30 @@ impl SecretTrials {
                 request.record_secret(path);
             }
         }
+    }
+
+    /// Records the values that the type is known to read as secrets, if it has come to them or not.
+    pub(crate) fn record_known(&self, target: &dyn Target, request: Request<'_>) {
+        if request.secret_keys.is_none() {
+            return;
+        }
+        let mut found = Vec::new();
+        for secret in self.secret_paths(target).iter() {
+            add_matching(request.input, request.key, secret, &mut found);
+        }
+        found
+            .into_iter()
+            .for_each(|path| request.record_secret(path));
+    }
+
+    /// The secret paths of a type, as far as serde does not buffer them.
+    fn secret_paths(&self, target: &dyn Target) -> Rc<BTreeSet<TypePath>> {
+        let find = || (Rc::new(target.secret_paths()), true);
+        let paths = memoized(&SECRET_PATHS, target.identity(), find);
+        if !paths.is_empty() {
+            self.has_secret.set(true);
+        }
+        paths
     }
 
     /// The key of a secret below a path, if the type reads one there.
@@ -247,10 +283,7 @@ impl SecretTrials {
     ) -> Option<String> {
         let names = names_below(request.key, path);
         let of = target.identity();
-        let secret_paths = memoized(&SECRET_PATHS, of, || (Rc::new(target.secret_paths()), true));
-        if !secret_paths.is_empty() {
-            self.has_secret.set(true);
-        }
+        let secret_paths = self.secret_paths(target);
         let is_below = |secret: &&TypePath| {
             let matches =
                 |(segment, name): (&Option<&str>, &String)| segment.is_none_or(|it| it == name);
@@ -269,9 +302,8 @@ impl SecretTrials {
             .map(|name| without_index(name).to_owned())
             .collect();
         let question = (of, names, fault.0.expected.clone());
-        let is_first_fault = diagnosis.borrow().is_first_fault();
         let ask = || self.run_trials(target, request, diagnosis, path);
-        let is_secret = self.answer(question, is_first_fault, ask);
+        let is_secret = self.answer(question, diagnosis, ask);
         is_secret.then(|| buffered::unnamed_below(path))
     }
 
@@ -309,6 +341,29 @@ fn values_below(request: Request<'_>, table: &str) -> Vec<String> {
     paths
 }
 
+/// The list that a path is an item of.
+fn list_of<'p>(request: Request<'_>, path: &'p str) -> Option<&'p str> {
+    let name = names_below(request.key, path).pop()?;
+    key::list_index(&name).map(|_| key::parent(path))
+}
+
+/// The paths of the values below a table, and below the other items if it is in a list, each with its item.
+fn values_of_items(request: Request<'_>, table: &str) -> Vec<(String, String)> {
+    let Some(list) = list_of(request, table) else {
+        let values = values_below(request, table).into_iter();
+        return values.map(|path| (table.to_owned(), path)).collect();
+    };
+    let item = |path: String| {
+        let index = names_below(list, &path).into_iter().next()?;
+        Some((below(list, &index), path))
+    };
+    let values = values_below(request, list).into_iter();
+    values
+        .filter_map(item)
+        .filter(|(item, path)| item != path)
+        .collect()
+}
+
 /// Adds the paths of the values that are no containers.
 fn add_values(input: Input<'_>, path: &str, paths: &mut Vec<String>) {
     match input {
@@ -330,6 +385,37 @@ fn add_values(input: Input<'_>, path: &str, paths: &mut Vec<String>) {
         }
         Input::Absent | Input::AbsentTable => {}
         _ => paths.push(path.to_owned()),
+    }
+}
+
+/// Adds the paths of the values to which a path of a type leads.
+fn add_matching(input: Input<'_>, path: &str, rest: &[Option<&str>], found: &mut Vec<String>) {
+    let Some((name, rest)) = rest.split_first() else {
+        found.push(path.to_owned());
+        return;
+    };
+    let is_meant = |segment: &str| name.is_none_or(|name| name == segment);
+    let mut add = |segment: &str, input: Input<'_>| {
+        if is_meant(segment) {
+            add_matching(input, &below(path, segment), rest, found);
+        }
+    };
+    match input {
+        Input::Table(table) => {
+            let entries = table.map().iter();
+            entries.for_each(|entry| add(&entry.name, Input::of_node(&entry.node).0));
+        }
+        Input::Fields(fields) => {
+            let fields = fields.iter();
+            fields.for_each(|(name, value)| add(name, Input::of_value(value)));
+        }
+        Input::List(items) => {
+            let items = items.iter().enumerate();
+            items.for_each(|(at, item)| add(&at.to_string(), Input::of_value(item)));
+        }
+        Input::Absent | Input::AbsentTable => {}
+        // A text may spell the table. One that spells a list is read to its end.
+        _ => found.extend(name.map(|name| below(path, name))),
     }
 }
 
@@ -378,7 +464,8 @@ fn unread_enum(fault: &Fault, inference: &Inference) -> Option<(String, Option<S
 fn unread_table(fault: &Fault) -> Option<&str> {
     let location = fault.0.location.as_ref()?;
     let is_table = location.description.as_deref().is_some_and(is_table);
-    let expects_other = is_table && !fault.0.custom && !expects_scalar(fault);
+    let is_mismatch = fault.0.kind == ErrorKind::Mismatch && !fault.0.custom;
+    let expects_other = is_table && is_mismatch && !expects_scalar(fault);
     (has_unknown_variant(fault) || expects_other).then_some(&location.path)
 }
 
