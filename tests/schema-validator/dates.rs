@@ -10,7 +10,10 @@ use liveprops::{Properties, sources::File};
 fn read<T: serde::de::DeserializeOwned + 'static>(date: &str) -> T {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dates.toml");
     fs::write(&path, format!("at = {date}\n")).unwrap();
-    let props = Properties::builder().source(File::new(path)).build().unwrap();
+    let props = Properties::builder()
+        .source(File::new(path))
+        .build()
+        .unwrap();
     props.get("at").unwrap()
 }
 
@@ -18,7 +21,11 @@ fn read<T: serde::de::DeserializeOwned + 'static>(date: &str) -> T {
 fn a_toml_date_reads_as_a_date_of_chrono() {
     let day = NaiveDate::from_ymd_opt(1979, 5, 27).unwrap();
     let moment = day.and_hms_opt(7, 32, 0).unwrap();
-    for date in ["1979-05-27 07:32:00", "1979-05-27T07:32:00", "1979-05-27t07:32:00"] {
+    for date in [
+        "1979-05-27 07:32:00",
+        "1979-05-27T07:32:00",
+        "1979-05-27t07:32:00",
+    ] {
         assert_eq!(read::<NaiveDateTime>(date), moment, "{date}");
     }
     assert_eq!(read::<NaiveDate>("1979-05-27"), day);
