@@ -14,8 +14,8 @@
 //! - [`fault_search`] and [`markers`]: move the fault of a round to the buffered value that it is about.
 //! - [`diagnosis`], [`placeholder`], [`buffered_placeholder`], [`collect`] and [`budget`]: how the next round
 //!   gets past a bad value.
-//! - [`secret_paths`], [`secret_trials`], [`trial`] and [`visit_recorder`]: where a type reads secrets, which errors
-//!   must not show.
+//! - [`secret_paths`], [`secret_trials`], [`trial`], [`input_paths`] and [`visit_recorder`]: where a type reads
+//!   secrets, which errors must not show.
 //!
 //! # Terms
 //!
@@ -44,6 +44,7 @@ pub(super) mod fault;
 pub(super) mod fault_search;
 pub(super) mod form;
 pub(super) mod inference;
+pub(super) mod input_paths;
 pub(super) mod markers;
 pub(super) mod passes;
 pub(super) mod placeholder;

@@ -14,7 +14,7 @@ use crate::decode::diagnose::secret_trials::SecretTrials;
 use crate::decode::diagnose::target::{Target, TargetType};
 use crate::decode::diagnose::{fault_search, passes};
 use crate::decode::request::Request;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// How many rounds there are at most. A fault that a user's type finds costs a whole round.
 const MAX_ROUNDS: usize = 400;
@@ -30,7 +30,10 @@ pub(crate) fn diagnose<T: DeserializeOwned>(
 ) -> Result<T, Error> {
     let target = TargetType::new();
     diagnose_target(&target, request, first)?;
-    Ok(target.into_value().expect("a pass succeeded"))
+    let is_missing =
+        || Error::new(ErrorKind::Mismatch, "cannot be read").with_key_text(request.key);
+    // The target has the value of the pass that succeeded.
+    target.into_value().ok_or_else(is_missing)
 }
 
 /// As [`diagnose`]; the target keeps the value.

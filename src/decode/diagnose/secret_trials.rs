@@ -17,12 +17,13 @@ use std::thread::LocalKey;
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::inference::Inference;
+use crate::decode::diagnose::input_paths::{
+    add_matching, list_of, names_below, values_below, values_of_items,
+};
 use crate::decode::diagnose::passes;
 use crate::decode::diagnose::secret_paths::TypePath;
 use crate::decode::diagnose::target::{Target, TypeOf};
 use crate::decode::diagnose::trial::{self, SCALARS, TrialTable, entry, probe_value};
-use crate::decode::diagnose::visits::{below, is_below};
-use crate::decode::input::Input;
 use crate::decode::request::Request;
 use crate::error::ErrorKind;
 use crate::value::Value;
@@ -331,101 +332,6 @@ impl SecretTrials {
         }
         false
     }
-}
-
-/// The paths of the values below a table that are no containers.
-fn values_below(request: Request<'_>, table: &str) -> Vec<String> {
-    let mut paths = Vec::new();
-    add_values(request.input, request.key, &mut paths);
-    paths.retain(|path| is_below(path, table));
-    paths
-}
-
-/// The list that a path is an item of.
-fn list_of<'p>(request: Request<'_>, path: &'p str) -> Option<&'p str> {
-    let name = names_below(request.key, path).pop()?;
-    key::list_index(&name).map(|_| key::parent(path))
-}
-
-/// The paths of the values below a table, and below the other items if it is in a list, each with its item.
-fn values_of_items(request: Request<'_>, table: &str) -> Vec<(String, String)> {
-    let Some(list) = list_of(request, table) else {
-        let values = values_below(request, table).into_iter();
-        return values.map(|path| (table.to_owned(), path)).collect();
-    };
-    let item = |path: String| {
-        let index = names_below(list, &path).into_iter().next()?;
-        Some((below(list, &index), path))
-    };
-    let values = values_below(request, list).into_iter();
-    values
-        .filter_map(item)
-        .filter(|(item, path)| item != path)
-        .collect()
-}
-
-/// Adds the paths of the values that are no containers.
-fn add_values(input: Input<'_>, path: &str, paths: &mut Vec<String>) {
-    match input {
-        Input::Table(table) => {
-            for entry in table.map().iter() {
-                let (input, _, _) = Input::of_node(&entry.node);
-                add_values(input, &below(path, &entry.name), paths);
-            }
-        }
-        Input::Fields(fields) => {
-            for (name, value) in fields.iter() {
-                add_values(Input::of_value(value), &below(path, name), paths);
-            }
-        }
-        Input::List(items) => {
-            for (at, item) in items.iter().enumerate() {
-                add_values(Input::of_value(item), &below(path, &at.to_string()), paths);
-            }
-        }
-        Input::Absent | Input::AbsentTable => {}
-        _ => paths.push(path.to_owned()),
-    }
-}
-
-/// Adds the paths of the values to which a path of a type leads.
-fn add_matching(input: Input<'_>, path: &str, rest: &[Option<&str>], found: &mut Vec<String>) {
-    let Some((name, rest)) = rest.split_first() else {
-        found.push(path.to_owned());
-        return;
-    };
-    let is_meant = |segment: &str| name.is_none_or(|name| name == segment);
-    let mut add = |segment: &str, input: Input<'_>| {
-        if is_meant(segment) {
-            add_matching(input, &below(path, segment), rest, found);
-        }
-    };
-    match input {
-        Input::Table(table) => {
-            let entries = table.map().iter();
-            entries.for_each(|entry| add(&entry.name, Input::of_node(&entry.node).0));
-        }
-        Input::Fields(fields) => {
-            let fields = fields.iter();
-            fields.for_each(|(name, value)| add(name, Input::of_value(value)));
-        }
-        Input::List(items) => {
-            let items = items.iter().enumerate();
-            items.for_each(|(at, item)| add(&at.to_string(), Input::of_value(item)));
-        }
-        Input::Absent | Input::AbsentTable => {}
-        // A text may spell the table. One that spells a list is read to its end.
-        _ => found.extend(name.map(|name| below(path, name))),
-    }
-}
-
-/// The names of a path below another one.
-fn names_below(above: &str, path: &str) -> Vec<String> {
-    let rest = path.get(above.len()..).unwrap_or_default();
-    key::segments(rest.strip_prefix('.').unwrap_or(rest))
-        .map_while(Result::ok)
-        .map(Into::into)
-        .collect()
 }
 
 /// The entries of a table that has only the value at a path below it.
