@@ -10,7 +10,7 @@ use crate::engine::cache::{Cache, EarlierPin};
 use crate::engine::clock::Clock;
 use crate::engine::commit::dry_run::DryRun;
 use crate::engine::commit::pins::Pin;
-use crate::engine::commit::removal_guard::{Delivery, UpdateKind};
+use crate::engine::commit::removal_guard::{Delivery, Passed, UpdateKind};
 use crate::engine::commit::rules::Rules;
 use crate::engine::commit::versions::RetiredVersions;
 use crate::engine::commit::{Command, CommitState, Condition, OVERRIDES, bootstrap};
@@ -227,7 +227,12 @@ impl Engine {
     ) -> Result<(), Error> {
         self.locked(|commit_state| {
             let kind = UpdateKind::Full;
-            commit_state.guards.check(id, restored, first, kind)
+            let passed = commit_state.guards.check(id, restored, first, kind)?;
+            // The first values come from the source or from disk, as a whole.
+            match passed {
+                Passed::Whole => Ok(()),
+                Passed::WithoutRemovals { withheld, .. } => Err(withheld),
+            }
         })?
     }
 

@@ -220,7 +220,8 @@ impl Properties {
     ///
     /// - [`ErrorKind::NotFound`] if there is no such source, and [`ErrorKind::Closed`] in a fork.
     /// - [`ErrorKind::Rejected`], [`ErrorKind::Mismatch`] or [`ErrorKind::NotFound`] if the candidate
-    ///   would be rejected as a whole, and [`ErrorKind::Withheld`] if the removal guard would withhold it.
+    ///   would be rejected as a whole, and [`ErrorKind::Withheld`] if the removal guard would withhold it
+    ///   as a whole.
     /// - [`ErrorKind::Reentrant`] inside a validator of the same properties.
     ///
     /// ```

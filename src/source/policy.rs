@@ -293,6 +293,19 @@ impl Default for Cached {
 /// For example, of 10 keys an update may remove 5. A second update within the same 10 seconds may
 /// remove none of the other 5: that would be 6 of 10. The 10 seconds begin with the first update
 /// after the last ones are over. They begin again when the update is confirmed or the keys return.
+///
+/// A store may be restored key by key. So while an update is withheld, no key goes, not even one of few:
+/// each key stays until the source has all withheld keys again, or until the program confirms the removal,
+/// or until the source has repeated it for [`accept_after`](Self::accept_after). A key that
+/// returns with another value has that value
+///
+/// - at once, if the source sends single keys,
+/// - once the update lacks no more keys than the guard allows, if the source accepts values
+///   [per key](crate::source::RejectionScope::PerKey), as the stores do,
+/// - else with the other keys: once all of them are back, or the removal of the rest is accepted.
+///
+/// What is withheld is not kept across a restart. The first answer after it is compared with the values of
+/// the [cache](Cached).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[must_use]
 pub struct RemovalGuard {
@@ -335,7 +348,7 @@ impl RemovalGuard {
     ///
     /// A polled source has to repeat it after that time. The update of a source that watches or pushes counts
     /// as repeated until the source sends another one. A failure in between restarts the time with the next
-    /// repetition.
+    /// repetition. The return of a withheld key restarts it for those that are still missing.
     pub fn accept_after(mut self, time: Duration) -> Self {
         self.repeated = Some(time);
         self

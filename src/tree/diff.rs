@@ -140,14 +140,8 @@ pub(crate) fn count_removed(old: &Table, new: &Table) -> usize {
 /// Returns the first `most` keys, by name, of the leaves that were removed from a layer.
 pub(crate) fn first_removed(old: &Table, new: &Table, most: usize) -> Vec<String> {
     let mut keys = BTreeSet::new();
-    old.walk(&mut String::new(), &mut |key, old_entry| {
-        let path: Result<Vec<_>, _> = key::segments(key).collect();
-        let new_entry = path.ok().and_then(|path| new.find(&path));
-        let was_table = old_entry.node.table().is_some();
-        let exists = new_entry.is_some_and(|new| was_table || new.node.table().is_none());
-        let is_among_first =
-            || keys.len() < most || keys.last().is_some_and(|last: &String| key < last.as_str());
-        if !exists && is_among_first() {
+    walk_removed(old, new, &mut |key, _| {
+        if keys.len() < most || keys.last().is_some_and(|last: &String| key < last.as_str()) {
             keys.insert(key.to_owned());
             if keys.len() > most {
                 keys.pop_last();
@@ -155,6 +149,44 @@ pub(crate) fn first_removed(old: &Table, new: &Table, most: usize) -> Vec<String
         }
     });
     keys.into_iter().collect()
+}
+
+/// Calls `f` with the key and the old entry of each leaf that was removed from a layer.
+pub(crate) fn walk_removed<'a>(
+    old: &'a Table,
+    new: &Table,
+    f: &mut dyn FnMut(&str, &'a Arc<Entry>),
+) {
+    old.walk(&mut String::new(), &mut |key, entry| {
+        if !has_key(new, key, entry) {
+            f(key, entry);
+        }
+    });
+}
+
+/// Whether a layer has a leaf of another layer.
+pub(crate) fn has_key(layer: &Table, key: &str, leaf: &Entry) -> bool {
+    let path: Result<Vec<_>, _> = key::segments(key).collect();
+    let found = path.ok().and_then(|path| layer.find(&path));
+    let was_table = leaf.node.table().is_some();
+    found.is_some_and(|found| was_table || found.node.table().is_none())
+}
+
+/// Returns a layer with the leaves that were removed from it.
+pub(crate) fn with_removed(old: &Table, new: &Table) -> Table {
+    let mut kept = new.clone();
+    old.map().diff(new.map(), &mut |x, y| {
+        let Some(x) = x else { return };
+        match (&x.node, y.map(|y| &y.node)) {
+            (Node::Table(a), Some(Node::Table(b))) => {
+                kept.put(&x.name, Node::Table(with_removed(a, b)));
+            }
+            (Node::Leaf(_) | Node::Resolved(_), Some(Node::Leaf(_) | Node::Resolved(_))) => {}
+            // A value and a table of the same key exclude each other.
+            (_, _) => drop(kept.insert(Arc::clone(x))),
+        }
+    });
+    kept
 }
 
 struct DiffBuilder {

@@ -235,6 +235,20 @@ pub(crate) fn the_values_of_a_wiped_prefix_stay<S: Store>() {
         health.withheld.is_some() && health.age.is_some_and(|age| age < SECOND)
     });
     assert_eq!(props.snapshot().keys().len(), 30);
+    // They come back one by one.
+    for (back, key) in (1..30).zip(&keys) {
+        scenario.store.put(key, "7");
+        wait_until(SOON, "the program has seen the key", || {
+            health(&props)
+                .withheld
+                .is_some_and(|it| it.removed == 30 - back)
+        });
+        assert_eq!(props.snapshot().keys().len(), 30, "{back} are back");
+    }
+    scenario.store.put(&keys[29], "7");
+    wait_until(SOON, "nothing is withheld any more", || is_up(&props));
+    assert!(health(&props).withheld.is_none());
+    assert!((0..30).all(|n| props.get::<i64>(&format!("n{n}")).unwrap() == 7));
 }
 
 pub(crate) fn a_start_waits_for_a_late_store_or_continues_without_it<S: Store>() {

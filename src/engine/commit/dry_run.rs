@@ -51,13 +51,16 @@ impl CommitState {
                 Err(late_change_error(&layer.name))
             };
         }
-        self.guards.dry_check(source, &layer.root, &root)?;
+        let passed = self.guards.dry_check(source, &layer.root, &root)?;
+        let (root, withheld) = passed.in_scope(root, rejection_scope)?;
         let replaced =
             self.prepare_replacement(&base, at, (root, missing_secrets), rejection_scope)?;
+        let mut rejected = replaced.rejected.errors;
+        rejected.extend(withheld);
         Ok(DryRun {
             before: base.old,
             after: replaced.candidate.generation,
-            rejected: replaced.rejected.errors,
+            rejected,
             stale: replaced.candidate.stale,
         })
     }

@@ -22,6 +22,30 @@ pub(super) struct Removal {
     removed_now: (usize, usize),
     /// The first of the current keys that are removed.
     first: Vec<String>,
+    /// Whether these are more than the guard allows.
+    pub(super) is_excessive: bool,
+}
+
+/// Which of the withheld keys an update brings back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Return {
+    /// Whether it has some of them.
+    pub(super) has_any: bool,
+    /// Whether it lacks some of them.
+    pub(super) is_partial: bool,
+}
+
+impl Return {
+    /// Compares an update with the withheld one: the withheld keys are those in force that `withheld` lacks.
+    pub(super) fn of(current: &Table, withheld: &Table, candidate: &Table) -> Self {
+        let mut returned = Self::default();
+        diff::walk_removed(current, withheld, &mut |key, entry| {
+            let is_back = diff::has_key(candidate, key, entry);
+            returned.has_any |= is_back;
+            returned.is_partial |= !is_back;
+        });
+        returned
+    }
 }
 
 impl Removal {
@@ -45,7 +69,20 @@ impl Removal {
             total,
             removed_now,
             first: diff::first_removed(current, candidate, MAX_NAMED),
+            is_excessive: true,
         })
+    }
+
+    /// The removed keys, as few as they may be.
+    pub(super) fn of(current: &Table, candidate: &Table) -> Self {
+        let (removed, total) = (diff::count_removed(current, candidate), current.leaves());
+        Self {
+            removed,
+            total,
+            removed_now: (removed, total),
+            first: diff::first_removed(current, candidate, MAX_NAMED),
+            is_excessive: false,
+        }
     }
 
     pub(super) fn withheld_error(&self) -> Error {

@@ -35,9 +35,13 @@ impl CommitState {
         if layer.layer.is_bootstrap() {
             return confirm_bootstrap(base, at, &root);
         }
-        self.guards.check(source, &layer.root, &root, kind)?;
+        let passed = self.guards.check(source, &layer.root, &root, kind)?;
+        let (root, withheld) = passed.in_scope(root, rejection_scope)?;
         let mut committed = self.replace(base, at, (root, missing_secrets), rejection_scope)?;
-        self.end_withholding(base, source);
+        match withheld {
+            Some(reason) => committed.outcome.rejected.push(reason),
+            None => self.end_withholding(base, source),
+        }
         committed.problems = Some(problems);
         Ok(committed)
     }
@@ -80,8 +84,9 @@ impl CommitState {
         let delta_base = self.guards.delta_base(source);
         let follows_current = delta_base.is_none();
         let candidate = apply_leniently(delta_base.unwrap_or(current).clone(), &edits);
-        match self.guards.check(source, current, &candidate, kind) {
-            Ok(()) => {
+        let passed = self.guards.check(source, current, &candidate, kind);
+        match passed.and_then(|passed| passed.in_scope(candidate, rejection_scope)) {
+            Ok((candidate, None)) => {
                 let committed = if follows_current {
                     self.edit(base, at, edits, Editor::Source(rejection_scope))?
                 } else {
@@ -95,6 +100,12 @@ impl CommitState {
                 if was_withheld {
                     self.end_withholding(base, source);
                 }
+                Ok(committed)
+            }
+            Ok((kept, Some(withheld))) => {
+                let contents = (kept, MissingSecrets::default());
+                let mut committed = self.replace(base, at, contents, rejection_scope)?;
+                committed.outcome.rejected.push(withheld);
                 Ok(committed)
             }
             Err(withheld) => {

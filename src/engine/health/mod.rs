@@ -76,7 +76,8 @@ pub struct SourceHealth {
     /// [cache](crate::source::Cached) on disk: the source has not answered since the start, or its answer
     /// lacked a part or had a rejected key, whose cached values stay.
     pub cached: Option<SystemTime>,
-    /// An update that is withheld because it would remove most keys; they stay until it is confirmed. See
+    /// An update that is withheld because it would remove most keys, or because it still lacks some of the
+    /// keys that such an update lacked; they stay until it is confirmed. See
     /// [`Properties::confirm`](crate::Properties::confirm).
     pub withheld: Option<WithheldRemoval>,
     /// How many of its updates brought a change.
@@ -108,7 +109,8 @@ pub struct SourceHealth {
     pub guessed_secrets: Vec<Key>,
 }
 
-/// An update that is withheld because it would remove most keys of its source.
+/// An update that is withheld because it would remove most keys of its source, or some of those that were
+/// withheld before and have not returned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct WithheldRemoval {

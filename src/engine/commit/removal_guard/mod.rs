@@ -4,16 +4,20 @@
 //! of a guarded source that removes too many keys is withheld. The update is accepted once the source has
 //! repeated it for [`RemovalGuard::accept_after`], or once the program confirms it. It is discarded when the
 //! keys return.
+//!
+//! A store may be restored key by key. So while an update is withheld, the guard lets no key go: an update
+//! that still lacks one of the withheld keys is withheld too, however few it lacks.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::clock::Clock;
-use crate::engine::commit::removal::{REMOVAL_WINDOW, Removal};
+use crate::engine::commit::removal::{REMOVAL_WINDOW, Removal, Return};
 use crate::engine::health::WithheldRemoval;
 use crate::engine::health::registry::PendingRemoval;
 use crate::error::Error;
-use crate::source::{Content, RemovalGuard, Update};
+use crate::source::{Content, RejectionScope, RemovalGuard, Update};
+use crate::tree::diff;
 use crate::tree::layer::SourceId;
 use crate::value::node::Table;
 
@@ -59,9 +63,9 @@ enum GuardState {
 
 #[derive(Debug)]
 struct WithheldUpdate {
-    /// The layer that the update would produce.
+    /// The layer that the update would produce. The keys in force that it lacks are withheld.
     wanted_layer: Table,
-    /// Since when the source has wanted it without a failure in between.
+    /// Since when the source has wanted it without a failure, and without the return of a withheld key.
     repeated_since: Instant,
     /// The removal, and when to accept it without another update; never if the source has to repeat it.
     pending: PendingRemoval,
@@ -74,6 +78,43 @@ pub(crate) enum UpdateKind {
     Delta,
     /// The source undoes the update itself if it is rejected. So the guard rejects it and keeps nothing.
     SelfReverting,
+}
+
+/// What the guard lets pass.
+#[derive(Debug)]
+pub(crate) enum Passed {
+    Whole,
+    /// The update without its removals, which are few; some of them were withheld before.
+    WithoutRemovals {
+        /// The layer that the update would produce, with the keys in force that it lacks.
+        kept_layer: Table,
+        withheld: Error,
+    },
+}
+
+impl Passed {
+    /// The layer to commit, and the error for the removals that are withheld from it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Withheld`] if a source commits its updates as a whole, and the guard withholds a part.
+    pub(super) fn in_scope(
+        self,
+        wanted_layer: Table,
+        rejection_scope: RejectionScope,
+    ) -> Result<(Table, Option<Error>), Error> {
+        match (self, rejection_scope) {
+            (Passed::Whole, _) => Ok((wanted_layer, None)),
+            (Passed::WithoutRemovals { withheld, .. }, RejectionScope::Whole) => Err(withheld),
+            (
+                Passed::WithoutRemovals {
+                    kept_layer,
+                    withheld,
+                },
+                RejectionScope::PerKey,
+            ) => Ok((kept_layer, Some(withheld))),
+        }
+    }
 }
 
 impl UpdateKind {
@@ -114,7 +155,30 @@ impl GuardedSource {
         }
     }
 
-    fn was_repeated_long_enough(&self, now: Instant) -> bool {
+    /// Which of the withheld keys an update brings back.
+    fn returned(&self, current: &Table, wanted_layer: &Table) -> Return {
+        let Some(withheld) = self.withheld_update() else {
+            return Return::default();
+        };
+        Return::of(current, &withheld.wanted_layer, wanted_layer)
+    }
+
+    /// The removal of an update that the guard does not let pass at once.
+    fn removal(&self, tables: [&Table; 3], returned: Return) -> Option<Removal> {
+        let [_, current, wanted_layer] = tables;
+        Removal::excessive(&self.limits, tables).or_else(|| {
+            returned
+                .is_partial
+                .then(|| Removal::of(current, wanted_layer))
+        })
+    }
+
+    /// Whether the source has repeated an update long enough, if it repeats it now. An update with a
+    /// returned key repeats nothing.
+    fn was_repeated_long_enough(&self, now: Instant, returned: Return) -> bool {
+        if returned.has_any {
+            return false;
+        }
         let since = self
             .withheld_update()
             .map_or(now, |withheld| withheld.repeated_since);
@@ -123,7 +187,7 @@ impl GuardedSource {
         accept_after.is_some_and(|accept_after| repeated_for >= accept_after)
     }
 
-    /// Discards or changes the withheld update after an update that removes few keys.
+    /// Discards or changes the withheld update after an update that removes few keys and no withheld one.
     fn amend_withheld_update(&mut self, wanted_layer: &Table, kind: UpdateKind) {
         let Some(withheld) = self.withheld_update_mut() else {
             return;
@@ -137,11 +201,10 @@ impl GuardedSource {
         }
     }
 
-    fn withhold(&mut self, wanted_layer: Table, removal: &Removal, now: Instant) {
-        let (repeated_since, first_withheld_at) = match self.withheld_update() {
-            Some(before) => (before.repeated_since, before.pending.removal.since),
-            None => (now, SystemTime::now()),
-        };
+    fn withhold(&mut self, wanted_layer: Table, removal: &Removal, repeated_since: Instant) {
+        let before = self.withheld_update();
+        let first_withheld_at =
+            before.map_or_else(SystemTime::now, |before| before.pending.removal.since);
         let accept_after = match self.delivery {
             Delivery::Polled => None,
             Delivery::Streamed => self.limits.repeated,
@@ -158,6 +221,21 @@ impl GuardedSource {
                 accept_at: accept_after.and_then(|after| repeated_since.checked_add(after)),
             },
         });
+    }
+}
+
+impl Removal {
+    /// An update without this removal. Fails if the removal is excessive: the rest of such an update may be
+    /// wrong as well.
+    fn without_removed(&self, current: &Table, wanted_layer: &Table) -> Result<Passed, Error> {
+        let withheld = self.withheld_error();
+        if self.is_excessive {
+            return Err(withheld);
+        }
+        Ok(Passed::WithoutRemovals {
+            kept_layer: diff::with_removed(current, wanted_layer),
+            withheld,
+        })
     }
 }
 
@@ -233,10 +311,10 @@ impl RemovalGuards {
         current: &Table,
         wanted_layer: &Table,
         kind: UpdateKind,
-    ) -> Result<(), Error> {
+    ) -> Result<Passed, Error> {
         let now = self.clock.now();
         let Some(guarded) = self.sources.get_mut(&source) else {
-            return Ok(());
+            return Ok(Passed::Whole);
         };
         if guarded.needs_new_window(now) {
             guarded.start_window(current, now);
@@ -246,29 +324,33 @@ impl RemovalGuards {
             (UpdateKind::Delta, Delivery::Polled) => UpdateKind::Full,
             (kind, _) => kind,
         };
-        let Some(removal) =
-            Removal::excessive(&guarded.limits, [&guarded.baseline, current, wanted_layer])
-        else {
+        let returned = guarded.returned(current, wanted_layer);
+        let tables = [&guarded.baseline, current, wanted_layer];
+        let Some(removal) = guarded.removal(tables, returned) else {
             guarded.amend_withheld_update(wanted_layer, kind);
-            return Ok(());
+            return Ok(Passed::Whole);
         };
-        let is_accepted = guarded.was_repeated_long_enough(now);
+        let is_accepted = guarded.was_repeated_long_enough(now, returned);
         if kind == UpdateKind::SelfReverting {
             return if is_accepted {
-                Ok(())
+                Ok(Passed::Whole)
             } else {
                 Err(removal.rejected_error())
             };
         }
         // The commit may still reject an update that the guard lets pass. It stays withheld until
         // `record_accepted`.
-        if !is_accepted || guarded.withheld_update().is_some() {
-            guarded.withhold(wanted_layer.clone(), &removal, now);
+        let before = guarded
+            .withheld_update()
+            .map(|before| before.repeated_since);
+        if !is_accepted || before.is_some() {
+            let repeated_since = before.filter(|_| !returned.has_any).unwrap_or(now);
+            guarded.withhold(wanted_layer.clone(), &removal, repeated_since);
         }
         if is_accepted {
-            Ok(())
+            Ok(Passed::Whole)
         } else {
-            Err(removal.withheld_error())
+            removal.without_removed(current, wanted_layer)
         }
     }
 
@@ -278,21 +360,22 @@ impl RemovalGuards {
         source: SourceId,
         current: &Table,
         wanted_layer: &Table,
-    ) -> Result<(), Error> {
+    ) -> Result<Passed, Error> {
         let now = self.clock.now();
         let Some(guarded) = self.sources.get(&source) else {
-            return Ok(());
+            return Ok(Passed::Whole);
         };
         let baseline = if guarded.needs_new_window(now) {
             current
         } else {
             &guarded.baseline
         };
-        match Removal::excessive(&guarded.limits, [baseline, current, wanted_layer]) {
-            Some(removal) if !guarded.was_repeated_long_enough(now) => {
-                Err(removal.withheld_error())
+        let returned = guarded.returned(current, wanted_layer);
+        match guarded.removal([baseline, current, wanted_layer], returned) {
+            Some(removal) if !guarded.was_repeated_long_enough(now, returned) => {
+                removal.without_removed(current, wanted_layer)
             }
-            _ => Ok(()),
+            _ => Ok(Passed::Whole),
         }
     }
 
@@ -336,144 +419,4 @@ impl RemovalGuards {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::clock::FakeClock;
-    use crate::value::document::Document;
-    use crate::value::origin::Origin;
-
-    const SOURCE: SourceId = SourceId(7);
-
-    fn keys(of: std::ops::Range<u32>) -> Table {
-        let mut document = Document::new();
-        for n in of {
-            let origin = Origin::new("store", "test");
-            document.set(&format!("k{n}"), 1, origin).unwrap();
-        }
-        document.into_parts().0
-    }
-
-    #[test]
-    fn a_withheld_removal_names_the_first_of_its_keys() {
-        let mut guards = RemovalGuards::new(FakeClock::new().1);
-        guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
-        let mut check =
-            |next: u32| guards.check(SOURCE, &keys(0..9), &keys(next..9), UpdateKind::Full);
-        let text = check(9).unwrap_err().to_string();
-        assert!(
-            text.contains("9 of 9 keys (`k0`, `k1`, `k2`, ...)"),
-            "{text}"
-        );
-        let mut guards = RemovalGuards::new(FakeClock::new().1);
-        guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
-        let error = guards.check(SOURCE, &keys(4..5), &keys(0..0), UpdateKind::Full);
-        let text = error.unwrap_err().to_string();
-        assert!(text.contains("1 of 1 keys (`k4`)"), "{text}");
-    }
-
-    #[test]
-    fn removals_within_ten_seconds_count_together_and_later_ones_do_not() {
-        let (fake, clock) = FakeClock::new();
-        let mut guards = RemovalGuards::new(clock);
-        guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
-        let mut check = |before: u32, next: u32| {
-            let checked = guards.check(SOURCE, &keys(0..before), &keys(0..next), UpdateKind::Full);
-            checked.is_ok()
-        };
-        assert!(check(20, 12), "8 of 20");
-        fake.advance(Duration::from_millis(9_999));
-        assert!(!check(12, 9), "11 of 20");
-        // Back, and the window is over.
-        assert!(check(12, 12));
-        fake.advance(Duration::from_millis(1));
-        assert!(check(12, 9), "3 of 12");
-        assert!(!check(9, 4), "8 of 12");
-    }
-
-    /// Whether the first update that leaves `next` of `before` keys is accepted.
-    fn accepts(guard: RemovalGuard, before: u32, next: u32) -> bool {
-        let mut guards = RemovalGuards::new(Clock::default());
-        guards.add(SOURCE, guard, Delivery::Polled);
-        let checked = guards.check(SOURCE, &keys(0..before), &keys(0..next), UpdateKind::Full);
-        let tried = guards.dry_check(SOURCE, &keys(0..before), &keys(0..next));
-        assert_eq!(checked.is_ok(), tried.is_ok(), "a dry run agrees");
-        checked.is_ok()
-    }
-
-    #[test]
-    fn exactly_the_share_may_go_and_one_key_more_may_not() {
-        for (before, most) in [(8, 4), (9, 4), (20, 10), (101, 50)] {
-            assert!(
-                accepts(RemovalGuard::new(), before, before - most),
-                "{most} of {before}"
-            );
-            assert!(
-                !accepts(RemovalGuard::new(), before, before - most - 1),
-                "{most} + 1 of {before}"
-            );
-        }
-        let quarter = RemovalGuard::new().max_removed_ratio(0.25);
-        assert!(accepts(quarter, 20, 15) && !accepts(quarter, 20, 14));
-        assert!(accepts(RemovalGuard::all(), 20, 1) && !accepts(RemovalGuard::all(), 20, 0));
-    }
-
-    #[test]
-    fn of_fewer_keys_than_the_least_number_all_but_one_may_go() {
-        assert!(accepts(RemovalGuard::new(), 7, 1), "6 of 7");
-        assert!(!accepts(RemovalGuard::new(), 7, 0), "all of 7");
-        assert!(!accepts(RemovalGuard::new(), 8, 1), "7 of 8");
-        assert!(!accepts(RemovalGuard::new().min_keys(7), 7, 1), "6 of 7");
-        assert!(accepts(RemovalGuard::new(), 0, 0), "nothing goes");
-    }
-
-    #[test]
-    fn growth_hides_no_wipe_and_is_no_wipe() {
-        let (_fake, clock) = FakeClock::new();
-        let mut guards = RemovalGuards::new(clock);
-        guards.add(SOURCE, RemovalGuard::new(), Delivery::Polled);
-        let mut check = |before: u32, next: std::ops::Range<u32>| {
-            let checked = guards.check(SOURCE, &keys(0..before), &keys(next), UpdateKind::Full);
-            checked.is_ok()
-        };
-        assert!(check(8, 0..100));
-        assert!(check(100, 0..50), "exactly half of those there are now");
-        assert!(!check(100, 0..49), "more than half of those there are now");
-        assert!(
-            !check(100, 5..100),
-            "more than half of those at the beginning"
-        );
-        assert!(check(100, 4..100), "half of those at the beginning");
-    }
-
-    #[test]
-    fn a_withheld_update_is_accepted_only_after_it_was_repeated_all_the_time() {
-        let (fake, clock) = FakeClock::new();
-        let mut guards = RemovalGuards::new(clock);
-        let time = Duration::from_secs(60);
-        let deliveries = [
-            (Delivery::Polled, SourceId(8)),
-            (Delivery::Streamed, SourceId(9)),
-        ];
-        for (delivery, source) in deliveries {
-            guards.add(source, RemovalGuard::new().accept_after(time), delivery);
-            let check = |guards: &mut RemovalGuards| {
-                let checked = guards.check(source, &keys(0..20), &keys(0..1), UpdateKind::Full);
-                checked.is_ok()
-            };
-            assert!(!check(&mut guards));
-            // A polled source has to repeat it.
-            let accept_at = guards.pending_removal(source).unwrap().accept_at;
-            assert_eq!(accept_at.is_none(), delivery == Delivery::Polled);
-            fake.advance(time / 2);
-            guards.record_interruption(source);
-            fake.advance(time / 2);
-            assert!(!check(&mut guards), "it failed half-way");
-            fake.advance(time / 2);
-            assert!(check(&mut guards));
-            // It stays withheld, in case it is rejected for another reason.
-            assert!(guards.wanted_layer(source).is_some());
-            guards.record_accepted(source, &keys(0..1));
-            assert!(guards.pending_removal(source).is_none());
-        }
-    }
-}
+mod tests;
