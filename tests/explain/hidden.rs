@@ -62,3 +62,51 @@ fn a_value_that_replaces_a_table_is_reported_but_not_rejected() {
     assert!(rejected.iter().all(|one| one.is_clash), "{rejected:?}");
     assert!(props.health().is_up());
 }
+
+#[test]
+fn what_is_ignored_of_a_key_that_becomes_secret_keeps_its_reason() -> Result<(), Error> {
+    let (low, high) = (Memory::named("low"), Memory::named("high"));
+    low.set("door.code", 1)?;
+    low.set("hall", vec![1, 2])?;
+    low.set(
+        "items",
+        vec![Value::Table([("a".to_owned(), Value::from(1))].into())],
+    )?;
+    high.set("door", "open")?;
+    high.set("hall.7", 3)?;
+    high.set("items.0.a.b", 4)?;
+    high.set("gate", "open")?;
+    let props = Properties::builder()
+        .bootstrap(Memory::from([("gate", "shut")]))
+        .source(low.clone())
+        .source(high.clone())
+        .build()?;
+    let shown = || {
+        let rejected = props.health().rejected.into_iter();
+        let rejected = rejected.map(|one| one.error.to_string());
+        let ignored = props.health().sources.into_iter();
+        let ignored = ignored.flat_map(|one| one.problems);
+        let mut all: Vec<_> = rejected
+            .chain(ignored.map(|error| error.to_string()))
+            .collect();
+        all.sort();
+        all
+    };
+    let before = shown();
+    for part in ["`door`", "`gate`", "`hall.7`", "`items.0.a`"] {
+        assert!(before.iter().any(|text| text.contains(part)), "{before:#?}");
+    }
+    for key in ["door", "gate", "hall", "hall.7", "items", "items.0.a"] {
+        let _ = props.get::<liveprops::Secret<Value>>(key);
+    }
+    assert_eq!(shown(), before);
+    // The next commit finds the same.
+    low.set("door.code", 2)?;
+    low.set("hall", vec![3, 4])?;
+    low.set(
+        "items",
+        vec![Value::Table([("a".to_owned(), Value::from(2))].into())],
+    )?;
+    assert_eq!(shown(), before);
+    Ok(())
+}

@@ -105,6 +105,7 @@ pub(super) fn ignored_values(
                 bootstrap.name
             );
             let error = Error::new(ErrorKind::Rejected, detail).with_key(&key);
+            let error = error.with_shareable_detail();
             errors.push(match own.node.origin() {
                 Some(origin) => error.with_origin(origin),
                 None => error,

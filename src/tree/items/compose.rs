@@ -57,7 +57,7 @@ impl Composer {
         if clash {
             let detail = "a table hides a value of a lower layer";
             let error = Error::new(ErrorKind::InvalidKey, detail).with_key_text(&*at);
-            self.clashes.push(error);
+            self.clashes.push(error.with_shareable_detail());
         }
         match winner {
             WinningViews::Nothing => None,
@@ -189,7 +189,8 @@ impl Composer {
         let (Some(view), Ok(key)) = (views.first(), Key::parse(at)) else {
             return;
         };
-        let mut error = Error::new(ErrorKind::InvalidKey, detail).with_key(&key);
+        let error = Error::new(ErrorKind::InvalidKey, detail).with_key(&key);
+        let mut error = error.with_shareable_detail();
         if let Some(origin) = view.origin() {
             error = error.with_origin(origin);
         }

@@ -279,9 +279,8 @@ impl<'m> Merge<'m> {
                 describe(above),
                 describe(below)
             );
-            self.findings
-                .clashes
-                .push(Error::new(ErrorKind::InvalidKey, detail).with_key_text(at));
+            let error = Error::new(ErrorKind::InvalidKey, detail).with_key_text(at);
+            self.findings.clashes.push(error.with_shareable_detail());
         }
         winner
     }
