@@ -572,9 +572,10 @@ fn an_unresolved_reference_is_an_error_of_the_keys_that_refer_to_it_and_of_no_ot
     assert_eq!(props.get_opt::<String>("host")?, None, "it is gone");
     for key in ["url", "page", "nested", "list", "item"] {
         let error = props.get::<Value>(key).unwrap_err();
+        let part = if key == "list" { "list.1" } else { key };
         assert_eq!(
             (error.kind(), error.key().map(Key::as_str)),
-            (ErrorKind::Reference, Some(key)),
+            (ErrorKind::Reference, Some(part)),
             "{error}"
         );
         assert!(error.to_string().contains("`host`"), "{error}");
@@ -1609,6 +1610,53 @@ fn a_handle_on_an_item_follows_although_another_item_of_the_list_is_broken() -> 
         props.set("l.1", value.clone())?;
         assert_eq!(props.get::<Value>("l.1")?, value);
         assert_eq!(item.get(), value);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_broken_reference_inside_a_list_is_reported_at_its_item() -> Result<(), Error> {
+    let table = |name: &str, value: &str| Value::Table([(name, Value::from(value))].into());
+    let list = |items: Vec<Value>| Value::from(items);
+    let cases = [
+        ("x.1", list(vec!["fine".into(), "${missing}".into()])),
+        (
+            "x.1",
+            list(vec!["${fine}".into(), "a ${fine} and ${missing}".into()]),
+        ),
+        (
+            "x.0.1",
+            list(vec![list(vec![1.into(), "${missing}".into()])]),
+        ),
+        (
+            "x.1.port",
+            list(vec![1.into(), table("port", "${missing}")]),
+        ),
+        ("x.0.\"a.b\"", list(vec![table("a.b", "${table}")])),
+        ("x.2", list(vec![1.into(), 2.into(), "${broken}".into()])),
+        ("x", "${missing}".into()),
+    ];
+    for (at, value) in cases {
+        let (memory, props) = with([("fine", "1"), ("table.a", "1"), ("broken", "${gone}")]);
+        memory.set("x", value)?;
+        let key = |error: Error| error.key().map(|key| key.as_str().to_owned());
+        let at = Some(at.to_owned());
+        let error = props.get::<Value>("x").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Reference);
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("`{}`", at.as_deref().unwrap())),
+            "{error}"
+        );
+        assert_eq!(key(error), at);
+        assert_eq!(key(props.explain("x").broken.unwrap()), at);
+        let broken = props.health().broken_references;
+        assert!(broken.into_iter().any(|error| key(error) == at));
+        let handle = props.property::<Vec<Value>>("x").build();
+        assert_eq!(key(handle.unwrap_err()), at);
+        let item = props.get::<Value>(at.as_deref().unwrap()).unwrap_err();
+        assert_eq!(key(item), at);
     }
     Ok(())
 }

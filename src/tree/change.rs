@@ -124,7 +124,7 @@ impl KeyChange {
                     .into_iter()
                     .flatten()
                     .filter_map(Error::key_text);
-                keys.any(|key| self.secrets.hides(key))
+                keys.any(|key| self.secrets.hides_part(key))
             });
         let masked = is_secret.then(|| error.without(&|_| true)).flatten();
         masked.unwrap_or(error)

@@ -77,7 +77,8 @@ impl Generation {
         let mut seen: BTreeSet<&Key> = BTreeSet::new();
         let mut queue = vec![(error, resolved)];
         while let Some((error, resolved)) = queue.pop() {
-            if error.key_text().is_some_and(|key| self.secrets.hides(key)) {
+            let key = error.key_text();
+            if key.is_some_and(|key| self.secrets.hides_part(key)) {
                 return true;
             }
             for key in resolved.refers.iter().filter(|key| seen.insert(key)) {

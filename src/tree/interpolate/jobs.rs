@@ -154,6 +154,7 @@ impl Run<'_> {
         let mut resolver =
             LeafResolver::new(&self.jobs, self.merged, self.context, progress, budget);
         let result = resolver.resolve_leaf(&raw.value);
+        let broken_key = resolver.broken_key(key);
         let (size, progress) = (resolver.size.min(budget), resolver.progress);
         let value = match result {
             Err(Stop::Needs(targets)) => {
@@ -175,7 +176,7 @@ impl Run<'_> {
         };
         // A value that grew too large counts as well.
         self.total_size += size;
-        let value = value.map_err(|error| located(error, key, raw, self.context));
+        let value = value.map_err(|error| located(error, (key, &broken_key), raw, self.context));
         let resolved = progress.resolved(value, raw.clone());
         if let Some(job) = self.jobs.get_mut(key) {
             job.refers = resolved.refers.to_vec();
@@ -239,7 +240,7 @@ impl Run<'_> {
             refers.push(target.clone());
             job.refers = unique(refers);
             job.outcome = Some(LeafOutcome::Resolved(Resolved {
-                value: Err(located(error, key, &job.raw, self.context)),
+                value: Err(located(error, (key, key), &job.raw, self.context)),
                 raw: job.raw.clone(),
                 chain: 0,
                 secret: false,

@@ -300,15 +300,15 @@ fn evaluate(key: &Key, raw: Leaf, merged: &Table, context: Context<'_>) -> Optio
         Err(Stop::Broken(error)) => error,
         Err(Stop::Needs(_)) => reference_error("refers to a key that is not resolved".to_owned()),
     };
-    let error = located(error, key, &raw, context);
+    let error = located(error, (key, &resolver.broken_key(key)), &raw, context);
     Some(resolver.progress.resolved(Err(error), raw))
 }
 
-/// An error with the key and the origin of its leaf. What looks like an unresolved reference may be a
-/// part of a secret, so it is not shown for a key that may hold one.
-fn located(error: Error, key: &Key, raw: &Leaf, context: Context<'_>) -> Error {
-    let error = error.with_key(key).with_origin(&raw.origin);
-    let is_secret = || (context.may_be_secret)(key.as_str()) || secret::holds_secret(&raw.value);
+/// An error with the key of the part that is broken, and the origin of its leaf. What looks like an unresolved
+/// reference may be a part of a secret, so it is not shown for a leaf that may hold one.
+fn located(error: Error, (leaf, part): (&Key, &Key), raw: &Leaf, context: Context<'_>) -> Error {
+    let error = error.with_key(part).with_origin(&raw.origin);
+    let is_secret = || (context.may_be_secret)(leaf.as_str()) || secret::holds_secret(&raw.value);
     let is_secret = error.is_unresolved() && is_secret();
     let masked = is_secret.then(|| error.without(&|_| true)).flatten();
     masked.unwrap_or(error)

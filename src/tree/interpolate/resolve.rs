@@ -102,6 +102,8 @@ pub(super) struct LeafResolver<'a> {
     pub(super) size: usize,
     /// The bytes that this commit may still use for all its values.
     budget: usize,
+    /// The names of the part of the leaf that is broken, the innermost first.
+    broken_part: Vec<String>,
 }
 
 impl<'a> LeafResolver<'a> {
@@ -119,7 +121,30 @@ impl<'a> LeafResolver<'a> {
             progress,
             size: 0,
             budget,
+            broken_part: Vec::new(),
         }
+    }
+
+    /// The key of what is broken: the leaf at a key, or an item in it.
+    pub(super) fn broken_key(&self, leaf: &Key) -> Key {
+        let mut key = leaf.clone();
+        for name in self.broken_part.iter().rev() {
+            match key.child(name) {
+                Ok(below) => key = below,
+                // A key that is too long names the part above.
+                Err(_) => break,
+            }
+        }
+        key
+    }
+
+    /// Continues past a part of a list that must wait, or notes which part is broken.
+    fn collect_part(&mut self, stop: Stop, name: &str, needs: &mut Vec<Key>) -> Result<(), Stop> {
+        stop.collect(needs).inspect_err(|stop| {
+            if matches!(stop, Stop::Broken(_)) {
+                self.broken_part.push(name.to_owned());
+            }
+        })
     }
 
     /// Records a key that the leaf refers to. Of many keys, [`unique`] removes the repeated ones later.
@@ -203,10 +228,10 @@ impl<'a> LeafResolver<'a> {
                 self.add_size(16 * items.len())?;
                 let mut needs = Vec::new();
                 let mut values = Vec::with_capacity(items.len());
-                for item in items {
+                for (at, item) in items.iter().enumerate() {
                     match self.resolve_value(item) {
                         Ok(value) => values.push(value),
-                        Err(stop) => stop.collect(&mut needs)?,
+                        Err(stop) => self.collect_part(stop, &at.to_string(), &mut needs)?,
                     }
                 }
                 complete(Value::List(values.into()), needs)
@@ -218,7 +243,7 @@ impl<'a> LeafResolver<'a> {
                 for (name, value) in fields.iter() {
                     match self.resolve_value(value) {
                         Ok(value) => resolved.push((name, value)),
-                        Err(stop) => stop.collect(&mut needs)?,
+                        Err(stop) => self.collect_part(stop, name, &mut needs)?,
                     }
                 }
                 complete(Value::Table(resolved.into_iter().collect()), needs)

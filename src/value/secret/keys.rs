@@ -149,6 +149,13 @@ impl Secrets {
         })
     }
 
+    /// As [`hides`](Self::hides), for a part of a list: hidden also if another part of the list is secret.
+    pub(crate) fn hides_part(&self, key: &str) -> bool {
+        let above = key::lineage(key).filter_map(|item| item.rsplit_once('.'));
+        let mut lists = above.filter(|(_, index)| key::list_index(index).is_some());
+        self.hides(key) || lists.any(|(list, _)| self.hides(list))
+    }
+
     /// Returns the names directly below a key that are secret or have a secret below; `None` in a fork that
     /// cannot read the keys.
     pub(crate) fn names_below(&self, key: &str) -> Option<BTreeSet<String>> {
