@@ -273,3 +273,79 @@ fn text_in_braces_rejects_a_bare_dot_a_nul_and_a_signed_escape() {
     let error = props.get::<Vec<String>>("l").unwrap_err().to_string();
     assert!(error.contains("a NUL character"), "{error}");
 }
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Retry {
+    Off,
+    Fixed { pause: u32 },
+    Times(u32),
+    Range(u32, u32),
+}
+
+#[test]
+fn the_name_of_a_variant_alone_is_an_error_about_the_content_of_the_variant() {
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Of<T> {
+        e: T,
+    }
+    for (text, variant) in [
+        ("FIXED", "fixed"),
+        ("fixed", "fixed"),
+        ("times", "times"),
+        ("Range", "range"),
+    ] {
+        let memory = Memory::from([("e", text)]);
+        memory.set("l", vec![text]).unwrap();
+        let props = Properties::builder().source(memory).build().unwrap();
+        let field = props.get::<Of<Retry>>("").unwrap_err();
+        let sole = props.get::<Retry>("e").unwrap_err();
+        let item = props.get::<Vec<Retry>>("l").unwrap_err();
+        for (error, at) in [(field, "e"), (sole, "e"), (item, "l.0")] {
+            let part = format!(
+                "`{at}.{variant}`: not set: no layer defines it: `{at}` names the variant alone; \
+                 set `{at}.{variant}` in its place"
+            );
+            assert!(error.to_string().starts_with(&part), "{error}");
+        }
+    }
+    // A text that has pairs is no item either.
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Server {
+        host: String,
+        port: u16,
+    }
+    let props = Properties::builder().source(Memory::from([("s", "host=a")]));
+    let error = props
+        .build()
+        .unwrap()
+        .get::<Server>("s")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("`s.port`: not set: no layer defines it in the value of `s`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_variant_with_null_does_not_count_beside_another() {
+    let null = || Value::Unset;
+    let fixed = || Value::Table([("pause", Value::from(1))].into());
+    let memory = Memory::new();
+    let items = [
+        Value::Table([("fixed", fixed()), ("off", null())].into()),
+        Value::Table([("off", null())].into()),
+    ];
+    memory.set("l", Value::from(items.to_vec())).unwrap();
+    memory.set("e.fixed.pause", 1).unwrap();
+    memory.set("e.times", null()).unwrap();
+    let props = Properties::builder().source(memory).build().unwrap();
+    assert_eq!(
+        props.get::<Vec<Retry>>("l").unwrap(),
+        [Retry::Fixed { pause: 1 }, Retry::Off]
+    );
+    assert_eq!(props.get::<Retry>("e").unwrap(), Retry::Fixed { pause: 1 });
+}

@@ -330,3 +330,56 @@ fn a_clash_counts_once_for_each_generation() -> Result<(), Error> {
     assert_eq!(counts(), [2]);
     Ok(())
 }
+
+#[cfg(all(feature = "json", feature = "toml", feature = "yaml"))]
+#[test]
+fn a_name_with_a_dot_in_a_document_is_explained() {
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Limits {
+        qps: u32,
+    }
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct App {
+        limits: Limits,
+    }
+    for (format, text, above) in [
+        ("json", "{\"limits.qps\": 1}", ""),
+        ("toml", "\"limits.qps\" = 1", ""),
+        ("yaml", "limits.qps: 1", ""),
+        ("json", "{\"app\": {\"limits.qps\": 1}}", "app"),
+        ("toml", "app.\"limits.qps\" = 1", "app"),
+        ("yaml", "app:\n  limits.qps: 1", "app"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(format!("app.{format}"));
+        std::fs::write(&path, text).unwrap();
+        let file = liveprops::sources::File::new(path);
+        let props = Properties::builder().source(file).build().unwrap();
+        let dot = if above.is_empty() { "" } else { "." };
+        let (key, table) = (
+            format!("{above}{dot}limits.qps"),
+            format!("{above}{dot}limits"),
+        );
+        let advice = format!(
+            "did you mean `{above}{dot}\"limits.qps\"`, which is one name with a dot? \
+             For `{key}`, write `qps` in the table `{table}`"
+        );
+        let errors = [
+            props.get::<u32>(&key).unwrap_err(),
+            props.get::<Limits>(&table).unwrap_err(),
+            props.get::<App>(above).unwrap_err(),
+        ];
+        for error in errors {
+            assert!(error.to_string().contains(&advice), "{text}: {error}");
+        }
+        assert!(props.explain(&key).to_string().contains(&advice), "{text}");
+        let _handle = props.property::<u32>(&key).default(1).build().unwrap();
+        let hints = &props.health().sources[0].hints;
+        assert!(
+            hints.iter().any(|hint| hint.to_string().contains(&advice)),
+            "{hints:?}"
+        );
+    }
+}

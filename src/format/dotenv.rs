@@ -13,6 +13,9 @@
 //! such as `A='it'\''s'`: it is skipped up to its end. If the key has a last good value, that stays.
 //! Of a name that is given twice the last line counts, as in a shell, and the repetition is reported.
 //!
+//! Lines end with a line feed, perhaps after carriage returns. Another carriage return in a line probably ends
+//! a line there, so it is reported: it costs the key if it is in a value without quotes.
+//!
 //! Only a fault that leaves open where a value ends rejects the text: a quote that is not closed, or a
 //! last line without `=` and without a newline, which is what is left of a file that was cut. Text after
 //! a quote that was opened on an earlier line means that the quote of an earlier value is not closed.
@@ -47,7 +50,7 @@ pub(crate) fn parse(text: &str, origin: &Origin) -> Result<Document, Error> {
         reader.cursor.skip_while(char::is_whitespace);
         match reader.cursor.peek() {
             None => break,
-            Some('#' | ';') => reader.cursor.skip_while(|c| c != '\n'),
+            Some('#' | ';') => reader.skip_comment(),
             Some(_) => reader.pair(&mut tree)?,
         }
     }
@@ -109,6 +112,8 @@ enum Found {
     Value(Text),
     /// There is text here, after the closing quote.
     TextAfterQuote(Origin),
+    /// The value without quotes that begins here has a carriage return.
+    CarriageReturn(Origin),
 }
 
 struct Text {
@@ -134,6 +139,15 @@ impl Reader<'_> {
         self.report(Problem::Line(problem));
     }
 
+    /// Passes over the rest of a line, which is a comment.
+    fn skip_comment(&mut self) {
+        if has_carriage_return(line_of(self.cursor.rest())) {
+            let at = self.cursor.at(self.origin);
+            self.skip(malformed_error(CARRIAGE_RETURN, at));
+        }
+        self.cursor.skip_while(|c| c != '\n');
+    }
+
     /// Passes over the value of a line that sets no key: over all of a quoted value, or else over the
     /// rest of the line.
     fn skip_value(&mut self) {
@@ -153,7 +167,7 @@ impl Reader<'_> {
         }
         let at = self.cursor.at(self.origin);
         let rest = self.cursor.rest();
-        let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
+        let line = line_of(rest);
         let is_pem_data = self.in_pem && ends_base64(line);
         self.in_pem = goes_on_in_pem(line, self.in_pem);
         if is_pem_data {
@@ -195,6 +209,11 @@ impl Reader<'_> {
                 self.report(Problem::Value(problem));
                 Ok(())
             }
+            Found::CarriageReturn(at) => {
+                let problem = malformed_error(CARRIAGE_RETURN, at).with_key_text(key.as_str());
+                self.report(Problem::Value(problem));
+                Ok(())
+            }
         }
     }
 
@@ -231,7 +250,17 @@ impl Reader<'_> {
         let (escaped, unescaped) = match self.cursor.peek() {
             Some('\'') => self.single(&at)?,
             Some('"') => self.double(&at)?,
-            _ => self.bare(after_blank),
+            _ => {
+                let line = line_of(self.cursor.rest());
+                let text = self.bare(after_blank);
+                if text.0.contains('\r') {
+                    return Ok(Found::CarriageReturn(at));
+                }
+                if has_carriage_return(line) {
+                    self.skip(malformed_error(CARRIAGE_RETURN, at.clone()));
+                }
+                text
+            }
         };
         if let Some(after) = self.text_after() {
             // The quote that ends it probably begins another value.
@@ -251,7 +280,7 @@ impl Reader<'_> {
     /// The text, and the text without escapes if it needs any.
     fn bare(&mut self, mut after_blank: bool) -> (String, Option<String>) {
         let rest = self.cursor.rest();
-        let line = &rest[..rest.find('\n').unwrap_or(rest.len())];
+        let line = line_of(rest);
         self.cursor.skip_while(|c| c != '\n');
         let mut end = line.len();
         for (at, c) in line.char_indices() {
@@ -344,7 +373,7 @@ impl Reader<'_> {
         match self.cursor.peek() {
             None | Some('\n') => None,
             Some('#') => {
-                self.cursor.skip_while(|c| c != '\n');
+                self.skip_comment();
                 None
             }
             Some(_) => Some(self.cursor.at(self.origin)),
@@ -352,7 +381,19 @@ impl Reader<'_> {
     }
 }
 
+/// The rest of the line at the beginning of a text.
+fn line_of(text: &str) -> &str {
+    &text[..text.find('\n').unwrap_or(text.len())]
+}
+
+/// Whether a line has a carriage return that is no part of its end.
+fn has_carriage_return(line: &str) -> bool {
+    line.trim_end().contains('\r')
+}
+
 const OPEN_QUOTE: &str = "a quote is not closed";
+const CARRIAGE_RETURN: &str = "a carriage return without a line feed ends no line; end each line with a \
+                               line feed, or write `\\r` in double quotes";
 const PEM_WITHOUT_QUOTES: &str =
     "a line of a PEM block sets no key; put the whole block in one pair of quotes";
 
@@ -591,6 +632,54 @@ mod tests {
             );
             assert!(!problem.to_string().contains("hunter2"), "{problem}");
         }
+    }
+
+    #[test]
+    fn a_carriage_return_within_a_line_is_reported() {
+        for (line, keys, key) in [
+            ("A=hunter2\rB=2", &["first", "last"][..], Some("a")),
+            ("A=hunter2\rB=2\r", &["first", "last"], Some("a")),
+            ("A=x # c\rB=hunter2", &["first", "a", "last"], None),
+            ("A=x\r# c", &["first", "a", "last"], None),
+            ("A='x' # c\rB=hunter2", &["first", "a", "last"], None),
+            ("# c\rB=hunter2", &["first", "last"], None),
+        ] {
+            let document = parse(&format!("FIRST=1\n{line}\nLAST=2\n")).unwrap();
+            let found: Vec<_> = document.iter().map(|(key, _, _)| key.to_string()).collect();
+            let mut expected = keys.to_vec();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{line:?}");
+            let [problem] = document.problems() else {
+                panic!("{line:?}: {:?}", document.problems());
+            };
+            assert_eq!(problem.key_text(), key, "{problem}");
+            let text = problem.to_string();
+            assert!(
+                text.contains("carriage return") && text.contains("f:2:"),
+                "{text}"
+            );
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        // At the end of a line it is a part of that, and in quotes it is one of the text.
+        for line in [
+            "A=x\r",
+            "A=x\r\r",
+            "\r",
+            "# c\r",
+            "A=x # c\r",
+            "A='x\ry'",
+            "A=\"x\ry\"",
+        ] {
+            let document = parse(&format!("FIRST=1\n{line}\nLAST=2\n")).unwrap();
+            assert!(
+                document.problems().is_empty(),
+                "{line:?}: {:?}",
+                document.problems()
+            );
+        }
+        // A text whose lines all end in one.
+        let document = parse("A=1\rB=2\r").unwrap();
+        assert!(document.is_empty() && document.problems().len() == 1);
     }
 
     #[test]

@@ -6,8 +6,10 @@ use serde::de::DeserializeOwned;
 
 use crate::decode;
 use crate::error::{Error, ErrorKind};
+use crate::tree::diff;
 use crate::tree::explain::{Absence, absence};
 use crate::tree::interpolate::whole_references;
+use crate::tree::similar_key::SimilarKey;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::hamt::Entry;
@@ -54,7 +56,11 @@ impl Generation {
         if let Some(absent) = self.explain_absence(missing, error.origin(), &explained) {
             return absent;
         }
-        if let Some(spelled) = self.similar_key(missing) {
+        let spelled = self.similar_key(missing).or_else(|| {
+            let below = self.similar_key_below(missing);
+            below.filter(SimilarKey::has_dotted_name)
+        });
+        if let Some(spelled) = spelled {
             return spelled.explain(missing, &error);
         }
         match self.nearest(missing) {
@@ -99,7 +105,7 @@ impl Generation {
                 let item = beside.and_then(|at| Some((at, parent(missing)?)));
                 Some(match item {
                     Some((at, item)) => {
-                        explained(format!("{UNDEFINED} in the item `{item}`")).with_origin(at)
+                        explained(self.absence_in_item(item, missing)).with_origin(at)
                     }
                     None => explained(format!("{UNDEFINED} below the value of `{key}`"))
                         .with_origin(origin),
@@ -118,6 +124,29 @@ impl Generation {
             }
             Absence::Undefined => None,
         }
+    }
+
+    /// What is wrong with an item of a list, or with a text that is read as a table, that lacks a key.
+    fn absence_in_item(&self, item: &str, missing: &str) -> String {
+        let value = match Found::in_tree(&self.root, item) {
+            Ok(Found::Entry(entry)) => diff::value(&entry.node),
+            Ok(Found::Inside(value, _)) => Some(value),
+            _ => None,
+        };
+        let Some(scalar) = value.filter(|it| !matches!(it, Value::List(_) | Value::Table(_)))
+        else {
+            return format!("{UNDEFINED} in the item `{item}`");
+        };
+        let text = scalar
+            .as_str()
+            .map_or_else(|| scalar.to_string(), str::to_owned);
+        let name = key::segments(missing).last().and_then(Result::ok);
+        if name.is_some_and(|name| text.trim().eq_ignore_ascii_case(&name)) {
+            return format!(
+                "{UNDEFINED}: `{item}` names the variant alone; set `{missing}` in its place"
+            );
+        }
+        format!("{UNDEFINED} in the value of `{item}`")
     }
 
     /// The name of the strongest layer that has a table at `above` in which `missing` has a value.

@@ -9,7 +9,7 @@ use crate::tree::missing::UNDEFINED;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::hamt::Entry;
-use crate::value::key::Key;
+use crate::value::key::{self, Key};
 use crate::value::node::Table;
 use crate::value::origin::Origin;
 
@@ -263,6 +263,13 @@ impl SimilarKey {
         }
     }
 
+    /// Whether the key has the same letters as the missing one, with a dot in a name. A document may seem to
+    /// write a path that way.
+    pub(crate) fn has_dotted_name(&self) -> bool {
+        let letters = |key: &Key| key.segments().collect::<Vec<_>>().join(".");
+        self.key != self.missing && letters(&self.key) == letters(&self.missing)
+    }
+
     /// What to write so that the missing key is set.
     pub(crate) fn advice(&self) -> String {
         let (key, missing) = (&self.key, self.missing.as_str());
@@ -273,7 +280,14 @@ impl SimilarKey {
             );
         }
         let Some(variable) = of_kind("env").map(Origin::name) else {
-            return format!("did you mean `{key}`?");
+            let last = self.missing.segments().last().unwrap_or_default();
+            return match key::lineage(missing).nth(1) {
+                Some(table) if self.has_dotted_name() => format!(
+                    "did you mean `{key}`, which is one name with a dot? For `{missing}`, write \
+                     `{last}` in the table `{table}`"
+                ),
+                _ => format!("did you mean `{key}`?"),
+            };
         };
         let remedy = match variable_for(variable, key.as_str(), missing) {
             Some(name) => format!("name it `{name}` to set `{missing}`"),

@@ -438,6 +438,44 @@ fn an_agent_that_never_waits_is_polled_less_and_less_often() {
 }
 
 #[test]
+fn an_older_answer_changes_nothing_before_a_consistent_read_confirms_it() {
+    let item = |value: &str, index: usize| {
+        let item = format!(r#"[{{"Key":"app/n","Value":"{value}","ModifyIndex":{index}}}]"#);
+        answer_of(index, &item)
+    };
+    const NEW: &str = "OQ==";
+    const OLD: &str = "NA==";
+    let (reads, olds) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (consistent, older) = (Arc::clone(&reads), Arc::clone(&olds));
+    let (consul, _) = agent_that_reads(move |_, asked| {
+        if asked.contains("heartbeat") || asked.contains("keys&") {
+            return "404 x\r\nX-Consul-Index: 9\r\nContent-Length: 0\r\n\r\n".to_owned();
+        }
+        if !asked.contains("wait=") {
+            consistent.fetch_add(1, Ordering::SeqCst);
+            return item(NEW, 9);
+        }
+        // A server that is behind answers three times.
+        if older.fetch_add(1, Ordering::SeqCst) >= 3 {
+            thread::sleep(SOON);
+        }
+        item(OLD, 4)
+    });
+    let props = Properties::builder().source(consul).build().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::<String>::new()));
+    let changes = Arc::clone(&seen);
+    let _guard = props.on_change_under("", move |batch| {
+        let all = batch.changes().iter().map(ToString::to_string);
+        changes.lock().unwrap().extend(all);
+    });
+    wait_until(SOON, "a consistent read after each", || {
+        olds.load(Ordering::SeqCst) >= 4 && reads.load(Ordering::SeqCst) >= 5
+    });
+    assert_eq!(props.get::<u32>("n").unwrap(), 9);
+    assert!(seen.lock().unwrap().is_empty(), "{seen:?}");
+}
+
+#[test]
 fn an_answer_that_is_too_large_is_not_read_again_until_something_changes() {
     let is_large = Arc::new(AtomicBool::new(true));
     let reads = Arc::new(AtomicUsize::new(0));

@@ -82,6 +82,14 @@ fn syntax_error(text: &str, error: &toml::de::Error, at: impl Fn(usize) -> Origi
         return duplicate_key_error(&first.key, first_at.line().map(|(line, _)| line), again);
     }
     let rest = text.get(span.start..).unwrap_or_default();
+    if message.starts_with("invalid literal string") && rest.starts_with('}') {
+        // The parser takes the missing value for an empty text in single quotes. A real one never ends
+        // before a brace: without its quote, it ends with the line.
+        return malformed_error(
+            "a key without a value; expected `=` and a value",
+            at(span.start),
+        );
+    }
     let end = rest.find(|c: char| c.is_whitespace() || ",#]}".contains(c));
     let word = &rest[..end.unwrap_or(rest.len())];
     malformed_error(with_remedy(message, word), at(span.start))

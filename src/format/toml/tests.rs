@@ -311,6 +311,39 @@ fn the_error_for_a_value_names_the_remedy_and_shows_no_text() {
 }
 
 #[test]
+fn a_key_without_a_value_in_braces_is_reported_as_such() {
+    for text in [
+        "{hunter2}",
+        "{hunter2 = }",
+        "{a = 1, hunter2}",
+        "{\"hunter2\"}",
+        "{'hunter2'}",
+        "{a = {hunter2}}",
+        "[{hunter2}]",
+        "{hunter2 # don't\n}",
+        "{\nhunter2 =\n}",
+        "{hunter2.a}",
+    ] {
+        let text = format!("pw = {text}\n");
+        let error = Format::toml().parse(text.as_bytes(), &Origin::new("f", ""));
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("a key without a value; expected `=` and a value (f:"),
+            "{error}"
+        );
+    }
+    // Here a quote is missing.
+    for text in ["pw = 'hunter2\n", "pw = {a = 'hunter2\n}\n"] {
+        let error = Format::toml().parse(text.as_bytes(), &Origin::new("f", ""));
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("invalid literal string, expected `'`"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn an_integer_beyond_i128_is_its_text() {
     for digits in [
         "170141183460469231731687303715884105728",

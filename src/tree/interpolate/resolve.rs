@@ -129,11 +129,9 @@ impl<'a> LeafResolver<'a> {
     pub(super) fn broken_key(&self, leaf: &Key) -> Key {
         let mut key = leaf.clone();
         for name in self.broken_part.iter().rev() {
-            match key.child(name) {
-                Ok(below) => key = below,
-                // A key that is too long names the part above.
-                Err(_) => break,
-            }
+            // A key that is too long names the part above.
+            let Ok(below) = key.child(name) else { break };
+            key = below;
         }
         key
     }

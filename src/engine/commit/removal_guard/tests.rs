@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::engine::clock::FakeClock;
 use crate::value::document::Document;
@@ -283,4 +285,68 @@ fn a_kept_layer_lacks_no_key_and_has_the_new_values() {
     leaves.sort();
     assert_eq!(leaves, ["a 1", "b.x 1", "b.y 2", "c.x 1", "d 2", "e.x 2"]);
     assert_eq!(diff::count_removed(&before, &kept), 0);
+}
+
+/// The keys `k0` to `k11` whose bits are set.
+fn keys_of(bits: u32) -> Table {
+    let mut document = Document::new();
+    for n in (0..12).filter(|n| bits & (1 << n) != 0) {
+        let origin = Origin::new("store", "test");
+        document.set(&format!("k{n}"), 1, origin).unwrap();
+    }
+    document.into_parts().0
+}
+
+proptest! {
+    #[test]
+    fn no_key_goes_while_a_withheld_one_is_missing(
+        updates in prop::collection::vec((0..1_u32 << 12, 0..12_u32, any::<bool>(), 0..40_u64), 1..40),
+        is_polled in any::<bool>(),
+        kept_in_part in any::<bool>(),
+    ) {
+        let (fake, clock) = FakeClock::new();
+        let time = Duration::from_secs(60);
+        let mut guards = RemovalGuards::new(clock);
+        let delivery = if is_polled { Delivery::Polled } else { Delivery::Streamed };
+        guards.add(SOURCE, RemovalGuard::new().accept_after(time), delivery);
+        let (mut in_force, mut wanted_before) = (0xfff_u32, None::<u32>);
+        // Since when no withheld key has returned.
+        let mut repeated_for = Duration::ZERO;
+        for (bits, shared, repeats, pause) in updates {
+            // Many updates follow from the one before, as those of a restored store do.
+            let wanted = match wanted_before {
+                Some(before) if repeats => before | (1 << shared),
+                _ => bits,
+            };
+            fake.advance(Duration::from_secs(pause));
+            repeated_for += Duration::from_secs(pause);
+            let withheld = wanted_before.map_or(0, |before| in_force & !before);
+            if withheld & wanted != 0 || wanted_before.is_none() {
+                repeated_for = Duration::ZERO;
+            }
+            let (current, next) = (keys_of(in_force), keys_of(wanted));
+            let passed = guards.check(SOURCE, &current, &next, UpdateKind::Full);
+            let lacks_withheld = withheld & !wanted != 0;
+            if lacks_withheld {
+                prop_assert_eq!(is_whole(&passed), repeated_for >= time);
+            }
+            match passed {
+                Ok(Passed::Whole) => {
+                    guards.record_accepted(SOURCE, &next);
+                    (in_force, wanted_before) = (wanted, None);
+                }
+                Ok(Passed::WithoutRemovals { kept_layer, .. }) => {
+                    prop_assert!(lacks_withheld);
+                    prop_assert_eq!(diff::count_removed(&current, &kept_layer), 0);
+                    prop_assert_eq!(kept_layer.leaves(), (in_force | wanted).count_ones() as usize);
+                    if kept_in_part {
+                        in_force |= wanted;
+                    }
+                    wanted_before = Some(wanted);
+                }
+                Err(_) => wanted_before = Some(wanted),
+            }
+            prop_assert_eq!(guards.pending_removal(SOURCE).is_some(), wanted_before.is_some());
+        }
+    }
 }
