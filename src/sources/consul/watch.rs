@@ -50,8 +50,7 @@ impl Pace {
 fn next_index(before: u64, answered: u64, waited: Duration) -> u64 {
     // A restored store repeats an index, and answers early.
     let is_early = before > 0 && answered == before && waited < WAIT / 2;
-    // 0 would not block.
-    if is_early { 0 } else { answered.max(1) }
+    if is_early { 0 } else { answered }
 }
 
 impl Consul {
@@ -118,13 +117,15 @@ impl Consul {
             }
             let (listing, _) = read?;
             let waited = begun.elapsed();
-            if listing.index < index {
+            // A broken agent answers with 0, which would not block.
+            let answered = listing.index.max(1);
+            if answered < index {
                 // The server is behind, or it has another history. A consistent read decides.
                 (index, pause) = (0, PAUSE.saturating_sub(waited));
                 continue;
             }
             let has_changed = self.send_changes(mirror, watch, updates, &listing);
-            index = next_index(index, listing.index, waited);
+            index = next_index(index, answered, waited);
             // The pause counts from the start of the read.
             pause = pace
                 .pause(has_changed, waited)
@@ -231,7 +232,6 @@ mod tests {
         assert_eq!(next_index(5, 7, SECOND), 7);
         assert_eq!(next_index(5, 5, SECOND), 0);
         assert_eq!(next_index(5, 5, WAIT), 5);
-        assert_eq!(next_index(0, 0, SECOND), 1);
         assert_eq!(next_index(0, 5, SECOND), 5);
     }
 }
