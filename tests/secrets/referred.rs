@@ -35,6 +35,11 @@ fn leaks_of<T: Read>(document: &str, plain: &[&str]) -> Vec<String> {
         let out = Outputs::default();
         out.rejection("read", read(&props, "x").map_or(Ok(()), Err));
         show_all(&out, &props);
+        for key in props.snapshot().keys().iter().map(Key::as_str) {
+            out.rejection("number", props.get::<u32>(key));
+            out.rejection("list", props.get::<Vec<u32>>(key));
+            out.rejection("map", props.get::<Named<u32>>(key));
+        }
         let empty = Properties::builder().build().unwrap();
         for change in props.snapshot().changes_since(&empty.snapshot()) {
             out.debug("change", &change);
@@ -177,6 +182,10 @@ fn a_value_whose_text_becomes_parts_of_a_secret_is_not_shown() {
         leaks_of::<(u8, String, Secret<String>)>("l='1, b, ${o}'\no='hunter2abc'\nx='${l}'", &[]),
         leaks_of::<(u8, String, Secret<String>, u8)>("o='b, hunter2abc'\nx='1, ${o}, 2'", &[]),
         leaks_of::<Entries>("o='a=hunter2abc'\nx='{${o}}'", &[]),
+        leaks_of::<Vec<Secret<String>>>("o='a, hunter2abc'\nx='${o}'", &[]),
+        leaks_of::<Vec<Secret<String>>>("o='hunter2abc'\nx='${o}'", &[]),
+        leaks_of::<Vec<One>>("o='[{magic=hunter2abc, n=1}]'\nx='${o}'", &[]),
+        leaks_of::<Vec<One>>("o=[{magic='hunter2abc', n=1}]\nx='${o}'", &[]),
         leaks_of::<One>("o='1, magic=hunter2abc'\nx='{n=${o}}'", &[]),
     ]);
 }
@@ -282,4 +291,50 @@ fn a_change_of_a_batch_that_is_read_as_a_secret_hides_the_value_that_it_refers_t
     memory.set("x", "${hop}").unwrap();
     let shown = props.explain("other").to_string();
     assert!(!shown.contains(MARK), "{shown}");
+}
+
+#[test]
+fn a_value_that_a_known_secret_refers_to_is_not_shown_although_nothing_reads_it() {
+    for (declared, x) in [
+        ("x", Value::from("${hop}")),
+        ("x", vec!["a", "${other}"].into()),
+        ("x", table("a", "${other}")),
+        ("x.a", table("a", "${other}")),
+    ] {
+        let memory = Memory::from([("other", "hunter2abc"), ("hop", "${other}")]);
+        let builder = Properties::builder().source(memory.clone());
+        let props = builder.secret(declared).build().unwrap();
+        memory.set("x", x).unwrap();
+        let shown = props.explain("other").to_string();
+        assert!(!shown.contains(MARK), "{declared}: {shown}");
+    }
+}
+
+#[test]
+fn a_value_that_a_secret_refers_to_since_its_last_read_is_not_shown() {
+    for (before, after) in [
+        (Value::from("a"), Value::from("${other}")),
+        ("${first}".into(), "${hop}".into()),
+        (vec!["a"].into(), vec!["${other}"].into()),
+        (table("magic", "a"), table("magic", "${other}")),
+    ] {
+        let memory = Memory::from([("other", "hunter2abc"), ("hop", "${other}")]);
+        memory.set("first", "a").unwrap();
+        memory.set("x", before).unwrap();
+        let props = Properties::builder()
+            .source(memory.clone())
+            .build()
+            .unwrap();
+        let read = [
+            props.get::<Secret<String>>("x").is_ok(),
+            props.get::<Vec<Secret<String>>>("x").is_ok(),
+            props.get::<Named<Secret<String>>>("x").is_ok(),
+        ];
+        assert!(read.contains(&true));
+        let text = format!("{after:?}");
+        memory.remove("x").unwrap();
+        memory.set("x", after).unwrap();
+        let shown = props.explain("other").to_string();
+        assert!(!shown.contains(MARK), "{text}: {shown}");
+    }
 }

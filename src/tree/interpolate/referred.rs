@@ -40,24 +40,16 @@ pub(crate) fn add_referred(root: &Table, secrets: &mut Vec<String>) {
     if wave.is_empty() {
         return;
     }
-    let mut hidden: HashSet<Key> = secrets
+    let mut known: HashSet<Key> = secrets
         .iter()
         .filter_map(|key| Key::parse(key).ok())
         .collect();
-    let mut searched = hidden.clone();
     while !wave.is_empty() {
         let mut search = Search::new(root);
         search.table(root, &Wanted::of(&wave));
-        wave.clear();
-        for Referred { key, hides } in search.found {
-            if !hidden.contains(&hides) {
-                secrets.push(hides.as_str().to_owned());
-                hidden.insert(hides);
-            }
-            if searched.insert(key.clone()) {
-                wave.push(key);
-            }
-        }
+        wave = search.found;
+        wave.retain(|key| known.insert(key.clone()));
+        secrets.extend(wave.iter().map(|key| key.as_str().to_owned()));
     }
 }
 
@@ -100,17 +92,10 @@ impl Wanted {
     }
 }
 
-/// A key that a secret refers to.
-struct Referred {
-    /// Where the search continues.
-    key: Key,
-    /// The key whose value is hidden. It is above `key` if its value is a text that spells what is at `key`.
-    hides: Key,
-}
-
 struct Search<'a> {
     root: &'a Table,
-    found: Vec<Referred>,
+    /// The keys that the secrets refer to. One inside a text is a part of that.
+    found: Vec<Key>,
     /// What the value that is searched refers to, if it was resolved for good. The names that it computed may differ
     /// by now.
     fixed_refers: &'a [Key],
@@ -385,20 +370,11 @@ impl<'a> Search<'a> {
 
     /// Adds what is at the wanted paths of a target.
     fn add(&mut self, target: &Key, wanted: &Wanted) {
-        let (root, found) = (self.root, &mut self.found);
+        let found = &mut self.found;
         wanted.each_path(&mut Vec::new(), &mut |path| {
             let names = target.segments().map(String::from);
             let names = names.chain(path.iter().map(|name| (*name).to_owned()));
-            let Ok(key) = Key::from_segments(names.collect::<Vec<_>>()) else {
-                return;
-            };
-            let is_there = Found::in_tree(root, key.as_str()).is_ok_and(|it| !it.is_nothing());
-            let hides = if is_there {
-                key.clone()
-            } else {
-                target.clone()
-            };
-            found.push(Referred { key, hides });
+            found.extend(Key::from_segments(names.collect::<Vec<_>>()));
         });
     }
 }
