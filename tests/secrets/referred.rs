@@ -260,6 +260,25 @@ fn a_value_that_an_item_of_a_joined_list_refers_to_is_not_shown() {
 }
 
 #[test]
+fn a_value_that_a_secret_of_a_bootstrap_source_refers_to_is_not_shown() {
+    for x in [
+        Value::from("${hop}"),
+        "${${name}}".into(),
+        vec!["${${name}}"].into(),
+    ] {
+        let first = Memory::from([("other", "hunter2abc"), ("hop", "${other}")]);
+        first.set("name", "other").unwrap();
+        first.set("x", x.clone()).unwrap();
+        let later = Memory::from([("name", "count"), ("count", "5")]);
+        let builder = Properties::builder().bootstrap(first);
+        let props = builder.source(later).build().unwrap();
+        props.get::<Vec<Secret<String>>>("x").unwrap();
+        let shown = props.explain("other").to_string();
+        assert!(!shown.contains(MARK), "{x:?}: {shown}");
+    }
+}
+
+#[test]
 fn a_change_that_is_read_as_a_secret_hides_the_value_that_it_refers_to() {
     for text in ["${other}", "${nope:${other}}", "${hop}", "${${name}}"] {
         let memory = Memory::from([("other", "hunter2abc"), ("hop", "${hop2}")]);

@@ -3,8 +3,8 @@
 //! A reference is *whole* if nothing else is in its place. The place is a value, an item of a list, an entry of a
 //! table, or a part of a text that spells a list or a table. `pw` of `user:${pw}@db` is not: it is a key of its own.
 //!
-//! The values are searched as they are written, in step with the paths of the secrets. So each value is read once, however
-//! many secrets are in it.
+//! The values are searched as they are written, in step with the paths of the secrets. So each value is read once,
+//! however many secrets are in it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -374,7 +374,9 @@ impl<'a> Search<'a> {
         wanted.each_path(&mut Vec::new(), &mut |path| {
             let names = target.segments().map(String::from);
             let names = names.chain(path.iter().map(|name| (*name).to_owned()));
-            found.extend(Key::from_segments(names.collect::<Vec<_>>()));
+            // A path that is too long for a key is hidden by the key above it.
+            let key = Key::from_segments(names.collect::<Vec<_>>());
+            found.push(key.unwrap_or_else(|_| target.clone()));
         });
     }
 }
