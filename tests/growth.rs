@@ -19,7 +19,7 @@ use std::time::Duration;
 use cpu_time::ProcessTime;
 use liveprops::sources::{Args, Env, Memory};
 use liveprops::{
-    Document, Error, Origin, Properties, RejectionScope, Schema, Source, Value, Watching,
+    Document, Error, Origin, Properties, RejectionScope, Schema, Secret, Source, Value, Watching,
 };
 
 /// The factor between the two sizes.
@@ -1204,4 +1204,50 @@ mod buffered {
             }
         });
     }
+}
+
+/// Reads the value at `all` as a `T`, which has a secret for each of its references.
+fn reads_secrets<T: serde::de::DeserializeOwned + 'static>(memory: Memory) -> impl FnOnce() {
+    let props = Properties::builder().source(memory).build().unwrap();
+    move || {
+        black_box(props.get::<T>("all").unwrap());
+    }
+}
+
+#[test]
+fn finding_what_secrets_refer_to_is_linear_in_the_references() {
+    type Secrets = Vec<Secret<String>>;
+    type Table = BTreeMap<String, Secret<String>>;
+    let references = |n: usize| keys(n).into_iter().map(|key| format!("${{{key}}}"));
+    grows_linearly("secret items of a list", 500, |n| {
+        reads_secrets::<Secrets>(referred(n, references(n).collect::<Vec<_>>()))
+    });
+    grows_linearly("secret items of a text", 500, |n| {
+        let text = references(n).collect::<Vec<_>>().join(", ");
+        reads_secrets::<Secrets>(referred(n, text))
+    });
+    grows_linearly("secret items of a list behind a reference", 500, |n| {
+        let memory = referred(n, "${list}");
+        memory
+            .set("list", references(n).collect::<Vec<_>>())
+            .unwrap();
+        reads_secrets::<Secrets>(memory)
+    });
+    grows_linearly("secret entries of a table", 500, |n| {
+        let memory = referred(n, 1);
+        memory.remove("all").unwrap();
+        let entries = references(n).enumerate();
+        let entries = entries.map(|(at, text)| (format!("k{at}"), Value::from(text)));
+        memory.set("all", fields(entries)).unwrap();
+        reads_secrets::<Table>(memory)
+    });
+    grows_linearly("a secret list", 500, |n| {
+        let list = references(n).collect::<Vec<_>>();
+        reads_secrets::<Secret<Vec<String>>>(referred(n, list))
+    });
+    grows_linearly("secrets in an item that a case has", 500, |n| {
+        let list = Value::from(references(n).collect::<Vec<_>>());
+        let wanted = fields([("one".to_owned(), 1.into())]);
+        reads_secrets::<Secrets>(referred(n, Value::List([case(wanted, list)].into())))
+    });
 }

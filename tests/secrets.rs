@@ -18,6 +18,8 @@ mod echo;
 mod parts;
 #[path = "secrets/reads.rs"]
 mod reads;
+#[path = "secrets/referred.rs"]
+mod referred;
 mod support;
 #[path = "secrets/unread.rs"]
 mod unread;

@@ -71,6 +71,7 @@ use crate::value::key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 use crate::value::secret::{self, Secrets, buffered};
+use crate::value::table::Table as Fields;
 
 pub(crate) use crate::value::secret::buffered::SecretKeys;
 
@@ -260,6 +261,17 @@ pub(crate) fn items(value: &Value) -> Option<Vec<Value>> {
         }
         _ => None,
     }
+}
+
+/// The entries of a text that spells a table.
+pub(crate) fn entries(text: &str) -> Option<Fields> {
+    if braces::is_braced(text) {
+        return braces::table(text).ok();
+    }
+    let pairs = text::pairs(text).ok().filter(|pairs| !pairs.is_empty())?;
+    let entry =
+        |(name, value): text::Pair<'_>| (name.into_owned(), Value::from(value.into_owned()));
+    Some(pairs.into_iter().map(entry).collect())
 }
 
 /// Whether a text is a map, such as `a=1, b=2`.

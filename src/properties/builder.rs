@@ -232,7 +232,8 @@ impl Builder {
     ///
     /// Keys that look like secrets, such as `db.password`, and keys read as
     /// [`Secret`](crate::Secret) are masked without being named here. A key that is named here is
-    /// secret, even if it or a key above it is given to [`not_secret`](Self::not_secret).
+    /// secret, even if it or a key above it is given to [`not_secret`](Self::not_secret). So is a key
+    /// that its value refers to as a whole (`${vault.pw}`).
     ///
     /// A key that the [schema](Self::schema) declares is marked there, by
     /// [`Declaration::secret`](crate::schema::Declaration::secret): [`build`](Self::build) returns

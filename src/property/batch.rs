@@ -165,11 +165,13 @@ impl Mailbox {
                         new: change.new.clone(),
                         hidden,
                         secrets: self.secrets.clone(),
+                        tree: change::referred_tree(change, &commit.snapshot.0),
                     });
                 }
                 Entry::Occupied(mut entry) => {
                     let merged_change = entry.get_mut();
                     merged_change.new.clone_from(&change.new);
+                    merged_change.tree = change::referred_tree(change, &commit.snapshot.0);
                     merged_change.hidden |= hidden;
                     if has_old_value(merged_change) {
                         entry.remove();

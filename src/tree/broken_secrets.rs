@@ -8,7 +8,6 @@ use std::cell::Cell;
 use serde::de::DeserializeOwned;
 
 use crate::decode::{self, SecretKeys};
-use crate::tree::interpolate::whole_references;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
 use crate::value::key::Key;
@@ -61,32 +60,6 @@ impl Generation {
                 ));
             }
         }
-    }
-
-    /// The keys that a part of a value, such as an item of a list, refers to as a whole.
-    pub(crate) fn whole_references_inside(&self, key: &str) -> Vec<Key> {
-        let Some((resolved, path)) = self.resolved_above(key) else {
-            return Vec::new();
-        };
-        if let Some(whole) = resolved.sole_target() {
-            return self.key_inside(whole, &path).into_iter().collect();
-        }
-        match resolved.raw.value.descend(&path) {
-            Some(Value::Text(text)) => whole_references(text),
-            _ => Vec::new(),
-        }
-    }
-
-    /// The key of a part of another value, or of that value if it is a text that spells the part.
-    fn key_inside(&self, whole: &Key, path: &[String]) -> Option<Key> {
-        let names = whole.segments().map(Into::into).chain(path.iter().cloned());
-        let inside = Key::from_segments(names.collect::<Vec<String>>()).ok()?;
-        let found = Found::in_tree(&self.root, inside.as_str()).ok()?;
-        Some(if found.is_nothing() {
-            whole.clone()
-        } else {
-            inside
-        })
     }
 
     /// A part of a value with references, as it is written; the whole value if it would become another.

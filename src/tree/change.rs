@@ -9,12 +9,12 @@ use crate::decode::{self, Mask};
 use crate::error::{Error, MASK, Plain};
 use crate::tree::broken_secrets;
 use crate::tree::diff::{self, LeafChange};
-use crate::tree::missing;
+use crate::tree::interpolate::add_referred;
 use crate::tree::snapshot::Generation;
 use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::Key;
-use crate::value::node::Node;
+use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
 use crate::value::secret::Secrets;
 
@@ -46,6 +46,8 @@ pub struct KeyChange {
     pub(crate) hidden: bool,
     /// Decides which values are masked, at the time when this is shown.
     pub(crate) secrets: Secrets,
+    /// The tree of the new value if that has references; empty otherwise.
+    pub(crate) tree: Table,
 }
 
 impl KeyChange {
@@ -95,11 +97,8 @@ impl KeyChange {
         if outcome.is_err() {
             broken_secrets::add_secrets::<T>(key, &entry.node, &mut secrets);
         }
-        if !secrets.certain.is_empty() {
-            let targets = missing::sole_targets(&entry.node).into_iter();
-            let targets = targets.map(|target| target.as_str().to_owned());
-            secrets.certain.extend(targets);
-        }
+        add_referred(&self.tree, &mut secrets.certain);
+        add_referred(&self.tree, &mut secrets.possible);
         self.secrets.add_read(secrets);
         let mask = Mask {
             all: self.hidden || self.secrets.is_secret(key),
@@ -171,6 +170,14 @@ pub(crate) fn is_hidden(change: &LeafChange, secrets: &Secrets, trees: &[&Genera
     secrets.hides(change.key.as_str()) || trees.iter().any(derives)
 }
 
+/// The tree that the references of a new value lead into; empty if it has none.
+pub(crate) fn referred_tree(change: &LeafChange, after: &Generation) -> Table {
+    match &change.new {
+        Some(new) if new.node.special() => after.root.clone(),
+        _ => Table::default(),
+    }
+}
+
 /// What changed from one generation to another, in the order of the keys.
 pub(crate) fn between(before: &Generation, after: &Generation) -> Vec<KeyChange> {
     let mut changes: Vec<KeyChange> = diff::diff(&before.root, &after.root, true)
@@ -180,6 +187,7 @@ pub(crate) fn between(before: &Generation, after: &Generation) -> Vec<KeyChange>
         .map(|change| KeyChange {
             hidden: is_hidden(&change, &after.secrets, &[before, after]),
             secrets: after.secrets.clone(),
+            tree: referred_tree(&change, after),
             key: change.key,
             old: change.old,
             new: change.new,

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::decode::{self, Mask, SecretKeys};
 use crate::error::Error;
 use crate::tree::found::Found;
+use crate::tree::interpolate::add_referred;
 use crate::tree::rivals::Decided;
 use crate::tree::snapshot::Generation;
 use crate::value::hamt::Entry;
@@ -144,8 +145,8 @@ impl Generation {
         if let Some(decided) = decided {
             decided.add_replaced(&mut secrets);
         }
-        self.add_referred_secrets(&mut secrets.certain);
-        self.add_referred_secrets(&mut secrets.possible);
+        add_referred(&self.root, &mut secrets.certain);
+        add_referred(&self.root, &mut secrets.possible);
         self.secrets.add_read(secrets);
         outcome
     }
@@ -168,7 +169,9 @@ impl Generation {
             Found::Nothing | Found::Inside(..) | Found::Broken(_) => false,
         };
         if is_table {
-            self.secrets.add_all(decode::secret_fields::<T>(key));
+            let mut fields = decode::secret_fields::<T>(key);
+            add_referred(&self.root, &mut fields);
+            self.secrets.add_all(fields);
         }
     }
 

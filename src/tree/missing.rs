@@ -8,10 +8,8 @@ use crate::decode;
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff;
 use crate::tree::explain::{Absence, absence};
-use crate::tree::interpolate::whole_references;
 use crate::tree::similar_key::SimilarKey;
 use crate::tree::snapshot::{Found, Generation};
-use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
 use crate::value::node::Node;
@@ -214,27 +212,6 @@ impl Generation {
         Some(format!("`{key}` ({origin})"))
     }
 
-    /// Adds the keys to which secrets refer as a whole: their values are the secrets.
-    pub(crate) fn add_referred_secrets(&self, secrets: &mut Vec<String>) {
-        let mut at = 0;
-        while let Some(key) = secrets.get(at) {
-            let targets = match Found::in_tree(&self.root, key) {
-                Ok(Found::Entry(entry)) => sole_targets(&entry.node),
-                // A text may spell the list that the key leads into.
-                Ok(Found::Inside(..) | Found::Broken(_) | Found::Nothing) => {
-                    self.whole_references_inside(key)
-                }
-                Ok(Found::Root(_)) | Err(_) => Vec::new(),
-            };
-            for target in targets {
-                if !secrets.iter().any(|known| *known == target.as_str()) {
-                    secrets.push(target.as_str().to_owned());
-                }
-            }
-            at += 1;
-        }
-    }
-
     /// The key with the most similar last name that is there: help for a person, so only the
     /// neighbours are looked at, and not all of a crowd.
     pub(crate) fn nearest(&self, key: &str) -> Option<String> {
@@ -266,35 +243,6 @@ impl Generation {
             return (!found.is_nothing()).then(|| near.to_string());
         }
         None
-    }
-}
-
-/// The keys that the values at and below a place are references to, as a whole.
-pub(crate) fn sole_targets(node: &Node) -> Vec<Key> {
-    match node {
-        Node::Resolved(resolved) => {
-            let mut keys = Vec::new();
-            add_whole_references(&resolved.raw.value, &mut keys);
-            keys
-        }
-        Node::Table(table) if table.special() => {
-            let entries = table.map().iter();
-            entries
-                .flat_map(|entry| sole_targets(&entry.node))
-                .collect()
-        }
-        Node::Table(_) | Node::Leaf(_) => Vec::new(),
-    }
-}
-
-/// Adds the keys that a value, or an item of it, refers to as a whole.
-fn add_whole_references(value: &Value, keys: &mut Vec<Key>) {
-    match value {
-        Value::Text(text) => keys.append(&mut whole_references(text)),
-        Value::List(items) => items
-            .iter()
-            .for_each(|item| add_whole_references(item, keys)),
-        _ => {}
     }
 }
 

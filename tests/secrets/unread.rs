@@ -3,31 +3,31 @@
 use super::*;
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-struct One {
+pub(super) struct One {
     magic: Secret<String>,
     n: u8,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-struct Listed {
+pub(super) struct Listed {
     l: Vec<Secret<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-struct Outer<T> {
+pub(super) struct Outer<T> {
     inner: T,
     port: u16,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-struct Flat<T> {
+pub(super) struct Flat<T> {
     #[serde(flatten)]
     inner: T,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(tag = "kind")]
-enum Store {
+pub(super) enum Store {
     S3 { sesame: Secret<String>, parts: u32 },
     Disk { path: String },
 }
@@ -40,7 +40,7 @@ enum Adjacent {
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-enum External {
+pub(super) enum External {
     S3 { sesame: Secret<String>, parts: u32 },
     Key(Secret<String>),
     Disk { path: String },
@@ -48,22 +48,25 @@ enum External {
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(untagged)]
-enum Login {
+pub(super) enum Login {
     Token { opener: Secret<String>, ttl: u32 },
     Pair { who: String, word: Secret<String> },
 }
 
-type Named<T> = BTreeMap<String, T>;
+pub(super) type Named<T> = BTreeMap<String, T>;
 
 /// A type that is read from a value.
-trait Read: Clone + PartialEq + Send + Sync + serde::de::DeserializeOwned + 'static {}
+pub(super) trait Read:
+    Clone + PartialEq + Send + Sync + serde::de::DeserializeOwned + 'static
+{
+}
 
 impl<T: Clone + PartialEq + Send + Sync + serde::de::DeserializeOwned + 'static> Read for T {}
 
 /// Reads a key as a `T`; returns the error.
-type Way = fn(&Properties, &str) -> Option<Error>;
+pub(super) type Way = fn(&Properties, &str) -> Option<Error>;
 
-fn ways<T: Read>() -> [(&'static str, Way); 3] {
+pub(super) fn ways<T: Read>() -> [(&'static str, Way); 3] {
     [
         ("get", |props, key| props.get::<T>(key).err()),
         ("bind", |props, key| props.bind::<T>(key).build().err()),
@@ -91,7 +94,7 @@ fn all_keys(props: &Properties) -> BTreeSet<String> {
     above.iter().cloned().chain(items).collect()
 }
 
-fn show_all(out: &Outputs, props: &Properties) {
+pub(super) fn show_all(out: &Outputs, props: &Properties) {
     for key in all_keys(props) {
         let explained = props.explain(&key);
         out.text(format!("explain {key}"), &explained);
@@ -182,7 +185,7 @@ fn leaks_beside<T: Read>(written: Written<'_>, plain: &[&str]) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_none(leaks: Vec<Vec<String>>) {
+pub(super) fn assert_none(leaks: Vec<Vec<String>>) {
     let leaks: Vec<String> = leaks.into_iter().flatten().collect();
     assert!(leaks.is_empty(), "{}:\n{}", leaks.len(), leaks.join("\n"));
 }
@@ -321,58 +324,6 @@ fn the_plain_siblings_of_a_secret_stay_readable_after_a_failed_read() {
             &["x.n", "x.extra"],
         ),
     ]);
-}
-
-/// What shows [`MARK`] after `x` was read as a `T`, which is perhaps a success.
-fn referred_leaks<T: Read>(x: Value, other: &str) -> Vec<String> {
-    let mut leaks = Vec::new();
-    for (name, read) in ways::<T>() {
-        let memory = Memory::from([("other", other), ("hop", "${other}")]);
-        memory.set("x", x.clone()).unwrap();
-        let props = Properties::builder().source(memory).build().unwrap();
-        let out = Outputs::default();
-        out.rejection("read", read(&props, "x").map_or(Ok(()), Err));
-        show_all(&out, &props);
-        let all = out.0.lock().unwrap();
-        let leaked = all.iter().find(|(_, text)| text.contains(MARK));
-        leaks.extend(leaked.map(|(what, leak)| format!("{x:?} {other} [{name}] {what}: {leak}")));
-    }
-    leaks
-}
-
-#[test]
-fn a_value_that_a_secret_refers_to_as_a_whole_is_not_shown() {
-    for other in ["hunter2abc", "${hunter2abc}"] {
-        let leaks = |text: &str| referred_leaks::<Secret<String>>(text.into(), other);
-        let list = |text: &str| Value::from(vec![text]);
-        assert_none(vec![
-            leaks("${other}"),
-            leaks("${hop}"),
-            leaks("${nope:${other}}"),
-            leaks("${ other }"),
-            referred_leaks::<Secret<Vec<String>>>(list("${other}"), other),
-            referred_leaks::<Vec<Secret<String>>>(list("${other}"), other),
-            referred_leaks::<Vec<Secret<String>>>(list("${nope:${other}}"), other),
-            referred_leaks::<Vec<One>>(vec![table("magic", "${other}")].into(), other),
-        ]);
-    }
-}
-
-#[test]
-fn a_change_that_is_read_as_a_secret_hides_the_value_that_it_refers_to() {
-    for text in ["${other}", "${nope:${other}}"] {
-        let memory = Memory::from([("other", "hunter2abc"), ("hop", "${other}")]);
-        let props = Properties::builder()
-            .source(memory.clone())
-            .build()
-            .unwrap();
-        let before = props.snapshot();
-        memory.set("x", text).unwrap();
-        let changes = props.snapshot().changes_since(&before);
-        changes[0].get::<Secret<String>>().unwrap();
-        let shown = props.explain("other").to_string();
-        assert!(!shown.contains(MARK), "{text}: {shown}");
-    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::engine::commit::{Base, CommitState};
 use crate::property::draft::Drafts;
 use crate::property::stale::Stale;
 use crate::tree::diff::{self, LeafChange};
-use crate::tree::interpolate::LeafReferences;
+use crate::tree::interpolate::{self, LeafReferences};
 use crate::tree::layer::{LayerState, count_bootstrap};
 use crate::tree::merge::{Findings, Merge};
 use crate::tree::quoted::SecretTexts;
@@ -20,6 +20,7 @@ use crate::tree::snapshot::{Generation, GenerationStamp};
 use crate::value::key::Key;
 use crate::value::node::Table;
 use crate::value::scan::Seed;
+use crate::value::secret::Secrets;
 
 /// The layers of a candidate, and the tree that they merge to.
 #[derive(Clone)]
@@ -210,14 +211,25 @@ impl CommitState {
             return Vec::new();
         }
         let referring = std::mem::take(&mut merged.referring);
-        base.rules.follow(
+        let followed = base.rules.follow(
             (&mut merged.tree, referring),
             &base.old.root,
             &self.references,
             changes,
             pin.is_none().then_some(&*merged.layers),
-        )
+        );
+        hide_referred(&base.rules.secrets, &merged.tree, &followed);
+        followed
     }
+}
+
+/// Hides what the known secrets among the leaves refer to now: nothing may read them again.
+fn hide_referred(secrets: &Secrets, tree: &Table, followed: &[LeafReferences]) {
+    let leaves = followed.iter().filter(|one| !one.refers.is_empty());
+    let mut keys: Vec<String> = leaves.flat_map(|one| secrets.known_in(&one.leaf)).collect();
+    let known = keys.len();
+    interpolate::add_referred(tree, &mut keys);
+    secrets.add_all(keys.drain(known..));
 }
 
 /// Whether a generation has these very layers.

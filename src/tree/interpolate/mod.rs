@@ -31,10 +31,11 @@ mod foreign;
 mod jobs;
 mod parse;
 mod references;
+mod referred;
 mod resolve;
 
-pub(crate) use parse::whole_references;
 pub(crate) use references::{LeafReferences, ReferenceIndex};
+pub(crate) use referred::add_referred;
 
 /// Limits the bytes of all values with references that one commit follows; an item of a list counts as 16.
 const MAX_TOTAL: usize = 16 * 1024 * 1024;

@@ -2,7 +2,6 @@
 
 use crate::error::Error;
 use crate::tree::interpolate::reference_error;
-use crate::value::key::Key;
 
 /// Limits the references inside references.
 const MAX_NESTING: usize = 16;
@@ -63,19 +62,6 @@ impl<'a> Parts<'a> {
         parts.retain(|part| !matches!(part, Part::Text("")));
         Ok(Self(parts))
     }
-}
-
-/// The keys whose values a text may be as a whole: `a` and `b` of `${a:${b}}`.
-pub(crate) fn whole_references(text: &str) -> Vec<Key> {
-    let mut keys = Vec::new();
-    let mut parts = Parts::of(text, 0).ok();
-    while let Some([Part::Reference { key, default, .. }]) = parts.as_mut().map(|it| &mut *it.0) {
-        if let [Part::Text(key)] = &*key.0 {
-            keys.extend(Key::parse(key.trim()));
-        }
-        parts = default.take();
-    }
-    keys
 }
 
 /// The default of a reference as it is written, without the operator of a shell at its start.

@@ -255,7 +255,7 @@ impl<'a> LeafResolver<'a> {
 
     /// The text with its references followed. It names all targets that must be resolved first at once. Otherwise
     /// each of many references would begin the whole text again.
-    fn resolve_text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
+    pub(super) fn resolve_text(&mut self, parts: &Parts<'_>) -> Result<String, Stop> {
         let mut text = String::new();
         let mut needs = Vec::new();
         for part in &parts.0 {
@@ -281,7 +281,7 @@ impl<'a> LeafResolver<'a> {
     }
 
     /// The value of a reference. It is borrowed, so that a value that is too large is not copied.
-    fn resolve_reference(&mut self, part: &Part<'_>) -> Result<Cow<'a, Value>, Stop> {
+    pub(super) fn resolve_reference(&mut self, part: &Part<'_>) -> Result<Cow<'a, Value>, Stop> {
         let Part::Reference {
             key,
             default,

@@ -134,7 +134,7 @@ pub(crate) fn unnamed_below(key: &str) -> String {
 }
 
 /// The last segment of a key from [`unnamed_below`].
-pub(super) const UNNAMED: &str = "*";
+pub(crate) const UNNAMED: &str = "*";
 
 /// Runs `act`, which [records its visits](record_visit), and returns the keys of the secrets that it read
 /// from serde's buffer.

@@ -200,6 +200,24 @@ impl Secrets {
         with_canonical(key, |key| self.is_added(key, |_| false) && !is_guess(key))
     }
 
+    /// The keys at and below `key` that were named or read as secrets, and not by a guess: `key` itself if one above
+    /// it is.
+    pub(crate) fn known_in(&self, key: &Key) -> Vec<String> {
+        if self.is_known(key.as_str()) {
+            return vec![key.as_str().to_owned()];
+        }
+        let Some(keys) = self.0.keys.read().filter(|keys| !keys.is_empty()) else {
+            return Vec::new();
+        };
+        let first = child_prefix(key.as_str());
+        let after = keys.range::<str, _>((Bound::Included(&*first), Bound::Unbounded));
+        let below = after.take_while(|below| below.as_str().starts_with(&*first));
+        let possible = self.0.possible.read();
+        let is_guess = |key: &Key| possible.as_ref().is_some_and(|it| it.contains(key));
+        let known = below.filter(|below| !is_guess(below));
+        known.map(|below| below.as_str().to_owned()).collect()
+    }
+
     /// Whether a key is plain: not secret by the program's choice.
     pub(crate) fn is_plain(&self, key: &str) -> bool {
         let plain = self.0.plain.get().filter(|plain| !plain.is_empty());

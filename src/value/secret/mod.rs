@@ -59,7 +59,7 @@ pub(crate) use quoted::Quoted;
 /// of their keys become secret.
 ///
 /// If the whole value is a reference (`password: "${vault.pw}"`), the key that it refers to becomes secret as
-/// well. If a reference is only a part of the text (`dsn: "user:${pw}@db"`), `pw` may or may not be the
+/// well. So do the keys that the items of a secret list or the entries of a secret table refer to as a whole. If a reference is only a part of the text (`dsn: "user:${pw}@db"`), `pw` may or may not be the
 /// secret: read `pw` itself as a `Secret`, or name it with [`Builder::secret`](crate::Builder::secret).
 ///
 /// It does not implement `Serialize`, so that no secret is written by accident. To write one, serialize
