@@ -10,6 +10,7 @@ use crate::tree::diff;
 use crate::tree::explain::{Absence, absence};
 use crate::tree::similar_key::SimilarKey;
 use crate::tree::snapshot::{Found, Generation};
+use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
 use crate::value::node::Node;
