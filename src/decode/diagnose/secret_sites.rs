@@ -199,10 +199,9 @@ impl<'a> Exploration<'a> {
         // What the types around the position ask for, they ask for in any case.
         let around: BTreeSet<_> = probe.fields.union(&probe.variants).collect();
         let asked = plain.fields.union(&plain.variants);
-        let asked: BTreeSet<_> = asked
-            .filter(|name| !around.contains(name))
-            .copied()
-            .collect();
+        let asked = asked.filter(|name| !around.contains(name));
+        // An enum may have a variant as its only entry.
+        let asked: BTreeSet<_> = asked.chain(&probe.variants).copied().collect();
         if !asked.is_empty() && !self.known.insert((position.tag, asked.clone())) {
             // A struct in itself, or one that has been tried elsewhere.
             return false;
@@ -260,10 +259,11 @@ impl<'a> Exploration<'a> {
             if result.reads_secret {
                 return true;
             }
-            if !result.variants.is_empty() && table.position.tag.is_none() {
+            if table.position.tag.is_none() {
                 let variants = result.variants.iter();
                 variants.for_each(|variant| self.push(table.position.tagged(name, variant)));
-            } else if is_container(&result, name) {
+            }
+            if is_container(&result, name) {
                 self.push(table.entry(name));
             }
         }
