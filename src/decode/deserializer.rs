@@ -220,7 +220,7 @@ impl<'de> Deserializer<'de> for ValueDeserializer<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         or_placeholder!(self.deserialize_struct(name, fields, visitor));
-        if let Some((path, _)) = self.context.request.substitute {
+        if let (Input::Fields(_), Some((path, _))) = (self.input, self.context.request.substitute) {
             if key::under(&self.path_text(), path) {
                 trial::record_fields(fields);
             }

@@ -128,13 +128,27 @@ impl<'a> Request<'a> {
         &self,
         diagnosis: Option<(&RefCell<Diagnosis>, &'de TextArena)>,
     ) -> Result<T, Fault> {
+        let (diagnosis, arena) = diagnosis.unzip();
+        self.read(diagnosis, arena, |de| {
+            T::deserialize(de).map_err(|fault| de.locate_as::<T>(fault))
+        })
+    }
+
+    /// Runs one pass over the value by `read`.
+    #[inline]
+    pub(super) fn read<'de, R>(
+        &self,
+        diagnosis: Option<&RefCell<Diagnosis>>,
+        arena: Option<&'de TextArena>,
+        read: impl FnOnce(ValueDeserializer<'_, 'de>) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
         let context = PassContext {
             request: self,
             reads_secret: Cell::new(false),
             converted_name: Cell::new(None),
             work: Cell::new(0),
-            diagnosis: diagnosis.map(|(diagnosis, _)| diagnosis),
-            arena: diagnosis.map(|(_, arena)| arena),
+            diagnosis,
+            arena,
         };
         if self.is_traced {
             buffered::begin(self.key);
@@ -153,8 +167,8 @@ impl<'a> Request<'a> {
             is_name: false,
             json: None,
         };
-        let result = T::deserialize(de).map_err(|fault| de.locate_as::<T>(fault));
-        if let Some((diagnosis, _)) = diagnosis {
+        let result = read(de);
+        if let Some(diagnosis) = diagnosis {
             diagnosis.borrow_mut().budget.count(context.work.get());
         }
         result

@@ -423,3 +423,139 @@ fn the_secrets_of_many_enums_that_cannot_be_read_are_not_shown() {
     let leaks = std::thread::scope(|scope| scope.spawn(read).join().unwrap());
     assert_none(vec![leaks]);
 }
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Acq {
+    magik: Secret<String>,
+    rate: u32,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Shop {
+    acq: Vec<Acq>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, u32>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Ranked {
+    rank: u32,
+    #[serde(flatten)]
+    lists: Lists,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Lists {
+    acq: Option<Vec<Acq>>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind")]
+enum Plain {
+    Small { size: u8 },
+    Large { size: u32, tags: Vec<String> },
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Beside {
+    #[serde(flatten)]
+    plain: Plain,
+    #[serde(flatten)]
+    secret: Word,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Word {
+    magik: Secret<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct OptionalWord {
+    #[serde(flatten)]
+    word: PerhapsWord,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct PerhapsWord {
+    sesam: Option<Secret<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+enum Color {
+    Red,
+    Blue,
+}
+
+#[test]
+fn a_list_that_serde_buffers_and_that_cannot_be_read_shows_no_secret() {
+    let toml = Written::Toml;
+    assert_none(vec![
+        leaks::<Shop>(toml("x.acq='[{magik=hunter2abc, rate=1'")),
+        leaks::<Shop>(toml("x.acq='magik=hunter2abc'")),
+        leaks::<Shop>(toml("x.acq={magik='hunter2abc', rate=1}")),
+        leaks::<Shop>(toml("x.acq='hunter2abc'")),
+        leaks::<Shop>(toml("x='{acq=[{magik=hunter2abc, rate=1'")),
+        leaks::<Ranked>(toml("[x]\nrank=1\nacq='[{magik=hunter2abc, rate=1'")),
+        leaks::<Ranked>(toml("[x]\nrank=1\nacq={magik='hunter2abc', rate=1}")),
+        leaks::<Ranked>(toml("[x]\nacq='[{magik=hunter2abc, rate=1'")),
+        leaks::<Ranked>(toml("x='{rank=1, acq=[{magik=hunter2abc, rate=1'")),
+        leaks::<Outer<Ranked>>(toml("[x]\nport=1\ninner='{rank=1, acq=[{magik=hunter2abc'")),
+    ]);
+}
+
+#[test]
+fn a_secret_beside_an_enum_that_cannot_be_read_is_not_shown() {
+    let toml = Written::Toml;
+    assert_none(vec![
+        leaks::<Beside>(toml("[x]\nkind='Medium'\nmagik='hunter2abc'")),
+        leaks::<Beside>(toml("[x]\nkind='Small'\nsize='big'\nmagik='hunter2abc'")),
+        leaks::<Beside>(toml(
+            "[x]\nkind='Large'\nsize=1\ntags={a=1}\nmagik='hunter2abc'",
+        )),
+        leaks::<Beside>(toml("[x]\nmagik='hunter2abc'")),
+        leaks::<Beside>(toml("[x]\nkind=['Small']\nsize=1\nmagik='hunter2abc'")),
+        leaks::<Beside>(toml("[x]\nkind={a=1}\nsize=1\nmagik='hunter2abc'")),
+        leaks::<Beside>(toml("x='{kind=Medium, magik=hunter2abc}'")),
+        leaks::<Beside>(toml("x='{kind=Small, magik=hunter2abc'")),
+        leaks::<OptionalWord>(toml("x='{sesam=hunter2abc'")),
+        leaks::<OptionalWord>(toml("x='sesam: hunter2abc'")),
+        leaks::<OptionalWord>(toml("x.sesam=['hunter2abc']")),
+    ]);
+}
+
+#[test]
+fn a_tag_that_is_a_list_or_a_table_shows_no_secret() {
+    let toml = Written::Toml;
+    assert_none(vec![
+        leaks::<Store>(toml("[x]\nkind=['S3']\nsesame='hunter2abc'\nparts=1")),
+        leaks::<Store>(toml("[x]\nkind={S3=1}\nsesame='hunter2abc'\nparts=1")),
+        leaks::<Outer<Store>>(toml("[x]\nport=1\ninner={kind=[], sesame='hunter2abc'}")),
+        leaks::<Vec<Store>>(toml("x=[{kind=['S3'], sesame='hunter2abc'}]")),
+        leaks::<Adjacent>(toml("[x]\nkind=['S3']\nwith.sesame='hunter2abc'")),
+        leaks::<Adjacent>(toml("[x]\nkind='Disk'\nwith.sesame='hunter2abc'")),
+        leaks::<Adjacent>(toml("[x]\nkind='Disk'\nwith=['hunter2abc']")),
+        leaks::<Adjacent>(toml("[x]\nkind='S3'\nwith='hunter2abc'")),
+    ]);
+}
+
+#[test]
+fn a_key_or_an_item_that_cannot_be_read_shows_no_secret_beside_it() {
+    use std::net::IpAddr;
+    let toml = Written::Toml;
+    assert_none(vec![
+        leaks::<BTreeMap<Color, Secret<String>>>(toml("x={Green='hunter2abc'}")),
+        leaks::<BTreeMap<Color, Secret<String>>>(toml("x='Green=hunter2abc'")),
+        leaks::<BTreeMap<u32, Secret<String>>>(toml("x={abc='hunter2abc'}")),
+        leaks::<BTreeMap<u32, Secret<String>>>(toml("x='abc=hunter2abc'")),
+        leaks::<BTreeMap<IpAddr, Secret<String>>>(toml("x={abc='hunter2abc'}")),
+        leaks::<BTreeMap<IpAddr, Secret<String>>>(toml("x='abc=hunter2abc'")),
+        leaks::<BTreeMap<IpAddr, One>>(toml("x={abc={magic='hunter2abc', n=1}}")),
+        leaks::<BTreeMap<IpAddr, One>>(toml("x='abc={magic=hunter2abc, n=1}'")),
+        leaks::<(IpAddr, Secret<String>)>(toml("x=['abc', 'hunter2abc']")),
+        leaks::<(IpAddr, Secret<String>)>(toml("x=[1, 'hunter2abc']")),
+        leaks::<(IpAddr, Secret<String>)>(toml("x='abc, hunter2abc'")),
+        leaks::<(Color, One)>(toml("x=['Green', {magic='hunter2abc', n=1}]")),
+        leaks::<(Color, IpAddr, One)>(toml("x=['Red', 'b', {magic='hunter2abc', n=1}]")),
+        leaks::<Vec<(IpAddr, Secret<String>)>>(toml("x=[['abc', 'hunter2abc']]")),
+    ]);
+}

@@ -3,11 +3,10 @@
 //! A bad value is replaced by a [`Placeholder`] in further passes. If the type rejects that too, it
 //! gets another one; if none fits, the value is left out.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use crate::decode::diagnose::budget::Budget;
 use crate::decode::diagnose::buffered_placeholder::{BufferedPlaceholder, DURATION};
-use crate::decode::diagnose::class_paths::EACH;
 use crate::decode::diagnose::collect::Collected;
 use crate::decode::diagnose::fault::{EMPTY_VARIABLE, Fault, WRONG_TYPE};
 use crate::decode::diagnose::fault_search::ONE_VARIANT;
@@ -20,7 +19,7 @@ use crate::decode::diagnose::wording::is_serde_internal;
 use crate::decode::input::Path;
 use crate::decode::location::NULL_ITEM;
 use crate::error::{Error, ErrorKind};
-use crate::value::key::{self, Key, under};
+use crate::value::key::{Key, under};
 use crate::value::units;
 
 /// How many errors are reported: enough for a person to start with.
@@ -89,19 +88,6 @@ impl Diagnosis {
         fork.skipped.retain(|skipped| is_apart(skipped));
         fork.missing.retain(|table, _| !under(table, path));
         fork
-    }
-
-    /// The paths that have placeholders, with `*` in place of indexes.
-    pub(super) fn replaced_paths(&self) -> BTreeSet<String> {
-        let paths = self.bad_values.keys().chain(&self.skipped);
-        let paths = paths.chain(self.missing.keys());
-        let name = |name: &str| match key::list_index(name) {
-            Some(_) => EACH.to_owned(),
-            None => name.to_owned(),
-        };
-        paths
-            .map(|path| path.split('.').map(name).collect::<Vec<_>>().join("."))
-            .collect()
     }
 
     /// The level of the placeholder for a path, if the value there is bad.

@@ -365,6 +365,7 @@ impl serde::de::Error for Fault {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        trial::record_fields(expected);
         let mut fault = Self::mismatch("unknown field", list_names(expected));
         fault.0.unknown_field = Some(field.into());
         fault

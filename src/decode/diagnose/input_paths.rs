@@ -8,9 +8,22 @@ use crate::value::key;
 /// The paths of the values below a table that are no containers.
 pub(super) fn values_below(request: Request<'_>, table: &str) -> Vec<String> {
     let mut paths = Vec::new();
-    add_values(request.input, request.key, &mut paths);
+    if let Some(input) = input_at(request, table) {
+        add_values(input, table, &mut paths);
+    }
     paths.retain(|path| is_below(path, table));
     paths
+}
+
+/// The value at a path.
+fn input_at<'a>(request: Request<'a>, path: &str) -> Option<Input<'a>> {
+    let mut names = names_below(request.key, path).into_iter();
+    names.try_fold(request.input, |input, name| match input {
+        Input::Table(table) => Some(Input::of_node(&table.get(&name)?.node).0),
+        Input::Fields(fields) => fields.get(&name).map(Input::of_value),
+        Input::List(items) => items.get(key::list_index(&name)?).map(Input::of_value),
+        _ => None,
+    })
 }
 
 /// The list that a path is an item of.
@@ -94,6 +107,19 @@ pub(super) fn add_matching(
         // A text may spell the table. One that spells a list is read to its end.
         _ => found.extend(name.map(|name| below(path, name))),
     }
+}
+
+/// The words of the text at a path, which may be names of a table that cannot be read.
+pub(super) fn words_at(request: Request<'_>, path: &str) -> Vec<String> {
+    let Some(text) = input_at(request, path).and_then(|input| input.text()) else {
+        return Vec::new();
+    };
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let words = text.split(|c| !is_part(c));
+    words
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The names of a path below another one.

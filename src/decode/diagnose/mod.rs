@@ -14,8 +14,8 @@
 //! - [`fault_search`] and [`markers`]: move the fault of a round to the buffered value that it is about.
 //! - [`diagnosis`], [`placeholder`], [`buffered_placeholder`], [`collect`] and [`budget`]: how the next round
 //!   gets past a bad value.
-//! - [`secret_paths`], [`secret_trials`], [`trial`], [`input_paths`] and [`visit_recorder`]: where a type reads
-//!   secrets, which errors must not show.
+//! - [`secret_paths`], [`secret_sites`], [`secret_trials`], [`trial`], [`input_paths`] and [`visit_recorder`]:
+//!   where a type reads secrets, which errors must not show.
 //!
 //! # Terms
 //!
@@ -28,7 +28,7 @@
 //! - *tag*: the entry of a table whose text names the variant of an enum. *Signature*: what a value can be read as,
 //!   to split a class without a tag.
 //! - *probe*: an additional entry, to find out whether a table is a map. *Marker*: a unique value in the
-//!   place of one of several equal ones. *Trial*: a pass with a table in the place of a value, to find out
+//!   place of one of several equal ones. *Trial*: a pass with another value in the place of one, to find out
 //!   whether the type reads a secret there.
 //! - *placeholder*: an invented value in the place of a bad one.
 
@@ -51,6 +51,7 @@ pub(super) mod placeholder;
 pub(super) mod rejection;
 pub(super) mod report;
 pub(super) mod secret_paths;
+pub(super) mod secret_sites;
 pub(super) mod secret_trials;
 pub(super) mod signature;
 pub(super) mod tags;

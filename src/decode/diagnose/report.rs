@@ -51,8 +51,12 @@ fn diagnose_target(
         return Ok(());
     }
     let secret_trials = SecretTrials::new();
-    let mut errors = collect_errors(target, request, &diagnosis, &secret_trials);
+    let (mut errors, is_complete) = collect_errors(target, request, &diagnosis, &secret_trials);
     secret_trials.record_known(target, request);
+    // A traced request has been diagnosed before.
+    if !is_complete && !request.is_traced {
+        secret_trials.record_buffered(target, request);
+    }
     if errors.is_empty() {
         secret_trials.mask(target, request, &diagnosis, &mut first);
         errors.push(first.into_error(request.key));
@@ -68,15 +72,17 @@ fn diagnose_target(
     Err(Error::all(errors.collect()))
 }
 
-/// Runs rounds until the type accepts what is left, or until no placeholder helps.
+/// Runs rounds until the type accepts what is left, or until no placeholder helps. Also returns whether the type
+/// has read all values but those that the errors are about.
 fn collect_errors(
     target: &dyn Target,
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
     secret_trials: &SecretTrials,
-) -> Vec<Error> {
+) -> (Vec<Error>, bool) {
     diagnosis.borrow_mut().inference.reporting = true;
     let mut errors = Vec::new();
+    let mut is_complete = false;
     for _ in 0..MAX_ROUNDS {
         let result = passes::decode_in_passes(target, request, diagnosis);
         let collected = diagnosis.borrow_mut().take_collected();
@@ -88,6 +94,7 @@ fn collect_errors(
         }
         errors.truncate(MAX_ERRORS);
         let Err(fault) = result else {
+            is_complete = errors.len() < MAX_ERRORS;
             break;
         };
         if errors.len() >= MAX_ERRORS {
@@ -113,10 +120,11 @@ fn collect_errors(
             break;
         }
     }
-    if diagnosis.borrow().may_omit_errors && errors.len() < MAX_ERRORS {
+    let may_omit_errors = diagnosis.borrow().may_omit_errors;
+    if may_omit_errors && errors.len() < MAX_ERRORS {
         add_note(&mut errors, SEARCH_ENDED);
     }
-    errors
+    (errors, is_complete && !may_omit_errors)
 }
 
 /// Reports the fault of a round, and those for the same reason; returns whether another round may find

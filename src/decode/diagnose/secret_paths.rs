@@ -1,11 +1,11 @@
 //! Finds the fields of a type that are secrets, without a value: by running its `Deserialize`.
 //!
 //! [`secret_paths`] hands placeholders to the type and records each path at which it asks for a
-//! [`Secret`](crate::Secret). It sees no fields that serde buffers; those are found by
-//! [`secret_trials`](crate::decode::diagnose::secret_trials).
+//! [`Secret`](crate::Secret). It sees no fields that serde buffers. It records where serde may buffer, and
+//! [`secret_sites`](crate::decode::diagnose::secret_sites) finds out what the type reads there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -14,10 +14,16 @@ use serde::de::{
     MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
+use crate::decode::Mask;
+use crate::decode::deserializer::ValueDeserializer;
+use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::placeholder::Placeholder;
 use crate::decode::forward::{forward_fields_of_variant, forward_similar_methods};
+use crate::decode::input::Input;
+use crate::decode::request::Request;
 use crate::sync::panics;
+use crate::value::Value;
 use crate::value::secret::SECRET_NAME;
 
 /// A path inside a type; `None` stands for any index, or any name in a map.
@@ -30,16 +36,35 @@ const MAX_VISITED: usize = 2_000;
 /// How often one type is deserialized.
 const MAX_ROUNDS: usize = 200;
 
+/// What the `Deserialize` of a type shows of its secrets.
+#[derive(Debug, Default)]
+pub(crate) struct SecretPaths {
+    /// The paths at which the type reads a [`Secret`](crate::Secret).
+    pub(crate) secrets: BTreeSet<TypePath>,
+    /// The paths at and below which the type may read further secrets: serde may buffer the value there, or the
+    /// type has rejected the placeholders before it had read all of it.
+    pub(crate) sites: BTreeMap<TypePath, SiteKind>,
+}
+
+/// What serde may buffer at a site.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SiteKind {
+    /// The value, of any kind.
+    Any,
+    /// The entries of a table: the struct may have flattened fields.
+    Entries,
+}
+
 /// The paths at which a type reads a [`Secret`](crate::Secret).
 ///
 /// A type that rejects a placeholder ends the whole struct. So the type is deserialized again without
 /// the fields that are finished, until a round finishes no further path.
 pub(crate) fn secret_paths<T: DeserializeOwned>() -> BTreeSet<TypePath> {
-    secret_paths_with(drop::<T>)
+    secret_paths_with(drop::<T>).secrets
 }
 
-/// As [`secret_paths`]; `discard` receives each value that the type made of placeholders.
-pub(crate) fn secret_paths_with<T: DeserializeOwned>(discard: fn(T)) -> BTreeSet<TypePath> {
+/// As [`secret_paths`], with the sites; `discard` receives each value that the type made of placeholders.
+pub(crate) fn secret_paths_with<T: DeserializeOwned>(discard: fn(T)) -> SecretPaths {
     // The type is user code, which may panic on placeholders.
     find_paths(&|finder| {
         drop(panics::catch(|| {
@@ -49,13 +74,14 @@ pub(crate) fn secret_paths_with<T: DeserializeOwned>(discard: fn(T)) -> BTreeSet
 }
 
 /// Runs rounds of `deserialize` until one finishes no further path.
-fn find_paths(deserialize: &dyn Fn(PathFinder<'_>)) -> BTreeSet<TypePath> {
+fn find_paths(deserialize: &dyn Fn(PathFinder<'_>)) -> SecretPaths {
     let progress = RefCell::new(Progress::default());
     for _ in 0..MAX_ROUNDS {
         let before = progress.borrow().finished.len();
         deserialize(PathFinder {
             progress: &progress,
             path: TypePath::new(),
+            trial: None,
         });
         let progress = progress.borrow();
         let is_stuck = progress.finished.len() == before;
@@ -63,7 +89,40 @@ fn find_paths(deserialize: &dyn Fn(PathFinder<'_>)) -> BTreeSet<TypePath> {
             break;
         }
     }
-    progress.into_inner().secrets
+    progress.into_inner().found
+}
+
+/// A value that the type reads at one of its paths, and nothing else.
+pub(crate) struct SiteTrial<'a> {
+    pub(crate) site: &'a TypePath,
+    pub(crate) value: &'a Value,
+    pub(crate) diagnosis: &'a RefCell<Diagnosis>,
+    /// Receives the keys that the type reads as secrets.
+    pub(crate) secret_keys: &'a RefCell<Vec<String>>,
+}
+
+impl SiteTrial<'_> {
+    /// Runs the `Deserialize` of a type. Its value is leaked: a `Drop` is user code.
+    pub(super) fn run<T: DeserializeOwned>(&self) -> Result<(), Fault> {
+        let progress = RefCell::new(Progress::default());
+        let finder = PathFinder {
+            progress: &progress,
+            path: TypePath::new(),
+            trial: Some(self),
+        };
+        T::deserialize(finder).map(std::mem::forget)
+    }
+
+    fn read<'de, R>(
+        &self,
+        read: impl FnOnce(ValueDeserializer<'_, 'de>) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        let input = Input::of_value(self.value);
+        Request::new("", input, None, Mask::from(true))
+            .recording_secrets(self.secret_keys)
+            .substitute("", self.value)
+            .read(Some(self.diagnosis), None, read)
+    }
 }
 
 /// Whether a type is a [`Secret`](crate::Secret), an `Option` of one, or a wrapper of one.
@@ -119,9 +178,11 @@ impl<'de> Deserializer<'de> for SecretCheck<'_> {
 /// What all rounds over one type have found.
 #[derive(Default)]
 struct Progress {
-    secrets: BTreeSet<TypePath>,
+    found: SecretPaths,
     /// The paths at and below which no round finds anything new.
     finished: BTreeSet<TypePath>,
+    /// The paths of enums.
+    enums: BTreeSet<TypePath>,
     visited: usize,
 }
 
@@ -130,6 +191,8 @@ struct Progress {
 struct PathFinder<'a> {
     progress: &'a RefCell<Progress>,
     path: TypePath,
+    /// In a trial, only the path to its site is read.
+    trial: Option<&'a SiteTrial<'a>>,
 }
 
 impl PathFinder<'_> {
@@ -148,7 +211,44 @@ impl PathFinder<'_> {
         Ok(Self {
             progress: self.progress,
             path: self.below(name),
+            trial: self.trial,
         })
+    }
+
+    /// The trial whose site is here.
+    fn trial_here(&self) -> Option<&SiteTrial<'_>> {
+        self.trial.filter(|trial| *trial.site == self.path)
+    }
+
+    /// In a trial, the name of the entry that leads to the site.
+    fn name_on_the_way(&self) -> Option<Option<&'static str>> {
+        self.trial?.site.get(self.path.len()).copied()
+    }
+
+    /// Records that the type may read secrets at or below a path that it does not show.
+    fn add_site(&self, site: TypePath, kind: SiteKind) {
+        let mut progress = self.progress.borrow_mut();
+        progress.found.sites.entry(site).or_insert(kind);
+    }
+
+    /// Records a struct of two fields as a site if one may be the tag of an enum, and the other its content.
+    fn add_if_tagged(&self, one: &'static str, other: &'static str) {
+        let progress = self.progress.borrow();
+        let is_tag = |name| progress.enums.contains(&self.below(Some(name)));
+        let is_content = |name| progress.found.sites.contains_key(&self.below(Some(name)));
+        let is_tagged = (is_tag(one) && is_content(other)) || (is_tag(other) && is_content(one));
+        drop(progress);
+        if is_tagged {
+            self.add_site(self.path.clone(), SiteKind::Any);
+        }
+    }
+
+    /// Records that serde may buffer the value here, or the table that it is an entry of.
+    fn add_buffer(&self) {
+        self.add_site(self.path.clone(), SiteKind::Any);
+        if let Some((None, around)) = self.path.split_last() {
+            self.add_site(around.to_vec(), SiteKind::Entries);
+        }
     }
 
     fn is_finished(&self, name: Option<&'static str>) -> bool {
@@ -181,7 +281,10 @@ impl PathFinder<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let mut unfinished = names.to_vec();
-        unfinished.retain(|name| !self.is_finished(*name));
+        unfinished.retain(|name| match self.name_on_the_way() {
+            Some(next) => next == *name,
+            None => !self.is_finished(*name),
+        });
         let outcome = visitor.visit_map(Entries {
             finder: self.clone(),
             names: unfinished.into_iter(),
@@ -189,6 +292,15 @@ impl PathFinder<'_> {
         });
         self.finish_if_all(names, outcome)
     }
+}
+
+/// Reads the value of a trial whose site is here.
+macro_rules! or_trial {
+    ($self:ident . $method:ident ( $($arg:expr),* )) => {
+        if let Some(trial) = $self.trial_here() {
+            return trial.read(|de| de.$method($($arg),*));
+        }
+    };
 }
 
 macro_rules! leaves {
@@ -205,11 +317,24 @@ impl<'de> Deserializer<'de> for PathFinder<'_> {
     forward_similar_methods!();
 
     leaves! {
-        deserialize_any deserialize_bool deserialize_char deserialize_str
-        deserialize_bytes deserialize_unit deserialize_identifier
-        deserialize_ignored_any deserialize_f32 deserialize_f64
+        deserialize_bool deserialize_char deserialize_str
+        deserialize_bytes deserialize_unit deserialize_ignored_any deserialize_f32 deserialize_f64
         deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_trial!(self.deserialize_any(visitor));
+        self.add_buffer();
+        self.leaf().deserialize_any(visitor)
+    }
+
+    /// Answers the request for the tag of an enum, whose content serde may buffer.
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if let Some((_, around)) = self.path.split_last() {
+            self.add_site(around.to_vec(), SiteKind::Any);
+        }
+        self.leaf().deserialize_identifier(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -225,35 +350,47 @@ impl<'de> Deserializer<'de> for PathFinder<'_> {
             return visitor.visit_newtype_struct(self);
         }
         let leaf = self.leaf();
-        self.progress.borrow_mut().secrets.insert(self.path);
+        self.progress.borrow_mut().found.secrets.insert(self.path);
         visitor.visit_newtype_struct(leaf)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_trial!(self.deserialize_seq(visitor));
         self.deserialize_tuple(1, visitor)
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
+        or_trial!(self.deserialize_tuple(len, visitor));
+        let left = Cell::new(len);
         let items = Items {
             finder: self.clone(),
-            left: len,
+            left: &left,
         };
         let outcome = visitor.visit_seq(items);
+        if left.get() > 0 {
+            self.add_site(self.path.clone(), SiteKind::Any);
+        }
         self.finish_if_all(&[None], outcome)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        or_trial!(self.deserialize_map(visitor));
         self.entries(&[None], visitor)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
+        or_trial!(self.deserialize_struct(name, fields, visitor));
         let names: Vec<_> = fields.iter().copied().map(Some).collect();
-        self.entries(&names, visitor)
+        let outcome = self.clone().entries(&names, visitor);
+        if let [one, other] = fields {
+            self.add_if_tagged(one, other);
+        }
+        outcome
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -263,10 +400,12 @@ impl<'de> Deserializer<'de> for PathFinder<'_> {
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let names: Vec<_> = variants.iter().copied().map(Some).collect();
-        let next = names
-            .iter()
-            .flatten()
-            .find(|name| !self.is_finished(Some(name)));
+        self.progress.borrow_mut().enums.insert(self.path.clone());
+        let is_next = |name: &&&'static str| match self.name_on_the_way() {
+            Some(next) => next == Some(**name),
+            None => !self.is_finished(Some(**name)),
+        };
+        let next = names.iter().flatten().find(is_next);
         // An enum that is finished accepts any variant.
         let Some(name) = next.or(variants.first()).copied() else {
             return self.leaf().deserialize_unit(visitor);
@@ -282,7 +421,7 @@ impl<'de> Deserializer<'de> for PathFinder<'_> {
 /// The items of a list or a tuple.
 struct Items<'a> {
     finder: PathFinder<'a>,
-    left: usize,
+    left: &'a Cell<usize>,
 }
 
 impl<'de> SeqAccess<'de> for Items<'_> {
@@ -292,11 +431,12 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Fault> {
-        if self.left == 0 {
+        if self.left.get() == 0 {
             return Ok(None);
         }
-        self.left -= 1;
-        seed.deserialize(self.finder.descend(None)?).map(Some)
+        let item = seed.deserialize(self.finder.descend(None)?)?;
+        self.left.set(self.left.get() - 1);
+        Ok(Some(item))
     }
 }
 
@@ -319,7 +459,12 @@ impl<'de> MapAccess<'de> for Entries<'_> {
         };
         self.current = name;
         let Some(name) = name else {
-            return seed.deserialize(Placeholder::new(1)).map(Some);
+            let key = seed.deserialize(Placeholder::new(1));
+            if key.is_err() {
+                self.finder
+                    .add_site(self.finder.path.clone(), SiteKind::Any);
+            }
+            return key.map(Some);
         };
         let name: StrDeserializer<'_, Fault> = name.into_deserializer();
         seed.deserialize(name).map(Some)

@@ -1,15 +1,18 @@
-//! Finds out whether a bad value may be a secret: a text in the place of a struct that holds one.
+//! Hides what a failed read has not read, if it may be a secret.
 //!
-//! A type shows its secret fields if serde does not buffer it, see
-//! [`secret_paths`](crate::decode::diagnose::secret_paths). What serde buffers shows only while it is read.
-//! So a *trial* runs a pass with a table in the place of the value. The table has one entry, whose value is
-//! the probe. Trials end when a secret reads the probe, or when no table is left. The names of the entries
-//! are those that the type asks for, the numbers of fields, which a derived `Deserialize` accepts in place
-//! of names, and common names of secrets. An optional field that serde flattens is not found if it has
-//! another name.
+//! The passes over a value find the secrets that the type reads. They do not find those in and below a bad
+//! value, nor those that the type has not come to. So where the type may read a secret, see
+//! [`secret_paths`](crate::decode::diagnose::secret_paths) and
+//! [`secret_sites`](crate::decode::diagnose::secret_sites), everything that is not known to be plain is hidden:
+//!
+//! - A bad value, unless its type accepts neither a table nor a list. A *trial* finds that out: a pass with
+//!   another value in its place.
+//! - The values of an enum whose variant is not known or cannot be read, except those that a variant reads as
+//!   scalars and none as a secret.
+//! - If the passes never came to the end: all values that serde may have buffered.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::rc::Rc;
 use std::thread::LocalKey;
@@ -18,12 +21,14 @@ use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::input_paths::{
-    add_matching, list_of, names_below, values_below, values_of_items,
+    add_matching, list_of, names_below, values_below, values_of_items, words_at,
 };
-use crate::decode::diagnose::passes;
-use crate::decode::diagnose::secret_paths::TypePath;
+use crate::decode::diagnose::rejection::Reported;
+use crate::decode::diagnose::secret_paths::{SecretPaths, SiteKind, TypePath};
+use crate::decode::diagnose::secret_sites::{Exploration, Explored};
 use crate::decode::diagnose::target::{Target, TypeOf};
-use crate::decode::diagnose::trial::{self, SCALARS, TrialTable, entry, probe_value};
+use crate::decode::diagnose::trial::{self, TrialResult, entry, is_scalar, probe_value};
+use crate::decode::diagnose::visits::below;
 use crate::decode::request::Request;
 use crate::error::ErrorKind;
 use crate::value::Value;
@@ -33,65 +38,40 @@ use crate::value::secret::buffered;
 /// How many trials one request runs.
 const MAX_TRIALS: usize = 200;
 
-/// In place of what a type expects: the question whether an entry of an enum is a secret.
-const UNREAD: &str = "\u{1}unread";
-
 /// How many answers a thread keeps.
 const MAX_MEMOIZED: usize = 1_000;
 
-/// A type, a path inside it without indexes, and what the type expects there.
-type Question = (TypeOf, Vec<String>, Option<String>);
-
-/// A question, and the paths without indexes at which placeholders may have kept the type from a secret.
-type Trial = (Question, BTreeSet<String>);
+/// How many names of the program's values are tried at once as those of secrets.
+const MAX_NAMES: usize = 10_000;
 
 thread_local! {
-    /// Whether trials have found a secret. A type that fails again costs no further trials.
-    static SECRET_BELOW: RefCell<HashMap<Trial, bool>> = RefCell::default();
-    /// The secret paths of types, as far as serde does not buffer them.
-    static SECRET_PATHS: RefCell<HashMap<TypeOf, Rc<BTreeSet<TypePath>>>> = RefCell::default();
+    /// Where types read secrets, and where serde may buffer values of them.
+    static SECRET_PATHS: RefCell<HashMap<TypeOf, Rc<SecretPaths>>> = RefCell::default();
+    /// What trials have found at the sites of types. A type that fails again costs no further trials.
+    static SITES: RefCell<HashMap<(TypeOf, TypePath), Rc<RefCell<Explored>>>> = RefCell::default();
 }
 
 /// The trials of one request.
 pub(crate) struct SecretTrials {
     count: Cell<usize>,
-    /// Whether the type is known to read a secret somewhere.
-    has_secret: Cell<bool>,
+    /// The paths of values that were not read and are no secrets.
+    plain: RefCell<BTreeSet<String>>,
 }
 
 impl SecretTrials {
     pub(crate) fn new() -> Self {
         Self {
             count: Cell::new(0),
-            has_secret: Cell::new(false),
+            plain: RefCell::default(),
         }
     }
 
-    /// The answer to a question, by trials if it is not known. Without a trial left, a type that reads a secret
-    /// somewhere may read one here.
-    fn answer(
-        &self,
-        question: Question,
-        diagnosis: &RefCell<Diagnosis>,
-        ask: impl FnOnce() -> bool,
-    ) -> bool {
-        let replaced = diagnosis.borrow().replaced_paths();
-        let is_secret = memoized(&SECRET_BELOW, (question, replaced), || {
-            let is_secret = ask();
-            (is_secret, is_secret || !self.is_spent())
-        });
-        if is_secret {
-            self.has_secret.set(true);
-        }
-        is_secret || (self.is_spent() && self.has_secret.get())
+    fn may_run(&self, diagnosis: &RefCell<Diagnosis>) -> bool {
+        self.count.get() < MAX_TRIALS && !diagnosis.borrow().budget.is_spent()
     }
 
-    fn is_spent(&self) -> bool {
-        self.count.get() >= MAX_TRIALS
-    }
-
-    /// Masks the fault of a value in the place of a table with a secret, and records the keys of the values that
-    /// the type has not read because of it.
+    /// Masks the fault of a value that may be a secret, and records the keys of the values that the type has not
+    /// read because of it.
     pub(crate) fn mask(
         &self,
         target: &dyn Target,
@@ -105,20 +85,28 @@ impl SecretTrials {
             if values.is_empty() || is_item(fault) {
                 return self.mask_whole(target, request, diagnosis, fault, &table);
             }
-            self.record_values(target, request, diagnosis, &table, tag.as_deref());
+            return self.record_unread(target, request, diagnosis, &table, tag.as_deref());
         }
         if let Some(table) = unread_table(fault) {
             let values = values_below(request, table);
             if !values.is_empty() {
-                return self.record_all(target, request, diagnosis, fault, table, values);
+                return self.record_all(target, request, table, values);
             }
         }
-        match fault.0.location.as_ref() {
-            Some(location) if may_replace_table(fault, location) => {
-                let path = location.path.clone();
-                self.mask_whole(target, request, diagnosis, fault, &path);
-            }
-            _ => self.record_untagged(target, request, diagnosis, fault),
+        let Some(location) = fault.0.location.as_ref() else {
+            return;
+        };
+        let path = location.path.clone();
+        if location.is_name {
+            let values = values_below(request, &path).into_iter();
+            self.record_all(
+                target,
+                request,
+                &path,
+                values.chain([path.clone()]).collect(),
+            );
+        } else if may_replace_table(fault, location) {
+            self.mask_whole(target, request, diagnosis, fault, &path);
         }
     }
 
@@ -132,9 +120,13 @@ impl SecretTrials {
         fault: &mut Fault,
         path: &str,
     ) {
-        let Some(below) = self.secret_below(target, request, diagnosis, fault, path) else {
+        let Some(below) = self.secret_below(target, request, path) else {
             return;
         };
+        let is_guess = below == buffered::unnamed_below(path);
+        if is_guess && self.accepts_only_scalars(target, request, diagnosis, path) {
+            return;
+        }
         if let Some(location) = &mut fault.0.location {
             location.masked = true;
         }
@@ -149,63 +141,22 @@ impl SecretTrials {
         }
     }
 
-    /// Records all values below a table, if the type reads a secret there: it has not come to it.
+    /// Records all values below a table, if the type may read a secret there: it has not come to it.
     fn record_all(
         &self,
         target: &dyn Target,
         request: Request<'_>,
-        diagnosis: &RefCell<Diagnosis>,
-        fault: &Fault,
         table: &str,
         values: Vec<String>,
     ) {
-        let holds_secret = request.secret_keys.is_some()
-            && self
-                .secret_below(target, request, diagnosis, fault, table)
-                .is_some();
-        if holds_secret {
-            values
-                .into_iter()
-                .for_each(|path| request.record_secret(path));
+        if request.secret_keys.is_some() && self.secret_below(target, request, table).is_some() {
+            record(request, values);
         }
     }
 
-    /// Does the same for the values below an untagged enum whose variants all failed, without masking.
-    fn record_untagged(
-        &self,
-        target: &dyn Target,
-        request: Request<'_>,
-        diagnosis: &RefCell<Diagnosis>,
-        fault: &Fault,
-    ) {
-        let Some(location) = fault.0.location.as_ref().filter(|_| fault.0.custom) else {
-            return;
-        };
-        if !diagnosis.borrow().inference.buffers_below(&location.path) {
-            return;
-        }
-        let diagnosis = RefCell::new(diagnosis.borrow().fork());
-        let (_, log) = passes::run_discarding(target, request, &diagnosis);
-        for rejection in log
-            .iter()
-            .filter(|rejection| !SCALARS.contains(&&*rejection.expected))
-        {
-            let path = diagnosis
-                .borrow()
-                .inference
-                .only_rejected(rejection, &location.path)
-                .map(|visit| visit.path.clone());
-            let below =
-                path.and_then(|path| self.secret_below(target, request, &diagnosis, fault, &path));
-            if let Some(below) = below {
-                request.record_secret(below);
-            }
-        }
-    }
-
-    /// Records the secrets of a tagged or untagged enum that cannot be read, and of the other items if it is in a
-    /// list: the type may not have come to them. Each of their values is replaced by the probe, in each variant.
-    fn record_values(
+    /// Records the values of a tagged or untagged enum that cannot be read, and of the other items if it is in a
+    /// list: the type may not have come to them.
+    fn record_unread(
         &self,
         target: &dyn Target,
         request: Request<'_>,
@@ -213,40 +164,114 @@ impl SecretTrials {
         table: &str,
         tag: Option<&str>,
     ) {
-        if request.secret_keys.is_none() {
+        if request.secret_keys.is_none() || self.secret_below(target, request, table).is_none() {
             return;
         }
         let trial_diagnosis = RefCell::new(diagnosis.borrow().fork_for(table));
         let run_trial = |entries: BTreeMap<Box<str>, Value>| {
-            self.count.set(self.count.get() + 1);
             let value = Value::from(entries);
-            trial::run(target, request, &trial_diagnosis, table, &value)
+            self.run_trial(target, request, &trial_diagnosis, table, &value)
         };
-        let tags: Vec<Option<(Box<str>, Value)>> = match tag {
-            Some(tag) => {
-                let asked = run_trial(BTreeMap::from([entry(tag, probe_value())]));
-                let tags = asked.variants.iter();
-                tags.map(|variant| Some(entry(tag, Value::from(*variant))))
-                    .collect()
-            }
-            None => vec![None],
-        };
+        let asked = tag.and_then(|tag| run_trial(BTreeMap::from([entry(tag, probe_value())])));
+        let variants = asked.iter().flat_map(|asked| &asked.variants);
+        let of_variant = |variant: &&'static str| Some(entry(tag?, Value::from(*variant)));
+        let mut tags: Vec<Option<_>> = variants.map(of_variant).collect();
+        if tags.is_empty() {
+            // No tag is missing or unknown.
+            tags.push(None);
+        }
+        let tag_path = tag.map(|tag| below(table, tag));
         for (item, path) in values_of_items(request, table) {
-            let names = names_below(request.key, &path);
-            let names = names.iter().map(|name| without_index(name).to_owned());
-            let unread = format!("{UNREAD} {}", tag.unwrap_or_default());
-            let question = (target.identity(), names.collect(), Some(unread));
-            let is_secret = self.answer(question, diagnosis, || {
-                tags.iter().any(|tag| {
-                    let mut entries = entries_to(&item, &path, probe_value());
-                    entries.extend(tag.clone());
-                    !self.is_spent() && run_trial(entries).reads_secret
-                })
-            });
-            if is_secret {
+            let run_with = |value: Value, tag: &Option<(Box<str>, Value)>| {
+                let mut entries = entries_to(&item, &path, value);
+                entries.extend(tag.clone());
+                run_trial(entries)
+            };
+            if tag_path.as_ref() == Some(&path) || is_plain(&tags, &run_with) {
+                self.plain.borrow_mut().insert(path);
+            } else {
                 request.record_secret(path);
             }
         }
+    }
+
+    /// Runs a trial, unless the trials have cost enough.
+    fn run_trial(
+        &self,
+        target: &dyn Target,
+        request: Request<'_>,
+        diagnosis: &RefCell<Diagnosis>,
+        path: &str,
+        value: &Value,
+    ) -> Option<TrialResult> {
+        if !self.may_run(diagnosis) {
+            return None;
+        }
+        self.count.set(self.count.get() + 1);
+        Some(trial::run(target, request, diagnosis, path, value))
+    }
+
+    /// Whether the type accepts neither a table nor a list in the place of a value.
+    fn accepts_only_scalars(
+        &self,
+        target: &dyn Target,
+        request: Request<'_>,
+        diagnosis: &RefCell<Diagnosis>,
+        path: &str,
+    ) -> bool {
+        let diagnosis = RefCell::new(diagnosis.borrow().fork_for(path));
+        let run = |value: Value| self.run_trial(target, request, &diagnosis, path, &value);
+        let table = run(Value::from(BTreeMap::<Box<str>, Value>::new()));
+        let list = run(Value::from(Vec::<Value>::new()));
+        let (Some(table), Some(list)) = (table, list) else {
+            return false;
+        };
+        // Other values may be rejected too, but alike in both trials.
+        let rejected = |by: &TrialResult, other: &TrialResult, as_what: &Reported| {
+            let others = other.expected_for(as_what);
+            let mut own = by.expected_for(as_what);
+            for expected in others {
+                if let Some(at) = own.iter().position(|own| *own == expected) {
+                    own.remove(at);
+                }
+            }
+            own.iter()
+                .map(|expected| (*expected).to_owned())
+                .collect::<BTreeSet<_>>()
+        };
+        let as_table = rejected(&table, &list, &Reported::Map);
+        let as_list = rejected(&list, &table, &Reported::Seq);
+        let is_read = |trial: &TrialResult| {
+            !trial.failed || !trial.fields.is_empty() || !trial.variants.is_empty()
+        };
+        !is_read(&table) && !is_read(&list) && !as_table.is_empty() && as_table == as_list
+    }
+
+    /// Records the values that serde may have buffered. Call it if the passes never came to the end.
+    pub(crate) fn record_buffered(&self, target: &dyn Target, request: Request<'_>) {
+        if request.secret_keys.is_none() {
+            return;
+        }
+        for (site, kind) in &self.secret_paths(target).sites {
+            let mut found = Vec::new();
+            add_matching(request.input, request.key, site, &mut found);
+            let names = || found.iter().flat_map(|path| names_at(request, path));
+            if !found.is_empty() && holds_secret(target, site, *kind, names) {
+                found
+                    .iter()
+                    .for_each(|path| self.record_values(request, path));
+            }
+        }
+    }
+
+    /// Records the values below a path that are not known to be plain, or the value there if it is no table.
+    fn record_values(&self, request: Request<'_>, path: &str) {
+        let mut values = values_below(request, path);
+        if values.is_empty() {
+            request.record_secret(buffered::unnamed_below(path));
+        }
+        values.retain(|path| !self.plain.borrow().contains(path));
+        record(request, values);
     }
 
     /// Records the values that the type is known to read as secrets, if it has come to them or not.
@@ -255,7 +280,7 @@ impl SecretTrials {
             return;
         }
         let mut found = Vec::new();
-        for secret in self.secret_paths(target).iter() {
+        for secret in &self.secret_paths(target).secrets {
             add_matching(request.input, request.key, secret, &mut found);
         }
         found
@@ -263,75 +288,109 @@ impl SecretTrials {
             .for_each(|path| request.record_secret(path));
     }
 
-    /// The secret paths of a type, as far as serde does not buffer them.
-    fn secret_paths(&self, target: &dyn Target) -> Rc<BTreeSet<TypePath>> {
-        let find = || (Rc::new(target.secret_paths()), true);
-        let paths = memoized(&SECRET_PATHS, target.identity(), find);
-        if !paths.is_empty() {
-            self.has_secret.set(true);
-        }
-        paths
+    fn secret_paths(&self, target: &dyn Target) -> Rc<SecretPaths> {
+        memoized(&SECRET_PATHS, target.identity(), || {
+            Rc::new(target.secret_paths())
+        })
     }
 
-    /// The key of a secret below a path, if the type reads one there.
+    /// The key of a secret at or below a path, if the type may read one there.
     fn secret_below(
         &self,
         target: &dyn Target,
         request: Request<'_>,
-        diagnosis: &RefCell<Diagnosis>,
-        fault: &Fault,
         path: &str,
     ) -> Option<String> {
         let names = names_below(request.key, path);
-        let of = target.identity();
-        let secret_paths = self.secret_paths(target);
-        let is_below = |secret: &&TypePath| {
-            let matches =
-                |(segment, name): (&Option<&str>, &String)| segment.is_none_or(|it| it == name);
-            secret.len() > names.len() && secret.iter().zip(&names).all(matches)
-        };
-        if let Some(secret) = secret_paths.iter().find(is_below) {
+        let paths = self.secret_paths(target);
+        let is_below = |secret: &&TypePath| secret.len() >= names.len() && is_alike(secret, &names);
+        if let Some(secret) = paths.secrets.iter().find(is_below) {
             let mut below = path.to_owned();
-            if let Some(name) = secret[names.len()] {
-                key::push_segment(&mut below, name);
-                return Some(below);
-            }
-            return Some(buffered::unnamed_below(path));
+            return match secret.get(names.len()) {
+                None => Some(below),
+                Some(Some(name)) => {
+                    key::push_segment(&mut below, name);
+                    Some(below)
+                }
+                Some(None) => Some(buffered::unnamed_below(path)),
+            };
         }
-        let names = names
+        let mut sites = paths
+            .sites
             .iter()
-            .map(|name| without_index(name).to_owned())
-            .collect();
-        let question = (of, names, fault.0.expected.clone());
-        let ask = || self.run_trials(target, request, diagnosis, path);
-        let is_secret = self.answer(question, diagnosis, ask);
+            .filter(|(site, _)| is_alike(site, &names));
+        let of_values = || names_at(request, path);
+        let is_secret = sites.any(|(site, kind)| holds_secret(target, site, *kind, of_values));
         is_secret.then(|| buffered::unnamed_below(path))
     }
+}
 
-    /// Runs trials at a path; returns whether a secret reads the probe.
-    fn run_trials(
-        &self,
-        target: &dyn Target,
-        request: Request<'_>,
-        diagnosis: &RefCell<Diagnosis>,
-        path: &str,
-    ) -> bool {
-        let diagnosis = RefCell::new(diagnosis.borrow().fork_for(path));
-        let run_trial = |value: &Value| {
-            self.count.set(self.count.get() + 1);
-            trial::run(target, request, &diagnosis, path, value)
-        };
-        let mut queue = VecDeque::from([TrialTable::default()]);
-        while let Some(table) = queue.pop_front() {
-            if self.is_spent() {
-                break;
-            }
-            if trial::expand(&table, &run_trial, &mut queue) {
-                return true;
-            }
-        }
-        false
+/// Whether a path of a type and the names of a path agree as far as both go.
+fn is_alike(of_type: &TypePath, names: &[String]) -> bool {
+    let mut both = of_type.iter().zip(names);
+    both.all(|(segment, name)| segment.is_none_or(|segment| segment == name))
+}
+
+/// Whether a type may read a secret at a site. `names` are those that the program's values have.
+fn holds_secret<N: Iterator<Item = String>>(
+    target: &dyn Target,
+    site: &TypePath,
+    kind: SiteKind,
+    names: impl Fn() -> N,
+) -> bool {
+    let question = (target.identity(), site.clone());
+    let explored = memoized(&SITES, question, Rc::default);
+    let mut explored = explored.borrow_mut();
+    if !explored.has_secret {
+        let run = |value: &Value| trial::run_at(target, site, value);
+        let names = names().take(MAX_NAMES).collect();
+        Exploration::new(&run, kind == SiteKind::Entries).explore(&mut explored, names);
     }
+    explored.has_secret
+}
+
+/// The names that the values at and below a path have, and the words of its text.
+fn names_at(request: Request<'_>, path: &str) -> impl Iterator<Item = String> {
+    let below = values_below(request, path);
+    let paths = below.into_iter().chain([path.to_owned()]);
+    let names: Vec<String> = paths
+        .flat_map(|path| names_below(request.key, &path))
+        .collect();
+    let words = words_at(request, path).into_iter();
+    names
+        .into_iter()
+        .chain(words)
+        .filter(|name| key::list_index(name).is_none())
+}
+
+fn record(request: Request<'_>, paths: Vec<String>) {
+    paths
+        .into_iter()
+        .for_each(|path| request.record_secret(path));
+}
+
+/// Whether an enum reads a value as a scalar in one of its variants, and as a secret in none.
+fn is_plain(
+    tags: &[Option<(Box<str>, Value)>],
+    run_with: &dyn Fn(Value, &Option<(Box<str>, Value)>) -> Option<TrialResult>,
+) -> bool {
+    let mut is_plain = false;
+    for tag in tags {
+        let probe = run_with(probe_value(), tag);
+        let table = run_with(Value::from(BTreeMap::<Box<str>, Value>::new()), tag);
+        let (Some(probe), Some(table)) = (probe, table) else {
+            return false;
+        };
+        if probe.reads_secret || table.reads_secret {
+            return false;
+        }
+        let scalars = |result: &TrialResult| {
+            let expected = result.expected_for(&Reported::Map);
+            expected.into_iter().filter(|it| is_scalar(it)).count()
+        };
+        is_plain |= scalars(&table) > scalars(&probe);
+    }
+    is_plain
 }
 
 /// The entries of a table that has only the value at a path below it.
@@ -356,7 +415,8 @@ fn unread_enum(fault: &Fault, inference: &Inference) -> Option<(String, Option<S
         // serde asks for the tag of a table that it has buffered.
         let table = parent(path).unwrap_or_default();
         let is_buffered = inference.buffered_at(&table).is_some();
-        return is_buffered.then(|| (table, Some(tag.to_owned())));
+        let tag = inference.tag_in(&table).unwrap_or_else(|| tag.to_owned());
+        return is_buffered.then_some((table, Some(tag)));
     }
     if has_unknown_variant(fault) {
         let (table, tag) = inference.tag_at(path)?;
@@ -386,27 +446,36 @@ fn has_unknown_variant(fault: &Fault) -> bool {
     rejection.is_some_and(|rejection| rejection.variants.is_some())
 }
 
-/// The value of a key: the kept one, or else that of `make`, which also says whether to keep it.
+/// The kept value of a key.
+fn known<K: Eq + Hash, V: Clone>(
+    all: &'static LocalKey<RefCell<HashMap<K, V>>>,
+    key: &K,
+) -> Option<V> {
+    let known = |all: &RefCell<HashMap<K, V>>| all.borrow().get(key).cloned();
+    all.try_with(known).ok().flatten()
+}
+
+fn keep<K: Eq + Hash, V>(all: &'static LocalKey<RefCell<HashMap<K, V>>>, key: K, value: V) {
+    let _ = all.try_with(|all| {
+        let mut all = all.borrow_mut();
+        if all.len() >= MAX_MEMOIZED {
+            all.clear();
+        }
+        all.insert(key, value);
+    });
+}
+
+/// The value of a key: the kept one, or else that of `make`.
 fn memoized<K: Eq + Hash, V: Clone>(
     all: &'static LocalKey<RefCell<HashMap<K, V>>>,
     key: K,
-    make: impl FnOnce() -> (V, bool),
+    make: impl FnOnce() -> V,
 ) -> V {
-    let known = |all: &RefCell<HashMap<K, V>>| all.borrow().get(&key).cloned();
-    if let Some(known) = all.try_with(known).ok().flatten() {
-        return known;
-    }
-    let (value, is_final) = make();
-    if is_final {
-        let _ = all.try_with(|all| {
-            let mut all = all.borrow_mut();
-            if all.len() >= MAX_MEMOIZED {
-                all.clear();
-            }
-            all.insert(key, value.clone());
-        });
-    }
-    value
+    known(all, &key).unwrap_or_else(|| {
+        let value = make();
+        keep(all, key, value.clone());
+        value
+    })
 }
 
 /// Whether a fault may be about a value in the place of a table.
@@ -430,14 +499,5 @@ fn is_table(description: &str) -> bool {
 
 fn expects_scalar(fault: &Fault) -> bool {
     let expected = fault.0.expected.as_deref().unwrap_or_default();
-    SCALARS.contains(&expected.split(" (").next().unwrap_or_default())
-}
-
-/// The name of an entry, with `*` in place of an index.
-fn without_index(name: &str) -> &str {
-    if name.bytes().all(|byte| byte.is_ascii_digit()) {
-        "*"
-    } else {
-        name
-    }
+    is_scalar(expected)
 }

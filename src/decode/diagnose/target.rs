@@ -4,13 +4,12 @@
 //! reads.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 
 use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::fault::Fault;
-use crate::decode::diagnose::secret_paths::{TypePath, secret_paths_with};
+use crate::decode::diagnose::secret_paths::{SecretPaths, SiteTrial, secret_paths_with};
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::request::Request;
 
@@ -39,7 +38,10 @@ pub(crate) trait Target {
     fn identity(&self) -> TypeOf;
 
     /// The secret paths of the type. Leaks the values that it makes of placeholders.
-    fn secret_paths(&self) -> BTreeSet<TypePath>;
+    fn secret_paths(&self) -> SecretPaths;
+
+    /// Reads a value at a path of the type, and nothing else. Leaks the value that the type makes of it.
+    fn run_trial(&self, trial: &SiteTrial<'_>) -> Result<(), Fault>;
 }
 
 /// The only [`Target`].
@@ -86,11 +88,15 @@ impl<T: DeserializeOwned> Target for TargetType<T> {
     }
 
     fn identity(&self) -> TypeOf {
-        let own: fn(fn(T)) -> BTreeSet<TypePath> = secret_paths_with::<T>;
+        let own: fn(fn(T)) -> SecretPaths = secret_paths_with::<T>;
         (std::any::type_name::<T>(), own as usize)
     }
 
-    fn secret_paths(&self) -> BTreeSet<TypePath> {
+    fn secret_paths(&self) -> SecretPaths {
         secret_paths_with(std::mem::forget::<T>)
+    }
+
+    fn run_trial(&self, trial: &SiteTrial<'_>) -> Result<(), Fault> {
+        trial.run::<T>()
     }
 }

@@ -1,13 +1,16 @@
-//! One trial: a pass with a table in the place of a value, to find out whether the type reads a secret there.
+//! One trial: a pass with another value in the place of one, to find out whether the type reads a secret there.
 //!
-//! See [`secret_trials`](crate::decode::diagnose::secret_trials).
+//! See [`secret_sites`](crate::decode::diagnose::secret_sites) and
+//! [`secret_trials`](crate::decode::diagnose::secret_trials).
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decode::diagnose::diagnosis::Diagnosis;
+use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::inference::PROBE;
 use crate::decode::diagnose::rejection::{self, Rejection, Reported};
+use crate::decode::diagnose::secret_paths::{SiteTrial, TypePath};
 use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::request::Request;
@@ -16,39 +19,11 @@ use crate::value::Value;
 use crate::value::key;
 use crate::value::secret::buffered;
 
-/// How many fields of one struct are tried by number.
-const MAX_FIELDS: usize = 16;
-
-/// How deep the tables of trials nest.
-const MAX_NESTING: usize = 3;
-
 /// The prefix of a name that stands for the number of a field.
-const FIELD_NUMBER: &str = "\u{1}liveprops field ";
-
-/// Common names of secret fields.
-const COMMON_NAMES: [&str; 18] = [
-    "password",
-    "passwd",
-    "pass",
-    "passphrase",
-    "pwd",
-    "secret",
-    "token",
-    "key",
-    "api_key",
-    "apikey",
-    "access_key",
-    "secret_key",
-    "private_key",
-    "credentials",
-    "auth",
-    "code",
-    "pin",
-    "dsn",
-];
+pub(super) const FIELD_NUMBER: &str = "\u{1}liveprops field ";
 
 /// serde's names for the types of scalars.
-pub(super) const SCALARS: [&str; 19] = [
+const SCALARS: [&str; 19] = [
     "bool",
     "a boolean",
     "char",
@@ -105,158 +80,117 @@ pub(crate) fn field_number(name: &str) -> Option<u64> {
     name.strip_prefix(FIELD_NUMBER)?.parse().ok()
 }
 
-/// The table of a trial: the tables around it, and its tag.
-#[derive(Clone, Default)]
-pub(super) struct TrialTable {
-    /// The tables around it, each with its tag and the name of the entry that leads on.
-    above: Vec<(Tag, String)>,
-    tag: Tag,
-}
-
-/// The name and the value of the tag of a table.
-type Tag = Option<(&'static str, &'static str)>;
-
-impl TrialTable {
-    /// The outermost table, with these entries in the innermost one.
-    fn with(&self, mut entries: BTreeMap<Box<str>, Value>) -> Value {
-        let tag = |tag: Tag| tag.map(|(name, variant)| entry(name, Value::from(variant)));
-        entries.extend(tag(self.tag));
-        let inner = Value::from(entries);
-        self.above.iter().rfold(inner, |inner, (above, name)| {
-            let mut entries = BTreeMap::from([entry(name, inner)]);
-            entries.extend(tag(*above));
-            Value::from(entries)
-        })
-    }
-}
-
 /// The result of a trial.
 pub(super) struct TrialResult {
-    /// Whether a secret has read the probe.
+    /// Whether the type has read the probe as a secret; on an invented value, whether it has read any secret.
     pub(super) reads_secret: bool,
-    fields: BTreeSet<&'static str>,
+    /// The fields that the type has or asks for.
+    pub(super) fields: BTreeSet<&'static str>,
     pub(super) variants: BTreeSet<&'static str>,
-    /// Whether a type has rejected the probe.
-    rejected: bool,
-    /// Whether only scalars have.
-    is_scalar: bool,
+    /// Whether all types that have rejected the probe are scalars, and any has.
+    pub(super) is_scalar: bool,
     /// What was expected in place of the probe.
-    expected: Option<String>,
-    /// The path of the fault.
+    pub(super) expected: Option<String>,
+    /// Whether the pass has failed.
+    pub(super) failed: bool,
+    /// The path of the fault, if it is about a value.
     fault_path: Option<String>,
+    rejections: Vec<Rejection>,
 }
 
 impl TrialResult {
+    fn new(
+        reads_secret: bool,
+        requested: RequestedNames,
+        fault: Option<Fault>,
+        rejections: Vec<Rejection>,
+    ) -> Self {
+        let failed = fault.is_some();
+        let fault_expected = fault.as_ref().and_then(|fault| fault.0.expected.clone());
+        let fault = fault.filter(|fault| fault.0.missing_field.is_none());
+        let location = fault.and_then(|fault| fault.0.location);
+        let location = location.filter(|location| !location.is_name);
+        let result = Self {
+            reads_secret,
+            fields: requested.fields,
+            variants: requested.variants,
+            is_scalar: false,
+            expected: None,
+            failed,
+            fault_path: location.map(|location| location.path),
+            rejections,
+        };
+        let of_probe = result.expected_for(&Reported::Text(PROBE.to_owned()));
+        let mut of_any = of_probe
+            .iter()
+            .copied()
+            .chain(fault_expected.as_deref())
+            .peekable();
+        let is_scalar = of_any.peek().is_some() && of_any.all(self::is_scalar);
+        let expected = of_probe.last().map(|it| (*it).to_owned());
+        Self {
+            is_scalar,
+            expected,
+            ..result
+        }
+    }
+
+    /// What types have expected in place of values that serde reports like this.
+    pub(super) fn expected_for(&self, reported: &Reported) -> Vec<&str> {
+        let all = self.rejections.iter();
+        let of_it = all.filter(|rejection| rejection.reported == *reported);
+        of_it.map(|rejection| &*rejection.expected).collect()
+    }
+
+    pub(super) fn rejects(&self, reported: &Reported) -> bool {
+        !self.expected_for(reported).is_empty()
+    }
+
+    pub(super) fn rejects_probe(&self) -> bool {
+        self.expected.is_some()
+    }
+
     /// Whether the fault is at or below an entry of a table.
-    fn has_fault_at(&self, name: &str) -> bool {
+    pub(super) fn has_fault_at(&self, name: &str) -> bool {
         let path = self.fault_path.as_deref();
         let mut segments = path.into_iter().flat_map(key::segments);
         segments.any(|segment| segment.is_ok_and(|segment| segment == name))
     }
 }
 
-/// Tries each entry that a table may have; returns whether one of them is a secret. Adds the tables below
-/// it to the queue.
-pub(super) fn expand(
-    table: &TrialTable,
-    run_trial: &dyn Fn(&Value) -> TrialResult,
-    queue: &mut VecDeque<TrialTable>,
-) -> bool {
-    let plain = run_trial(&table.with(BTreeMap::new()));
-    let common = COMMON_NAMES.iter().map(|name| entry(name, probe_value()));
-    if plain.reads_secret
-        || run_trial(&table.with(common.collect())).reads_secret
-        || fill(table, &plain, run_trial)
-    {
-        return true;
-    }
-    let names = plain.fields.iter().map(|name| (*name).to_owned());
-    let numbers = (0..MAX_FIELDS).map(|at| format!("{FIELD_NUMBER}{at}"));
-    for name in names.chain(numbers) {
-        let result = run_trial(&table.with(BTreeMap::from([entry(&name, probe_value())])));
-        if result.reads_secret {
-            return true;
-        }
-        let is_number = field_number(&name).is_some();
-        if is_number && !result.rejected && result.fields == plain.fields {
-            // There is no field with such a number.
-            break;
-        }
-        if table.above.len() >= MAX_NESTING || result.is_scalar {
-            continue;
-        }
-        let tag = plain.fields.iter().find(|field| **field == name);
-        match tag.filter(|_| !result.variants.is_empty() && table.tag.is_none()) {
-            Some(tag) => queue.extend(result.variants.iter().map(|variant| TrialTable {
-                above: table.above.clone(),
-                tag: Some((*tag, *variant)),
-            })),
-            None => {
-                let mut above = table.above.clone();
-                above.push((table.tag, name));
-                queue.push_back(TrialTable { above, tag: None });
-            }
-        }
-    }
-    false
+/// Whether serde names the type of a scalar like this.
+pub(super) fn is_scalar(expected: &str) -> bool {
+    // A range may follow the type.
+    SCALARS.contains(&expected.split(" (").next().unwrap_or_default())
 }
 
-/// Adds the entries that the type asks for one by one: a struct reads what it flattens once it has all of its
-/// own fields. Returns whether one of them is a secret.
-fn fill(
-    table: &TrialTable,
-    plain: &TrialResult,
-    run_trial: &dyn Fn(&Value) -> TrialResult,
-) -> bool {
-    let mut entries = BTreeMap::new();
-    let mut requested = plain.fields.clone();
-    let mut last: Option<&'static str> = None;
-    let mut texts = TEXTS.iter();
-    for _ in 0..2 * MAX_FIELDS {
-        let next = requested
-            .iter()
-            .find(|name| !entries.contains_key(**name))
-            .copied();
-        let is_again = last.is_some();
-        let Some(name) = last.take().or(next) else {
-            return false;
-        };
-        if !is_again {
-            texts = TEXTS.iter();
-        }
-        entries.entry(Box::from(name)).or_insert_with(probe_value);
-        let result = run_trial(&table.with(entries.clone()));
-        if result.reads_secret {
-            return true;
-        }
-        requested.extend(&result.fields);
-        if result.expected.is_some() || result.has_fault_at(name) {
-            // The entry that was added last has another type.
-            let typed = result.expected.as_deref().and_then(value_of);
-            let variant = result.variants.first().filter(|_| !is_again);
-            let value = typed.or_else(|| variant.map(|variant| Value::from(*variant)));
-            let Some(value) = value.or_else(|| texts.next().map(|text| Value::from(*text))) else {
-                return false;
-            };
-            entries.insert(name.into(), value);
-            last = Some(name);
-        }
-    }
-    false
+/// Values of which most types accept one.
+pub(super) fn samples() -> impl Iterator<Item = Value> {
+    let containers = [
+        Value::from(Vec::<Value>::new()),
+        Value::from(BTreeMap::<Box<str>, Value>::new()),
+    ];
+    TEXTS.into_iter().map(Value::from).chain(containers)
 }
 
 /// Texts of which most types accept one.
-const TEXTS: [&str; 6] = [
+pub(super) const TEXTS: [&str; 12] = [
     "1",
     "1s",
     "a=1",
     "127.0.0.1",
     "127.0.0.1:1",
     "http://localhost/",
+    "1.0.0",
+    "info",
+    "* * * * *",
+    "2020-01-01",
+    "2020-01-01T00:00:00Z",
+    "00000000-0000-0000-0000-000000000000",
 ];
 
 /// A value of a scalar type.
-fn value_of(expected: &str) -> Option<Value> {
+pub(super) fn value_of(expected: &str) -> Option<Value> {
     match expected {
         "bool" | "a boolean" => Some(Value::from(true)),
         "char" | "a character" => Some(Value::from("x")),
@@ -276,7 +210,7 @@ pub(super) fn entry(name: &str, value: Value) -> (Box<str>, Value) {
     (name.into(), value)
 }
 
-/// Runs a pass with a table in the place of the value at a path.
+/// Runs a pass with another value in the place of the value at a path.
 pub(super) fn run(
     target: &dyn Target,
     request: Request<'_>,
@@ -289,36 +223,43 @@ pub(super) fn run(
         .recording_secrets(&secret_keys)
         .substitute(path, value);
     diagnosis.borrow_mut().start_pass();
-    let outer = REQUESTED.replace(Some(RequestedNames::default()));
     let arena = TextArena::new();
     let decode = || {
-        rejection::record(|| {
-            // The `Drop` of a value is user code, which must not run under the commit lock. As answers are
-            // kept, few values are leaked.
-            let result = target.run_pass(&request, diagnosis, &arena);
-            target.forget_value();
-            result.err()
-        })
+        // The `Drop` of a value is user code, which must not run under the commit lock. As answers are kept,
+        // few values are leaked.
+        let result = target.run_pass(&request, diagnosis, &arena);
+        target.forget_value();
+        result
     };
-    // The type is user code, which may panic on such tables.
-    let (outcome, read) = buffered::detect_text(PROBE, || panics::catch(decode));
-    let requested = REQUESTED.replace(outer).unwrap_or_default();
-    let (fault, log) = outcome.unwrap_or_default();
-    let fault = fault.filter(|fault| fault.0.missing_field.is_none());
-    let location = fault.and_then(|fault| fault.0.location);
-    let of_probe: Vec<&Rejection> = log
-        .iter()
-        .filter(|it| it.reported == Reported::Text(PROBE.to_owned()))
-        .collect();
+    let run = || record(decode);
+    let ((fault, requested, rejections), read) = buffered::detect_text(PROBE, run);
     let is_below = |key: &String| key != path && key::under(key, path);
-    TrialResult {
-        reads_secret: read || secret_keys.borrow().iter().any(is_below),
-        fields: requested.fields,
-        variants: requested.variants,
-        rejected: !of_probe.is_empty(),
-        is_scalar: !of_probe.is_empty()
-            && of_probe.iter().all(|it| SCALARS.contains(&&*it.expected)),
-        expected: of_probe.last().map(|it| it.expected.clone()),
-        fault_path: location.map(|location| location.path),
-    }
+    let reads_secret = read || secret_keys.borrow().iter().any(is_below);
+    TrialResult::new(reads_secret, requested, fault, rejections)
+}
+
+/// Reads an invented value at a path of the type, and nothing else.
+pub(super) fn run_at(target: &dyn Target, site: &TypePath, value: &Value) -> TrialResult {
+    let secret_keys = RefCell::new(Vec::new());
+    let trial = SiteTrial {
+        site,
+        value,
+        diagnosis: &RefCell::default(),
+        secret_keys: &secret_keys,
+    };
+    let run = || record(|| target.run_trial(&trial));
+    let ((fault, requested, rejections), read) = buffered::detect_secrets(run);
+    let reads_secret = read || !secret_keys.borrow().is_empty();
+    TrialResult::new(reads_secret, requested, fault, rejections)
+}
+
+/// Runs a pass, which is user code and may panic on invented values.
+fn record(
+    pass: impl FnOnce() -> Result<(), Fault>,
+) -> (Option<Fault>, RequestedNames, Vec<Rejection>) {
+    let outer = REQUESTED.replace(Some(RequestedNames::default()));
+    let recorded = || rejection::record(|| pass().err());
+    let (fault, log) = panics::catch(recorded).unwrap_or_default();
+    let requested = REQUESTED.replace(outer).unwrap_or_default();
+    (fault, requested, log)
 }

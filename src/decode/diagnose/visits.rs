@@ -213,6 +213,18 @@ impl Inference {
         self.visits.iter().find(is_here)?.entry()
     }
 
+    /// The name of the tag in a table, if serde has asked for one there.
+    pub(super) fn tag_in(&self, table: &str) -> Option<String> {
+        let tags = self
+            .visits
+            .iter()
+            .filter(|visit| visit.is_tag && !visit.is_name);
+        let mut entries = tags.filter_map(Visit::entry);
+        entries
+            .find(|(around, _)| around == table)
+            .map(|(_, tag)| tag)
+    }
+
     /// The visit at a path whose value serde may have buffered.
     pub(crate) fn buffered_at(&self, path: &str) -> Option<Visit> {
         let mut visits = self.visits.iter();
