@@ -13,12 +13,16 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::trial::{
-    FIELD_NUMBER, TEXTS, TrialResult, entry, probe_value, samples, value_of,
+    FIELD_NUMBER, TEXTS, TrialResult, entry, probe_value, samples, scalars, value_of,
 };
 use crate::value::Value;
+use crate::value::key;
 
 /// How many trials one site has. A type that needs more counts as one that reads a secret.
 const MAX_TRIALS: usize = 3_000;
+
+/// How many trials are added for each name of the program's values.
+const TRIALS_OF_NAME: usize = 4;
 
 /// How many fields of one struct are tried by number.
 const MAX_FIELDS: usize = 16;
@@ -82,6 +86,18 @@ impl Position {
         }
     }
 
+    /// The path below the site.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for step in &self.steps {
+            match step {
+                Step::Entry(_, name) => key::push_segment(&mut path, name),
+                Step::Item => key::push_segment(&mut path, "0"),
+            }
+        }
+        path
+    }
+
     /// The value at the site that has this value at the position.
     fn around(&self, value: Value) -> Value {
         self.steps.iter().rfold(value, |inner, step| match step {
@@ -107,6 +123,9 @@ fn tag_entry(tag: Tag) -> Option<(Box<str>, Value)> {
     tag.map(|(name, variant)| entry(name, Value::from(variant)))
 }
 
+/// A name, and how deep below the site it is; `None` if it may be anywhere.
+pub(super) type NameAt = (Option<usize>, String);
+
 /// A table that a type may read.
 struct Table {
     position: Position,
@@ -131,8 +150,8 @@ pub(super) struct Explored {
     /// Whether the type reads a secret there, or needs too many trials.
     pub(super) has_secret: bool,
     tables: Vec<Table>,
-    /// The names of the program's values that were tried at each of them.
-    names: BTreeSet<String>,
+    /// The names of the program's values that were tried.
+    names: BTreeSet<NameAt>,
 }
 
 /// The trials at one site.
@@ -159,9 +178,9 @@ impl<'a> Exploration<'a> {
 
     /// Finds out whether the type reads a secret if the values have these names. `explored` is what earlier
     /// trials with other names have found.
-    pub(super) fn explore(mut self, explored: &mut Explored, names: BTreeSet<String>) {
+    pub(super) fn explore(mut self, explored: &mut Explored, names: BTreeSet<NameAt>) {
         let is_first = explored.tables.is_empty();
-        let new: BTreeSet<String> = names.difference(&explored.names).cloned().collect();
+        let new: BTreeSet<NameAt> = names.difference(&explored.names).cloned().collect();
         explored.names.extend(names);
         if is_first {
             self.queue.push_back(Position::default());
@@ -170,7 +189,7 @@ impl<'a> Exploration<'a> {
             explored.has_secret = known.any(|table| self.reads_names(table, &new));
         }
         while let Some(position) = self.queue.pop_front() {
-            let is_spent = self.count.get() >= MAX_TRIALS;
+            let is_spent = self.count.get() >= MAX_TRIALS + TRIALS_OF_NAME * explored.names.len();
             if explored.has_secret || is_spent || self.reads_at(&position, explored) {
                 explored.has_secret = true;
                 return;
@@ -190,6 +209,9 @@ impl<'a> Exploration<'a> {
             return true;
         }
         let plain = self.run(&position.with(Entries::new()));
+        if plain.is_about(&position.path()) {
+            return plain.reads_secret;
+        }
         let filled = match self.fill(position, &plain) {
             Filled::Secret => return true,
             // The type does not come to what it flattens.
@@ -211,7 +233,7 @@ impl<'a> Exploration<'a> {
             filled,
             of_map: None,
         };
-        let common: BTreeSet<String> = COMMON_NAMES.map(str::to_owned).into();
+        let common = COMMON_NAMES.map(|name| (None, name.to_owned())).into();
         let has_secret = plain.reads_secret
             || self.reads_fields(&table, &asked)
             || self.reads_map(&mut table)
@@ -226,6 +248,7 @@ impl<'a> Exploration<'a> {
         let list = |items: Vec<Value>| self.run(&position.around(Value::from(items)));
         let items = list(vec![probe_value()]);
         let is_list = !items.rejects(&Reported::Seq) || items.rejects_probe();
+        let is_list = is_list && !items.is_about(&position.path());
         if items.reads_secret || !is_list {
             return items.reads_secret;
         }
@@ -246,8 +269,12 @@ impl<'a> Exploration<'a> {
     }
 
     fn run_with(&self, table: &Table, names: &[&str]) -> TrialResult {
+        self.run_with_values(table, names, &probe_value())
+    }
+
+    fn run_with_values(&self, table: &Table, names: &[&str], value: &Value) -> TrialResult {
         let mut entries = table.filled.clone();
-        entries.extend(names.iter().map(|name| entry(name, probe_value())));
+        entries.extend(names.iter().map(|name| entry(name, value.clone())));
         self.run(&table.position.with(entries))
     }
 
@@ -297,8 +324,12 @@ impl<'a> Exploration<'a> {
     }
 
     /// Whether an entry with one of these names is a secret. Otherwise what is in it is tried next.
-    fn reads_names(&mut self, table: &mut Table, names: &BTreeSet<String>) -> bool {
-        let names = names.iter().map(String::as_str);
+    fn reads_names(&mut self, table: &mut Table, names: &BTreeSet<NameAt>) -> bool {
+        let depth = table.position.steps.len();
+        let names = names
+            .iter()
+            .filter(|(at, _)| at.is_none_or(|at| at == depth));
+        let names = names.map(|(_, name)| name.as_str());
         let all: Vec<&str> = names
             .filter(|name| !table.filled.contains_key(*name))
             .collect();
@@ -307,6 +338,16 @@ impl<'a> Exploration<'a> {
         let is_rejected = |name: &&str| together.rejects_probe() || together.has_fault_at(name);
         if together.reads_secret || !all.iter().any(is_rejected) {
             return together.reads_secret;
+        }
+        for scalar in scalars() {
+            let result = self.run_with_values(table, &all, &scalar);
+            if result.reads_secret {
+                return true;
+            }
+            if !result.failed {
+                // The type has read all of them, and there are no containers among them.
+                return false;
+            }
         }
         for name in all {
             let result = self.run_with(table, &[name]);

@@ -25,7 +25,7 @@ use crate::decode::diagnose::input_paths::{
 };
 use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::secret_paths::{SecretPaths, SiteKind, TypePath};
-use crate::decode::diagnose::secret_sites::{Exploration, Explored};
+use crate::decode::diagnose::secret_sites::{Exploration, Explored, NameAt};
 use crate::decode::diagnose::target::{Target, TypeOf};
 use crate::decode::diagnose::trial::{self, TrialResult, entry, is_scalar, probe_value};
 use crate::decode::diagnose::visits::below;
@@ -255,7 +255,7 @@ impl SecretTrials {
         for (site, kind) in &self.secret_paths(target).sites {
             let mut found = Vec::new();
             add_matching(request.input, request.key, site, &mut found);
-            let names = || found.iter().flat_map(|path| names_at(request, path));
+            let names = || found.iter().flat_map(|path| names_at(request, path, site));
             if !found.is_empty() && holds_secret(target, site, *kind, names) {
                 found
                     .iter()
@@ -319,8 +319,9 @@ impl SecretTrials {
             .sites
             .iter()
             .filter(|(site, _)| is_alike(site, &names));
-        let of_values = || names_at(request, path);
-        let is_secret = sites.any(|(site, kind)| holds_secret(target, site, *kind, of_values));
+        let is_secret = sites.any(|(site, kind)| {
+            holds_secret(target, site, *kind, || names_at(request, path, site))
+        });
         is_secret.then(|| buffered::unnamed_below(path))
     }
 }
@@ -332,7 +333,7 @@ fn is_alike(of_type: &TypePath, names: &[String]) -> bool {
 }
 
 /// Whether a type may read a secret at a site. `names` are those that the program's values have.
-fn holds_secret<N: Iterator<Item = String>>(
+fn holds_secret<N: Iterator<Item = NameAt>>(
     target: &dyn Target,
     site: &TypePath,
     kind: SiteKind,
@@ -350,17 +351,16 @@ fn holds_secret<N: Iterator<Item = String>>(
 }
 
 /// The names that the values at and below a path have, and the words of its text.
-fn names_at(request: Request<'_>, path: &str) -> impl Iterator<Item = String> {
-    let below = values_below(request, path);
-    let paths = below.into_iter().chain([path.to_owned()]);
-    let names: Vec<String> = paths
-        .flat_map(|path| names_below(request.key, &path))
-        .collect();
+fn names_at(request: Request<'_>, path: &str, site: &TypePath) -> impl Iterator<Item = NameAt> {
+    let site_depth = site.len();
+    let below = values_below(request, path).into_iter();
+    let names = below.chain([path.to_owned()]).flat_map(move |path| {
+        let names = names_below(request.key, &path).into_iter().enumerate();
+        names.filter_map(move |(at, name)| Some((Some(at.checked_sub(site_depth)?), name)))
+    });
     let words = words_at(request, path).into_iter();
-    names
-        .into_iter()
-        .chain(words)
-        .filter(|name| key::list_index(name).is_none())
+    let all = names.chain(words.map(|word| (None, word)));
+    all.filter(|(_, name)| key::list_index(name).is_none())
 }
 
 fn record(request: Request<'_>, paths: Vec<String>) {

@@ -150,6 +150,12 @@ impl TrialResult {
         self.expected.is_some()
     }
 
+    /// Whether the fault is about the value at a path below the site. A fault of a buffered value has the path of
+    /// the site.
+    pub(super) fn is_about(&self, path: &str) -> bool {
+        !path.is_empty() && self.fault_path.as_deref() == Some(path)
+    }
+
     /// Whether the fault is at or below an entry of a table.
     pub(super) fn has_fault_at(&self, name: &str) -> bool {
         let path = self.fault_path.as_deref();
@@ -166,11 +172,15 @@ pub(super) fn is_scalar(expected: &str) -> bool {
 
 /// Values of which most types accept one.
 pub(super) fn samples() -> impl Iterator<Item = Value> {
-    let containers = [
-        Value::from(Vec::<Value>::new()),
-        Value::from(BTreeMap::<Box<str>, Value>::new()),
-    ];
-    TEXTS.into_iter().map(Value::from).chain(containers)
+    let list = Value::from(Vec::<Value>::new());
+    let table = Value::from(BTreeMap::<Box<str>, Value>::new());
+    scalars().chain([list, table])
+}
+
+/// Values of which most scalar types accept one.
+pub(super) fn scalars() -> impl Iterator<Item = Value> {
+    let others = [Value::from(1), Value::from(true), Value::from(1.5)];
+    TEXTS.into_iter().map(Value::from).chain(others)
 }
 
 /// Texts of which most types accept one.
