@@ -9,6 +9,7 @@ use crate::decode::diagnose::class_forms::{Forms, Notation};
 use crate::decode::diagnose::class_paths::{
     EACH, STEP, field_of_variant, is_in_class, items_around,
 };
+use crate::decode::diagnose::fault::Fault;
 use crate::decode::diagnose::form::Form;
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::visits::Visit;
@@ -130,6 +131,21 @@ impl Inference {
         self.exception_count += 1;
         self.assumptions.tried.insert((visit.id.clone(), form));
         self.assumptions.exceptions.insert(visit.id.clone(), form);
+    }
+
+    /// Gives a value the form of its class again, if the type has rejected it as it is written: the value was not
+    /// what kept the enum beside it from being read. Returns whether there is such a value.
+    pub(super) fn restore_form(&mut self, fault: &Fault) -> bool {
+        let (Some(rejection), Some(location)) = (&fault.0.rejection, &fault.0.location) else {
+            return false;
+        };
+        let is_wrong = |visit: &Visit| {
+            let is_plain = self.assumptions.exceptions.get(&visit.id) == Some(&Form::Plain);
+            is_plain && visit.raw.form(rejection).is_some()
+        };
+        let mut rejected = self.all_rejected(rejection, &location.path).into_iter();
+        let found = rejected.find(is_wrong);
+        found.is_some_and(|visit| self.assumptions.exceptions.remove(&visit.id).is_some())
     }
 
     /// Splits the class of a value that expects another form than others of its class; returns whether

@@ -55,6 +55,9 @@ pub(crate) fn decode_in_passes(
                 // The rejection of a single value is cheap to act on.
                 let is_too_much = fault.0.custom && diagnosis.borrow().is_exhausted();
                 if is_too_much || !search.improve_form(&fault, &log) {
+                    if search.inference().restore_form(&fault) {
+                        continue;
+                    }
                     return Err(fault);
                 }
                 diagnosis.borrow_mut().budget.uncount_last_pass();

@@ -73,7 +73,7 @@ impl Raw {
     }
 
     /// The form that the type expects which has rejected the value.
-    fn form(&self, rejection: &Rejection) -> Option<Form> {
+    pub(super) fn form(&self, rejection: &Rejection) -> Option<Form> {
         match self {
             Raw::Scalar(value) => Form::of(Input::of_value(value), rejection),
             Raw::Item(text) => Self::form_of_item(text, rejection),

@@ -231,3 +231,50 @@ fn a_text_that_an_inner_enum_accepts_stays_text() {
     };
     assert_eq!(read, Untagged::X(expected));
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+#[allow(dead_code)] // only decoded
+enum Fee {
+    Share(f64),
+    Steps { first: u8 },
+    Named(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)] // only decoded
+struct Billing {
+    drain: Duration,
+    fee: Fee,
+    plinth: Secret<String>,
+    size: ByteSize,
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)] // only decoded
+struct Flattened<T> {
+    #[serde(flatten)]
+    inner: T,
+}
+
+#[test]
+fn a_good_duration_or_size_is_not_blamed_for_a_bad_enum_or_secret_beside_it() {
+    let list = || Value::from(vec![Value::from(1)]);
+    for (fee, plinth, bad) in [
+        (list(), Value::from("x"), vec!["x.fee"]),
+        (Value::from(1.5), list(), vec!["x.plinth"]),
+        (list(), list(), vec!["x.fee", "x.plinth"]),
+    ] {
+        let fields = [
+            ("drain", Value::from("30s")),
+            ("fee", fee),
+            ("plinth", plinth),
+            ("size", Value::from("1 MiB")),
+        ];
+        let node = Node::of(table(fields), &origin());
+        let error = from_node::<Flattened<Billing>>("x", Some(&node), false).unwrap_err();
+        let keys: Vec<_> = error.iter().map(Error::key_text).collect();
+        let bad: Vec<_> = bad.into_iter().map(Some).collect();
+        assert_eq!(keys, bad, "{error}");
+    }
+}
