@@ -14,8 +14,8 @@
 //! - [`fault_search`] and [`markers`]: move the fault of a round to the buffered value that it is about.
 //! - [`diagnosis`], [`placeholder`], [`buffered_placeholder`], [`collect`] and [`budget`]: how the next round
 //!   gets past a bad value.
-//! - [`secret_paths`], [`secret_sites`], [`secret_trials`], [`trial`], [`input_paths`] and [`visit_recorder`]:
-//!   where a type reads secrets, which errors must not show.
+//! - [`secret_paths`], [`secret_sites`], [`type_secrets`], [`secret_trials`], [`trial`], [`input_paths`] and
+//!   [`visit_recorder`]: where a type reads secrets, which errors must not show.
 //!
 //! # Terms
 //!
@@ -58,6 +58,7 @@ pub(super) mod tags;
 pub(super) mod target;
 pub(super) mod text_arena;
 pub(super) mod trial;
+pub(super) mod type_secrets;
 pub(super) mod untyped;
 pub(super) mod visit_recorder;
 pub(super) mod visits;

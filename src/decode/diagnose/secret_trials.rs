@@ -12,22 +12,21 @@
 //! - If the passes never came to the end: all values that serde may have buffered.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
-use std::rc::Rc;
-use std::thread::LocalKey;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::decode::diagnose::class_paths::EACH;
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::input_paths::{
-    add_matching, list_of, names_below, values_below, values_of_items, words_at,
+    add_matching, list_of, names_below, values_below, values_of_items,
 };
 use crate::decode::diagnose::rejection::Reported;
-use crate::decode::diagnose::secret_paths::{SecretPaths, SiteKind, TypePath};
-use crate::decode::diagnose::secret_sites::{Exploration, Explored, NameAt};
-use crate::decode::diagnose::target::{Target, TypeOf};
+use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::trial::{self, TrialResult, entry, is_scalar, probe_value};
+use crate::decode::diagnose::type_secrets::{
+    Question, holds_secret, keep_plain, known_plain, names_at, secret_below, secret_paths,
+};
 use crate::decode::diagnose::visits::below;
 use crate::decode::request::Request;
 use crate::error::ErrorKind;
@@ -37,19 +36,6 @@ use crate::value::secret::buffered;
 
 /// How many trials one request runs.
 const MAX_TRIALS: usize = 200;
-
-/// How many answers a thread keeps.
-const MAX_MEMOIZED: usize = 1_000;
-
-/// How many names of the program's values are tried at once as those of secrets.
-const MAX_NAMES: usize = 10_000;
-
-thread_local! {
-    /// Where types read secrets, and where serde may buffer values of them.
-    static SECRET_PATHS: RefCell<HashMap<TypeOf, Rc<SecretPaths>>> = RefCell::default();
-    /// What trials have found at the sites of types. A type that fails again costs no further trials.
-    static SITES: RefCell<HashMap<(TypeOf, TypePath), Rc<RefCell<Explored>>>> = RefCell::default();
-}
 
 /// The trials of one request.
 pub(crate) struct SecretTrials {
@@ -120,11 +106,13 @@ impl SecretTrials {
         fault: &mut Fault,
         path: &str,
     ) {
-        let Some(below) = self.secret_below(target, request, path) else {
+        let Some(below) = secret_below(target, request, path) else {
             return;
         };
         let is_guess = below == buffered::unnamed_below(path);
-        if is_guess && self.accepts_only_scalars(target, request, diagnosis, path) {
+        let expected = fault.0.expected.as_deref().unwrap_or_default();
+        let question = question(target, request, path, expected);
+        if is_guess && self.accepts_only_scalars(target, request, diagnosis, path, question) {
             return;
         }
         if let Some(location) = &mut fault.0.location {
@@ -149,7 +137,7 @@ impl SecretTrials {
         table: &str,
         values: Vec<String>,
     ) {
-        if request.secret_keys.is_some() && self.secret_below(target, request, table).is_some() {
+        if request.secret_keys.is_some() && secret_below(target, request, table).is_some() {
             record(request, values);
         }
     }
@@ -164,7 +152,7 @@ impl SecretTrials {
         table: &str,
         tag: Option<&str>,
     ) {
-        if request.secret_keys.is_none() || self.secret_below(target, request, table).is_none() {
+        if request.secret_keys.is_none() || secret_below(target, request, table).is_none() {
             return;
         }
         let trial_diagnosis = RefCell::new(diagnosis.borrow().fork_for(table));
@@ -175,19 +163,20 @@ impl SecretTrials {
         let asked = tag.and_then(|tag| run_trial(BTreeMap::from([entry(tag, probe_value())])));
         let variants = asked.iter().flat_map(|asked| &asked.variants);
         let of_variant = |variant: &&'static str| Some(entry(tag?, Value::from(*variant)));
-        let mut tags: Vec<Option<_>> = variants.map(of_variant).collect();
+        let mut tags: Vec<TagEntry> = variants.map(of_variant).collect();
         if tags.is_empty() {
             // No tag is missing or unknown.
             tags.push(None);
         }
         let tag_path = tag.map(|tag| below(table, tag));
         for (item, path) in values_of_items(request, table) {
-            let run_with = |value: Value, tag: &Option<(Box<str>, Value)>| {
+            let run_with = |value: Value, tag: &TagEntry| {
                 let mut entries = entries_to(&item, &path, value);
                 entries.extend(tag.clone());
                 run_trial(entries)
             };
-            if tag_path.as_ref() == Some(&path) || is_plain(&tags, &run_with) {
+            let question = question(target, request, &path, tag.unwrap_or_default());
+            if tag_path.as_ref() == Some(&path) || is_plain(&tags, &run_with, question) {
                 self.plain.borrow_mut().insert(path);
             } else {
                 request.record_secret(path);
@@ -218,7 +207,11 @@ impl SecretTrials {
         request: Request<'_>,
         diagnosis: &RefCell<Diagnosis>,
         path: &str,
+        question: Question,
     ) -> bool {
+        if known_plain(&question) == Some(false) {
+            return false;
+        }
         let diagnosis = RefCell::new(diagnosis.borrow().fork_for(path));
         let run = |value: Value| self.run_trial(target, request, &diagnosis, path, &value);
         let table = run(Value::from(BTreeMap::<Box<str>, Value>::new()));
@@ -226,6 +219,11 @@ impl SecretTrials {
         let (Some(table), Some(list)) = (table, list) else {
             return false;
         };
+        if !table.failed || !list.failed {
+            // The value of a trial that succeeds is leaked, so there is one such trial only.
+            keep_plain(question, false);
+            return false;
+        }
         // Other values may be rejected too, but alike in both trials.
         let rejected = |by: &TrialResult, other: &TrialResult, as_what: &Reported| {
             let others = other.expected_for(as_what);
@@ -241,9 +239,7 @@ impl SecretTrials {
         };
         let as_table = rejected(&table, &list, &Reported::Map);
         let as_list = rejected(&list, &table, &Reported::Seq);
-        let is_read = |trial: &TrialResult| {
-            !trial.failed || !trial.fields.is_empty() || !trial.variants.is_empty()
-        };
+        let is_read = |trial: &TrialResult| !trial.fields.is_empty() || !trial.variants.is_empty();
         !is_read(&table) && !is_read(&list) && !as_table.is_empty() && as_table == as_list
     }
 
@@ -252,7 +248,7 @@ impl SecretTrials {
         if request.secret_keys.is_none() {
             return;
         }
-        for (site, kind) in &self.secret_paths(target).sites {
+        for (site, kind) in &secret_paths(target).sites {
             let mut found = Vec::new();
             add_matching(request.input, request.key, site, &mut found);
             let names = || found.iter().flat_map(|path| names_at(request, path, site));
@@ -280,90 +276,13 @@ impl SecretTrials {
             return;
         }
         let mut found = Vec::new();
-        for secret in &self.secret_paths(target).secrets {
+        for secret in &secret_paths(target).secrets {
             add_matching(request.input, request.key, secret, &mut found);
         }
         found
             .into_iter()
             .for_each(|path| request.record_secret(path));
     }
-
-    fn secret_paths(&self, target: &dyn Target) -> Rc<SecretPaths> {
-        memoized(&SECRET_PATHS, target.identity(), || {
-            Rc::new(target.secret_paths())
-        })
-    }
-
-    /// The key of a secret at or below a path, if the type may read one there.
-    fn secret_below(
-        &self,
-        target: &dyn Target,
-        request: Request<'_>,
-        path: &str,
-    ) -> Option<String> {
-        let names = names_below(request.key, path);
-        let paths = self.secret_paths(target);
-        let is_below = |secret: &&TypePath| secret.len() >= names.len() && is_alike(secret, &names);
-        if let Some(secret) = paths.secrets.iter().find(is_below) {
-            let mut below = path.to_owned();
-            return match secret.get(names.len()) {
-                None => Some(below),
-                Some(Some(name)) => {
-                    key::push_segment(&mut below, name);
-                    Some(below)
-                }
-                Some(None) => Some(buffered::unnamed_below(path)),
-            };
-        }
-        let mut sites = paths
-            .sites
-            .iter()
-            .filter(|(site, _)| is_alike(site, &names));
-        let is_secret = sites.any(|(site, kind)| {
-            holds_secret(target, site, *kind, || names_at(request, path, site))
-        });
-        is_secret.then(|| buffered::unnamed_below(path))
-    }
-}
-
-/// Whether a path of a type and the names of a path agree as far as both go.
-fn is_alike(of_type: &TypePath, names: &[String]) -> bool {
-    let mut both = of_type.iter().zip(names);
-    both.all(|(segment, name)| segment.is_none_or(|segment| segment == name))
-}
-
-/// Whether a type may read a secret at a site. `names` are those that the program's values have.
-fn holds_secret<N: Iterator<Item = NameAt>>(
-    target: &dyn Target,
-    site: &TypePath,
-    kind: SiteKind,
-    names: impl Fn() -> N,
-) -> bool {
-    let question = (target.identity(), site.clone());
-    let explored = memoized(&SITES, question, Rc::default);
-    // A type that reads itself from the properties while it is explored may hold one.
-    let Ok(mut explored) = explored.try_borrow_mut() else {
-        return true;
-    };
-    if !explored.has_secret {
-        let run = |value: &Value| trial::run_at(target, site, value);
-        let names = names().take(MAX_NAMES).collect();
-        Exploration::new(&run, kind == SiteKind::Entries).explore(&mut explored, names);
-    }
-    explored.has_secret
-}
-
-/// The names that the values at and below a path have, and the words of its text.
-fn names_at(request: Request<'_>, path: &str, site: &TypePath) -> impl Iterator<Item = NameAt> {
-    let site_depth = site.len();
-    let below = values_below(request, path).into_iter();
-    let names = below.chain([path.to_owned()]).flat_map(move |path| {
-        let names = names_below(request.key, &path).into_iter().enumerate();
-        names.filter_map(move |(at, name)| Some((Some(at.checked_sub(site_depth)?), name)))
-    });
-    let words = words_at(request, path).into_iter();
-    let all = names.chain(words.map(|word| (None, word)));
-    all.filter(|(_, name)| key::list_index(name).is_none())
 }
 
 fn record(request: Request<'_>, paths: Vec<String>) {
@@ -372,26 +291,47 @@ fn record(request: Request<'_>, paths: Vec<String>) {
         .for_each(|path| request.record_secret(path));
 }
 
+/// The question whether the value at a path is plain.
+fn question(target: &dyn Target, request: Request<'_>, path: &str, about: &str) -> Question {
+    let without_index = |name: String| match key::list_index(&name) {
+        Some(_) => EACH.to_owned(),
+        None => name,
+    };
+    let names = names_below(request.key, path).into_iter();
+    let names = names.map(without_index).collect();
+    (target.identity(), names, about.to_owned())
+}
+
+/// The name and the value of the tag of an enum, if it has one.
+type TagEntry = Option<(Box<str>, Value)>;
+
 /// Whether an enum reads a value as a scalar in one of its variants, and as a secret in none.
 fn is_plain(
-    tags: &[Option<(Box<str>, Value)>],
-    run_with: &dyn Fn(Value, &Option<(Box<str>, Value)>) -> Option<TrialResult>,
+    tags: &[TagEntry],
+    run_with: &dyn Fn(Value, &TagEntry) -> Option<TrialResult>,
+    question: Question,
 ) -> bool {
-    let mut is_plain = false;
+    if let Some(known) = known_plain(&question) {
+        return known;
+    }
+    let (mut is_plain, mut reads_secret, mut is_leaked) = (false, false, false);
     for tag in tags {
         let probe = run_with(probe_value(), tag);
         let table = run_with(Value::from(BTreeMap::<Box<str>, Value>::new()), tag);
         let (Some(probe), Some(table)) = (probe, table) else {
             return false;
         };
-        if probe.reads_secret || table.reads_secret {
-            return false;
-        }
         let scalars = |result: &TrialResult| {
             let expected = result.expected_for(&Reported::Map);
             expected.into_iter().filter(|it| is_scalar(it)).count()
         };
+        reads_secret |= probe.reads_secret || table.reads_secret;
         is_plain |= scalars(&table) > scalars(&probe);
+        is_leaked |= !probe.failed || !table.failed;
+    }
+    let is_plain = is_plain && !reads_secret;
+    if is_plain || reads_secret || is_leaked {
+        keep_plain(question, is_plain);
     }
     is_plain
 }
@@ -447,38 +387,6 @@ fn is_item(fault: &Fault) -> bool {
 fn has_unknown_variant(fault: &Fault) -> bool {
     let rejection = fault.0.rejection.as_ref();
     rejection.is_some_and(|rejection| rejection.variants.is_some())
-}
-
-/// The kept value of a key.
-fn known<K: Eq + Hash, V: Clone>(
-    all: &'static LocalKey<RefCell<HashMap<K, V>>>,
-    key: &K,
-) -> Option<V> {
-    let known = |all: &RefCell<HashMap<K, V>>| all.borrow().get(key).cloned();
-    all.try_with(known).ok().flatten()
-}
-
-fn keep<K: Eq + Hash, V>(all: &'static LocalKey<RefCell<HashMap<K, V>>>, key: K, value: V) {
-    let _ = all.try_with(|all| {
-        let mut all = all.borrow_mut();
-        if all.len() >= MAX_MEMOIZED {
-            all.clear();
-        }
-        all.insert(key, value);
-    });
-}
-
-/// The value of a key: the kept one, or else that of `make`.
-fn memoized<K: Eq + Hash, V: Clone>(
-    all: &'static LocalKey<RefCell<HashMap<K, V>>>,
-    key: K,
-    make: impl FnOnce() -> V,
-) -> V {
-    known(all, &key).unwrap_or_else(|| {
-        let value = make();
-        keep(all, key, value.clone());
-        value
-    })
 }
 
 /// Whether a fault may be about a value in the place of a table.
