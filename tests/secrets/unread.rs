@@ -559,3 +559,136 @@ fn a_key_or_an_item_that_cannot_be_read_shows_no_secret_beside_it() {
         leaks::<Vec<(IpAddr, Secret<String>)>>(toml("x=[['abc', 'hunter2abc']]")),
     ]);
 }
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind")]
+enum Numbered {
+    Login { pair: (u8, Secret<String>) },
+    None,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind")]
+enum Long {
+    Login { parts: (String, u8, Secret<String>) },
+    None,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum Colored {
+    Pair { pair: (Color, Secret<String>) },
+    Size { size: u8 },
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct FlatEnum {
+    port: u16,
+    #[serde(flatten)]
+    auth: External,
+}
+
+#[test]
+fn an_item_of_a_tuple_that_was_not_read_is_not_shown() {
+    let toml = Written::Toml;
+    assert_none(vec![
+        leaks::<Numbered>(toml("x={kind='C', pair=[1, 'hunter2abc']}")),
+        leaks::<Numbered>(toml("x={pair=['z', 'hunter2abc']}")),
+        leaks::<Numbered>(toml("x={kind='Login', pair=['z', 'hunter2abc']}")),
+        leaks::<Long>(toml("x={kind='Login', parts='hunter2abc'}")),
+        leaks::<Long>(toml("x={kind='Login', parts={a='hunter2abc'}}")),
+        leaks::<Long>(toml("x={kind='Login', parts=[1, ['hunter2abc']]}")),
+        leaks::<Colored>(toml("x={pair='hunter2abc'}")),
+        leaks::<Colored>(toml("x={pair='z, hunter2abc'}")),
+        leaks::<Colored>(toml("x={pair=['z', 'hunter2abc']}")),
+        leaks::<Colored>(toml("x={pair=[1, 'a', 'hunter2abc']}")),
+        leaks::<Colored>(toml("x={pair={a='hunter2abc'}}")),
+    ]);
+}
+
+#[test]
+fn a_flattened_variant_that_is_not_known_shows_no_secret() {
+    let toml = Written::Toml;
+    assert_none(vec![
+        leaks::<FlatEnum>(toml("x={port=1, Keyy='hunter2abc'}")),
+        leaks::<FlatEnum>(toml("x={port='z', Keyy='hunter2abc'}")),
+        leaks::<FlatEnum>(toml("x={port=1, Keyy=['hunter2abc']}")),
+        leaks::<FlatEnum>(toml("x={port=1, S4={sesame='hunter2abc', parts=1}}")),
+        leaks::<FlatEnum>(toml("x='{port=1, Keyy=hunter2abc}'")),
+        leaks::<Vec<FlatEnum>>(toml("x=[{port=1, Keyy='hunter2abc'}]")),
+        leaks::<Named<FlatEnum>>(toml("x.a={port=1, Keyy='hunter2abc'}")),
+        leaks::<Flat<External>>(toml("x.Keyy='hunter2abc'")),
+    ]);
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind")]
+enum Mixed {
+    Near {
+        port: u16,
+        ip: std::net::IpAddr,
+        color: Color,
+        idle: std::time::Duration,
+        magic: Secret<String>,
+    },
+    Far {
+        ip: std::net::IpAddr,
+    },
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Parts {
+    flat: Timed,
+    store: Store,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+struct Timed {
+    timeout: std::time::Duration,
+    #[serde(flatten)]
+    word: Word,
+}
+
+#[test]
+fn a_bad_scalar_beside_a_secret_that_serde_buffers_is_shown() {
+    fn mixed(name: &str, bad: &str) -> String {
+        let fields = [
+            ("kind", "'Near'"),
+            ("port", "1"),
+            ("ip", "'::1'"),
+            ("color", "'Red'"),
+            ("idle", "'5m'"),
+            ("magic", "'hunter2abc'"),
+        ];
+        let value = |(key, good)| format!("{key}={}\n", if key == name { bad } else { good });
+        format!("[x]\n{}", fields.map(value).concat())
+    }
+    let toml = Written::Toml;
+    let plain = ["x.kind", "x.port", "x.ip", "x.color", "x.idle"];
+    assert_none(vec![
+        leaks_beside::<Mixed>(toml(&mixed("port", "'many'")), &plain),
+        leaks_beside::<Mixed>(toml(&mixed("ip", "'nope'")), &plain),
+        leaks_beside::<Mixed>(toml(&mixed("color", "'Rde'")), &plain),
+        leaks_beside::<Mixed>(toml(&mixed("idle", "'5 q'")), &plain),
+        leaks_beside::<Mixed>(
+            toml(&mixed("kind", "'Neer'")),
+            &["x.kind", "x.port", "x.ip", "x.idle"],
+        ),
+        leaks_beside::<Timed>(toml("[x]\ntimeout=250\nmagik='hunter2abc'"), &["x.timeout"]),
+    ]);
+}
+
+#[test]
+fn a_bad_tag_hides_no_plain_value_of_another_table() {
+    let toml = "[x.flat]\ntimeout='1s'\nmagik='hunter2abc'\nextra=1\n\
+                [x.store]\nkind='S4'\nsesame='hunter2abc'\nparts=1";
+    assert_none(vec![leaks_beside::<Parts>(
+        Written::Toml(toml),
+        &[
+            "x.flat.timeout",
+            "x.flat.extra",
+            "x.store.kind",
+            "x.store.parts",
+        ],
+    )]);
+}

@@ -113,6 +113,14 @@ impl BufferedPlaceholder {
         }
     }
 
+    /// The name of the variant at a level, if it is one.
+    pub(super) fn variant(self, level: usize) -> Option<&'static str> {
+        match self {
+            BufferedPlaceholder::Name(names) => Some(name(names, level)),
+            _ => None,
+        }
+    }
+
     /// How serde reports it. Each further level is another value.
     pub(super) fn reported(self, level: usize) -> Reported {
         match self {

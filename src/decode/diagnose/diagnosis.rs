@@ -3,7 +3,7 @@
 //! A bad value is replaced by a [`Placeholder`] in further passes. If the type rejects that too, it
 //! gets another one; if none fits, the value is left out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::decode::diagnose::budget::Budget;
 use crate::decode::diagnose::buffered_placeholder::{BufferedPlaceholder, DURATION};
@@ -62,8 +62,9 @@ pub(crate) struct Diagnosis {
     skipped: HashSet<String>,
     /// The missing fields of each struct.
     missing: HashMap<String, Vec<&'static str>>,
-    /// Whether bad values may be in what no round reads: beside or below a value that no placeholder fits.
-    pub(super) may_omit_errors: bool,
+    /// The paths at and below which no round reads all values: those beside or below a value that no placeholder
+    /// fits.
+    pub(super) unread: BTreeSet<String>,
 }
 
 impl Diagnosis {
@@ -352,8 +353,9 @@ impl Diagnosis {
             }
         }
         let is_consequence = fault.0.is_consequence || self.is_consequence(&fault, &path);
-        self.may_omit_errors |=
-            !fault.0.is_consequence && is_consequence && self.may_hide_others(&fault, &path);
+        if !fault.0.is_consequence && is_consequence && self.may_hide_others(&fault, &path) {
+            self.unread.insert(path.clone());
+        }
         self.collected.record_reported(&path);
         self.bad_values.insert(path.clone(), 0);
         self.choose_buffered(&path, &fault);
@@ -372,10 +374,10 @@ impl Diagnosis {
         if self.replace_placeholder(&fault) {
             return true;
         }
-        if self.is_consequence(&fault, root) {
-            self.may_omit_errors |= self.may_hide_others(&fault, root);
-        } else {
+        if !self.is_consequence(&fault, root) {
             errors.push(fault.into_error(root));
+        } else if self.may_hide_others(&fault, root) {
+            self.unread.insert(root.to_owned());
         }
         false
     }
@@ -480,9 +482,10 @@ impl Diagnosis {
         if self.skipped.insert(path.to_owned()) {
             return true;
         }
-        self.may_omit_errors = true;
-        let Some(parent) = parent(path).filter(|parent| under(parent, root) && parent != root)
-        else {
+        let above = parent(path).filter(|above| under(above, root) && above != root);
+        self.unread
+            .insert(above.as_deref().unwrap_or(root).to_owned());
+        let Some(parent) = above else {
             return false;
         };
         if self.bad_values.contains_key(&parent) {

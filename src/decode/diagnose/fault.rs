@@ -325,7 +325,9 @@ impl std::error::Error for Fault {}
 
 impl serde::de::Error for Fault {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        let message = truncate(&message.to_string(), 200);
+        let message = message.to_string();
+        trial::record_message(&message);
+        let message = truncate(&message, 200);
         let mut fault = Self::new(ErrorKind::Mismatch, message);
         fault.0.custom = true;
         fault
@@ -347,7 +349,9 @@ impl serde::de::Error for Fault {
     }
 
     fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
-        let mut fault = Self::mismatch(WRONG_LENGTH, expected.to_string());
+        let expected = expected.to_string();
+        trial::record_length(length, &expected);
+        let mut fault = Self::mismatch(WRONG_LENGTH, expected);
         fault.0.length = Some(length);
         fault
     }

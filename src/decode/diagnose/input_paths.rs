@@ -3,6 +3,7 @@
 use crate::decode::diagnose::visits::{below, is_below};
 use crate::decode::input::Input;
 use crate::decode::request::Request;
+use crate::value::Value;
 use crate::value::key;
 
 /// The paths of the values below a table that are no containers.
@@ -24,6 +25,14 @@ fn input_at<'a>(request: Request<'a>, path: &str) -> Option<Input<'a>> {
         Input::List(items) => items.get(key::list_index(&name)?).map(Input::of_value),
         _ => None,
     })
+}
+
+/// The items of the list at a path.
+pub(super) fn items_at(request: Request<'_>, path: &str) -> Vec<Value> {
+    match input_at(request, path) {
+        Some(Input::List(items)) => items.to_vec(),
+        _ => Vec::new(),
+    }
 }
 
 /// The list that a path is an item of.

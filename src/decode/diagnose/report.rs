@@ -5,6 +5,7 @@
 //! in the place of the bad value, so that the next round gets further.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 
@@ -15,6 +16,7 @@ use crate::decode::diagnose::target::{Target, TargetType};
 use crate::decode::diagnose::{fault_search, passes};
 use crate::decode::request::Request;
 use crate::error::{Error, ErrorKind};
+use crate::value::key;
 
 /// How many rounds there are at most. A fault that a user's type finds costs a whole round.
 const MAX_ROUNDS: usize = 400;
@@ -51,11 +53,11 @@ fn diagnose_target(
         return Ok(());
     }
     let secret_trials = SecretTrials::new();
-    let (mut errors, is_complete) = collect_errors(target, request, &diagnosis, &secret_trials);
+    let (mut errors, unread) = collect_errors(target, request, &diagnosis, &secret_trials);
     secret_trials.record_known(target, request);
     // A traced request has been diagnosed before.
-    if !is_complete && !request.is_traced {
-        secret_trials.record_buffered(target, request);
+    if !request.is_traced {
+        secret_trials.record_unread_values(target, request, &unread);
     }
     if errors.is_empty() {
         secret_trials.mask(target, request, &diagnosis, &mut first);
@@ -72,14 +74,14 @@ fn diagnose_target(
     Err(Error::all(errors.collect()))
 }
 
-/// Runs rounds until the type accepts what is left, or until no placeholder helps. Also returns whether the type
-/// has read all values but those that the errors are about.
+/// Runs rounds until the type accepts what is left, or until no placeholder helps. Also returns the paths at and
+/// below which the type has not read all values.
 fn collect_errors(
     target: &dyn Target,
     request: Request<'_>,
     diagnosis: &RefCell<Diagnosis>,
     secret_trials: &SecretTrials,
-) -> (Vec<Error>, bool) {
+) -> (Vec<Error>, BTreeSet<String>) {
     diagnosis.borrow_mut().inference.reporting = true;
     let mut errors = Vec::new();
     let mut is_complete = false;
@@ -105,7 +107,7 @@ fn collect_errors(
                 continue;
             }
             // The fault may be that of a good value whose form is not inferred yet.
-            diagnosis.borrow_mut().may_omit_errors = true;
+            diagnosis.borrow_mut().unread.insert(request.key.to_owned());
             break;
         }
         let may_continue = report_fault(
@@ -120,11 +122,27 @@ fn collect_errors(
             break;
         }
     }
-    let may_omit_errors = diagnosis.borrow().may_omit_errors;
-    if may_omit_errors && errors.len() < MAX_ERRORS {
-        add_note(&mut errors, SEARCH_ENDED);
+    let mut unread = diagnosis.borrow().unread.clone();
+    if !unread.is_empty() && errors.len() < MAX_ERRORS {
+        note_end_of_search(&mut errors, &unread);
     }
-    (errors, is_complete && !may_omit_errors)
+    if !is_complete {
+        unread.insert(request.key.to_owned());
+    }
+    (errors, unread)
+}
+
+/// Adds a note to the last error in what was not read, or else to the last one.
+fn note_end_of_search(errors: &mut [Error], unread: &BTreeSet<String>) {
+    let is_there = |error: &Error| {
+        let key = error.key_text().unwrap_or_default();
+        unread.iter().any(|path| key::under(key, path))
+    };
+    let at = errors.iter().rposition(is_there);
+    let at = at.or(errors.len().checked_sub(1));
+    if let Some(error) = at.and_then(|at| errors.get_mut(at)) {
+        *error = error.clone().with_more(SEARCH_ENDED);
+    }
 }
 
 /// Reports the fault of a round, and those for the same reason; returns whether another round may find

@@ -218,6 +218,10 @@ impl<'a> Exploration<'a> {
             Filled::Incomplete(_) if self.is_table && position.steps.is_empty() => return true,
             Filled::Incomplete(entries) | Filled::Complete(entries) => entries,
         };
+        if self.run(&position.with(filled.clone())).lacks_variant {
+            // A flattened enum does not show its variants.
+            return true;
+        }
         // What the types around the position ask for, they ask for in any case.
         let around: BTreeSet<_> = probe.fields.union(&probe.variants).collect();
         let asked = plain.fields.union(&plain.variants);
@@ -253,13 +257,58 @@ impl<'a> Exploration<'a> {
             return items.reads_secret;
         }
         // The first items of a tuple may accept few values.
-        if samples().any(|sample| list(vec![sample; 4]).reads_secret) {
+        if samples().any(|sample| list(vec![sample; 4]).reads_secret) || self.reads_tuple(position)
+        {
             return true;
         }
         if !items.is_scalar {
             self.push(position.below(Step::Item));
         }
         false
+    }
+
+    /// Whether a tuple at a position has a secret, or an item for which no value is found: those after it are not
+    /// read.
+    fn reads_tuple(&self, position: &Position) -> bool {
+        let list = |items: &[Value]| self.run(&position.around(Value::from(items.to_vec())));
+        let mut items: Vec<Value> = Vec::new();
+        let mut present = list(&items);
+        while present.lengths.contains(&items.len()) {
+            let at = items.len();
+            items.push(probe_value());
+            let probe = list(&items);
+            let typed = probe.expected.as_deref().and_then(value_of);
+            let variant = probe.variants.first().map(|variant| Value::from(*variant));
+            let others = typed.into_iter().chain(variant).chain(samples());
+            let mut others = others.map(|value| (items[..at].to_vec(), value));
+            let accepted = |result: &TrialResult, value: &Value| {
+                let is_custom = result.messages > present.messages;
+                let is_last =
+                    !result.lengths.contains(&at) && !is_custom && !result.rejects_value(value);
+                result.lengths.contains(&(at + 1)) || is_last
+            };
+            let mut found = Some((probe, probe_value()));
+            while let Some((result, value)) = found.take() {
+                if result.reads_secret || at >= MAX_FIELDS {
+                    return true;
+                }
+                if accepted(&result, &value) {
+                    found = Some((result, value));
+                    break;
+                }
+                found = others.next().map(|(mut items, value)| {
+                    items.push(value.clone());
+                    (list(&items), value)
+                });
+            }
+            let Some((result, value)) = found else {
+                return true;
+            };
+            items.truncate(at);
+            items.push(value);
+            present = result;
+        }
+        present.reads_secret
     }
 
     fn push(&mut self, position: Position) {

@@ -9,17 +9,16 @@
 //!   another value in its place.
 //! - The values of an enum whose variant is not known or cannot be read, except those that a variant reads as
 //!   scalars and none as a secret.
-//! - If the passes never came to the end: all values that serde may have buffered.
+//! - What the passes have not come to: all values that serde may have buffered there.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::decode::diagnose::class_paths::EACH;
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::input_paths::{
-    add_matching, list_of, names_below, values_below, values_of_items,
+    add_matching, items_at, list_of, names_below, values_below, values_of_items,
 };
 use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::target::Target;
@@ -36,6 +35,9 @@ use crate::value::secret::buffered;
 
 /// How many trials one request runs.
 const MAX_TRIALS: usize = 200;
+
+/// What serde expects as the content of a variant without content.
+const UNIT: &str = "unit";
 
 /// The trials of one request.
 pub(crate) struct SecretTrials {
@@ -115,6 +117,9 @@ impl SecretTrials {
         if is_guess && self.accepts_only_scalars(target, request, diagnosis, path, question) {
             return;
         }
+        if is_guess && self.has_only_names(target, request, diagnosis, path, fault) {
+            return;
+        }
         if let Some(location) = &mut fault.0.location {
             location.masked = true;
         }
@@ -171,12 +176,12 @@ impl SecretTrials {
         let tag_path = tag.map(|tag| below(table, tag));
         for (item, path) in values_of_items(request, table) {
             let run_with = |value: Value, tag: &TagEntry| {
-                let mut entries = entries_to(&item, &path, value);
+                let mut entries = entries_to(request, &item, &path, value);
                 entries.extend(tag.clone());
                 run_trial(entries)
             };
             let question = question(target, request, &path, tag.unwrap_or_default());
-            if tag_path.as_ref() == Some(&path) || is_plain(&tags, &run_with, question) {
+            if tag_path.as_ref() == Some(&path) || is_plain(&path, &tags, &run_with, question) {
                 self.plain.borrow_mut().insert(path);
             } else {
                 request.record_secret(path);
@@ -198,6 +203,27 @@ impl SecretTrials {
         }
         self.count.set(self.count.get() + 1);
         Some(trial::run(target, request, diagnosis, path, value))
+    }
+
+    /// Whether a fault is about an enum whose variants have no content.
+    fn has_only_names(
+        &self,
+        target: &dyn Target,
+        request: Request<'_>,
+        diagnosis: &RefCell<Diagnosis>,
+        path: &str,
+        fault: &Fault,
+    ) -> bool {
+        let rejection = fault.0.rejection.as_ref();
+        let variants = rejection.and_then(|rejection| rejection.variants);
+        let diagnosis = RefCell::new(diagnosis.borrow().fork_for(path));
+        let mut is_unit = |variant: &&str| {
+            let value = Value::from(BTreeMap::from([entry(variant, probe_value())]));
+            let trial = self.run_trial(target, request, &diagnosis, path, &value);
+            trial
+                .is_some_and(|trial| !trial.reads_secret && trial.expected.as_deref() == Some(UNIT))
+        };
+        variants.is_some_and(|variants| variants.iter().all(&mut is_unit))
     }
 
     /// Whether the type accepts neither a table nor a list in the place of a value.
@@ -224,33 +250,37 @@ impl SecretTrials {
             keep_plain(question, false);
             return false;
         }
-        // Other values may be rejected too, but alike in both trials.
-        let rejected = |by: &TrialResult, other: &TrialResult, as_what: &Reported| {
-            let others = other.expected_for(as_what);
-            let mut own = by.expected_for(as_what);
-            for expected in others {
-                if let Some(at) = own.iter().position(|own| *own == expected) {
-                    own.remove(at);
-                }
-            }
-            own.iter()
-                .map(|expected| (*expected).to_owned())
-                .collect::<BTreeSet<_>>()
-        };
-        let as_table = rejected(&table, &list, &Reported::Map);
-        let as_list = rejected(&list, &table, &Reported::Seq);
         let is_read = |trial: &TrialResult| !trial.fields.is_empty() || !trial.variants.is_empty();
-        !is_read(&table) && !is_read(&list) && !as_table.is_empty() && as_table == as_list
+        !is_read(&table) && !is_read(&list) && reject_alike(&table, &list)
     }
 
-    /// Records the values that serde may have buffered. Call it if the passes never came to the end.
-    pub(crate) fn record_buffered(&self, target: &dyn Target, request: Request<'_>) {
-        if request.secret_keys.is_none() {
+    /// Records the values that serde may have buffered, at and below the paths at which the type has not read all
+    /// values.
+    pub(crate) fn record_unread_values(
+        &self,
+        target: &dyn Target,
+        request: Request<'_>,
+        unread: &BTreeSet<String>,
+    ) {
+        if request.secret_keys.is_none() || unread.is_empty() {
             return;
         }
         for (site, kind) in &secret_paths(target).sites {
             let mut found = Vec::new();
             add_matching(request.input, request.key, site, &mut found);
+            // What is unread is in the site, or the site is in what is unread.
+            let unread_at = |path: &String| {
+                let inside = unread.iter().find(|unread| key::under(unread, path));
+                inside
+                    .or_else(|| {
+                        unread
+                            .iter()
+                            .any(|unread| key::under(path, unread))
+                            .then_some(path)
+                    })
+                    .cloned()
+            };
+            let found: Vec<String> = found.iter().filter_map(unread_at).collect();
             let names = || found.iter().flat_map(|path| names_at(request, path, site));
             if !found.is_empty() && holds_secret(target, site, *kind, names) {
                 found
@@ -291,22 +321,35 @@ fn record(request: Request<'_>, paths: Vec<String>) {
         .for_each(|path| request.record_secret(path));
 }
 
+/// Whether a type has rejected a table and a list for the same reason. Other values may be rejected too, but alike in
+/// both trials.
+fn reject_alike(table: &TrialResult, list: &TrialResult) -> bool {
+    let rejected = |by: &TrialResult, other: &TrialResult, reported: &Reported| {
+        let mut own = by.expected_for(reported);
+        for expected in other.expected_for(reported) {
+            if let Some(at) = own.iter().position(|own| *own == expected) {
+                own.remove(at);
+            }
+        }
+        let own = own.into_iter().map(str::to_owned);
+        own.collect::<BTreeSet<String>>()
+    };
+    let as_table = rejected(table, list, &Reported::Map);
+    !as_table.is_empty() && as_table == rejected(list, table, &Reported::Seq)
+}
+
 /// The question whether the value at a path is plain.
 fn question(target: &dyn Target, request: Request<'_>, path: &str, about: &str) -> Question {
-    let without_index = |name: String| match key::list_index(&name) {
-        Some(_) => EACH.to_owned(),
-        None => name,
-    };
-    let names = names_below(request.key, path).into_iter();
-    let names = names.map(without_index).collect();
+    let names = names_below(request.key, path);
     (target.identity(), names, about.to_owned())
 }
 
 /// The name and the value of the tag of an enum, if it has one.
 type TagEntry = Option<(Box<str>, Value)>;
 
-/// Whether an enum reads a value as a scalar in one of its variants, and as a secret in none.
+/// Whether an enum accepts only scalars for a value in one of its variants, and reads it as a secret in none.
 fn is_plain(
+    path: &str,
     tags: &[TagEntry],
     run_with: &dyn Fn(Value, &TagEntry) -> Option<TrialResult>,
     question: Question,
@@ -318,16 +361,15 @@ fn is_plain(
     for tag in tags {
         let probe = run_with(probe_value(), tag);
         let table = run_with(Value::from(BTreeMap::<Box<str>, Value>::new()), tag);
-        let (Some(probe), Some(table)) = (probe, table) else {
+        let list = run_with(Value::from(Vec::<Value>::new()), tag);
+        let (Some(probe), Some(table), Some(list)) = (probe, table, list) else {
             return false;
         };
-        let scalars = |result: &TrialResult| {
-            let expected = result.expected_for(&Reported::Map);
-            expected.into_iter().filter(|it| is_scalar(it)).count()
-        };
-        reads_secret |= probe.reads_secret || table.reads_secret;
-        is_plain |= scalars(&table) > scalars(&probe);
-        is_leaked |= !probe.failed || !table.failed;
+        let trials = [&probe, &table, &list];
+        reads_secret |= trials.iter().any(|trial| trial.reads_secret);
+        is_leaked |= trials.iter().any(|trial| !trial.failed);
+        is_plain |= probe.is_scalar || reject_alike(&table, &list);
+        is_plain |= table.wants_scalar(path) && list.wants_scalar(path);
     }
     let is_plain = is_plain && !reads_secret;
     if is_plain || reads_secret || is_leaked {
@@ -336,17 +378,30 @@ fn is_plain(
     is_plain
 }
 
-/// The entries of a table that has only the value at a path below it.
-fn entries_to(table: &str, path: &str, value: Value) -> BTreeMap<Box<str>, Value> {
+/// The entries of a table that has only the value at a path below it. In a list, the items before it stay: those of
+/// a tuple have types of their own.
+fn entries_to(
+    request: Request<'_>,
+    table: &str,
+    path: &str,
+    value: Value,
+) -> BTreeMap<Box<str>, Value> {
     let names = names_below(table, path);
     let Some((first, rest)) = names.split_first() else {
         return BTreeMap::new();
     };
-    let value = rest.iter().rfold(value, |inner, name| {
-        if key::list_index(name).is_some() {
-            return Value::from(vec![inner]);
-        }
-        Value::Table([entry(name, inner)].into())
+    let mut above = vec![below(table, first)];
+    for name in rest {
+        above.push(below(&above[above.len() - 1], name));
+    }
+    let value = rest.iter().zip(&above).rfold(value, |inner, (name, list)| {
+        let Some(at) = key::list_index(name) else {
+            return Value::Table([entry(name, inner)].into());
+        };
+        let mut items = items_at(request, list);
+        items.truncate(at);
+        items.push(inner);
+        Value::from(items)
     });
     BTreeMap::from([entry(first, value)])
 }

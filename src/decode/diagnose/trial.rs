@@ -13,6 +13,7 @@ use crate::decode::diagnose::rejection::{self, Rejection, Reported};
 use crate::decode::diagnose::secret_paths::{SiteTrial, TypePath};
 use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::text_arena::TextArena;
+use crate::decode::input::Input;
 use crate::decode::request::Request;
 use crate::sync::panics;
 use crate::value::Value;
@@ -22,8 +23,8 @@ use crate::value::secret::buffered;
 /// The prefix of a name that stands for the number of a field.
 pub(super) const FIELD_NUMBER: &str = "\u{1}liveprops field ";
 
-/// serde's names for the types of scalars.
-const SCALARS: [&str; 19] = [
+/// The names of scalar types, those of serde first.
+const SCALARS: [&str; 22] = [
     "bool",
     "a boolean",
     "char",
@@ -43,6 +44,9 @@ const SCALARS: [&str; 19] = [
     "f32",
     "f64",
     "String",
+    "struct Duration",
+    "Duration",
+    "ByteSize",
 ];
 
 /// The names that a type asks for.
@@ -50,6 +54,9 @@ const SCALARS: [&str; 19] = [
 struct RequestedNames {
     fields: BTreeSet<&'static str>,
     variants: BTreeSet<&'static str>,
+    lengths: BTreeSet<usize>,
+    lacks_variant: bool,
+    messages: usize,
 }
 
 thread_local! {
@@ -75,6 +82,28 @@ pub(crate) fn record_variants(names: &[&'static str]) {
     });
 }
 
+/// During a trial, records the length of a list that is too short for a tuple.
+pub(crate) fn record_length(length: usize, expected: &str) {
+    REQUESTED.with_borrow_mut(|requested| {
+        if let Some(requested) = requested.as_mut().filter(|_| expected.contains("tuple")) {
+            requested.lengths.insert(length);
+        }
+    });
+}
+
+/// During a trial, records the message of a type.
+pub(crate) fn record_message(message: &str) {
+    REQUESTED.with_borrow_mut(|requested| {
+        if let Some(requested) = requested {
+            requested.lacks_variant |= message.starts_with(NO_VARIANT);
+            requested.messages += 1;
+        }
+    });
+}
+
+/// How serde begins the message of a flattened enum without a variant.
+const NO_VARIANT: &str = "no variant of enum ";
+
 /// The number of the field that a name stands for.
 pub(crate) fn field_number(name: &str) -> Option<u64> {
     name.strip_prefix(FIELD_NUMBER)?.parse().ok()
@@ -87,6 +116,12 @@ pub(super) struct TrialResult {
     /// The fields that the type has or asks for.
     pub(super) fields: BTreeSet<&'static str>,
     pub(super) variants: BTreeSet<&'static str>,
+    /// The lengths of lists that are too short for a tuple.
+    pub(super) lengths: BTreeSet<usize>,
+    /// Whether a flattened enum has found none of its variants, which it does not name.
+    pub(super) lacks_variant: bool,
+    /// How many messages types have made of their own.
+    pub(super) messages: usize,
     /// Whether all types that have rejected the probe are scalars, and any has.
     pub(super) is_scalar: bool,
     /// What was expected in place of the probe.
@@ -95,6 +130,8 @@ pub(super) struct TrialResult {
     pub(super) failed: bool,
     /// The path of the fault, if it is about a value.
     fault_path: Option<String>,
+    /// What was expected in place of that value.
+    fault_expected: Option<String>,
     rejections: Vec<Rejection>,
 }
 
@@ -114,10 +151,14 @@ impl TrialResult {
             reads_secret,
             fields: requested.fields,
             variants: requested.variants,
+            lengths: requested.lengths,
+            lacks_variant: requested.lacks_variant,
+            messages: requested.messages,
             is_scalar: false,
             expected: None,
             failed,
             fault_path: location.map(|location| location.path),
+            fault_expected: None,
             rejections,
         };
         let of_probe = result.expected_for(&Reported::Text(PROBE.to_owned()));
@@ -131,6 +172,7 @@ impl TrialResult {
         Self {
             is_scalar,
             expected,
+            fault_expected,
             ..result
         }
     }
@@ -146,6 +188,12 @@ impl TrialResult {
         !self.expected_for(reported).is_empty()
     }
 
+    /// Whether a type has rejected a scalar of this value.
+    pub(super) fn rejects_value(&self, value: &Value) -> bool {
+        let reported = Reported::of_input(&Input::of_value(value));
+        reported.is_some_and(|reported| self.rejects(&reported))
+    }
+
     pub(super) fn rejects_probe(&self) -> bool {
         self.expected.is_some()
     }
@@ -154,6 +202,11 @@ impl TrialResult {
     /// the site.
     pub(super) fn is_about(&self, path: &str) -> bool {
         !path.is_empty() && self.fault_path.as_deref() == Some(path)
+    }
+
+    /// Whether the fault is about the value at a path, which is to be a scalar.
+    pub(super) fn wants_scalar(&self, path: &str) -> bool {
+        self.is_about(path) && self.fault_expected.as_deref().is_some_and(is_scalar)
     }
 
     /// Whether the fault is at or below an entry of a table.

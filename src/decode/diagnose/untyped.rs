@@ -127,7 +127,15 @@ pub(crate) fn visit_identifier<'de, V: Visitor<'de>>(
     if !formed.is_plain() {
         return formed.visit(de, visitor);
     }
-    match (de.placeholder(), de.input.text()) {
+    let placeholder = de.placeholder();
+    if let Some(placeholder) = placeholder {
+        // The tag of an enum, in place of an unknown one.
+        let invented = diagnosis.borrow().buffered_placeholder(&de.path_text());
+        if let Some(name) = invented.variant(placeholder.level()) {
+            return visitor.visit_str(name).map_err(|fault| de.locate(fault));
+        }
+    }
+    match (placeholder, de.input.text()) {
         (None, Some(text)) => de
             .visit_text(&text, visitor)
             .map_err(|fault| de.locate_as::<V::Value>(fault)),

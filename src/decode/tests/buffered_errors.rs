@@ -268,3 +268,35 @@ fn a_search_that_ends_early_says_so() {
     assert!(shown.contains("more values may be bad"), "{shown}");
     assert!(!shown.contains("pw"), "{shown}");
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind")]
+#[allow(dead_code)] // only decoded
+enum Shop {
+    Near { port: u16, name: String },
+    Far { host: String },
+}
+
+#[derive(Debug, Deserialize)]
+#[allow(dead_code)] // only decoded
+struct Shops {
+    shop: Shop,
+    size: u8,
+    sizes: Vec<u8>,
+}
+
+#[test]
+fn behind_an_unknown_tag_the_other_bad_values_are_named_and_no_others() {
+    for rest in [
+        vec![("port", Value::from(1)), ("name", "n".into())],
+        vec![("host", Value::from("h"))],
+        vec![],
+    ] {
+        let shop = [("kind", Value::from("Farr"))].into_iter().chain(rest);
+        let fields = [("shop", table(shop)), ("size", "q".into())];
+        let node = Node::of(table(fields), &origin());
+        let error = from_node::<Shops>("x", Some(&node), false).unwrap_err();
+        let keys: Vec<_> = error.iter().filter_map(Error::key_text).collect();
+        assert_eq!(keys, ["x.shop.kind", "x.size", "x.sizes"], "{error}");
+    }
+}
