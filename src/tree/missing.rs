@@ -47,6 +47,8 @@ impl Generation {
         }
         let explained = |detail: String| {
             let explained = Error::new(ErrorKind::NotFound, detail).with_key_text(missing);
+            // It names keys and quotes no value.
+            let explained = explained.with_shareable_detail();
             match error.expected() {
                 Some(wanted) => explained.with_expected(wanted),
                 None => explained,

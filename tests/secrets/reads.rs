@@ -518,3 +518,21 @@ fn a_value_declared_not_secret_is_shown_in_whole_and_in_parts() {
         assert!(!shown.contains(MARK), "{shown}");
     }
 }
+
+#[test]
+fn an_old_rejection_still_says_that_a_secret_was_not_set() {
+    #[derive(Clone, Debug, Deserialize, PartialEq)]
+    struct Login {
+        magic: String,
+    }
+    let memory = Memory::from([("login.magic", "a"), ("login.other", "b")]);
+    let builder = Properties::builder().source(memory.clone());
+    let props = builder.build().unwrap();
+    let handle = props.bind::<Login>("login").build().unwrap();
+    memory.remove("login.magic").unwrap_err();
+    assert_eq!(handle.get().magic, "a");
+    props.get::<Secret<String>>("login.magic").unwrap();
+    let rejected = props.health().rejected;
+    let text = format!("{}", rejected.last().unwrap().error);
+    assert!(text.contains("not set"), "{text}");
+}
