@@ -646,7 +646,7 @@ mod tests {
             plain("a"),
             Error::new(ErrorKind::Rejected, "a"),
             plain("a").with_source_name("here"),
-            plain("a").with_key(&Key::parse("k").unwrap()),
+            plain("a").with_key(Key::parse("k").unwrap()),
         ];
         assert_eq!(Error::all(others.to_vec()).iter().count(), 4);
     }
