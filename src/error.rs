@@ -1,6 +1,7 @@
 //! The one error type: what went wrong, for which key, what was expected, what was found, and where
 //! it was written.
 
+use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -183,11 +184,12 @@ impl Error {
     }
 
     /// Bundles several errors into one, of the kind of the first; a single one stays itself, and one
-    /// that is a bundle gives its parts. An empty list gives an error of kind
-    /// [`ErrorKind::Rejected`].
+    /// that is a bundle gives its parts. Errors of the same kind and text count once. An empty list gives
+    /// an error of kind [`ErrorKind::Rejected`].
     pub fn all(errors: Vec<Error>) -> Self {
         let pause = errors.iter().filter_map(|error| error.0.retry_after).max();
-        let mut errors: Vec<Error> = errors.into_iter().flat_map(Error::into_parts).collect();
+        let parts = errors.into_iter().flat_map(Error::into_parts).collect();
+        let mut errors = Self::distinct(parts);
         match errors.len() {
             0 => Self::new(ErrorKind::Rejected, "no error was given"),
             1 => errors.remove(0),
@@ -202,6 +204,26 @@ impl Error {
                 }))
             }
         }
+    }
+
+    /// The errors without what an earlier one says as well. The text of an error has its key and its origin.
+    pub(crate) fn distinct(errors: Vec<Error>) -> Vec<Error> {
+        if errors.len() < 2 {
+            return errors;
+        }
+        let mut said = HashSet::new();
+        let mut is_new = |part: &Error| said.insert((part.kind(), part.to_string()));
+        let new_part = |error: Error| {
+            let all = error.clone().into_parts();
+            let count = all.len();
+            let new: Vec<Error> = all.into_iter().filter(&mut is_new).collect();
+            match new.len() {
+                0 => None,
+                some if some == count => Some(error),
+                _ => Some(Self::all(new)),
+            }
+        };
+        errors.into_iter().filter_map(new_part).collect()
     }
 
     /// The single errors in here, each with where it happened, if that is known of all.
@@ -611,5 +633,21 @@ mod tests {
         assert_eq!(all.to_string(), "3 problems; a (here); b (there); c");
         assert_eq!(all.iter().count(), 3);
         assert!(all.iter().all(|one| one.iter().count() == 1));
+    }
+
+    #[test]
+    fn the_same_problem_counts_once_whatever_bundle_says_it() {
+        let plain = |detail: &str| Error::new(ErrorKind::Malformed, detail);
+        let bundle = |details: [&str; 2]| Error::all(details.map(plain).to_vec());
+        let all = Error::all(vec![plain("a"), bundle(["a", "b"]), bundle(["b", "a"])]);
+        assert_eq!(all.to_string(), "2 problems; a; b");
+        assert_eq!(Error::all(vec![plain("a"), plain("a")]).to_string(), "a");
+        let others = [
+            plain("a"),
+            Error::new(ErrorKind::Rejected, "a"),
+            plain("a").with_source_name("here"),
+            plain("a").with_key(Key::parse("k").unwrap()),
+        ];
+        assert_eq!(Error::all(others.to_vec()).iter().count(), 4);
     }
 }

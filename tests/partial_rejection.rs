@@ -335,3 +335,42 @@ fn the_last_report_counts_hundreds_of_rejected_keys_that_no_report_names() {
     let explained = props.explain("m.k0");
     assert!(!explained.rejected.is_empty(), "{explained}");
 }
+
+#[test]
+fn a_bad_value_with_several_handles_on_it_is_one_problem() {
+    #[derive(Clone, Debug, Deserialize, PartialEq)]
+    struct Server {
+        port: u16,
+        #[serde(default)]
+        size: u16,
+    }
+    let memory = Memory::from([("s.port", v(80))]);
+    let store = Store::default();
+    let props = Properties::builder()
+        .source(memory.clone())
+        .source(store.clone())
+        .build()
+        .unwrap();
+    let _server = props.bind::<Server>("s").build().unwrap();
+    let _port = props.property::<u16>("s.port").build().unwrap();
+    let error = memory.set("s.port", "many").unwrap_err();
+    assert_eq!(error.iter().count(), 1, "{error}");
+    assert!(error.to_string().starts_with("`s.port`: "), "{error}");
+    // The struct reports another problem beside it.
+    let origin = || Origin::new("store", "test");
+    let bad = Update::delta()
+        .set("s.port", "many", origin())
+        .and_then(|update| update.set("s.size", "big", origin()))
+        .and_then(|update| update.set("good", 1, origin()))
+        .unwrap();
+    let updates = store.0.lock().unwrap().updates.clone().unwrap();
+    let outcome = updates.send(bad).unwrap();
+    let problems: Vec<String> = outcome
+        .rejected
+        .iter()
+        .flat_map(Error::iter)
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert_eq!(props.get::<u32>("good").unwrap(), 1);
+}

@@ -24,7 +24,7 @@ use crate::engine::threads::PATIENCE;
 use crate::error::{Error, ErrorKind};
 use crate::property::listen::Listeners;
 use crate::property::registry::EngineRef;
-use crate::source::{CommitOutcome, Edit, RemovalGuard};
+use crate::source::{CommitOutcome, Edit, RejectionScope, RemovalGuard};
 use crate::sync::Cell;
 use crate::sync::discard::{Contained, discard};
 use crate::sync::lock::{self, Building, CannotLock, CommitLock, Mutex};
@@ -214,8 +214,12 @@ impl Engine {
         source: SourceId,
         limits: RemovalGuard,
         delivery: Delivery,
+        rejection_scope: RejectionScope,
     ) -> Result<(), Error> {
-        self.locked(|commit_state| commit_state.guards.add(source, limits, delivery))
+        self.locked(|commit_state| {
+            let guards = &mut commit_state.guards;
+            guards.add(source, limits, delivery, rejection_scope);
+        })
     }
 
     /// Accepts or withholds the first values of a source, compared with those that were restored.

@@ -80,7 +80,7 @@ impl Started {
                 Watching::Stream | Watching::Push => Delivery::Streamed,
                 _ => Delivery::Polled,
             };
-            engine.guard(id, guard, delivery)?;
+            engine.guard(id, guard, delivery, terms.rejection_scope)?;
         }
         if terms.watching == Watching::Push {
             // What the source pushes before its layer is in the tree waits for the admission.

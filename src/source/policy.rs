@@ -294,15 +294,18 @@ impl Default for Cached {
 /// remove none of the other 5: that would be 6 of 10. The 10 seconds begin with the first update
 /// after the last ones are over. They begin again when the update is confirmed or the keys return.
 ///
-/// A store may be restored key by key. So while an update is withheld, no key goes, not even one of few:
-/// each key stays until the source has all withheld keys again, or until the program confirms the removal,
-/// or until the source has repeated it for [`accept_after`](Self::accept_after). A key that
-/// returns with another value has that value
+/// A store may be restored key by key. So while an update is withheld from a source that accepts values
+/// [per key](crate::source::RejectionScope::PerKey), as the stores do, or that sends single keys, no key
+/// goes, not even one of few: each key stays until the source has all withheld keys again, or until the
+/// program confirms the removal, or until the source has repeated it for
+/// [`accept_after`](Self::accept_after). A key that is created in the meantime is not one of the withheld
+/// keys. A key that returns with another value has that value
 ///
 /// - at once, if the source sends single keys,
-/// - once the update lacks no more keys than the guard allows, if the source accepts values
-///   [per key](crate::source::RejectionScope::PerKey), as the stores do,
-/// - else with the other keys: once all of them are back, or the removal of the rest is accepted.
+/// - else once the update lacks no more keys than the guard allows.
+///
+/// A [document](crate::source::RejectionScope::Whole) is replaced at once. So one that lacks no more keys
+/// than the guard allows is accepted as a whole, also after one that was withheld.
 ///
 /// What is withheld is not kept across a restart. The first answer after it is compared with the values of
 /// the [cache](Cached).

@@ -17,8 +17,10 @@ pub(super) struct RejectedParts {
 }
 
 impl RejectedParts {
-    /// Adds an error for each rejected key that no error names.
-    pub(super) fn new(mut errors: Vec<Error>, keys: Vec<(Key, Option<Origin>)>) -> Self {
+    /// Adds an error for each rejected key that no error names. Several handles may report the same bad
+    /// value.
+    pub(super) fn new(errors: Vec<Error>, keys: Vec<(Key, Option<Origin>)>) -> Self {
+        let mut errors = Error::distinct(errors);
         add_unnamed(&mut errors, &keys);
         let keys = keys.into_iter().map(|(key, _)| key).collect();
         Self { errors, keys }

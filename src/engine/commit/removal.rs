@@ -1,10 +1,13 @@
 //! Counts the keys that an update would remove, for the removal guard.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::source::RemovalGuard;
 use crate::tree::diff;
+use crate::value::hamt::Entry;
 use crate::value::node::Table;
 
 /// Removals within this window are added up, so that deleting a prefix key by key is noticed.
@@ -26,6 +29,16 @@ pub(super) struct Removal {
     pub(super) is_excessive: bool,
 }
 
+/// The keys that the updates over the limits would remove and that are not back yet. Every key in force stays
+/// until all of them are back.
+#[derive(Debug)]
+pub(super) struct WithheldKeys {
+    /// The layer in force when the first of these updates was withheld. A key that is created later is not
+    /// withheld: a restore does not bring it back.
+    in_force_before: Table,
+    keys: BTreeMap<String, Arc<Entry>>,
+}
+
 /// Which of the withheld keys an update brings back.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Return {
@@ -35,15 +48,37 @@ pub(super) struct Return {
     pub(super) is_partial: bool,
 }
 
-impl Return {
-    /// Compares an update with the withheld one: the withheld keys are those in force that `withheld` lacks.
-    pub(super) fn of(current: &Table, withheld: &Table, candidate: &Table) -> Self {
-        let mut returned = Self::default();
-        diff::walk_removed(current, withheld, &mut |key, entry| {
+impl WithheldKeys {
+    pub(super) fn new(in_force: &Table) -> Self {
+        Self {
+            in_force_before: in_force.clone(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the keys that an update over the limits lacks.
+    pub(super) fn add_removed(&mut self, candidate: &Table) {
+        let keys = &mut self.keys;
+        diff::walk_removed(&self.in_force_before, candidate, &mut |key, entry| {
+            if !keys.contains_key(key) {
+                keys.insert(key.to_owned(), Arc::clone(entry));
+            }
+        });
+    }
+
+    /// Removes the keys that an update brings back. If one of them goes once more, that is another removal.
+    pub(super) fn remove_returned(&mut self, candidate: &Table) {
+        self.keys
+            .retain(|key, entry| !diff::has_key(candidate, key, entry));
+    }
+
+    pub(super) fn returned(&self, candidate: &Table) -> Return {
+        let mut returned = Return::default();
+        for (key, entry) in &self.keys {
             let is_back = diff::has_key(candidate, key, entry);
             returned.has_any |= is_back;
             returned.is_partial |= !is_back;
-        });
+        }
         returned
     }
 }

@@ -5,14 +5,15 @@
 //! repeated it for [`RemovalGuard::accept_after`], or once the program confirms it. It is discarded when the
 //! keys return.
 //!
-//! A store may be restored key by key. So while an update is withheld, the guard lets no key go: an update
-//! that still lacks one of the withheld keys is withheld too, however few it lacks.
+//! A store may be restored key by key. So while an update of such a source is withheld, the guard lets no
+//! key go: an update that still lacks one of the withheld keys is withheld too, however few it lacks. A
+//! document is replaced at once, so a document within the limits ends the withholding.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::engine::clock::Clock;
-use crate::engine::commit::removal::{REMOVAL_WINDOW, Removal, Return};
+use crate::engine::commit::removal::{REMOVAL_WINDOW, Removal, Return, WithheldKeys};
 use crate::engine::health::WithheldRemoval;
 use crate::engine::health::registry::PendingRemoval;
 use crate::error::Error;
@@ -35,6 +36,7 @@ pub(crate) struct RemovalGuards {
 struct GuardedSource {
     limits: RemovalGuard,
     delivery: Delivery,
+    rejection_scope: RejectionScope,
     /// The layer as it was when the current window ([`REMOVAL_WINDOW`]) started. The removals of a window
     /// count together.
     baseline: Table,
@@ -63,8 +65,9 @@ enum GuardState {
 
 #[derive(Debug)]
 struct WithheldUpdate {
-    /// The layer that the update would produce. The keys in force that it lacks are withheld.
+    /// The layer that the update would produce.
     wanted_layer: Table,
+    keys: WithheldKeys,
     /// Since when the source has wanted it without a failure, and without the return of a withheld key.
     repeated_since: Instant,
     /// The removal, and when to accept it without another update; never if the source has to repeat it.
@@ -97,7 +100,8 @@ impl Passed {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Withheld`] if a source commits its updates as a whole, and the guard withholds a part.
+    /// [`ErrorKind::Withheld`] if a source commits its updates as a whole, and the guard withholds a part of
+    /// a delta.
     pub(super) fn in_scope(
         self,
         wanted_layer: Table,
@@ -156,20 +160,21 @@ impl GuardedSource {
     }
 
     /// Which of the withheld keys an update brings back.
-    fn returned(&self, current: &Table, wanted_layer: &Table) -> Return {
-        let Some(withheld) = self.withheld_update() else {
-            return Return::default();
-        };
-        Return::of(current, &withheld.wanted_layer, wanted_layer)
+    fn returned(&self, wanted_layer: &Table) -> Return {
+        self.withheld_update()
+            .map_or_else(Return::default, |withheld| {
+                withheld.keys.returned(wanted_layer)
+            })
     }
 
     /// The removal of an update that the guard does not let pass at once.
-    fn removal(&self, tables: [&Table; 3], returned: Return) -> Option<Removal> {
+    fn removal(&self, tables: [&Table; 3], returned: Return, kind: UpdateKind) -> Option<Removal> {
         let [_, current, wanted_layer] = tables;
+        // A full update of a document is no step of a restore.
+        let may_be_a_step =
+            self.rejection_scope == RejectionScope::PerKey || kind == UpdateKind::Delta;
         Removal::excessive(&self.limits, tables).or_else(|| {
-            returned
-                .is_partial
-                .then(|| Removal::of(current, wanted_layer))
+            (returned.is_partial && may_be_a_step).then(|| Removal::of(current, wanted_layer))
         })
     }
 
@@ -187,7 +192,7 @@ impl GuardedSource {
         accept_after.is_some_and(|accept_after| repeated_for >= accept_after)
     }
 
-    /// Discards or changes the withheld update after an update that removes few keys and no withheld one.
+    /// Discards or changes the withheld update after an update that passes.
     fn amend_withheld_update(&mut self, wanted_layer: &Table, kind: UpdateKind) {
         let Some(withheld) = self.withheld_update_mut() else {
             return;
@@ -196,21 +201,38 @@ impl GuardedSource {
             // The source no longer wants the removal.
             UpdateKind::Full => self.state = GuardState::Recovering,
             // A delta applies to the withheld layer, so the removal is still wanted.
-            UpdateKind::Delta => withheld.wanted_layer = wanted_layer.clone(),
+            UpdateKind::Delta => {
+                withheld.wanted_layer = wanted_layer.clone();
+                withheld.keys.remove_returned(wanted_layer);
+            }
             UpdateKind::SelfReverting => {}
         }
     }
 
-    fn withhold(&mut self, wanted_layer: Table, removal: &Removal, repeated_since: Instant) {
-        let before = self.withheld_update();
-        let first_withheld_at =
-            before.map_or_else(SystemTime::now, |before| before.pending.removal.since);
+    fn withhold(
+        &mut self,
+        [current, wanted_layer]: [&Table; 2],
+        removal: &Removal,
+        repeated_since: Instant,
+    ) {
+        let (first_withheld_at, mut keys) =
+            match std::mem::replace(&mut self.state, GuardState::Normal) {
+                GuardState::Withheld(before) => (before.pending.removal.since, before.keys),
+                GuardState::Normal | GuardState::Recovering => {
+                    (SystemTime::now(), WithheldKeys::new(current))
+                }
+            };
+        keys.remove_returned(wanted_layer);
+        if removal.is_excessive {
+            keys.add_removed(wanted_layer);
+        }
         let accept_after = match self.delivery {
             Delivery::Polled => None,
             Delivery::Streamed => self.limits.repeated,
         };
         self.state = GuardState::Withheld(WithheldUpdate {
-            wanted_layer,
+            wanted_layer: wanted_layer.clone(),
+            keys,
             repeated_since,
             pending: PendingRemoval {
                 removal: WithheldRemoval {
@@ -248,10 +270,17 @@ impl RemovalGuards {
     }
 
     /// Guards a source from now on.
-    pub(crate) fn add(&mut self, source: SourceId, limits: RemovalGuard, delivery: Delivery) {
+    pub(crate) fn add(
+        &mut self,
+        source: SourceId,
+        limits: RemovalGuard,
+        delivery: Delivery,
+        rejection_scope: RejectionScope,
+    ) {
         let guarded = GuardedSource {
             limits,
             delivery,
+            rejection_scope,
             baseline: Table::default(),
             window_start: self.clock.now(),
             state: GuardState::Normal,
@@ -324,9 +353,9 @@ impl RemovalGuards {
             (UpdateKind::Delta, Delivery::Polled) => UpdateKind::Full,
             (kind, _) => kind,
         };
-        let returned = guarded.returned(current, wanted_layer);
+        let returned = guarded.returned(wanted_layer);
         let tables = [&guarded.baseline, current, wanted_layer];
-        let Some(removal) = guarded.removal(tables, returned) else {
+        let Some(removal) = guarded.removal(tables, returned, kind) else {
             guarded.amend_withheld_update(wanted_layer, kind);
             return Ok(Passed::Whole);
         };
@@ -345,7 +374,7 @@ impl RemovalGuards {
             .map(|before| before.repeated_since);
         if !is_accepted || before.is_some() {
             let repeated_since = before.filter(|_| !returned.has_any).unwrap_or(now);
-            guarded.withhold(wanted_layer.clone(), &removal, repeated_since);
+            guarded.withhold([current, wanted_layer], &removal, repeated_since);
         }
         if is_accepted {
             Ok(Passed::Whole)
@@ -370,8 +399,9 @@ impl RemovalGuards {
         } else {
             &guarded.baseline
         };
-        let returned = guarded.returned(current, wanted_layer);
-        match guarded.removal([baseline, current, wanted_layer], returned) {
+        let returned = guarded.returned(wanted_layer);
+        let tables = [baseline, current, wanted_layer];
+        match guarded.removal(tables, returned, UpdateKind::Full) {
             Some(removal) if !guarded.was_repeated_long_enough(now, returned) => {
                 removal.without_removed(current, wanted_layer)
             }
