@@ -206,13 +206,16 @@ impl Error {
         }
     }
 
-    /// The errors without what an earlier one says as well. The text of an error has its key and its origin.
+    /// The errors without what an earlier one says of the same key. The text of an error has its key and its origin.
     pub(crate) fn distinct(errors: Vec<Error>) -> Vec<Error> {
         if errors.len() < 2 {
             return errors;
         }
         let mut said = HashSet::new();
-        let mut is_new = |part: &Error| said.insert((part.kind(), part.to_string()));
+        // Two sources may fail alike.
+        let mut is_new = |part: &Error| {
+            part.key_text().is_none() || said.insert((part.kind(), part.to_string()))
+        };
         let new_part = |error: Error| {
             let all = error.clone().into_parts();
             let count = all.len();

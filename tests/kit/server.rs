@@ -147,14 +147,19 @@ fn archives(dir: &Path) -> String {
 }
 
 /// A port that is free, and stays so while its server is down: the system gives those that clients
-/// have from 32768 on.
+/// have from 32768 on. No port is given twice.
 pub(crate) fn free_port() -> u16 {
+    use std::collections::BTreeSet;
     use std::hash::{BuildHasher, RandomState};
+    use std::sync::Mutex;
+
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
     loop {
         let random = RandomState::new().hash_one(()) % 20_000;
         let port = 10_000 + random as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free && GIVEN.lock().unwrap().insert(port) {
             return port;
         }
     }
