@@ -639,18 +639,22 @@ mod tests {
     }
 
     #[test]
-    fn the_same_problem_counts_once_whatever_bundle_says_it() {
+    fn the_same_problem_of_a_key_counts_once_whatever_bundle_says_it() {
         let plain = |detail: &str| Error::new(ErrorKind::Malformed, detail);
-        let bundle = |details: [&str; 2]| Error::all(details.map(plain).to_vec());
-        let all = Error::all(vec![plain("a"), bundle(["a", "b"]), bundle(["b", "a"])]);
-        assert_eq!(all.to_string(), "2 problems; a; b");
-        assert_eq!(Error::all(vec![plain("a"), plain("a")]).to_string(), "a");
+        let of_key = |detail: &str| plain(detail).with_key(Key::parse("k").unwrap());
+        let bundle = |details: [&str; 2]| Error::all(details.map(of_key).to_vec());
+        let all = Error::all(vec![of_key("a"), bundle(["a", "b"]), bundle(["b", "a"])]);
+        assert_eq!(all.to_string(), "2 problems; `k`: a; `k`: b");
+        let same = Error::all(vec![of_key("a"), of_key("a")]);
+        assert_eq!(same.to_string(), "`k`: a");
         let others = [
-            plain("a"),
-            Error::new(ErrorKind::Rejected, "a"),
-            plain("a").with_source_name("here"),
-            plain("a").with_key(Key::parse("k").unwrap()),
+            of_key("a"),
+            Error::new(ErrorKind::Rejected, "a").with_key(Key::parse("k").unwrap()),
+            of_key("a").with_source_name("here"),
+            plain("a").with_key(Key::parse("l").unwrap()),
         ];
         assert_eq!(Error::all(others.to_vec()).iter().count(), 4);
+        // Two sources may be down alike.
+        assert_eq!(Error::all(vec![plain("a"), plain("a")]).iter().count(), 2);
     }
 }
