@@ -206,15 +206,15 @@ impl Error {
         }
     }
 
-    /// The errors without what an earlier one says of the same key. The text of an error has its key and its origin.
+    /// Removes the errors that repeat the problem of a key. The text of an error contains its key and its origin.
     pub(crate) fn distinct(errors: Vec<Error>) -> Vec<Error> {
         if errors.len() < 2 {
             return errors;
         }
-        let mut said = HashSet::new();
+        let mut known = HashSet::new();
         // Two sources may fail alike.
         let mut is_new = |part: &Error| {
-            part.key_text().is_none() || said.insert((part.kind(), part.to_string()))
+            part.key_text().is_none() || known.insert((part.kind(), part.to_string()))
         };
         let new_part = |error: Error| {
             let all = error.clone().into_parts();

@@ -27,14 +27,14 @@ fn bind_error<T: serde::de::DeserializeOwned + std::fmt::Debug>(
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Peer {
     host: String,
     port: u16,
 }
 
 #[derive(Debug, Deserialize)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Peers {
     peers: Vec<Peer>,
 }
@@ -109,7 +109,7 @@ fn the_error_of_a_missing_field_names_the_line_of_its_item() {
 #[test]
 fn the_error_of_a_missing_field_suggests_a_key() {
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Web {
         port: u16,
         bind: String,
@@ -286,7 +286,7 @@ enum Retry {
 #[test]
 fn the_name_of_a_variant_alone_is_an_error_about_the_content_of_the_variant() {
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Of<T> {
         e: T,
     }
@@ -312,7 +312,7 @@ fn the_name_of_a_variant_alone_is_an_error_about_the_content_of_the_variant() {
     }
     // A text that has pairs is no item either.
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Server {
         host: String,
         port: u16,

@@ -1093,7 +1093,7 @@ mod buffered {
     use super::*;
 
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Flat {
         id: u8,
         #[serde(flatten)]
@@ -1102,7 +1102,7 @@ mod buffered {
 
     #[derive(Debug, Deserialize)]
     #[serde(tag = "kind", rename_all = "lowercase")]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     enum Tagged {
         Disk { size: u32, label: String },
         Net { port: u16, size: String },
@@ -1110,7 +1110,7 @@ mod buffered {
 
     #[derive(Debug, Deserialize)]
     #[serde(untagged)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     enum Untagged {
         Range { from: u8, to: u8 },
         Wait { wait: Duration },
@@ -1118,7 +1118,7 @@ mod buffered {
     }
 
     #[derive(Debug, Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Nested {
         #[serde(flatten)]
         lists: BTreeMap<String, Vec<Tagged>>,

@@ -335,12 +335,12 @@ fn a_clash_counts_once_for_each_generation() -> Result<(), Error> {
 #[test]
 fn a_name_with_a_dot_in_a_document_is_explained() {
     #[derive(Debug, serde::Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct Limits {
         qps: u32,
     }
     #[derive(Debug, serde::Deserialize)]
-    #[allow(dead_code)]
+    #[allow(dead_code)] // only decoded
     struct App {
         limits: Limits,
     }

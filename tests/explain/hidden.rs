@@ -5,7 +5,7 @@ use liveprops::sources::Env;
 use super::*;
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
-#[allow(dead_code)]
+#[allow(dead_code)] // only decoded
 struct Web {
     port: u16,
     max_body: u32,
