@@ -17,6 +17,8 @@ const ROUNDS: usize = 7;
 const CHANGED: usize = 3;
 /// How long the connection is cut.
 const OUTAGE: Duration = Duration::from_millis(500);
+/// A watch that is cut within a second of its start counts as failing again, which makes the pauses longer.
+const HEALTHY: Duration = Duration::from_millis(1_200);
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn load_table() -> Table {
@@ -116,7 +118,7 @@ pub(crate) fn reconnect<S: Store>(server: &Server, table: &mut Table) {
     for round in 0..ROUNDS {
         theirs.push(bare::<S>(server.port()));
         // Waits until the last round is over.
-        wait(&handles, round, Duration::from_millis(300));
+        wait(&handles, round, HEALTHY);
         change_count.store(0, Ordering::SeqCst);
         proxy.set(Mode::Refuse);
         let cut_at = Instant::now();
