@@ -509,7 +509,7 @@ fn a_rejected_value_never_reaches_the_disk() {
     };
     let props = start(&store).build().unwrap();
     store.set("n", 666);
-    assert!(eventually(SOON, || first_source(&props).refusals > 0));
+    assert!(eventually(SOON, || first_source(&props).rejections > 0));
     drop(props);
     let props = start(&Store::down("test")).build().unwrap();
     assert_eq!(props.get::<i64>("n").unwrap(), 1);
@@ -996,7 +996,7 @@ fn kept(dir: &Path) -> Result<i64, Error> {
         .map(|key| props.get(&format!("k{key}")).unwrap())
         .collect();
     assert!(all.windows(2).all(|two| two[0] == two[1]), "mixed: {all:?}");
-    assert_eq!(first_source(&props).refusals, 0);
+    assert_eq!(first_source(&props).rejections, 0);
     Ok(all[0])
 }
 
@@ -1748,7 +1748,11 @@ fn any_source_that_reports_a_part_keeps_its_values_while_it_runs_and_across_a_re
         // Each poll repeats it, which is no event.
         let answered = first_source(&props).last_success;
         assert!(eventually(SOON, || first_source(&props).last_success > answered));
-        assert_eq!((rejected(), first_source(&props).refusals), (1, 1), "{way}");
+        assert_eq!(
+            (rejected(), first_source(&props).rejections),
+            (1, 1),
+            "{way}"
+        );
         assert_eq!(props.health().rejected.len(), 1, "{way}");
         drop(props);
         for _ in 0..2 {

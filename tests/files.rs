@@ -395,7 +395,7 @@ fn a_fragment_that_breaks_is_rejected_as_a_file_is_and_recovers() {
     replace(&at("1.toml"), "a = 10\n");
     wait_for_event("others change", || number(&props, "a") == Some(10));
     assert!(!is_up(&props));
-    assert_eq!((rejected(), health(&props).refusals), (1, 1));
+    assert_eq!((rejected(), health(&props).rejections), (1, 1));
     // The previous content counts as repaired, too.
     replace(&at("2.toml"), "b = 2\n");
     wait_for_event("it recovers", || is_up(&props));

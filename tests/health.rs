@@ -21,7 +21,7 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A builder that refuses nine at `n`.
+/// A builder that rejects nine at `n`.
 fn no_nine() -> Builder {
     Properties::builder().validate(|tree| match tree.get::<i64>("n") {
         Ok(9) => Err("nine".into()),
@@ -196,7 +196,7 @@ fn a_key_that_stays_rejected_shows_in_overall_health_and_is_reported_once() {
     let loads = store.loads();
     assert!(eventually(DEADLINE, || store.loads() >= loads + 5));
     assert_eq!(byte.get(), 1);
-    assert_eq!(first_source(&props).refusals, 1);
+    assert_eq!(first_source(&props).rejections, 1);
     // How often it came is told all the same.
     assert!(props.health().rejected[0].count > 5);
     bad.store(false, Ordering::SeqCst);
@@ -238,7 +238,7 @@ fn a_document_rejected_repeatedly_is_counted_and_reported_once() {
     assert_eq!(health.rejected.len(), 1);
     assert_eq!(health.rejected[0].count, 5);
     assert!(health.rejected[0].time > first);
-    assert_eq!(health.sources[0].refusals, 1);
+    assert_eq!(health.sources[0].rejections, 1);
     let told = told.all();
     let rejected = told.iter().filter(|event| event.contains("Rejected"));
     assert_eq!(rejected.count(), 1, "{told:?}");
@@ -470,7 +470,7 @@ fn each_version_of_a_file_that_cannot_be_parsed_is_counted_and_listed() {
         }
     }
     let health = props.health();
-    assert_eq!(health.sources[0].refusals, 20);
+    assert_eq!(health.sources[0].rejections, 20);
     assert_eq!(health.rejected.len(), 20);
     for (line, rejected) in (1..).zip(&health.rejected) {
         let origin = rejected.error.origin().unwrap();
@@ -491,7 +491,7 @@ fn an_unreachable_source_is_no_rejection() {
     n.store(-1, Ordering::SeqCst);
     props.refresh_now().unwrap_err();
     let health = props.health();
-    assert_eq!(health.sources[0].refusals, 0);
+    assert_eq!(health.sources[0].rejections, 0);
     assert!(health.rejected.is_empty());
 }
 

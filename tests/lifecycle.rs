@@ -264,7 +264,7 @@ fn a_source_that_fails_and_panics_later_keeps_its_values_and_recovers() -> Resul
     assert!(at("burnt").is_some(), "{messages:?}");
     assert!(at("rejected Some(\"n\")") > at("burnt"), "{messages:?}");
     assert!(at("reconnected") > at("rejected"), "{messages:?}");
-    assert_eq!(props.health().sources[0].refusals, 1);
+    assert_eq!(props.health().sources[0].rejections, 1);
     Ok(())
 }
 

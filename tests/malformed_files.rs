@@ -73,7 +73,7 @@ fn a_file_cut_in_mid_table_keeps_its_values_and_recovers() {
     wait_for_event("health reports it", || {
         event_log.reconnected() == 2 && event_log.updated() == 1
     });
-    assert_eq!(health(&props).refusals, 2, "one of each broken version");
+    assert_eq!(health(&props).rejections, 2, "one of each broken version");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn one_bad_value_under_a_live_handle_rejects_the_whole_file() {
         props.explain("burst").rejected.is_empty(),
         "qps is to blame"
     );
-    assert_eq!(health(&props).refusals, 1);
+    assert_eq!(health(&props).rejections, 1);
     wait_for_event("the rejection is reported", || {
         event_log.count(|kind| matches!(kind, SourceEventKind::Rejected(_))) == 1
     });

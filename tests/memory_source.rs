@@ -177,7 +177,7 @@ fn every_write_rejects_a_value_over_ten_mebibytes() -> Result<(), Error> {
     let most = "x".repeat(10 << 20);
     let more = format!("{most}x");
     memory.set("large", &*most)?;
-    let refusals = [
+    let rejections = [
         memory.set("large", &*more).unwrap_err(),
         memory.set("large", vec![&*most, "x"]).unwrap_err(),
         props.set("large", &*more).unwrap_err(),
@@ -186,7 +186,7 @@ fn every_write_rejects_a_value_over_ten_mebibytes() -> Result<(), Error> {
             .set("large", &*more, Origin::new("test", ""))
             .unwrap_err(),
     ];
-    for error in refusals {
+    for error in rejections {
         assert_eq!(error.kind(), ErrorKind::TooLarge, "{error}");
         assert!(error.to_string().len() < 200, "it is not shown");
     }

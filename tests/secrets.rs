@@ -119,7 +119,7 @@ fn table(name: &str, value: impl Into<Value>) -> Value {
     Value::from(BTreeMap::from([(name, value.into())]))
 }
 
-/// A type of a user's own that shows what it reads where it refuses it, and where it panics.
+/// A type of a user's own that shows what it reads where it rejects it, and where it panics.
 #[derive(Clone, Debug, PartialEq)]
 struct Own(String);
 
@@ -387,7 +387,12 @@ fn listen(out: &Outputs, props: &Properties) -> Result<Alive, Error> {
 }
 
 /// What is refused, held, in conflict and only tried, by every way that leads in.
-fn refuse(out: &Outputs, props: &Properties, store: &Store, memory: &Memory) -> Result<(), Error> {
+fn try_rejected(
+    out: &Outputs,
+    props: &Properties,
+    store: &Store,
+    memory: &Memory,
+) -> Result<(), Error> {
     let _qps = props.property::<u32>("plain.qps").build()?;
     let checked = [
         ("declared.door", secret("untidy")),
@@ -627,7 +632,7 @@ fn parse(out: &Outputs, dir: &Path) {
         for text in *texts {
             let text = text.replace('#', MARK);
             let what = format!("a bad {name}");
-            // A format refuses the document, or reports a part of it.
+            // A format rejects the document, or reports a part of it.
             match format().parse(text.as_bytes(), &Origin::new("test", "")) {
                 Ok(document) => {
                     let problems = document.problems().iter();
@@ -725,10 +730,10 @@ fn no_output_of_a_full_run_shows_a_planted_secret() -> Result<(), Error> {
 
     let source = props.health().sources.last().unwrap().source;
     check(&out, &props, source)?;
-    refuse(&out, &props, &store, &memory)?;
+    try_rejected(&out, &props, &store, &memory)?;
     store.says(planted(4));
     props.refresh_now()?;
-    ask(&out, &props, "after refusals");
+    ask(&out, &props, "after rejections");
     hold(&out, &props, &store)?;
     store.says(planted(5));
     props.refresh_now()?;

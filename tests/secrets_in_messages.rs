@@ -82,15 +82,15 @@ fn event(events: &Receiver<String>, part: &str) -> String {
 #[test]
 fn the_reason_of_a_validator_of_a_handle_shows_no_secret_part_of_the_value() {
     let (_, props, _) = with_secrets(|builder| builder);
-    let refuse = |reason: fn(&String) -> String| {
+    let rejection = |reason: fn(&String) -> String| {
         let handle = props.property::<String>("db.url");
         hidden(handle.validate(move |v| Err(reason(v))).build())
     };
-    let shown = refuse(|url| format!("bad url {url}"));
+    let shown = rejection(|url| format!("bad url {url}"));
     assert!(shown.contains("bad url ******"), "{shown}");
-    let shown = refuse(|url| format!("no password like {}", &url[13..22]));
+    let shown = rejection(|url| format!("no password like {}", &url[13..22]));
     assert!(shown.contains("no password like ******"), "{shown}");
-    let shown = refuse(|url| format!("{url:?} is no https address"));
+    let shown = rejection(|url| format!("{url:?} is no https address"));
     assert!(shown.contains("is no https address"), "{shown}");
 }
 
@@ -131,13 +131,13 @@ fn the_panic_of_a_validator_or_a_mapping_shows_no_secret_of_another_key() {
 #[test]
 fn the_error_of_a_rejected_default_shows_no_secret() {
     let (_, props, _) = with_secrets(|builder| builder);
-    let refuse = |key: &str| {
+    let rejection = |key: &str| {
         let handle = props.property::<String>(key).default(SECRET.to_owned());
         hidden(handle.validate(|v| Err(format!("{v} is known"))).build())
     };
-    let shown = refuse("new.password");
+    let shown = rejection("new.password");
     assert!(shown.contains("invalid default"), "{shown}");
-    let shown = refuse("new.name");
+    let shown = rejection("new.name");
     assert!(shown.contains("****** is known"), "{shown}");
 }
 

@@ -243,7 +243,7 @@ fn caching(dirs: &FaultDir, source: impl Source) -> Result<Properties, Error> {
 /// Returns the value that a start without the store has.
 fn kept(dirs: &FaultDir) -> Option<i64> {
     let props = caching(dirs, Silent).ok()?;
-    assert_eq!(props.health().sources[0].refusals, 0);
+    assert_eq!(props.health().sources[0].rejections, 0);
     props.get("n").ok()
 }
 

@@ -332,7 +332,7 @@ fn a_source_of_single_keys_accepts_the_valid_keys_of_a_replacement() -> Result<(
     assert_eq!(props.get_opt::<u32>("gone")?, None);
     assert_eq!(props.generation(), before + 1);
     let health = props.health();
-    assert_eq!(health.sources[0].refusals, 1);
+    assert_eq!(health.sources[0].rejections, 1);
     assert!(!health.is_up(), "one of its values was rejected");
     memory.set("a", "5")?;
     assert!(props.health().is_up());

@@ -66,10 +66,10 @@ struct State {
     seen: Seen,
     stopped: bool,
     hooks: Vec<Box<dyn Fn() + Send + Sync>>,
-    refuse: Option<Refuse>,
+    reject: Option<Reject>,
 }
 
-type Refuse = Box<dyn Fn(&Document) -> bool + Send>;
+type Reject = Box<dyn Fn(&Document) -> bool + Send>;
 
 /// What a [`Recorder`] has received; see [`Recorder::seen`].
 #[derive(Clone, Debug, Default)]
@@ -81,7 +81,7 @@ pub struct Seen {
     pub updates: usize,
     /// The number of accepted updates that changed a value.
     pub changes: usize,
-    /// The number of rejected updates; see [`Recorder::refuse_when`].
+    /// The number of rejected updates; see [`Recorder::reject_when`].
     pub rejected: usize,
     /// The errors that the source reported, the oldest first.
     pub failures: Vec<Error>,
@@ -115,9 +115,9 @@ impl Recorder {
         hooks.iter().for_each(|hook| hook());
     }
 
-    /// Rejects each update that would lead to a document for which `refuse` returns true.
-    pub fn refuse_when(&self, refuse: impl Fn(&Document) -> bool + Send + 'static) {
-        self.0.state.lock().refuse = Some(Box::new(refuse));
+    /// Rejects each update that would lead to a document for which `reject` returns true.
+    pub fn reject_when(&self, reject: impl Fn(&Document) -> bool + Send + 'static) {
+        self.0.state.lock().reject = Some(Box::new(reject));
     }
 
     /// What was received so far.
@@ -142,7 +142,7 @@ impl Recorder {
     fn apply(&self, update: Update) -> Result<CommitOutcome, Error> {
         let mut state = self.0.state.lock();
         let next = after(&state.seen.document, update);
-        if state.refuse.as_ref().is_some_and(|refuse| refuse(&next)) {
+        if state.reject.as_ref().is_some_and(|reject| reject(&next)) {
             state.seen.rejected += 1;
             self.0.bell.notify_all();
             return Err(Error::new(ErrorKind::Rejected, "the recorder rejects this"));

@@ -314,7 +314,7 @@ fn the_fleet_follows_its_files_through_all_faults_and_loses_no_request() {
         fleet.script(&["up"]);
         assert_eq!(fleet.answer(CHECKOUT).pid, first.pid, "nothing is started");
         edits(&fleet);
-        refusals(&fleet);
+        rejections(&fleet);
         assert_eq!(fleet.answer(CHECKOUT).pid, first.pid, "one process");
         restarts(&fleet, &traffic);
         outages(&fleet, &traffic);
@@ -375,7 +375,7 @@ fn edits(fleet: &Fleet) {
 }
 
 /// An invalid file is logged with its line, and the old values stay.
-fn refusals(fleet: &Fleet) {
+fn rejections(fleet: &Fleet) {
     let before = [CHECKOUT, SEARCH, MAIL].map(|service| fleet.answer(service));
     let published = fleet.published_by_now();
     fleet.write(SEARCH, "greeting = \"x\"\nlimit = = 2\n");

@@ -190,7 +190,7 @@ fn leaks(planted: &[Planted]) -> (usize, Vec<String>) {
         .iter()
         .map(|one| {
             let calm = |value: &Option<Value>| {
-                if format!("{value:?}").contains("refuse me") {
+                if format!("{value:?}").contains("reject me") {
                     return Err(format!("not calm: {value:?}"));
                 }
                 Ok(())
@@ -218,10 +218,10 @@ fn leaks(planted: &[Planted]) -> (usize, Vec<String>) {
         .changes
         .iter()
         .for_each(|change| out.text("checked", change));
-    out.rejection("checked", props.check(source, all(" refuse me")));
+    out.rejection("checked", props.check(source, all(" reject me")));
     out.debug("document", &all(""));
     out.debug("update", &Update::full(all("")));
-    say(&store, planted, " refuse me");
+    say(&store, planted, " reject me");
     out.rejection("rejected", props.refresh_now());
     read(&out, &props, planted);
     let first = props.history().unwrap().last().unwrap().generation();

@@ -75,7 +75,7 @@ fn what_a_type_hides_is_no_error_beside_what_it_does_not() {
 }
 
 #[test]
-fn what_this_crate_refuses_and_what_types_refuse_are_named_together() {
+fn what_this_crate_rejects_and_what_types_reject_are_named_together() {
     let with = |at: usize| {
         let strict = if at % 2 == 0 { "x" } else { "1" };
         let ip = if at % 3 == 0 { "here" } else { "::1" };

@@ -80,7 +80,7 @@ fn odd_lists_read_as_documented() {
 }
 
 #[test]
-fn text_that_nests_without_end_is_refused() {
+fn text_that_nests_without_end_is_rejected() {
     assert!(read::<Nest>("[[],[[]]]").is_ok());
     let deep = "[".repeat(10_000) + &"]".repeat(10_000);
     let error = read::<Nest>(deep).unwrap_err();

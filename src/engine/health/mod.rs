@@ -84,7 +84,7 @@ pub struct SourceHealth {
     pub commits: u64,
     /// How many of its updates, or single keys, were rejected; a document that cannot be parsed is one
     /// of them. A rejection that repeats for the same reason counts once.
-    pub refusals: u64,
+    pub rejections: u64,
     /// The parts of its last document that were rejected, with the reasons, and the items of lists that
     /// are ignored because their lists do not reach up to them. While there is one, the status is not
     /// [`Up`](Status::Up).

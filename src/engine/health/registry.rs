@@ -89,7 +89,7 @@ impl HealthRegistry {
             cached: None,
             withheld: None,
             commits: 0,
-            refusals: 0,
+            rejections: 0,
             problems: Vec::new(),
             hints: Vec::new(),
             degraded: None,

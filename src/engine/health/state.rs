@@ -374,7 +374,7 @@ impl SourceState {
         };
         let last = old.map(|old| old.reason.to_string());
         if is_rejection(&reason) && last.as_ref() != Some(&reason.to_string()) {
-            self.health.refusals += 1;
+            self.health.rejections += 1;
         }
         let since = old.map_or_else(|| self.since(), |old| old.since);
         self.contact = Contact::Failed(Trouble { since, reason });
@@ -391,7 +391,7 @@ impl SourceState {
         } else {
             self.rejected.new_among(&rejected)
         };
-        self.health.refusals += new.len() as u64;
+        self.health.rejections += new.len() as u64;
         let since = self.since();
         self.rejected.replace(notices, rejected, since);
         new

@@ -24,7 +24,7 @@ fn every_value_has_its_place() {
 }
 
 #[test]
-fn lines_gone_wrong_are_refused_without_a_word_of_them() {
+fn lines_gone_wrong_are_rejected_without_a_word_of_them() {
     for text in [
         "A=1\nhunter2",
         "hunter2",

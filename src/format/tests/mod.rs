@@ -194,7 +194,7 @@ fn a_byte_order_mark_and_crlf_change_nothing() {
 }
 
 #[test]
-fn broken_text_is_refused_with_its_place() {
+fn broken_text_is_rejected_with_its_place() {
     for case in cases() {
         let name = case.format.name();
         let good = case.document(&[("a", "1"), ("b", "x_y")]);
@@ -233,7 +233,7 @@ fn line_separators_and_control_characters_never_panic() {
 }
 
 #[test]
-fn half_of_a_surrogate_pair_is_refused_where_it_can_be_written() {
+fn half_of_a_surrogate_pair_is_rejected_where_it_can_be_written() {
     for case in cases() {
         // Dotenv has no such escape: there it is plain text.
         if case.format.name() == "dotenv" {
@@ -248,7 +248,7 @@ fn half_of_a_surrogate_pair_is_refused_where_it_can_be_written() {
 }
 
 #[test]
-fn ten_mebibytes_are_read_and_one_byte_more_is_refused() {
+fn ten_mebibytes_are_read_and_one_byte_more_is_rejected() {
     for case in cases() {
         let name = case.format.name();
         let frame = case.document(&[("a", "")]).len();
@@ -265,7 +265,7 @@ fn ten_mebibytes_are_read_and_one_byte_more_is_refused() {
 }
 
 #[test]
-fn sixty_four_levels_are_read_and_one_more_is_refused() {
+fn sixty_four_levels_are_read_and_one_more_is_rejected() {
     for case in cases() {
         let name = case.format.name();
         let key = vec!["a"; 64].join(".");
@@ -316,7 +316,7 @@ fn a_hundred_thousand_levels_are_an_error_on_a_small_stack() {
 }
 
 #[test]
-fn a_key_of_a_kibibyte_is_read_and_a_longer_one_is_refused() {
+fn a_key_of_a_kibibyte_is_read_and_a_longer_one_is_rejected() {
     for case in cases() {
         let name = case.format.name();
         let long = "k".repeat(1024);
@@ -363,7 +363,7 @@ fn a_long_key_below_a_table_is_named_by_its_beginning() {
 }
 
 #[test]
-fn a_key_given_twice_refuses_the_document_and_names_both_lines() {
+fn a_key_given_twice_rejects_the_document_and_names_both_lines() {
     for case in cases() {
         let name = case.format.name();
         let text = case.document(&[("x", "0"), ("dup", "hunter2"), ("y", "0"), ("dup", "2")]);
@@ -384,7 +384,7 @@ fn a_key_given_twice_refuses_the_document_and_names_both_lines() {
 }
 
 #[test]
-fn a_key_that_is_a_value_and_a_table_refuses_the_document() {
+fn a_key_that_is_a_value_and_a_table_rejects_the_document() {
     for case in cases() {
         for (text, first, second) in case.clash {
             let error = case.parse(text).unwrap_err();

@@ -1,4 +1,12 @@
 //! Durations and sizes as text.
+//!
+//! No crate reads them as these rules demand. What others do, by a program that called each:
+//!
+//! - `humantime` 2.4 knows no ISO 8601 such as `PT1H5M`. It reads `1M` as a month of 30.44 days, and adds a
+//!   unit that is written twice.
+//! - `jiff` 0.2 reads both forms, but `1d12h` and `P1D` only as calendar spans, which need a date.
+//! - `bytesize` 2.7 reads `64k` as 64,000 although 65,536 may be meant. `0.0001kB` becomes 0, and `16EiB` becomes
+//!   a byte less than it is.
 
 mod size;
 

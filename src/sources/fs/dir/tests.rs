@@ -237,7 +237,7 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
         symlink(format!("..data/{file}.toml"), at(&format!("{file}.toml"))).unwrap();
     }
     let recorder = Recorder::new();
-    recorder.refuse_when(|document| {
+    recorder.reject_when(|document| {
         let mut values = document.iter().map(|(_, value, _)| value.clone());
         let first = values.next();
         document.len() != 5 || values.any(|value| Some(&value) != first.as_ref())
@@ -260,7 +260,7 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
     // A version without one of the files, whose link is removed too, is one update.
     version(-1);
     fs::remove_file(at("..-1/4.toml")).unwrap();
-    watched.recorder.refuse_when(|document| document.len() != 4);
+    watched.recorder.reject_when(|document| document.len() != 4);
     let begun = Instant::now();
     retarget(&at("..data"), Path::new("..-1"));
     fs::remove_file(at("4.toml")).unwrap();
@@ -273,7 +273,7 @@ fn config_map(source: impl Fn(&Path) -> Dir, rounds: i64) {
         assert_eq!(rejected, 0, "the removal was sent in two updates");
     }
     // A link that stays keeps its values and is reported.
-    watched.recorder.refuse_when(|_| false);
+    watched.recorder.reject_when(|_| false);
     version(-2);
     fs::remove_file(at("..-2/3.toml")).unwrap();
     retarget(&at("..data"), Path::new("..-2"));

@@ -180,7 +180,7 @@ fn a_new_directory_is_read_again_once_it_is_watched() {
     let recorder = fake.recorder();
     let file = path.clone();
     // Changed again after it was read, before its directory is watched.
-    recorder.refuse_when(move |document| {
+    recorder.reject_when(move |document| {
         if document.get("a") == Some(&crate::Value::from(1)) {
             replace(&file, &text(2));
         }

@@ -177,7 +177,7 @@ fn rejected_content_is_not_sent_again_until_it_changes() {
     let path = dir.path().join("app.toml");
     fs::write(&path, text(0)).unwrap();
     let recorder = Recorder::new();
-    recorder.refuse_when(|document| document.get("a") == Some(&crate::Value::from(13)));
+    recorder.reject_when(|document| document.get("a") == Some(&crate::Value::from(13)));
     let file = File::new(&path).poll(Duration::from_millis(30));
     let watched = watch_with(file, recorder);
     watched.expect("a", 0);

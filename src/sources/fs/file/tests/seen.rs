@@ -66,7 +66,7 @@ fn check_no_partial_content(chunks: usize, pause: Duration, rounds: i64) {
     let body = |value: i64| -> String { (0..800).map(|k| format!("k{k} = {value}\n")).collect() };
     fs::write(&path, body(0)).unwrap();
     let recorder = Recorder::new();
-    recorder.refuse_when(|document| {
+    recorder.reject_when(|document| {
         let mut values = document.iter().map(|(_, value, _)| value.clone());
         let first = values.next();
         document.len() != 800 || values.any(|value| Some(&value) != first.as_ref())

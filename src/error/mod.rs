@@ -1,9 +1,11 @@
 //! The one error type: what went wrong, for which key, what was expected, what was found, and where
 //! it was written.
 
-use std::collections::HashSet;
+mod display;
+mod masking;
+mod several;
+
 use std::error::Error as StdError;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,9 @@ use crate::sync::discard::Discard;
 use crate::sync::panics;
 use crate::value::key::Key;
 use crate::value::origin::Origin;
+
+pub(crate) use display::Plain;
+pub(crate) use masking::MASK;
 
 /// Why a source, a layer or a property could not do its work.
 ///
@@ -183,113 +188,9 @@ impl Error {
         Self::new(ErrorKind::Closed, "the properties were dropped")
     }
 
-    /// Bundles several errors into one, of the kind of the first; a single one stays itself, and one
-    /// that is a bundle gives its parts. Errors of the same kind and text count once. An empty list gives
-    /// an error of kind [`ErrorKind::Rejected`].
-    pub fn all(errors: Vec<Error>) -> Self {
-        let pause = errors.iter().filter_map(|error| error.0.retry_after).max();
-        let parts = errors.into_iter().flat_map(Error::into_parts).collect();
-        let mut errors = Self::distinct(parts);
-        match errors.len() {
-            0 => Self::new(ErrorKind::Rejected, "no error was given"),
-            1 => errors.remove(0),
-            _ => {
-                let kind = errors[0].kind();
-                let key = errors[0].0.key.clone();
-                Self(Arc::new(Inner {
-                    key,
-                    related: errors,
-                    retry_after: pause,
-                    ..Inner::of(kind)
-                }))
-            }
-        }
-    }
-
-    /// Removes the errors that repeat the problem of a key. The text of an error contains its key and its origin.
-    pub(crate) fn distinct(errors: Vec<Error>) -> Vec<Error> {
-        if errors.len() < 2 {
-            return errors;
-        }
-        let mut known = HashSet::new();
-        // Two sources may fail alike.
-        let mut is_new = |part: &Error| {
-            part.key_text().is_none() || known.insert((part.kind(), part.to_string()))
-        };
-        let new_part = |error: Error| {
-            let all = error.clone().into_parts();
-            let count = all.len();
-            let new: Vec<Error> = all.into_iter().filter(&mut is_new).collect();
-            match new.len() {
-                0 => None,
-                some if some == count => Some(error),
-                _ => Some(Self::all(new)),
-            }
-        };
-        errors.into_iter().filter_map(new_part).collect()
-    }
-
-    /// The single errors in here, each with where it happened, if that is known of all.
-    fn into_parts(self) -> Vec<Error> {
-        if self.0.related.is_empty() {
-            return vec![self];
-        }
-        let parts = self.0.related.iter().cloned();
-        let placed = |part: Error| match (part.origin(), self.origin()) {
-            (None, Some(origin)) => part.with_origin(origin),
-            _ => part,
-        };
-        parts.map(placed).collect()
-    }
-
-    /// This without what it says of keys whose values must not be shown, if it says anything of one.
-    pub(crate) fn without(&self, hidden: &dyn Fn(&str) -> bool) -> Option<Self> {
-        let inner = &*self.0;
-        if inner
-            .related
-            .iter()
-            .any(|error| error.without(hidden).is_some())
-        {
-            let shown = |error: &Error| error.without(hidden).unwrap_or_else(|| error.clone());
-            return Some(Self::all(inner.related.iter().map(shown).collect()));
-        }
-        let key = inner.key.as_ref().filter(|key| hidden(key.as_str()))?;
-        let hidden = "what was wrong is not shown, as the key holds a secret";
-        let detail = inner.shareable.as_deref().unwrap_or(hidden);
-        Some(Self(Arc::new(Inner {
-            key: Some(key.clone()),
-            origin: inner.origin.clone(),
-            detail: Some(detail.into()),
-            unresolved: inner.unresolved,
-            partial: inner.partial,
-            shareable: inner.shareable.clone(),
-            ..Inner::of(inner.kind)
-        })))
-    }
-
     /// Notes that a reference is broken because no layer defines its key.
     pub(crate) fn with_unresolved(self) -> Self {
         self.edit(|inner| inner.unresolved = true)
-    }
-
-    /// Notes that the detail has no part of a value, so that it is shown if the key holds a secret.
-    pub(crate) fn with_shareable_detail(self) -> Self {
-        self.edit(|inner| inner.shareable = inner.detail.clone())
-    }
-
-    /// Whether the detail is shown even if the key holds a secret.
-    pub(crate) fn has_shareable_detail(&self) -> bool {
-        self.0.shareable.is_some()
-    }
-
-    /// The words that are shown if the key holds a secret.
-    pub(crate) fn with_shareable(self, detail: String) -> Self {
-        self.edit(|inner| inner.shareable = Some(detail.into()))
-    }
-
-    /// This with nothing of the detail to show if the key holds a secret.
-    pub(crate) fn without_shareable(self) -> Self {
-        self.edit(|inner| inner.shareable = None)
     }
 
     /// Adds to what is wrong.
@@ -351,76 +252,6 @@ impl Error {
     #[cfg(feature = "dotenv")]
     pub(crate) fn without_key(self) -> Self {
         self.edit(|inner| inner.key = None)
-    }
-
-    /// This with other texts, where `map` has another one. The failure of a library is dropped if
-    /// its own text would have to change. `map_own` is for the key and what was expected.
-    pub(crate) fn map_texts(
-        self,
-        map: &dyn Fn(&str) -> Option<String>,
-        map_own: &dyn Fn(&str) -> Option<String>,
-    ) -> Self {
-        let inner = &*self.0;
-        let mapped = |text: &Option<Box<str>>, map: &dyn Fn(&str) -> Option<String>| {
-            let text = text.as_deref()?;
-            let mapped = map(text).unwrap_or_else(|| text.to_owned());
-            Some(mapped.into_boxed_str())
-        };
-        let key = inner.key.as_ref().map(|key| match map_own(key.as_str()) {
-            Some(text) => Subject::of_text(&text),
-            None => key.clone(),
-        });
-        let origin = inner
-            .origin
-            .as_ref()
-            .map(|origin| match map(&origin.to_string()) {
-                Some(text) => Origin::of_text(&text),
-                None => origin.clone(),
-            });
-        let expected = mapped(&inner.expected, map_own);
-        let [found, detail] = [&inner.found, &inner.detail].map(|text| mapped(text, map));
-        let mut next: Option<&(dyn StdError + 'static)> = self.source();
-        let mut shows = false;
-        while let Some(cause) = next {
-            shows |= map(&format!("{cause} {cause:?}")).is_some();
-            next = cause.source();
-        }
-        let related = inner.related.iter().cloned();
-        let related = related.map(|error| error.map_texts(map, map_own)).collect();
-        self.edit(|inner| {
-            (inner.key, inner.expected, inner.found) = (key, expected, found);
-            (inner.origin, inner.detail, inner.related) = (origin, detail, related);
-            inner.quoted = None;
-            let shareable = inner.shareable.take();
-            inner.shareable = shareable.filter(|text| map(text).is_none());
-            if shows {
-                inner.cause = None;
-            }
-        })
-    }
-
-    /// This with the details that `map` gives in place of those that quote a secret; `None` if none does.
-    pub(crate) fn without_quotes(&self, map: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
-        let inner = &*self.0;
-        if inner.related.is_empty() {
-            let detail = map(inner.detail.as_deref()?)?;
-            return Some(
-                self.clone()
-                    .edit(|inner| inner.detail = Some(detail.into())),
-            );
-        }
-        let shown: Vec<Option<Self>> = inner
-            .related
-            .iter()
-            .map(|it| it.without_quotes(map))
-            .collect();
-        if shown.iter().all(Option::is_none) {
-            return None;
-        }
-        let pairs = shown.into_iter().zip(&inner.related);
-        let related = pairs.map(|(shown, error)| shown.unwrap_or_else(|| error.clone()));
-        let related = related.collect();
-        Some(self.clone().edit(|inner| inner.related = related))
     }
 
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -532,129 +363,5 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         let related = self.0.related.iter().filter_map(Error::retry_after);
         self.0.retry_after.into_iter().chain(related).max()
-    }
-
-    /// Every single error in here: those of all fields of a struct, or just this one.
-    pub fn iter(&self) -> impl Iterator<Item = &Error> {
-        let alone = self.0.related.is_empty().then_some(self);
-        alone.into_iter().chain(self.0.related.iter())
-    }
-}
-
-/// The text shown in place of a value that may be secret.
-pub(crate) const MASK: &str = "******";
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &*self.0;
-        if !inner.related.is_empty() {
-            write!(f, "{} problems", inner.related.len())?;
-            for error in &inner.related {
-                write!(f, "; {error}")?;
-            }
-            return Ok(());
-        }
-        let mut gap = "";
-        if let Some(key) = &inner.key {
-            write!(f, "`{}`", Plain(key.as_str()))?;
-            gap = ": ";
-        }
-        if let Some(detail) = &inner.detail {
-            write!(f, "{gap}{}", Plain(detail))?;
-            gap = ", ";
-        }
-        if let Some(expected) = &inner.expected {
-            write!(f, "{gap}expected {}", Plain(expected))?;
-            gap = ", ";
-        }
-        if let Some(found) = &inner.found {
-            write!(f, "{gap}found {}", Plain(found))?;
-            gap = ", ";
-        }
-        if let Some(pause) = inner.retry_after {
-            write!(f, "{gap}wants no retry for {pause:?}")?;
-        }
-        if let Some(origin) = &inner.origin {
-            write!(f, " ({})", Plain(&origin.to_string()))?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Error({:?}: {self})", self.kind())
-    }
-}
-
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        let cause = self.0.cause.as_ref()?;
-        Some(&***cause as &(dyn StdError + 'static))
-    }
-}
-
-/// Shows text without its control characters, so that a value cannot forge a log line.
-pub(crate) struct Plain<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            let steers = matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if c.is_control() || steers {
-                write!(f, "{}", c.escape_unicode())?;
-            } else {
-                fmt::Write::write_char(f, c)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_several_errors_the_longest_pause_that_is_wanted_counts() {
-        let error = |pause: u64| {
-            let error = Error::new(ErrorKind::Unavailable, "busy");
-            error.with_retry_after(Duration::from_secs(pause))
-        };
-        let plain = || Error::new(ErrorKind::Malformed, "odd");
-        assert_eq!(Error::all(vec![plain(), plain()]).retry_after(), None);
-        let inner = Error::all(vec![error(7), plain(), error(30)]);
-        let all = Error::all(vec![plain(), error(20), inner, error(1)]);
-        assert_eq!(all.retry_after(), Some(Duration::from_secs(30)));
-    }
-
-    #[test]
-    fn bundles_of_bundles_are_one_list_in_which_each_says_where_it_is() {
-        let plain = |detail: &str| Error::new(ErrorKind::Malformed, detail);
-        let inner = Error::all(vec![plain("a"), plain("b").with_source_name("there")]);
-        let all = Error::all(vec![inner.with_source_name("here"), plain("c")]);
-        assert_eq!(all.to_string(), "3 problems; a (here); b (there); c");
-        assert_eq!(all.iter().count(), 3);
-        assert!(all.iter().all(|one| one.iter().count() == 1));
-    }
-
-    #[test]
-    fn the_same_problem_of_a_key_counts_once_whatever_bundle_says_it() {
-        let plain = |detail: &str| Error::new(ErrorKind::Malformed, detail);
-        let of_key = |detail: &str| plain(detail).with_key(Key::parse("k").unwrap());
-        let bundle = |details: [&str; 2]| Error::all(details.map(of_key).to_vec());
-        let all = Error::all(vec![of_key("a"), bundle(["a", "b"]), bundle(["b", "a"])]);
-        assert_eq!(all.to_string(), "2 problems; `k`: a; `k`: b");
-        let same = Error::all(vec![of_key("a"), of_key("a")]);
-        assert_eq!(same.to_string(), "`k`: a");
-        let others = [
-            of_key("a"),
-            Error::new(ErrorKind::Rejected, "a").with_key(Key::parse("k").unwrap()),
-            of_key("a").with_source_name("here"),
-            plain("a").with_key(Key::parse("l").unwrap()),
-        ];
-        assert_eq!(Error::all(others.to_vec()).iter().count(), 4);
-        // Two sources may be down alike.
-        assert_eq!(Error::all(vec![plain("a"), plain("a")]).iter().count(), 2);
     }
 }
