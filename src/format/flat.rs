@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::format::limits::{NodeCount, duplicate_key_error, reject_bom};
 use crate::value::Value;
-use crate::value::document::clash;
+use crate::value::document::clash_error;
 use crate::value::key::Key;
 use crate::value::node::{Leaf, Node, Table};
 use crate::value::origin::Origin;
@@ -31,7 +31,7 @@ impl PairTree {
                 let first_line = first.map(|(line, _)| line);
                 Err(duplicate_key_error(key.as_str(), first_line, at))
             }
-            Err(_) => Err(clash(&self.root, key, &path, &at)),
+            Err(_) => Err(clash_error(&self.root, key, &path, &at)),
         }
     }
 }

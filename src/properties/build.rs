@@ -10,7 +10,7 @@ use crate::properties::builder::Builder;
 use crate::properties::first_load::Loaded;
 use crate::properties::start::{StartLimits, Started, deadline_after, empty_layer};
 use crate::properties::{Owner, Properties};
-use crate::tree::layer::{DEFAULT_RANK, Layer, OVERRIDE_RANK};
+use crate::tree::layer::{DEFAULTS_RANK, Layer, OVERRIDE_RANK};
 use crate::tree::usage::Usage;
 use crate::value::document::Document;
 use crate::value::key::Key;
@@ -180,7 +180,7 @@ fn commit_first(
     if !defaults.is_empty() {
         let mut layer = empty_layer(
             engine.new_source(),
-            Layer::with_any_rank("defaults", DEFAULT_RANK),
+            Layer::with_any_rank("defaults", DEFAULTS_RANK),
             "defaults",
         );
         layer.root = defaults.into_parts().0;

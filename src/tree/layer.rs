@@ -1,4 +1,4 @@
-//! A layer: one source's values, and its position in the order of precedence.
+//! Layers: the position of a source in the order of precedence, and the values that it fills it with.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -15,30 +15,30 @@ pub(crate) const BOOTSTRAP_RANK: i32 = i32::MAX;
 /// but the bootstrap layers.
 pub(crate) const OVERRIDE_RANK: i32 = BOOTSTRAP_RANK - 1;
 /// The rank of the layer of defaults: weaker than any other.
-pub(crate) const DEFAULT_RANK: i32 = i32::MIN;
+pub(crate) const DEFAULTS_RANK: i32 = i32::MIN;
 
 /// A name and a rank, which decides which layer wins.
 ///
 /// The higher rank wins, and within one rank the source that was added later. Sources without a layer
 /// all have the rank [`Layer::RANK`], so each overrides the ones before it.
 ///
-/// Tables are merged key by key. A value replaces what lower layers have at its key.
+/// Tables are merged key by key. A value replaces what weaker layers have at its key.
 ///
 /// # Lists
 ///
-/// A list replaces the lists of lower layers, unless [`Builder::append`](crate::Builder::append) joins
+/// A list replaces the lists of weaker layers, unless [`Builder::append`](crate::Builder::append) joins
 /// them. A layer can also write items of a list by index, as `hosts.1`, or `HOSTS__1` in the
 /// environment:
 ///
-/// - An index overrides that item of the list of a lower layer. Of an item that is a table, single
+/// - An index overrides that item of the list of a weaker layer. Of an item that is a table, single
 ///   fields can be overridden: `hosts.1.port`. A text that spells a list, such as `a, b`, counts as one.
 /// - An index equal to the number of items appends an item.
 /// - An index past the end is ignored. The health of its source reports the item, and is not `Up`,
-///   until the list reaches up to it: the lower list may grow and shrink at any time.
+///   until the list reaches up to it: the weaker list may grow and shrink at any time.
 ///   [`Properties::set`](crate::Properties::set) of such an item is an error.
 /// - An index is written without leading zeros. `hosts.01` over a list is no index: it is ignored and
 ///   reported under this name.
-/// - Without a list in a lower layer, the indexes form a table. It reads as a list if they are 0 to n
+/// - Without a list in a weaker layer, the indexes form a table. It reads as a list if they are 0 to n
 ///   without a gap. Otherwise reading a list from it is an error that names the gap.
 /// - Under [`Builder::append`](crate::Builder::append) the indexes form the list of their own layer,
 ///   which is joined with the others. An item after a gap is ignored and reported.
@@ -78,11 +78,11 @@ impl Layer {
     /// Names a layer and its rank; the higher rank wins.
     ///
     /// The two highest and the lowest `i32` belong to the bootstrap sources, the override layer and the
-    /// defaults. A rank beyond the others is moved just inside of them.
+    /// defaults. Each of these is replaced by the nearest rank that is allowed.
     pub fn new(name: impl AsRef<str>, rank: i32) -> Self {
         Self::with_any_rank(
             name.as_ref(),
-            rank.clamp(DEFAULT_RANK + 1, OVERRIDE_RANK - 1),
+            rank.clamp(DEFAULTS_RANK + 1, OVERRIDE_RANK - 1),
         )
     }
 
@@ -108,8 +108,8 @@ impl Layer {
         self.rank
     }
 
-    /// Sorts sources from the strongest to the weakest. Ids grow, so a later source has a higher one.
-    pub(crate) fn order(&self, source: SourceId) -> Reverse<(i32, SourceId)> {
+    /// The key that sorts sources from the strongest to the weakest. Ids grow, so a later source has a higher one.
+    pub(crate) fn precedence(&self, source: SourceId) -> Reverse<(i32, SourceId)> {
         Reverse((self.rank, source))
     }
 }
@@ -144,28 +144,29 @@ pub(crate) struct LayerState {
     /// The text of the source's origin.
     pub(crate) name: Arc<str>,
     pub(crate) root: Table,
-    /// The generation that brought the newest change of this layer, and when.
+    /// The generation that brought the newest change of this layer; 0 until there is one.
     pub(crate) generation: u64,
+    /// When it did.
     pub(crate) time: SystemTime,
     /// When the values were last confirmed, if they were restored from disk.
     pub(crate) restored: Option<SystemTime>,
-    /// The secrets that restored values lack, since secrets are not written to disk: all of them, or those
-    /// of the parts that the source could not read since.
+    /// The keys of the secrets that are missing since the values were restored: secrets are not written to disk.
+    /// After the source was read in part, only those of the parts that it could not read.
     pub(crate) missing_secrets: MissingSecrets,
     /// Whether the values of the source contain no references: a text that looks like one is escaped.
     pub(crate) is_literal: bool,
 }
 
 impl LayerState {
-    /// Whether a key, or one below it, has no value because secrets are not written to disk.
+    /// Whether a key, one below it or one above it has no value because secrets are not written to disk.
     pub(crate) fn lacks_secret(&self, key: &str) -> bool {
-        let is_at = |secret: &Key| under(secret.as_str(), key) || under(key, secret.as_str());
-        self.missing_secrets.iter().any(is_at)
+        let is_related = |secret: &Key| under(secret.as_str(), key) || under(key, secret.as_str());
+        self.missing_secrets.iter().any(is_related)
     }
 
-    /// Sorts layers from the strongest to the weakest.
-    pub(crate) fn order(&self) -> Reverse<(i32, SourceId)> {
-        self.layer.order(self.id)
+    /// The key that sorts layers from the strongest to the weakest.
+    pub(crate) fn precedence(&self) -> Reverse<(i32, SourceId)> {
+        self.layer.precedence(self.id)
     }
 }
 

@@ -17,9 +17,12 @@ use crate::value::node::Node;
 use crate::value::origin::Origin;
 
 /// Limits the referred values that one error names.
-const MOST_REFERRED: usize = 3;
+const MAX_REFERRED: usize = 3;
 /// Limits the references that are followed to the origin of a value.
 const MAX_CHAIN: usize = 64;
+
+/// Limits the keys of one table that are compared with a missing one.
+const MAX_SIBLINGS: usize = 2_000;
 
 /// The detail of an error about a key that no layer defines.
 pub(crate) const UNDEFINED: &str = "not set: no layer defines it";
@@ -42,6 +45,7 @@ impl Generation {
         else {
             return error;
         };
+        // The item is there, as null: no other key is meant.
         if error.detail() == Some(decode::NULL_ITEM) {
             return error;
         }
@@ -57,12 +61,13 @@ impl Generation {
         if let Some(absent) = self.explain_absence(missing, error.origin(), &explained) {
             return absent;
         }
-        let spelled = self.similar_key(missing).or_else(|| {
+        // Below a key only a name with a dot tells more than the nearest name does: `"a.b"` is not `a.b`.
+        let similar = self.similar_key(missing).or_else(|| {
             let below = self.similar_key_below(missing);
             below.filter(SimilarKey::has_dotted_name)
         });
-        if let Some(spelled) = spelled {
-            return spelled.explain(missing, &error);
+        if let Some(similar) = similar {
+            return similar.explain(missing, &error);
         }
         match self.nearest(missing) {
             Some(near) => explained(format!("{UNDEFINED}; did you mean `{near}`?")),
@@ -70,19 +75,20 @@ impl Generation {
         }
     }
 
-    /// What to write in place of a key that no layer defines, as the error of reading it says.
+    /// What to write in place of a key that no layer defines: the suggestion of
+    /// [`explain_missing`](Self::explain_missing) alone.
     pub(crate) fn advice(&self, missing: &str) -> Option<String> {
-        let spelled = self.similar_key(missing);
+        let similar = self.similar_key(missing);
         let nearest = || Some(format!("did you mean `{}`?", self.nearest(missing)?));
-        spelled.map(|spelled| spelled.advice()).or_else(nearest)
+        similar.map(|similar| similar.advice()).or_else(nearest)
     }
 
-    /// The error about a missing key that a layer mentions. `beside` is where the item of a list was
-    /// written that lacks it.
+    /// The error about a missing key that a layer mentions. `item_origin` is the origin of the list's item in
+    /// which the key is missing.
     fn explain_absence(
         &self,
         missing: &str,
-        beside: Option<&Origin>,
+        item_origin: Option<&Origin>,
         explained: &dyn Fn(String) -> Error,
     ) -> Option<Error> {
         let found = Found::in_tree(&self.root, missing).ok()?;
@@ -97,13 +103,13 @@ impl Generation {
                 Some(explained(detail).with_origin(origin))
             }
             Absence::Hidden { key, origin } => {
-                if let Some(layer) = self.replaced_table_with(key.as_str(), missing) {
+                if let Some(layer) = self.layer_of_replaced_table(key.as_str(), missing) {
                     let detail = format!(
                         "not set: the value of `{key}` replaces the table of {layer}, which defines it"
                     );
                     return Some(explained(detail).with_origin(origin));
                 }
-                let item = beside.and_then(|at| Some((at, parent(missing)?)));
+                let item = item_origin.and_then(|at| Some((at, parent(missing)?)));
                 Some(match item {
                     Some((at, item)) => {
                         explained(self.absence_in_item(item, missing)).with_origin(at)
@@ -127,7 +133,8 @@ impl Generation {
         }
     }
 
-    /// What is wrong with an item of a list, or with a text that is read as a table, that lacks a key.
+    /// What is wrong with an item of a list that lacks a key, or with a text that is read as a table or names a
+    /// variant without its content.
     fn absence_in_item(&self, item: &str, missing: &str) -> String {
         let value = match Found::in_tree(&self.root, item) {
             Ok(Found::Entry(entry)) => diff::value(&entry.node),
@@ -151,7 +158,7 @@ impl Generation {
     }
 
     /// The name of the strongest layer that has a table at `above` in which `missing` has a value.
-    fn replaced_table_with(&self, above: &str, missing: &str) -> Option<&str> {
+    fn layer_of_replaced_table(&self, above: &str, missing: &str) -> Option<&str> {
         let layer = self.layers.iter().find(|layer| {
             let in_layer = |key| Found::in_tree(&layer.root, key).unwrap_or(Found::Nothing);
             let is_table = matches!(in_layer(above), Found::Entry(at) if at.node.table().is_some());
@@ -161,7 +168,7 @@ impl Generation {
         Some(&layer.name)
     }
 
-    /// Adds to "mismatch" the key that the value was referred from, and where that was written.
+    /// Adds to "mismatch" the key that the value refers to, and where that was written.
     pub(crate) fn explain_referred(&self, error: Error) -> Error {
         if error.iter().nth(1).is_some() {
             let all = error.iter().cloned();
@@ -181,20 +188,20 @@ impl Generation {
         if resolved.raw.value.cases().is_some() {
             return error;
         }
-        // The name of a key may be made of a secret.
+        // In `${a.${secret}}` the secret is a part of the key's name.
         if self.refers_to_secret(resolved) {
             return error;
         }
-        let sources: Vec<String> = resolved
+        let places: Vec<String> = resolved
             .refers
             .iter()
             .filter_map(|key| self.written_at(key))
-            .take(MOST_REFERRED)
+            .take(MAX_REFERRED)
             .collect();
-        if sources.is_empty() {
+        if places.is_empty() {
             return error;
         }
-        error.with_note(&format!("the value comes from {}", sources.join(" and ")))
+        error.with_note(&format!("the value comes from {}", places.join(" and ")))
     }
 
     /// The key at the end of a chain of plain references, and where its value was written.
@@ -215,8 +222,8 @@ impl Generation {
         Some(format!("`{key}` ({origin})"))
     }
 
-    /// The key with the most similar last name that is there: help for a person, so only the
-    /// neighbours are looked at, and not all of a crowd.
+    /// The key whose last segment is the most similar, among those of the same table, of which
+    /// [`MAX_SIBLINGS`] are compared.
     pub(crate) fn nearest(&self, key: &str) -> Option<String> {
         let key = Key::parse(key).ok()?;
         let path: Vec<_> = key.segments().collect();
@@ -228,36 +235,35 @@ impl Generation {
             }
             let letters = wanted.chars().count();
             // Every name of one letter is near every other.
-            let most = (letters / 3).clamp(1, 2).min(letters.saturating_sub(1));
+            let max_distance = (letters / 3).clamp(1, 2).min(letters.saturating_sub(1));
             let similar = |entry: &&Arc<Entry>| {
                 let name = &*entry.name;
-                let near = most > 0 && !name.is_empty();
-                let near = near && name.chars().count().abs_diff(letters) <= most;
-                // The name itself is there with another meaning, such as a tombstone.
-                near.then(|| (strsim::osa_distance(name, wanted), name.to_owned()))
-                    .filter(|(far, _)| (1..=most).contains(far))
+                let may_be = max_distance > 0 && !name.is_empty();
+                let may_be = may_be && name.chars().count().abs_diff(letters) <= max_distance;
+                let compared =
+                    may_be.then(|| (strsim::osa_distance(name, wanted), name.to_owned()));
+                // The name itself, at distance 0, is there with another meaning, such as a tombstone.
+                compared.filter(|(distance, _)| (1..=max_distance).contains(distance))
             };
-            let neighbours = table.map().iter().take(2_000);
-            let (_, name) = neighbours.filter_map(|entry| similar(&entry)).min()?;
+            let siblings = table.map().iter().take(MAX_SIBLINGS);
+            let (_, name) = siblings.filter_map(|entry| similar(&entry)).min()?;
             let mut names: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
             names[depth] = &name;
-            let near = Key::from_segments(names).ok()?;
-            let found = Found::in_tree(&self.root, near.as_str()).ok()?;
-            return (!found.is_nothing()).then(|| near.to_string());
+            let nearest = Key::from_segments(names).ok()?;
+            let found = Found::in_tree(&self.root, nearest.as_str()).ok()?;
+            return (!found.is_nothing()).then(|| nearest.to_string());
         }
         None
     }
-}
 
-impl Generation {
-    /// As [`explain_missing`](Self::explain_missing) for a key that is read as a `T`: if that is a
-    /// struct or a map, also the key that may be meant for one below.
+    /// As [`explain_missing`](Self::explain_missing) for a key that is read as a `T`. If that is a struct, also
+    /// suggests a similar key for each of its fields.
     pub(crate) fn explain_missing_of<T: DeserializeOwned>(&self, key: &str, error: Error) -> Error {
         let is_absent = error.kind() == ErrorKind::NotFound && error.key_text() == Some(key);
         if !is_absent || self.similar_key(key).is_some() {
             return self.explain_missing(error);
         }
-        // The missing fields of a table are below it.
+        // Read from an empty table, a struct misses each of its required fields, and any other type itself.
         let as_table = decode::from_table::<T>(key, None, true).map(drop);
         let fields = match &as_table {
             Ok(()) => Vec::new(),
@@ -267,9 +273,9 @@ impl Generation {
             return self.explain_missing(error);
         }
         let mut fields = fields.into_iter();
-        let spelled = fields.find_map(|field| self.similar_key(field));
-        match spelled.or_else(|| self.similar_key_below(key)) {
-            Some(spelled) => spelled.explain(key, &error),
+        let similar = fields.find_map(|field| self.similar_key(field));
+        match similar.or_else(|| self.similar_key_below(key)) {
+            Some(similar) => similar.explain(key, &error),
             None => self.explain_missing(error),
         }
     }

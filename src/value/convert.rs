@@ -148,6 +148,7 @@ impl<'de> serde::de::Deserialize<'de> for Value {
 
 struct ValueVisitor;
 
+// The source that decodes a value has limited its depth and size. Of a name that is repeated, the last value counts.
 impl<'de> serde::de::Visitor<'de> for ValueVisitor {
     type Value = Value;
 

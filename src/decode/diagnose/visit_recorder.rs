@@ -1,6 +1,6 @@
-//! Records what a traced pass visits, so that secrets in serde's buffer can be found by their values.
+//! Records what a type is given, so that a secret that serde buffers first is found by its value.
 //!
-//! See [`buffered`].
+//! Only a traced pass records: one during which [`buffered`] collects visits. Every other pass is forwarded.
 
 use std::fmt;
 
@@ -22,18 +22,29 @@ impl<'a, 'de, V> VisitRecorder<'a, 'de, V> {
         Self { visitor, de }
     }
 
-    /// Records a value, or `None` for a list or a table, and returns the visitor.
-    fn record(self, value: impl FnOnce() -> Option<Value>) -> V {
+    /// Records a value, or `None` for a list or a table, and returns the visitor of the type.
+    fn into_recorded(self, value: impl FnOnce() -> Option<Value>) -> V {
         if self.de.is_traced() && !self.de.is_name {
-            record(&self.de, value());
+            record_visit_of(&self.de, value());
         }
         self.visitor
+    }
+
+    /// Records a list or a table, which is no name, and what is in it.
+    fn visit_container<R>(self, visit: impl FnOnce(V) -> R) -> R {
+        let is_traced = self.de.is_traced();
+        let visitor = self.into_recorded(|| None);
+        if is_traced {
+            return buffered::record_container(|| visit(visitor));
+        }
+        visit(visitor)
     }
 }
 
 #[cold]
-fn record(de: &ValueDeserializer<'_, '_>, value: Option<Value>) {
+fn record_visit_of(de: &ValueDeserializer<'_, '_>, value: Option<Value>) {
     let path = de.path_text();
+    // A placeholder may stand for a key that diagnosis knows to be missing.
     let kind = match (de.input, de.context.diagnosis) {
         (Input::Placeholder(_), Some(diagnosis)) if diagnosis.borrow().is_missing(&path) => {
             VisitKind::Missing
@@ -49,7 +60,7 @@ fn record(de: &ValueDeserializer<'_, '_>, value: Option<Value>) {
 macro_rules! scalars {
     ($($method:ident $t:ty, $value:ident => $recorded:expr;)*) => {$(
         fn $method<E: Error>(self, $value: $t) -> Result<V::Value, E> {
-            self.record(|| Some($recorded)).$method($value)
+            self.into_recorded(|| Some($recorded)).$method($value)
         }
     )*};
 }
@@ -63,14 +74,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for VisitRecorder<'_, 'de, V> {
 
     scalars! {
         visit_bool bool, value => Value::from(value);
-        visit_i8 i8, value => Value::from(i64::from(value));
-        visit_i16 i16, value => Value::from(i64::from(value));
-        visit_i32 i32, value => Value::from(i64::from(value));
+        visit_i8 i8, value => Value::from(value);
+        visit_i16 i16, value => Value::from(value);
+        visit_i32 i32, value => Value::from(value);
         visit_i64 i64, value => Value::from(value);
         visit_i128 i128, value => Value::from(value);
-        visit_u8 u8, value => Value::from(i64::from(value));
-        visit_u16 u16, value => Value::from(i64::from(value));
-        visit_u32 u32, value => Value::from(i64::from(value));
+        visit_u8 u8, value => Value::from(value);
+        visit_u16 u16, value => Value::from(value);
+        visit_u32 u32, value => Value::from(value);
         visit_u64 u64, value => Value::from(value);
         visit_u128 u128, value => Value::from(value);
         visit_f32 f32, value => Value::from(f64::from(value));
@@ -85,13 +96,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for VisitRecorder<'_, 'de, V> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
-        self.record(|| Some(Value::Unset)).visit_unit()
+        self.into_recorded(|| Some(Value::Unset)).visit_unit()
     }
 
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
-        self.record(|| Some(Value::Unset)).visit_none()
+        self.into_recorded(|| Some(Value::Unset)).visit_none()
     }
 
+    // The deserializer in an option, a newtype or a variant is one of this crate, which records by itself.
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
         self.visitor.visit_some(inner)
     }
@@ -101,21 +113,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for VisitRecorder<'_, 'de, V> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
-        let is_traced = self.de.is_traced();
-        let visitor = self.record(|| None);
-        if is_traced {
-            return buffered::record_container(|| visitor.visit_seq(items));
-        }
-        visitor.visit_seq(items)
+        self.visit_container(|visitor| visitor.visit_seq(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
-        let is_traced = self.de.is_traced();
-        let visitor = self.record(|| None);
-        if is_traced {
-            return buffered::record_container(|| visitor.visit_map(entries));
-        }
-        visitor.visit_map(entries)
+        self.visit_container(|visitor| visitor.visit_map(entries))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, variant: A) -> Result<V::Value, A::Error> {

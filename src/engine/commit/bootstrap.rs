@@ -7,7 +7,7 @@ use crate::engine::commit::rules::Rules;
 use crate::error::{Error, ErrorKind};
 use crate::tree::diff;
 use crate::tree::interpolate::{self, ReferenceIndex};
-use crate::tree::layer::{DEFAULT_RANK, LayerState, count_bootstrap};
+use crate::tree::layer::{DEFAULTS_RANK, LayerState, count_bootstrap};
 use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::{Key, push_segment};
@@ -82,7 +82,7 @@ pub(super) fn ignored_values(
     let mut errors = Vec::new();
     let layer = &layers[at];
     // A default is made to be overridden.
-    if layer.layer.is_bootstrap() || layer.layer.rank() == DEFAULT_RANK {
+    if layer.layer.is_bootstrap() || layer.layer.rank() == DEFAULTS_RANK {
         return errors;
     }
     let set_at_start = layers.iter().filter(|state| state.layer.is_bootstrap());

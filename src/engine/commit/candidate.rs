@@ -1,5 +1,5 @@
-//! Builds the next generation: pins, changed keys, references, and the checks of user code. Nothing
-//! changes here.
+//! Builds the next generation: pins, changed keys, references, and the checks of user code. What is in force
+//! does not change here, except that the keys of secrets become known.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -81,16 +81,17 @@ impl CommitState {
         merged: MergedLayers<'_>,
     ) -> Result<Candidate, Vec<CandidateRejection>> {
         let Some(pin) = self.pins.pin() else {
-            return self.build_with_pin(base, merged, None);
+            return self.build(base, merged, None);
         };
+        // The changed keys are those of the layers, and the tree of the pin is in force.
         let merged = MergedLayers {
             changed_keys: None,
             ..merged
         };
-        if !base.old.is_initial() && !has_layers(&base.old, &merged.layers) {
+        if !base.old.is_initial() && !has_same_layers(&base.old, &merged.layers) {
             self.check_behind_pin(base, merged.clone())?;
         }
-        self.build_with_pin(base, merged, Some(pin))
+        self.build(base, merged, Some(pin))
     }
 
     /// Rejects layers that would be rejected on the day the pin is removed, unless the layers in
@@ -100,18 +101,18 @@ impl CommitState {
         base: &Base<'_>,
         merged: MergedLayers<'_>,
     ) -> Result<(), Vec<CandidateRejection>> {
-        let Err(rejections) = self.build_with_pin(base, merged, None) else {
+        let Err(rejections) = self.build(base, merged, None) else {
             return Ok(());
         };
         let before = MergedLayers::merge(base.rules, base.old.layers.clone(), None);
-        match self.build_with_pin(base, before, None) {
+        match self.build(base, before, None) {
             Ok(_) => Err(rejections),
             Err(_) => Ok(()),
         }
     }
 
     /// Builds a candidate: the tree of the pin if one is given, else that of the layers.
-    fn build_with_pin(
+    fn build(
         &self,
         base: &Base<'_>,
         merged: MergedLayers<'_>,
@@ -120,11 +121,11 @@ impl CommitState {
         let (mut merged, overlay) = self.apply_frozen_and_pinned(base.rules, merged, pin);
         let diff::Diff {
             mut changes,
-            unlisted,
+            unlisted: unlisted_count,
         } = self.diff(base, &merged);
         let references = self.follow_references(base, &mut merged, pin, &mut changes);
         let findings = std::mem::take(&mut merged.findings);
-        let changed_count = unlisted + changes.iter().filter(|change| !change.moved).count();
+        let changed_count = unlisted_count + changes.iter().filter(|change| !change.moved).count();
         let pending_restarts = match &overlay {
             Some(overlay) => &overlay.pending_restarts,
             None => self.frozen.pending_restarts(),
@@ -169,14 +170,15 @@ impl CommitState {
             (merged.tree, merged.referring) =
                 pin.tree_in_force(&merged.tree, &merged.layers, &rules.append);
             if pin.pinned.by_earlier_run {
-                // The references of this tree are followed at each commit, since it lacks the secrets.
+                // This tree was restored with its references, which are followed at each commit. So the
+                // frozen values are put into it as well.
                 let _ = self.frozen.put_into(&mut merged.tree);
             }
         }
         (merged, overlay)
     }
 
-    /// The keys whose values as written have changed.
+    /// The keys whose values have changed, before references are resolved.
     fn diff(&self, base: &Base<'_>, merged: &MergedLayers<'_>) -> diff::Diff {
         let (rules, old) = (base.rules, &base.old);
         // Without a handle or a rule nobody needs the list of changes, which matters for a first load.
@@ -198,8 +200,8 @@ impl CommitState {
         }
     }
 
-    /// Resolves the references of the tree. Those of a tree of this run that is pinned were resolved
-    /// when it was in force.
+    /// Resolves the references of the tree, unless it was pinned in this run: then it was resolved when it was in
+    /// force.
     fn follow_references(
         &self,
         base: &Base<'_>,
@@ -218,13 +220,14 @@ impl CommitState {
             changes,
             pin.is_none().then_some(&*merged.layers),
         );
-        hide_referred(&base.rules.secrets, &merged.tree, &followed);
+        add_referred_secrets(&base.rules.secrets, &merged.tree, &followed);
         followed
     }
 }
 
-/// Hides what the known secrets among the leaves refer to now: nothing may read them again.
-fn hide_referred(secrets: &Secrets, tree: &Table, followed: &[LeafReferences]) {
+/// Marks the keys to which known secrets refer now as secret. A read would find them as well, but a key may be
+/// shown without one.
+fn add_referred_secrets(secrets: &Secrets, tree: &Table, followed: &[LeafReferences]) {
     let leaves = followed.iter().filter(|one| !one.refers.is_empty());
     let mut keys: Vec<String> = leaves.flat_map(|one| secrets.known_in(&one.leaf)).collect();
     let known = keys.len();
@@ -232,8 +235,8 @@ fn hide_referred(secrets: &Secrets, tree: &Table, followed: &[LeafReferences]) {
     secrets.add_all(keys.drain(known..));
 }
 
-/// Whether a generation has these very layers.
-fn has_layers(generation: &Generation, layers: &[Arc<LayerState>]) -> bool {
+/// Whether a generation has the same layers.
+fn has_same_layers(generation: &Generation, layers: &[Arc<LayerState>]) -> bool {
     let mut pairs = generation.layers.iter().zip(layers);
     generation.layers.len() == layers.len() && pairs.all(|(a, b)| Arc::ptr_eq(a, b))
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::source::{Edit, RejectionScope};
 use crate::tree::layer::{MissingSecrets, count_bootstrap};
 use crate::tree::merge::{Findings, Merge};
-use crate::value::document::clash;
+use crate::value::document::clash_error;
 use crate::value::key::Key;
 use crate::value::node::{Node, Table};
 use crate::value::origin::Origin;
@@ -282,5 +282,5 @@ pub(super) fn apply_edit(
     table
         .put_path(path, Node::of(value.clone(), origin))
         .map(drop)
-        .map_err(|_| clash(table, &edit.key, path, origin))
+        .map_err(|_| clash_error(table, &edit.key, path, origin))
 }

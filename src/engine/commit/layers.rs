@@ -30,7 +30,7 @@ impl CommitState {
         }
         let mut layers = base.old.layers.clone();
         layers.extend(new.into_iter().map(Arc::new));
-        layers.sort_by_key(|layer| layer.order());
+        layers.sort_by_key(|layer| layer.precedence());
         let mut committed = self.rebuild_with_fallbacks(base, layers, fallbacks)?;
         let added = Base::new(base.current, base.rules);
         let now = &added.old;
@@ -74,7 +74,7 @@ impl CommitState {
     ) -> Result<Committed, Error> {
         let mut layers = base.old.layers.clone();
         Arc::make_mut(&mut layers[base.index_of(source)?]).layer = to;
-        layers.sort_by_key(|layer| layer.order());
+        layers.sort_by_key(|layer| layer.precedence());
         self.rebuild(base, layers)
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::engine::commit::bootstrap::path_of_leaf_above;
-use crate::tree::layer::{DEFAULT_RANK, LayerState, count_bootstrap};
+use crate::tree::layer::{DEFAULTS_RANK, LayerState, count_bootstrap};
 use crate::tree::merge::Merge;
 use crate::tree::snapshot::{Generation, Pinned};
 use crate::value::key::Key;
@@ -81,7 +81,7 @@ impl Pin {
 /// The layer of the defaults.
 fn defaults(layers: &[Arc<LayerState>]) -> Option<&Table> {
     let last = layers.last()?;
-    (last.layer.rank() == DEFAULT_RANK).then_some(&last.root)
+    (last.layer.rank() == DEFAULTS_RANK).then_some(&last.root)
 }
 
 /// The defaults that are not in a tree because a layer hid them.

@@ -23,7 +23,7 @@ impl Engine {
         let read = self.health_registry.read_keys();
         self.add_hints_of_missing(&now, &read, health);
         self.add_hints_of_respelled(&now, &read, health);
-        for (source, hint) in now.foreign_references() {
+        for (source, hint) in now.lookup_hints() {
             add(health, source, hint);
         }
     }

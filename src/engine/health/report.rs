@@ -145,7 +145,7 @@ impl HealthRegistry {
             .iter()
             .map(|state| shown(state, now))
             .collect();
-        sources.sort_by_key(|health| health.layer.order(health.source));
+        sources.sort_by_key(|health| health.layer.precedence(health.source));
         let stale = inner.stale.values().filter(|(one, _)| one.is_alive());
         let stale = stale.map(|(one, since)| StaleProperty {
             key: one.key.clone(),

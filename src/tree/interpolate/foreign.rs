@@ -15,7 +15,7 @@ const LOOKUPS: [&str; 16] = [
     "secrets", "sm", "sops", "ssm", "sys", "vault",
 ];
 
-/// Limits the look-ups that are reported.
+/// Limits the look-ups that are reported. Of more, those of any keys are.
 const MAX_REPORTED: usize = 100;
 
 /// The operator of a shell's default, if a default begins with one: `-`, `=`, `?` or `+`. A sign before a number
@@ -43,6 +43,7 @@ pub(super) fn remedy(operator: char, key: &str, default: Option<&str>) -> String
     match operator {
         '-' | '=' => format!("{form}: write `${{{key}:{default}}}`"),
         '?' => format!("{form}: write `${{{key}}}`, which is an error while the key is missing"),
+        // `:+` gives a text in place of a key that is set, so it is no default of this key.
         _ => format!("{form}: write `${{{key}:default}}`, or define the key"),
     }
 }
@@ -50,15 +51,20 @@ pub(super) fn remedy(operator: char, key: &str, default: Option<&str>) -> String
 impl Generation {
     /// Hints about references that take their defaults although they look like the look-ups of other
     /// tools, each with the source that wrote it.
-    pub(crate) fn foreign_references(&self) -> Vec<(SourceId, Error)> {
+    pub(crate) fn lookup_hints(&self) -> Vec<(SourceId, Error)> {
         let mut found = Vec::new();
-        self.add_lookups(&self.root, &mut String::new(), &mut found);
+        self.add_lookup_hints(&self.root, &mut String::new(), &mut found);
         found.sort_by(|(_, a), (_, b)| a.key().cmp(&b.key()));
         found
     }
 
-    fn add_lookups(&self, table: &Table, path: &mut String, found: &mut Vec<(SourceId, Error)>) {
-        // No other table has references.
+    fn add_lookup_hints(
+        &self,
+        table: &Table,
+        path: &mut String,
+        found: &mut Vec<(SourceId, Error)>,
+    ) {
+        // A table without this mark has no references in it.
         if !table.special() {
             return;
         }
@@ -69,8 +75,8 @@ impl Generation {
             let before = path.len();
             push_segment(path, &entry.name);
             match &entry.node {
-                Node::Table(below) => self.add_lookups(below, path, found),
-                Node::Resolved(resolved) => found.extend(self.lookup_of(path, resolved)),
+                Node::Table(below) => self.add_lookup_hints(below, path, found),
+                Node::Resolved(resolved) => found.extend(self.hint_about(path, resolved)),
                 Node::Leaf(_) => {}
             }
             path.truncate(before);
@@ -78,8 +84,8 @@ impl Generation {
     }
 
     /// The hint about the first look-up in a value.
-    fn lookup_of(&self, key: &str, resolved: &Resolved) -> Option<(SourceId, Error)> {
-        let name = self.lookup_in(&resolved.raw.value)?;
+    fn hint_about(&self, key: &str, resolved: &Resolved) -> Option<(SourceId, Error)> {
+        let name = self.first_lookup_in_value(&resolved.raw.value)?;
         let found = Found::in_tree(&self.root, key).ok()?;
         let layer = self.winners(key, found).first().copied()?;
         let detail = format!(
@@ -93,34 +99,40 @@ impl Generation {
     }
 
     /// The name of the first look-up in a value.
-    fn lookup_in(&self, value: &Value) -> Option<&'static str> {
+    fn first_lookup_in_value(&self, value: &Value) -> Option<&'static str> {
         match value {
             Value::Text(text) if value.may_refer() => {
-                self.lookup_in_parts(&Parts::of(text, 0).ok()?)
+                self.first_lookup_in_parts(&Parts::of(text, 0).ok()?)
             }
-            Value::List(items) => items.iter().find_map(|item| self.lookup_in(item)),
-            Value::Table(fields) => fields.values().find_map(|value| self.lookup_in(value)),
+            Value::List(items) => items
+                .iter()
+                .find_map(|item| self.first_lookup_in_value(item)),
+            Value::Table(fields) => fields
+                .values()
+                .find_map(|value| self.first_lookup_in_value(value)),
             _ => None,
         }
     }
 
-    fn lookup_in_parts(&self, parts: &Parts<'_>) -> Option<&'static str> {
+    fn first_lookup_in_parts(&self, parts: &Parts<'_>) -> Option<&'static str> {
         parts.0.iter().find_map(|part| {
             let Part::Reference { key, default, .. } = part else {
                 return None;
             };
             let default = default.as_ref()?;
-            let of_key = || match (key.0.as_slice(), default.0.first()) {
-                ([Part::Text(name)], Some(Part::Text(text))) => self.lookup(name.trim(), text),
+            let in_this_reference = || match (key.0.as_slice(), default.0.first()) {
+                ([Part::Text(name)], Some(Part::Text(text))) => {
+                    self.known_lookup(name.trim(), text)
+                }
                 _ => None,
             };
-            of_key().or_else(|| self.lookup_in_parts(default))
+            in_this_reference().or_else(|| self.first_lookup_in_parts(default))
         })
     }
 
-    /// The name of a look-up, if no layer defines it as a key: the default is a path, or the name of a
-    /// variable in capital letters.
-    fn lookup(&self, name: &str, default: &str) -> Option<&'static str> {
+    /// The name of a look-up, if no layer defines it as a key and the default looks like a path or like the
+    /// name of a variable: so `${env:prod}` gives no hint.
+    fn known_lookup(&self, name: &str, default: &str) -> Option<&'static str> {
         let name = LOOKUPS.into_iter().find(|known| *known == name)?;
         let is_capital = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
         let is_variable = default.chars().all(is_capital)

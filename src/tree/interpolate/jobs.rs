@@ -19,12 +19,14 @@ const MAX_SHOWN: usize = 8;
 /// One leaf whose references are to be followed.
 pub(super) struct Job {
     raw: Leaf,
-    /// The strongest layer that may have the leaf: in those above, a contextual value was passed over.
+    /// The index of the strongest layer that may still give the value. Each stronger one has a contextual value
+    /// of which no case holds: it is passed over.
     strongest_layer: usize,
-    /// What is known so far, beginning with the keys that the conditions of passed over leaves refer
-    /// to.
+    /// What was found before a target had to be resolved first. It begins with the keys to which the conditions
+    /// of passed over values refer.
     progress: Progress,
     pub(super) outcome: Option<LeafOutcome>,
+    /// The keys that the leaf refers to, with those of passed over values.
     pub(super) refers: Vec<Key>,
 }
 
@@ -45,7 +47,7 @@ impl Job {
         }
     }
 
-    /// Whether a contextual value was passed over, whatever shows in its place.
+    /// Whether a contextual value was passed over, whatever value is used instead.
     pub(super) fn is_passed_over(&self) -> bool {
         self.strongest_layer > 0 || matches!(self.outcome, Some(LeafOutcome::PassedOver))
     }
@@ -54,24 +56,25 @@ impl Job {
 /// The targets of a leaf that must be resolved before it is followed again.
 #[derive(Default)]
 struct Targets {
-    /// The first one is last.
+    /// In reverse, so that [`pop`](Self::pop) returns the first.
     keys: Vec<Key>,
     /// Whether one of them was visited since the leaf was followed last.
-    is_visited: bool,
+    any_visited: bool,
 }
 
 impl Targets {
-    /// The next target, and whether it is the first one.
+    /// Removes the next target and notes the visit. Also returns whether it is the first one.
     fn pop(&mut self) -> Option<(Key, bool)> {
         let next = self.keys.pop()?;
-        Some((next, !std::mem::replace(&mut self.is_visited, true)))
+        Some((next, !std::mem::replace(&mut self.any_visited, true)))
     }
 }
 
 /// The leaves on the path to the one that is followed, each with the targets that are still to be visited.
 type Stack = Vec<(Key, Targets)>;
 
-/// Follows the references of `jobs`; leaves that show in place of contextual values become further jobs.
+/// Follows the references of `jobs`; leaves that are used in place of contextual values become
+/// further jobs.
 pub(super) fn resolve_all(
     jobs: BTreeMap<Key, Job>,
     merged: &mut Table,
@@ -117,8 +120,8 @@ impl Run<'_> {
                 let mut keys = self.resolve(key);
                 if !keys.is_empty() {
                     keys.reverse();
-                    let is_visited = false;
-                    *targets = Targets { keys, is_visited };
+                    let any_visited = false;
+                    *targets = Targets { keys, any_visited };
                 }
                 continue;
             };
@@ -130,7 +133,8 @@ impl Run<'_> {
             } else if is_first {
                 self.break_cycle(&next, &stack);
             } else {
-                // A target before this one may be broken. Then that is the error, and not the cycle.
+                // The leaf is resolved again. If an earlier target is broken, that is its error. Otherwise
+                // this target is then the first one, and the cycle is broken.
                 *targets = Targets::default();
             }
         }
@@ -141,15 +145,14 @@ impl Run<'_> {
         self.jobs.get(key).is_none_or(|job| job.outcome.is_some())
     }
 
-    /// Resolves a leaf, or returns the leaves that must be resolved first.
+    /// Resolves a leaf, or returns the leaves that must be resolved first. If it returns none, the leaf has an
+    /// outcome, or a passed over value is replaced and the leaf has to be resolved again.
     fn resolve(&mut self, key: &Key) -> Vec<Key> {
         let Some(job) = self.jobs.get_mut(key) else {
             return Vec::new();
         };
         let progress = std::mem::take(&mut job.progress);
-        let Some(Job { raw, .. }) = self.jobs.get(key) else {
-            return Vec::new();
-        };
+        let raw = &self.jobs[key].raw;
         let budget = MAX_TOTAL - self.total_size;
         let mut resolver =
             LeafResolver::new(&self.jobs, self.merged, self.context, progress, budget);
@@ -158,7 +161,7 @@ impl Run<'_> {
         let (size, progress) = (resolver.size.min(budget), resolver.progress);
         let value = match result {
             Err(Stop::Needs(targets)) => {
-                // The progress is kept, since it may break a cycle later.
+                // `break_cycle` needs the keys that were referred to.
                 if let Some(job) = self.jobs.get_mut(key) {
                     job.progress = progress;
                 }
@@ -193,12 +196,12 @@ impl Run<'_> {
         };
         job.refers.clone_from(&refers);
         job.progress.refers = refers;
-        let here = self.context.in_layers(job.strongest_layer, key);
-        let below = here.and_then(|here| here.layer).and_then(|layer| {
+        let winner = self.context.in_layers(job.strongest_layer, key);
+        let weaker = winner.and_then(|winner| winner.layer).and_then(|layer| {
             job.strongest_layer = layer + 1;
             self.context.in_layers(job.strongest_layer, key)
         });
-        let node = below.as_ref().map(|below| &below.entry.node);
+        let node = weaker.as_ref().map(|weaker| &weaker.entry.node);
         replace(self.merged, key, node);
         if let Some(Node::Leaf(leaf)) = node {
             if leaf.value.may_refer() {
@@ -207,11 +210,11 @@ impl Run<'_> {
             }
         }
         job.outcome = Some(LeafOutcome::PassedOver);
-        let shown = node.map_or_else(Vec::new, |node| referring(key, node));
-        for shown in shown.into_iter().filter(|shown| shown != key) {
-            if let Some(raw) = raw_leaf(self.merged, &shown) {
-                self.pending.push(shown.clone());
-                self.jobs.entry(shown).or_insert_with(|| Job::new(raw));
+        let leaves = node.map_or_else(Vec::new, |node| referring(key, node));
+        for leaf in leaves.into_iter().filter(|leaf| leaf != key) {
+            if let Some(raw) = raw_leaf(self.merged, &leaf) {
+                self.pending.push(leaf.clone());
+                self.jobs.entry(leaf).or_insert_with(|| Job::new(raw));
             }
         }
     }
@@ -239,6 +242,7 @@ impl Run<'_> {
             let mut refers = std::mem::take(&mut job.progress.refers);
             refers.push(target.clone());
             job.refers = unique(refers);
+            // No value was reached, so it comes from no key. The job's `refers` tell when to resolve it again.
             job.outcome = Some(LeafOutcome::Resolved(Resolved {
                 value: Err(located(error, (key, key), &job.raw, self.context)),
                 raw: job.raw.clone(),

@@ -22,12 +22,13 @@ pub(crate) use report::Report;
 /// A saved key of a document, with all below it.
 pub(crate) enum SavedKey {
     Entry(Arc<Entry>),
-    /// The key was absent below this many tables, the last of which may have been empty.
+    /// The key was absent. This many tables were above it: [`Document::restore_key`] creates the last one again if
+    /// removing the key has removed it as an empty table.
     Absent(usize),
 }
 
 impl SavedKey {
-    /// This without the tables above an absent key.
+    /// This, so that an absent key restores no table above it.
     pub(crate) fn without_tables(self) -> Self {
         match self {
             SavedKey::Entry(entry) => SavedKey::Entry(entry),
@@ -51,8 +52,10 @@ impl SavedKey {
 pub struct Document {
     root: Table,
     report: Report,
+    /// The parts that the source could not read: their last good values stay.
     unread: Unread,
-    /// The unescaped texts whose references the format has escaped.
+    /// Texts as they were before their format escaped `${`: [`escape_references`](Self::escape_references) would
+    /// escape them twice.
     unescaped: BTreeMap<Key, String>,
     pub(crate) revision: Option<Arc<str>>,
 }
@@ -126,11 +129,11 @@ impl Document {
         fits.map_err(|error| error.with_key(key).with_origin(origin))?;
         match self.root.put_path(path, Node::of(value, origin)) {
             Ok(_) => Ok(()),
-            Err(_) => Err(clash(&self.root, key, path, origin)),
+            Err(_) => Err(clash_error(&self.root, key, path, origin)),
         }
     }
 
-    /// Removes a key and all below it. Returns whether it existed.
+    /// Removes a key and all below it. Returns whether it existed; the root cannot be removed.
     pub fn remove(&mut self, key: &str) -> bool {
         Key::parse(key).is_ok_and(|key| !key.is_root() && self.remove_key(&key))
     }
@@ -160,7 +163,7 @@ impl Document {
         }
         let exists = self.root.find(&path).is_some();
         if exists || self.root.put_path(&path, Node::Table(table)).is_err() {
-            return Err(clash(&self.root, key, &path, origin));
+            return Err(clash_error(&self.root, key, &path, origin));
         }
         Ok(())
     }
@@ -201,7 +204,7 @@ impl Document {
         // Fails if a key above has a value by now: that value stays.
         let _ = match saved {
             SavedKey::Entry(entry) => self.root.put_path(&path, entry.node.clone()),
-            // Removing the key may have removed an empty table above it.
+            // The path of no table is the root, which is always found.
             SavedKey::Absent(tables) if self.root.find(&path[..*tables]).is_none() => {
                 let empty = Node::Table(Table::default());
                 self.root.put_path(&path[..*tables], empty)
@@ -262,7 +265,7 @@ impl Document {
         self.root.is_empty()
     }
 
-    /// Lays another document over this one: tables merge, values and lists replace.
+    /// Lays another document over this one: tables merge, values and lists replace. The revision stays.
     pub fn merge(&mut self, over: Document) {
         merge_tables(&mut self.root, &over.root);
         let is_replaced = |key: &Key| over.root.find(key.segments()).is_some();
@@ -273,7 +276,7 @@ impl Document {
         self.unread.extend(&over.unread);
     }
 
-    /// Has all values contain no references: `${` in them is text.
+    /// Escapes each `${` in the values, so that none is a reference.
     pub(crate) fn escape_references(&mut self) {
         self.root.escape_references();
         for (key, text) in std::mem::take(&mut self.unescaped) {
@@ -327,8 +330,13 @@ impl Document {
     }
 }
 
-/// The error of a key that would be both a value and a table.
-pub(crate) fn clash<S: AsRef<str>>(root: &Table, key: &Key, path: &[S], origin: &Origin) -> Error {
+/// The error of a key that would be both a value and a table, or that has a value already.
+pub(crate) fn clash_error<S: AsRef<str>>(
+    root: &Table,
+    key: &Key,
+    path: &[S],
+    origin: &Origin,
+) -> Error {
     let (first, is_table) = root.clashing(path).unwrap_or_default();
     node::value_and_table_error(key.as_str(), first, is_table, origin)
 }

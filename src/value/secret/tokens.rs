@@ -98,15 +98,22 @@ const HASHES: [&str; 14] = [
     "pbkdf2_sha256$",
 ];
 
-/// Finds the hashes of passwords.
+/// The shortest text that is looked at: no token is shorter than `xoxb-` and what follows it.
+const MIN_LENGTH: usize = 15;
+
+/// The shortest hash of a password.
+const MIN_HASH_LENGTH: usize = 20;
+
+/// Finds the hashes of passwords. Returns false if `on_secret` has ended the search.
 pub(super) fn find_hashes(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
-    let is_hash = |word: &str| word.len() >= 20 && HASHES.iter().any(|it| word.starts_with(it));
+    let is_hash =
+        |word: &str| word.len() >= MIN_HASH_LENGTH && HASHES.iter().any(|it| word.starts_with(it));
     words(text, &[' ', '\t', '\n', '"', '\'', ':'])
         .all(|word| !is_hash(&text[word.clone()]) || on_secret(word))
 }
 
 /// The base64 of `-----BEGIN PRIV`, and of the same with the name of an algorithm.
-const PEMS: [&str; 5] = [
+const BASE64_PEM_HEADERS: [&str; 5] = [
     "LS0tLS1CRUdJTiBQUklW",
     "LS0tLS1CRUdJTiBSU0Eg",
     "LS0tLS1CRUdJTiBFQyBQ",
@@ -114,9 +121,10 @@ const PEMS: [&str; 5] = [
     "LS0tLS1CRUdJTiBFTkNSWVBU",
 ];
 
-/// Finds tokens of services.
+/// Finds tokens of services, each with a login or an option before it. Returns false if `on_secret` has ended
+/// the search.
 pub(super) fn find_tokens(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
-    if text.len() < 14 {
+    if text.len() < MIN_LENGTH {
         return true;
     }
     let is_separator =
@@ -129,17 +137,15 @@ pub(super) fn find_tokens(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     for end in ends.map(|(at, _)| at).chain([text.len()]) {
         let run = begin..end;
         begin = end + 1;
-        if run.len() < 14 {
+        if run.len() < MIN_LENGTH {
             continue;
         }
-        let word = &text[run.clone()];
-        // A login or an option may precede a token.
-        let word = word
-            .rsplit(':')
-            .next()
-            .filter(|it| it.len() >= 14)
-            .unwrap_or(word);
-        if !(is_token(word) || is_bot_token(&text[run.clone()])) {
+        let run_text = &text[run.clone()];
+        let last_part = run_text.rsplit(':').next();
+        let token = last_part
+            .filter(|it| it.len() >= MIN_LENGTH)
+            .unwrap_or(run_text);
+        if !(is_token(token) || is_bot_token(run_text)) {
             continue;
         }
         if !on_secret(run) {
@@ -149,10 +155,14 @@ pub(super) fn find_tokens(text: &str, on_secret: &mut OnSecret<'_>) -> bool {
     true
 }
 
-/// Whether a text is random, and not a name such as `learn-model-2024`.
-fn is_random(text: &str) -> bool {
+/// Whether what follows a prefix looks random, and is no name as in `sk-learn-model-2024`.
+fn looks_random(text: &str) -> bool {
     let is_long = |part: &str| part.len() >= 16 && part.bytes().any(|b| b.is_ascii_digit());
     text.bytes().any(|b| b.is_ascii_uppercase()) || text.split(['-', '_', '.']).any(is_long)
+}
+
+fn is_base64url(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_".contains(&byte)
 }
 
 /// Whether a word is a token.
@@ -160,19 +170,18 @@ fn is_token(word: &str) -> bool {
     let is_random_run = |text: &str, least: usize| {
         let length = text
             .bytes()
-            .take_while(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+            .take_while(|b| is_base64url(*b) || *b == b'.')
             .count();
-        length >= least && is_random(text)
+        length >= least && looks_random(text)
     };
     let begins = |(begin, least): &(&str, usize)| {
-        let first = word.as_bytes().first() == begin.as_bytes().first();
-        first
-            && word
-                .strip_prefix(begin)
-                .is_some_and(|rest| is_random_run(rest, *least))
+        let rest = word.strip_prefix(begin);
+        rest.is_some_and(|rest| is_random_run(rest, *least))
     };
     TOKENS.iter().any(begins)
-        || PEMS.iter().any(|begin| word.starts_with(begin))
+        || BASE64_PEM_HEADERS
+            .iter()
+            .any(|begin| word.starts_with(begin))
         || is_jwt(word)
         || is_seed(word)
         || is_old_vault_token(word)
@@ -181,12 +190,7 @@ fn is_token(word: &str) -> bool {
 /// Whether a word is a JSON web token: the base64 of `{"`, and two more parts.
 fn is_jwt(word: &str) -> bool {
     let mut parts = word.split('.');
-    let plain = |part: &str| {
-        part.len() >= 4
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-    };
+    let plain = |part: &str| part.len() >= 4 && part.bytes().all(is_base64url);
     word.starts_with("eyJ")
         && parts.next().is_some_and(plain)
         && parts.next().is_some_and(plain)
@@ -201,37 +205,36 @@ fn is_old_vault_token(word: &str) -> bool {
     let (token, namespace) = rest.split_once('.').unwrap_or((rest, ""));
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let has_digit = token.bytes().any(|byte| byte.is_ascii_digit());
-    let has_case = token.bytes().any(|byte| byte.is_ascii_uppercase());
+    let has_uppercase = token.bytes().any(|byte| byte.is_ascii_uppercase());
     token.len() == 24
         && is_plain(token)
         && is_plain(namespace)
         && namespace.len() <= 6
         && has_digit
-        && has_case
+        && has_uppercase
 }
 
-/// Whether a word is the seed of an NKey.
+/// Whether a word is the seed of an NKey, the key pair of a NATS user or server.
 fn is_seed(word: &str) -> bool {
-    let kind = word
+    let has_kind = word
         .as_bytes()
         .get(1)
         .is_some_and(|kind| b"ACNOUX".contains(kind));
     word.len() == 58
         && word.starts_with('S')
-        && kind
+        && has_kind
         && word
             .bytes()
             .all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b))
 }
 
-/// Whether a word is the token of a Telegram bot: a number, a colon and 35 characters.
+/// Whether a word is the token of a Telegram bot: perhaps `bot`, a number, a colon and 35
+/// characters.
 fn is_bot_token(word: &str) -> bool {
     let (id, token) = word.split_once(':').unwrap_or_default();
     let id = id.strip_prefix("bot").unwrap_or(id);
     (8..=10).contains(&id.len())
         && id.bytes().all(|b| b.is_ascii_digit())
         && token.len() == 35
-        && token
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        && token.bytes().all(is_base64url)
 }

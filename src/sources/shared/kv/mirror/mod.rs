@@ -21,7 +21,7 @@ use crate::sources::shared::kv::mapping::Mapping;
 use crate::sources::shared::kv::mirror::assembly::Assembly;
 use crate::sources::shared::kv::mirror::content::Content;
 use crate::sources::shared::kv::mirror::entries::{Entries, FaultChange, Item, key_cost};
-use crate::sources::shared::kv::mirror::update::Unsent;
+use crate::sources::shared::kv::mirror::update::Unassembled;
 use crate::value::origin::Origin;
 
 #[allow(unused_imports)] // by some stores only
@@ -41,7 +41,7 @@ pub(crate) struct Mirror {
     mapping: Mapping,
     entries: Entries,
     assembly: Assembly,
-    unsent: Unsent,
+    unassembled: Unassembled,
     digest: Digest,
     /// Whether the store has ever had one of the keys.
     had_key: bool,
@@ -52,7 +52,7 @@ impl Mirror {
         Self {
             entries: Entries::default(),
             assembly: Assembly::new(mapping.kind),
-            unsent: Unsent::default(),
+            unassembled: Unassembled::default(),
             digest: Digest::default(),
             had_key: false,
             mapping,
@@ -130,10 +130,10 @@ impl Mirror {
     fn set_fault(&mut self, key: Arc<str>, fault: Error, limit: usize) {
         match self.entries.set_fault(Arc::clone(&key), fault, limit) {
             FaultChange::None => {}
-            FaultChange::Text => self.unsent.add_problem(),
+            FaultChange::Text => self.unassembled.mark_problems(),
             FaultChange::Added => {
                 self.mark_unsent(&key);
-                self.unsent.add_problem();
+                self.unassembled.mark_problems();
             }
         }
     }
@@ -141,7 +141,7 @@ impl Mirror {
     fn clear_fault(&mut self, key: &str) {
         if self.entries.clear_fault(key) {
             self.mark_unsent(key);
-            self.unsent.add_problem();
+            self.unassembled.mark_problems();
         }
     }
 
@@ -149,8 +149,8 @@ impl Mirror {
     fn mark_unsent(&mut self, key: &str) {
         match self.entries.key_value(key) {
             // A document may exclude any number of keys, or admit them again.
-            Some((_, item)) if item.content.is_document() => self.unsent.add_all(),
-            Some((key, _)) => self.unsent.add_key(key),
+            Some((_, item)) if item.content.is_document() => self.unassembled.mark_all(),
+            Some((key, _)) => self.unassembled.mark_key(key),
             None => {}
         }
     }

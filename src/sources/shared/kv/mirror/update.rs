@@ -1,4 +1,6 @@
-//! Produces updates from the changes since the last one.
+//! Produces full updates. Only what has changed since the last one is assembled again.
+//!
+//! An entry that cannot be read is a fault. An entry that another one excludes is a clash. Both are problems.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,9 +14,9 @@ use crate::value::origin::Origin;
 /// The most problems that an update reports one by one.
 pub(super) const MAX_PROBLEMS: usize = 100;
 
-/// The changes since the last update, which are not sent yet.
+/// The changes that the assembled document does not contain yet.
 #[derive(Debug, Default)]
-pub(super) enum Unsent {
+pub(super) enum Unassembled {
     #[default]
     Nothing,
     /// Problems changed, but no readable value.
@@ -25,14 +27,14 @@ pub(super) enum Unsent {
     All,
 }
 
-impl Unsent {
-    pub(super) fn add_problem(&mut self) {
+impl Unassembled {
+    pub(super) fn mark_problems(&mut self) {
         if matches!(self, Self::Nothing) {
             *self = Self::Problems;
         }
     }
 
-    pub(super) fn add_key(&mut self, key: &Arc<str>) {
+    pub(super) fn mark_key(&mut self, key: &Arc<str>) {
         match self {
             Self::Nothing | Self::Problems => *self = Self::Keys([Arc::clone(key)].into()),
             Self::Keys(keys) => drop(keys.insert(Arc::clone(key))),
@@ -40,7 +42,7 @@ impl Unsent {
         }
     }
 
-    pub(super) fn add_all(&mut self) {
+    pub(super) fn mark_all(&mut self) {
         *self = Self::All;
     }
 }
@@ -57,14 +59,15 @@ impl Mirror {
         revision: impl Into<Arc<str>>,
     ) -> Result<Option<Update>, Error> {
         self.check()?;
-        if matches!(self.unsent, Unsent::Nothing) {
+        if matches!(self.unassembled, Unassembled::Nothing) {
             return Ok(None);
         }
         let document = self.document(revision)?;
         Ok(Some(Update::full(document)))
     }
 
-    /// The whole state as a document, whether anything has changed or not.
+    /// The whole state as a document, whether anything has changed or not. The next [`update`](Self::update) has
+    /// only later changes.
     ///
     /// # Errors
     ///
@@ -77,27 +80,28 @@ impl Mirror {
         for problem in self.problems() {
             document.report_problem(problem);
         }
-        if let Some(hint) = self.empty_prefix() {
+        if let Some(hint) = self.empty_prefix_hint() {
             document.hint(hint);
         }
         document.set_revision(revision);
         Ok(document)
     }
 
-    /// Checks that the state may become an update.
+    /// Checks that the state may become an update. While the store is too large, no changes are collected.
     fn check(&mut self) -> Result<(), Error> {
         // The parser of a single document limits its size.
         let is_limited = !self.mapping.is_document();
         if self.entries.is_incomplete() || is_limited && !self.entries.fits() {
-            // Any number of keys may come and go until the store fits; a rebuild needs no names.
-            self.unsent.add_all();
+            // Any number of keys may change until the store fits, and their names would take memory without a
+            // bound. A rebuild needs no names.
+            self.unassembled.mark_all();
             return Err(self.entries.too_large(self.mapping.path()));
         }
         if self.mapping.is_document() {
             if let Some(fault) = self.entries.faults().values().next() {
                 return Err(fault.clone());
             }
-            // A document that is deleted removes its values, as any key does.
+            // Only a document that never existed is an error: a deleted one removes its values, as any key does.
             if !self.had_key {
                 return Err(self.missing_document());
             }
@@ -107,17 +111,17 @@ impl Mirror {
 
     /// Brings the assembled document up to date.
     fn assemble(&mut self) {
-        // A removed key may unblock one that it excluded, which only a rebuild finds.
+        // A change may end a clash, by which the excluded key gets its value. Only a rebuild finds that.
         let has_clashes = !self.assembly.clashes().is_empty();
-        let is_current = match std::mem::take(&mut self.unsent) {
-            Unsent::Nothing => true,
-            Unsent::Problems => !has_clashes,
-            Unsent::Keys(keys) => {
+        let is_current = match std::mem::take(&mut self.unassembled) {
+            Unassembled::Nothing => true,
+            Unassembled::Problems => !has_clashes,
+            Unassembled::Keys(keys) => {
                 let mut keys = keys.iter();
                 let (assembly, entries) = (&mut self.assembly, &self.entries);
                 !has_clashes && keys.all(|key| assembly.apply(key, entries, &self.mapping))
             }
-            Unsent::All => false,
+            Unassembled::All => false,
         };
         if !is_current {
             self.assembly.rebuild(&self.entries);
@@ -133,7 +137,7 @@ impl Mirror {
     }
 
     /// The hint that a prefix has no keys.
-    fn empty_prefix(&self) -> Option<Error> {
+    fn empty_prefix_hint(&self) -> Option<Error> {
         if self.entries.count() > 0 || self.mapping.is_document() {
             return None;
         }

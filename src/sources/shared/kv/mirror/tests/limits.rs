@@ -1,6 +1,6 @@
 use super::*;
 use crate::sources::shared::kv::mirror::entries::MAX_KEYS;
-use crate::sources::shared::kv::mirror::update::Unsent;
+use crate::sources::shared::kv::mirror::update::Unassembled;
 
 #[test]
 fn a_state_over_the_limit_is_rejected_as_a_whole_until_it_shrinks() {
@@ -108,7 +108,7 @@ fn keys_added_and_removed_over_the_limit_leave_nothing_behind() {
         mirror.delete(&format!("app/brief{n}"));
         assert!(mirror.update("2").is_err());
     }
-    assert!(matches!(mirror.unsent, Unsent::All));
+    assert!(matches!(mirror.unassembled, Unassembled::All));
     (0..10).for_each(|n| mirror.delete(&format!("app/{n}")));
     assert!(mirror.update("3").unwrap().is_some());
     assert_eq!(state(&mut mirror).0.len(), 1);
