@@ -1,7 +1,5 @@
 //! Adds to an error why a key is missing, and where a value that came by reference was written.
 
-use std::sync::Arc;
-
 use serde::de::DeserializeOwned;
 
 use crate::decode;
@@ -11,7 +9,6 @@ use crate::tree::explain::{Absence, absence};
 use crate::tree::similar_key::SimilarKey;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
-use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
 use crate::value::node::Node;
 use crate::value::origin::Origin;
@@ -20,9 +17,6 @@ use crate::value::origin::Origin;
 const MAX_REFERRED: usize = 3;
 /// Limits the references that are followed to the origin of a value.
 const MAX_CHAIN: usize = 64;
-
-/// Limits the keys of one table that are compared with a missing one.
-const MAX_SIBLINGS: usize = 2_000;
 
 /// The detail of an error about a key that no layer defines.
 pub(crate) const UNDEFINED: &str = "not set: no layer defines it";
@@ -220,40 +214,6 @@ impl Generation {
         let found = Found::in_tree(&self.root, key.as_str()).ok()?;
         let origin = self.origin(key.as_str(), found)?;
         Some(format!("`{key}` ({origin})"))
-    }
-
-    /// The key whose last segment is the most similar, among those of the same table, of which
-    /// [`MAX_SIBLINGS`] are compared.
-    pub(crate) fn nearest(&self, key: &str) -> Option<String> {
-        let key = Key::parse(key).ok()?;
-        let path: Vec<_> = key.segments().collect();
-        let mut table = &self.root;
-        for (depth, wanted) in path.iter().enumerate() {
-            if let Some(below) = table.get(wanted).and_then(|entry| entry.node.table()) {
-                table = below;
-                continue;
-            }
-            let letters = wanted.chars().count();
-            // Every name of one letter is near every other.
-            let max_distance = (letters / 3).clamp(1, 2).min(letters.saturating_sub(1));
-            let similar = |entry: &&Arc<Entry>| {
-                let name = &*entry.name;
-                let may_be = max_distance > 0 && !name.is_empty();
-                let may_be = may_be && name.chars().count().abs_diff(letters) <= max_distance;
-                let compared =
-                    may_be.then(|| (strsim::osa_distance(name, wanted), name.to_owned()));
-                // The name itself, at distance 0, is there with another meaning, such as a tombstone.
-                compared.filter(|(distance, _)| (1..=max_distance).contains(distance))
-            };
-            let siblings = table.map().iter().take(MAX_SIBLINGS);
-            let (_, name) = siblings.filter_map(|entry| similar(&entry)).min()?;
-            let mut names: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
-            names[depth] = &name;
-            let nearest = Key::from_segments(names).ok()?;
-            let found = Found::in_tree(&self.root, nearest.as_str()).ok()?;
-            return (!found.is_nothing()).then(|| nearest.to_string());
-        }
-        None
     }
 
     /// As [`explain_missing`](Self::explain_missing) for a key that is read as a `T`. If that is a struct, also

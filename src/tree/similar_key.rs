@@ -1,4 +1,4 @@
-//! Finds the key that is set instead of a missing one, or of one below it, and differs only in its spelling.
+//! Finds the key that may be meant by a missing one: it differs only in its spelling, or is the nearest one.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -85,6 +85,40 @@ impl Generation {
             origin: entry.node.origin().cloned(),
             missing: missing.join(&tail).ok()?,
         })
+    }
+
+    /// The key whose last segment is the most similar, among those of the same table, of which
+    /// [`MAX_NAMES`] are compared.
+    pub(crate) fn nearest(&self, key: &str) -> Option<String> {
+        let key = Key::parse(key).ok()?;
+        let path: Vec<_> = key.segments().collect();
+        let mut table = &self.root;
+        for (depth, wanted) in path.iter().enumerate() {
+            if let Some(below) = table.get(wanted).and_then(|entry| entry.node.table()) {
+                table = below;
+                continue;
+            }
+            let letters = wanted.chars().count();
+            // Every name of one letter is near every other.
+            let max_distance = (letters / 3).clamp(1, 2).min(letters.saturating_sub(1));
+            let similar = |entry: &&Arc<Entry>| {
+                let name = &*entry.name;
+                let may_be = max_distance > 0 && !name.is_empty();
+                let may_be = may_be && name.chars().count().abs_diff(letters) <= max_distance;
+                let compared =
+                    may_be.then(|| (strsim::osa_distance(name, wanted), name.to_owned()));
+                // The name itself, at distance 0, is there with another meaning, such as a tombstone.
+                compared.filter(|(distance, _)| (1..=max_distance).contains(distance))
+            };
+            let siblings = table.map().iter().take(MAX_NAMES);
+            let (_, name) = siblings.filter_map(|entry| similar(&entry)).min()?;
+            let mut names: Vec<&str> = path.iter().map(AsRef::as_ref).collect();
+            names[depth] = &name;
+            let nearest = Key::from_segments(names).ok()?;
+            let found = Found::in_tree(&self.root, nearest.as_str()).ok()?;
+            return (!found.is_nothing()).then(|| nearest.to_string());
+        }
+        None
     }
 }
 
