@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode;
 use crate::error::{Error, ErrorKind, MASK};
+use crate::sorted;
 use crate::tree::change::{self, KeyChange};
 use crate::tree::explain::Explanation;
 use crate::tree::layer::LayerState;
@@ -243,7 +244,7 @@ impl Generation {
         }
         let mut errors = Vec::new();
         walk(self, &self.root, &mut errors);
-        errors.sort_by(|a, b| a.key().cmp(&b.key()));
+        sorted::sort_by(&mut errors, |a, b| a.key().cmp(&b.key()));
         errors
     }
 
@@ -332,7 +333,7 @@ impl Snapshot {
                 keys.extend(Key::parse(key).ok());
             }
         });
-        keys.sort_unstable();
+        keys.sort();
         keys
     }
 
@@ -371,7 +372,7 @@ impl Snapshot {
             candidates = next;
         }
         let mut keys: Vec<Key> = candidates.into_iter().map(|(key, _)| key).collect();
-        keys.sort_unstable();
+        keys.sort();
         match keys.as_slice() {
             [] => Err(Error::new(
                 ErrorKind::NotFound,

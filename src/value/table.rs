@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::sorted;
 use crate::value::Value;
 
 /// The fields of a table: values by name, in the order of their names.
@@ -80,7 +81,7 @@ impl<K: Into<Box<str>>, V: Into<Value>> FromIterator<(K, V)> for Table {
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()));
         let mut fields: Vec<(Box<str>, Value)> = fields.collect();
-        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        sorted::sort_by(&mut fields, |(a, _), (b, _)| a.cmp(b));
         fields.dedup_by(|later, kept| {
             let is_same = later.0 == kept.0;
             if is_same {

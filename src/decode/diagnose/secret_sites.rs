@@ -9,12 +9,13 @@
 //! whose name is none of these.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::trial::{
     FIELD_NUMBER, TEXTS, TrialResult, entry, probe_value, samples, scalars, value_of,
 };
+use crate::sorted::SortedSet;
 use crate::value::Value;
 use crate::value::key;
 
@@ -151,7 +152,7 @@ pub(super) struct Explored {
     pub(super) has_secret: bool,
     tables: Vec<Table>,
     /// The names of the program's values that were tried.
-    names: BTreeSet<NameAt>,
+    names: SortedSet<NameAt>,
 }
 
 /// The trials at one site.
@@ -162,7 +163,7 @@ pub(super) struct Exploration<'a> {
     count: Cell<usize>,
     queue: VecDeque<Position>,
     /// The tags and the fields of the structs that were tried.
-    known: HashSet<(Tag, BTreeSet<&'static str>)>,
+    known: HashSet<(Tag, SortedSet<&'static str>)>,
 }
 
 impl<'a> Exploration<'a> {
@@ -178,9 +179,10 @@ impl<'a> Exploration<'a> {
 
     /// Finds out whether the type reads a secret if the values have these names. `explored` is what earlier
     /// trials with other names have found.
-    pub(super) fn explore(mut self, explored: &mut Explored, names: BTreeSet<NameAt>) {
+    pub(super) fn explore(mut self, explored: &mut Explored, names: SortedSet<NameAt>) {
         let is_first = explored.tables.is_empty();
-        let new: BTreeSet<NameAt> = names.difference(&explored.names).cloned().collect();
+        let is_new = |name: &&NameAt| !explored.names.contains(*name);
+        let new: SortedSet<NameAt> = names.iter().filter(is_new).cloned().collect();
         explored.names.extend(names);
         if is_first {
             self.queue.push_back(Position::default());
@@ -223,11 +225,11 @@ impl<'a> Exploration<'a> {
             return true;
         }
         // What the types around the position ask for, they ask for in any case.
-        let around: BTreeSet<_> = probe.fields.union(&probe.variants).collect();
-        let asked = plain.fields.union(&plain.variants);
-        let asked = asked.filter(|name| !around.contains(name));
+        let is_around = |name| probe.fields.contains(name) || probe.variants.contains(name);
+        let asked = plain.fields.iter().chain(&plain.variants);
+        let asked = asked.filter(|name| !is_around(**name));
         // An enum may have a variant as its only entry.
-        let asked: BTreeSet<_> = asked.chain(&probe.variants).copied().collect();
+        let asked: SortedSet<_> = asked.chain(&probe.variants).copied().collect();
         if !asked.is_empty() && !self.known.insert((position.tag, asked.clone())) {
             // A struct in itself, or one that has been tried elsewhere.
             return false;
@@ -237,7 +239,8 @@ impl<'a> Exploration<'a> {
             filled,
             of_map: None,
         };
-        let common = COMMON_NAMES.map(|name| (None, name.to_owned())).into();
+        let common = COMMON_NAMES.map(|name| (None, name.to_owned()));
+        let common = common.into_iter().collect();
         let has_secret = plain.reads_secret
             || self.reads_fields(&table, &asked)
             || self.reads_map(&mut table)
@@ -329,7 +332,7 @@ impl<'a> Exploration<'a> {
 
     /// Whether a field that the type asks for, or has by its number, is a secret. Otherwise what is in it is tried
     /// next.
-    fn reads_fields(&mut self, table: &Table, asked: &BTreeSet<&'static str>) -> bool {
+    fn reads_fields(&mut self, table: &Table, asked: &SortedSet<&'static str>) -> bool {
         for name in asked {
             let result = self.run_with(table, &[*name]);
             if result.reads_secret {
@@ -373,7 +376,7 @@ impl<'a> Exploration<'a> {
     }
 
     /// Whether an entry with one of these names is a secret. Otherwise what is in it is tried next.
-    fn reads_names(&mut self, table: &mut Table, names: &BTreeSet<NameAt>) -> bool {
+    fn reads_names(&mut self, table: &mut Table, names: &SortedSet<NameAt>) -> bool {
         let depth = table.position.steps.len();
         let names = names
             .iter()
@@ -430,7 +433,7 @@ impl<'a> Exploration<'a> {
                 if result.reads_secret {
                     return Filled::Secret;
                 }
-                requested.extend(&result.fields);
+                requested.extend(result.fields.iter().copied());
                 if !result.rejects_probe() && !result.has_fault_at(name) {
                     break;
                 }

@@ -3,7 +3,7 @@
 //! A *visit* is a call of a type's visitor with a value, after the type has asked for a value of any
 //! type. serde may buffer the value, and reject it later without its path.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::diagnose::class_forms::Notation;
@@ -13,6 +13,7 @@ use crate::decode::diagnose::form::{Form, TableShape};
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::rejection::{Rejection, Reported};
 use crate::decode::input::Input;
+use crate::sorted::{self, SortedMap};
 use crate::value::Value;
 use crate::value::key::{Key, parent, push_segment, under};
 use crate::value::origin::Origin;
@@ -257,17 +258,10 @@ impl Inference {
 
     /// The tables at and below a path, each with the names of its visited entries.
     pub(crate) fn entries_below(&self, path: &str) -> Vec<(String, Vec<String>)> {
-        let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for visit in self
-            .visits
-            .iter()
-            .filter(|visit| !visit.is_name && is_below(&visit.path, path))
-        {
-            if let Some((around, name)) = visit.entry() {
-                tables.entry(around).or_default().push(name);
-            }
-        }
-        tables.into_iter().collect()
+        let visits = self.visits.iter();
+        let below = visits.filter(|visit| !visit.is_name && is_below(&visit.path, path));
+        let entries = below.filter_map(Visit::entry).collect();
+        SortedMap::group(entries).into_iter().collect()
     }
 
     /// The outermost items of lists and maps that the pass has visited below a path.
@@ -350,7 +344,7 @@ impl Inference {
                     .contains(&(visit.id.clone(), Form::Plain))
             })
             .collect();
-        around.sort_by_key(|visit| visit.path.len());
+        sorted::sort_by_key(&mut around, |visit| visit.path.len());
         around.last().map(|visit| (*visit).clone())
     }
 

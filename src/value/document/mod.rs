@@ -240,7 +240,7 @@ impl Document {
                 all.push(key);
             }
         });
-        all.sort_unstable();
+        all.sort();
         all.into_iter().filter_map(|key| {
             let leaf = self.leaf(key.as_str())?;
             Some((key, &leaf.value, &leaf.origin))
