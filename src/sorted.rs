@@ -27,7 +27,11 @@ pub(crate) fn sort_by_key<T, K: Ord>(items: &mut [T], key: impl Fn(&T) -> K) {
     sort_by(items, |a, b| key(a).cmp(&key(b)));
 }
 
+/// The indices in the order of their items; none if that order is there.
 fn sorted_indices(len: usize, order: &mut dyn FnMut(usize, usize) -> Ordering) -> Vec<usize> {
+    if (1..len).all(|at| order(at - 1, at).is_le()) {
+        return Vec::new();
+    }
     let mut indices: Vec<usize> = (0..len).collect();
     indices.sort_by(|a, b| order(*a, *b));
     indices

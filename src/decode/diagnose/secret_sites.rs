@@ -9,15 +9,16 @@
 //! whose name is none of these.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::trial::{
     FIELD_NUMBER, TEXTS, TrialResult, entry, probe_value, samples, scalars, value_of,
 };
-use crate::sorted::SortedSet;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::value::Value;
 use crate::value::key;
+use crate::value::table::Table as Fields;
 
 /// How many trials one site has. A type that needs more counts as one that reads a secret.
 const MAX_TRIALS: usize = 3_000;
@@ -64,7 +65,7 @@ enum Step {
     Item,
 }
 
-type Entries = BTreeMap<Box<str>, Value>;
+type Entries = SortedMap<Box<str>, Value>;
 
 /// A position below a site: the containers around it, and the tag of the table that is put there.
 #[derive(Clone, Default)]
@@ -104,8 +105,8 @@ impl Position {
         self.steps.iter().rfold(value, |inner, step| match step {
             Step::Entry(others, name) => {
                 let mut entries = others.clone();
-                entries.extend([entry(name, inner)]);
-                Value::from(entries)
+                entries.insert(name.as_str().into(), inner);
+                Value::Table(Fields::from_fields(entries.into_iter().collect()))
             }
             Step::Item => Value::from(vec![inner]),
         })
@@ -113,10 +114,9 @@ impl Position {
 
     /// As [`around`](Self::around), with a table of these entries.
     fn with(&self, entries: Entries) -> Value {
-        let tag = tag_entry(self.tag).into_iter();
-        self.around(Value::from(
-            entries.into_iter().chain(tag).collect::<Entries>(),
-        ))
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        entries.extend(tag_entry(self.tag));
+        self.around(Value::Table(Fields::from_fields(entries)))
     }
 }
 
@@ -139,8 +139,10 @@ struct Table {
 impl Table {
     /// The position of an entry.
     fn entry(&self, name: &str) -> Position {
-        let tag = tag_entry(self.position.tag);
-        let others = self.filled.clone().into_iter().chain(tag).collect();
+        let mut others = self.filled.clone();
+        if let Some((name, value)) = tag_entry(self.position.tag) {
+            others.insert(name, value);
+        }
         self.position.below(Step::Entry(others, name.to_owned()))
     }
 }
@@ -326,7 +328,9 @@ impl<'a> Exploration<'a> {
 
     fn run_with_values(&self, table: &Table, names: &[&str], value: &Value) -> TrialResult {
         let mut entries = table.filled.clone();
-        entries.extend(names.iter().map(|name| entry(name, value.clone())));
+        for name in names {
+            entries.insert(Box::from(*name), value.clone());
+        }
         self.run(&table.position.with(entries))
     }
 
@@ -417,7 +421,7 @@ impl<'a> Exploration<'a> {
     /// Adds the entries that the type asks for one by one: a struct reads what it flattens once it has all of
     /// its own fields.
     fn fill(&self, position: &Position, plain: &TrialResult) -> Filled {
-        let mut entries = BTreeMap::new();
+        let mut entries = Entries::new();
         let mut requested = plain.fields.clone();
         for _ in 0..MAX_FIELDS {
             let is_new = |name: &&&'static str| !entries.contains_key(**name);

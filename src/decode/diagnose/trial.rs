@@ -4,7 +4,6 @@
 //! [`secret_trials`](crate::decode::diagnose::secret_trials).
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::fault::Fault;
@@ -20,6 +19,7 @@ use crate::sync::panics;
 use crate::value::Value;
 use crate::value::key;
 use crate::value::secret::buffered;
+use crate::value::table::Table;
 
 /// The prefix of a name that stands for the number of a field.
 pub(super) const FIELD_NUMBER: &str = "\u{1}liveprops field ";
@@ -227,7 +227,7 @@ pub(super) fn is_scalar(expected: &str) -> bool {
 /// Values of which most types accept one.
 pub(super) fn samples() -> impl Iterator<Item = Value> {
     let list = Value::from(Vec::<Value>::new());
-    let table = Value::from(BTreeMap::<Box<str>, Value>::new());
+    let table = Value::from(Table::new());
     scalars().chain([list, table])
 }
 

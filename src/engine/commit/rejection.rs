@@ -130,7 +130,8 @@ pub(super) fn naming_changes<'a>(
 
 /// The changes at, above and below a slot's keys.
 fn touching(changes: &KeyIndex, keys: &[Key]) -> Vec<Key> {
-    let related = keys.iter().flat_map(|key| changes.related(key.as_str()));
+    let related = keys.iter();
+    let related = related.flat_map(|key| changes.related(key.as_str(), MAX_CULPRITS));
     let touching: BTreeSet<Key> = related.take(MAX_CULPRITS).cloned().collect();
     touching.into_iter().collect()
 }
@@ -149,11 +150,11 @@ impl Suspects {
         for one in error.iter() {
             let lineage = one.key_text().into_iter().flat_map(lineage);
             let mut inside_slot = lineage.take_while(|key| !is_of_slot(key));
-            let Some(changed) = inside_slot.find(|key| changes.related(key).next().is_some())
-            else {
+            let Some(changed) = inside_slot.find(|key| changes.has_related(key)) else {
                 return Self::default();
             };
-            named.extend(changes.related(changed).take(MAX_CULPRITS).cloned());
+            let related = changes.related(changed, MAX_CULPRITS);
+            named.extend(related.into_iter().cloned());
             let table = inside_slot.next();
             in_own_table |= table.is_none();
             tables.extend(table);
@@ -162,7 +163,8 @@ impl Suspects {
         let beside = if error.is_partial() && in_own_table {
             BTreeSet::new()
         } else {
-            let beside = tables.iter().flat_map(|table| changes.related(table));
+            let beside = tables.iter();
+            let beside = beside.flat_map(|table| changes.related(table, MAX_CULPRITS));
             let beside = beside.take(MAX_CULPRITS).cloned();
             beside.chain(named.iter().cloned()).collect()
         };
@@ -181,18 +183,32 @@ impl KeyIndex {
         Self(keys.cloned().collect())
     }
 
-    /// The keys that are this one, above it or below it.
-    pub(super) fn related<'s>(&'s self, key: &'s str) -> impl Iterator<Item = &'s Key> {
-        let above = lineage(key).filter_map(|key| self.0.get(key));
+    /// Whether there is a key that is this one, above it or below it.
+    pub(super) fn has_related(&self, key: &str) -> bool {
+        !self.related(key, 1).is_empty()
+    }
+
+    /// The first keys that are this one, above it or below it: those above first, and at most this many.
+    pub(super) fn related(&self, key: &str, most: usize) -> Vec<&Key> {
+        let mut related: Vec<&Key> = lineage(key).filter_map(|key| self.0.get(key)).collect();
         let first = if key.is_empty() {
             String::new()
         } else {
             // Only keys below begin like this.
             format!("{key}.")
         };
-        let all = (Bound::Included(first.as_str()), Bound::Unbounded);
-        let below = self.0.range::<str, _>(all);
-        let below = below.skip_while(move |found| key.is_empty() && found.is_root());
-        above.chain(below.take_while(move |found| found.as_str().starts_with(&*first)))
+        for found in self
+            .0
+            .range::<str, _>((Bound::Included(&*first), Bound::Unbounded))
+        {
+            if related.len() >= most || !found.as_str().starts_with(&*first) {
+                break;
+            }
+            if !(key.is_empty() && found.is_root()) {
+                related.push(found);
+            }
+        }
+        related.truncate(most);
+        related
     }
 }
