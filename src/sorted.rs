@@ -84,8 +84,16 @@ impl<K: Ord, V> SortedMap<K, V> {
     where
         K: Borrow<Q>,
     {
+        Some(self.get_key_value(key)?.1)
+    }
+
+    pub(crate) fn get_key_value<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
+    where
+        K: Borrow<Q>,
+    {
         let at = self.search(key).ok()?;
-        Some(&self.0[at].1)
+        let (key, value) = &self.0[at];
+        Some((key, value))
     }
 
     pub(crate) fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>

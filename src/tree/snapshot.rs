@@ -1,6 +1,6 @@
 //! The merged tree of one generation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode;
 use crate::error::{Error, ErrorKind, MASK};
-use crate::sorted;
+use crate::sorted::{self, SortedMap};
 use crate::tree::change::{self, KeyChange};
 use crate::tree::explain::Explanation;
 use crate::tree::layer::LayerState;
@@ -96,7 +96,7 @@ impl fmt::Display for Pinned {
 
 /// The keys whose change is pending until a restart, each with its node in the merged layers, or `None`
 /// if it is absent there.
-pub(crate) type PendingRestarts = BTreeMap<Key, Option<Arc<Entry>>>;
+pub(crate) type PendingRestarts = SortedMap<Key, Option<Arc<Entry>>>;
 
 /// What one commit published.
 #[derive(Clone)]
