@@ -165,6 +165,21 @@ impl<K: Ord, V> SortedMap<K, V> {
     }
 }
 
+impl<K: Ord, V> From<Vec<(K, V)>> for SortedMap<K, V> {
+    /// Collects entries; of those with one key the last counts.
+    fn from(mut entries: Vec<(K, V)>) -> Self {
+        sort_by(&mut entries, |(a, _), (b, _)| a.cmp(b));
+        entries.dedup_by(|later, kept| {
+            let is_same = later.0 == kept.0;
+            if is_same {
+                std::mem::swap(later, kept);
+            }
+            is_same
+        });
+        Self(entries)
+    }
+}
+
 impl<K: Ord, V> SortedMap<K, Vec<V>> {
     /// Collects the values of each key, in their order.
     pub(crate) fn group(mut all: Vec<(K, V)>) -> Self {
@@ -343,6 +358,13 @@ mod tests {
                 prop_assert_eq!(map.remove(&key), expected.remove(&key));
                 prop_assert!(!map.contains_key(&key));
             }
+            prop_assert!(map.iter().map(|(key, value)| (key, value)).eq(&expected));
+        }
+
+        #[test]
+        fn of_collected_entries_the_last_of_a_key_counts(entries: Vec<(u8, u8)>) {
+            let expected: BTreeMap<u8, u8> = entries.iter().copied().collect();
+            let map = SortedMap::from(entries);
             prop_assert!(map.iter().map(|(key, value)| (key, value)).eq(&expected));
         }
 

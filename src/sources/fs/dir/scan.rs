@@ -17,16 +17,16 @@ const MAX_SCANS: usize = 5;
 impl Dir {
     /// Lists the names of the fragments, and which of them are links.
     pub(super) fn list(&self) -> Result<SortedMap<OsString, bool>, ReadError> {
-        let mut names = SortedMap::new();
+        let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.path).map_err(ReadError::of)? {
             let entry = entry.map_err(ReadError::of)?;
             let name = entry.file_name();
             if self.names().matches(&name) {
                 let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-                names.insert(name, is_link);
+                names.push((name, is_link));
             }
         }
-        Ok(names)
+        Ok(SortedMap::from(names))
     }
 
     /// Reads all fragments except `incomplete` ones; repeats that if anything changes meanwhile.
