@@ -63,6 +63,7 @@ mod engine;
 mod error;
 mod format;
 mod properties;
+mod sorted;
 mod sync;
 mod tree;
 mod value;

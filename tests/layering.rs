@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules from the top down. A module sees those above it and itself.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 12] = [
+    "sorted",
     "sync",
     "error",
     "value",
@@ -21,7 +22,7 @@ const MODULES: [&str; 11] = [
 ];
 
 /// The modules that backends may import.
-const BACKENDS_SEE: [&str; 5] = ["sync", "error", "value", "format", "source"];
+const BACKENDS_SEE: [&str; 6] = ["sorted", "sync", "error", "value", "format", "source"];
 
 /// The types of `value` that `error` may import.
 const ERROR_SEES: [&str; 2] = ["key", "origin"];

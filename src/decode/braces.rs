@@ -1,6 +1,6 @@
 //! Reads text in braces as a table: JSON, or an inline table such as `{a = 1, b = "x"}`.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use crate::decode::text;
 use crate::value::Value;
@@ -131,7 +131,8 @@ impl<'a> Reader<'a> {
         if !self.consume('{') {
             return Err("no `{` at its start");
         }
-        let mut fields = BTreeMap::new();
+        let mut names = HashSet::new();
+        let mut fields = Vec::new();
         while !self.consume('}') {
             let name = self.name()?;
             let has_sign = (!self.is_json && self.consume('=')) || self.consume(':');
@@ -139,9 +140,10 @@ impl<'a> Reader<'a> {
                 return Err("a name without `=` or `:` in braces");
             }
             let value = self.value(depth + 1)?;
-            if fields.insert(name, value).is_some() {
+            if !names.insert(name.clone()) {
                 return Err("a name that stands twice");
             }
+            fields.push((name.into(), value));
             if !self.consume(',') {
                 match self.peek() {
                     Some('}') => {}
@@ -150,7 +152,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(fields.into())
+        Ok(Table::from_fields(fields))
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, &'static str> {
@@ -170,9 +172,9 @@ impl<'a> Reader<'a> {
         Ok(Value::List(items.into()))
     }
 
-    fn name(&mut self) -> Result<Box<str>, &'static str> {
+    fn name(&mut self) -> Result<String, &'static str> {
         if let Some(quote) = self.quote() {
-            return self.quoted(quote).map(String::into_boxed_str);
+            return self.quoted(quote);
         }
         if self.is_json {
             return Err(NO_JSON);

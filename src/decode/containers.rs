@@ -16,6 +16,7 @@ use crate::decode::location::first_origin;
 use crate::decode::text::{self, Pair};
 use crate::decode::{braces, gaps};
 use crate::error::MASK;
+use crate::sorted;
 use crate::value::Value;
 use crate::value::key::{self, MAX_DEPTH};
 use crate::value::table::Table;
@@ -117,7 +118,7 @@ impl<'a, 'de> ValueDeserializer<'a, 'de> {
             };
             items.push((at, child));
         }
-        items.sort_by_key(|(at, _)| *at);
+        sorted::sort_by_key(&mut items, |(at, _)| *at);
         if items.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(self.fault("two names with the same number", expected()));
         }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::decode::braces;
 use crate::decode::deserializer::ValueDeserializer;
+use crate::sorted::SortedSet;
 use crate::value::key;
 use crate::value::table::Table as Fields;
 
@@ -17,7 +18,7 @@ pub(super) enum MaskedItems {
     None,
     All,
     /// The items with a known secret mask it themselves. The others may have a secret too.
-    Except(BTreeSet<usize>),
+    Except(SortedSet<usize>),
 }
 
 impl MaskedItems {
@@ -48,7 +49,7 @@ impl ValueDeserializer<'_, '_> {
         let Some(names) = self.secrets_below(&path) else {
             return MaskedItems::All;
         };
-        let known: Option<BTreeSet<_>> = names.iter().map(|name| key::list_index(name)).collect();
+        let known: Option<SortedSet<_>> = names.iter().map(|name| key::list_index(name)).collect();
         match known {
             Some(known) if known.is_empty() => MaskedItems::None,
             Some(known) if known.iter().all(|at| *at < items.len()) => MaskedItems::Except(known),

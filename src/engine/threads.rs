@@ -35,6 +35,10 @@ impl Drop for Exit {
 impl Threads {
     /// Starts a thread, or returns why the system cannot.
     pub(crate) fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.spawn_boxed(name, Box::new(run))
+    }
+
+    fn spawn_boxed(&self, name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
         let exit = Exit(Arc::clone(&self.0));
         let run = move || {
             let _exit = exit;

@@ -1,5 +1,6 @@
 //! Finds the lines and columns of byte offsets. Both count from 1, and columns count characters.
 
+use crate::sorted;
 use crate::value::origin::{Origin, Position};
 
 /// Finds one position by counting from the start of the text; used for errors.
@@ -150,7 +151,7 @@ impl ItemPositions {
         let ends: Vec<usize> = ends.collect();
         let first = fields.first().map_or(end, |(_, start)| *start);
         let mut ranges: Vec<_> = fields.drain(..).zip(ends).collect();
-        ranges.sort();
+        sorted::sort(&mut ranges);
         let sorted: Vec<Position> = ranges
             .iter()
             .flat_map(|((_, start), end)| &self.0[*start..*end])

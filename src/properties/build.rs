@@ -10,6 +10,7 @@ use crate::properties::builder::Builder;
 use crate::properties::first_load::Loaded;
 use crate::properties::start::{StartLimits, Started, deadline_after, empty_layer};
 use crate::properties::{Owner, Properties};
+use crate::sorted;
 use crate::tree::layer::{DEFAULTS_RANK, Layer, OVERRIDE_RANK};
 use crate::tree::usage::Usage;
 use crate::value::document::Document;
@@ -142,7 +143,7 @@ impl Builder {
         }
         // The sources with the most time come last: after the error of another one they need not be
         // waited for.
-        started.sort_by_key(|source: &Started| source.patience(deadline));
+        sorted::sort_by_key(&mut started, |source: &Started| source.patience(deadline));
         let mut all = Vec::new();
         for mut source in started {
             let start_fails = !faults.is_empty();
@@ -154,7 +155,7 @@ impl Builder {
                 Err(error) => faults.push(error),
             }
         }
-        all.sort_by_key(|loaded| loaded.state.id);
+        sorted::sort_by_key(&mut all, |loaded| loaded.state.id);
         all
     }
 }

@@ -1,7 +1,6 @@
 //! Checks a candidate tree against the schema.
 
-use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use crate::error::{Error, ErrorKind};
@@ -25,18 +24,18 @@ impl Schema {
     ) -> Vec<(Error, Vec<Key>)> {
         let mut faults = Vec::new();
         // Computed for the first fault: most commits have none.
-        let mut changed: Option<BTreeMap<&str, &Key>> = None;
+        let mut changed: Option<BTreeSet<Key>> = None;
         let mut check = |key: &Key, field: &Field| {
             let Some(error) = field.fault(key, generation, self) else {
                 return;
             };
             let changed = changed.get_or_insert_with(|| {
-                let keys = changes.unwrap_or_default().iter().map(|change| &change.key);
-                keys.map(|key| (key.as_str(), key)).collect()
+                let changes = changes.unwrap_or_default().iter();
+                changes.map(|change| change.key.clone()).collect()
             });
             let above = key.lineage().filter_map(|above| changed.get(above));
-            let below = after(changed, key.as_str()).map(|(_, key)| key);
-            let keys: Vec<Key> = above.chain(below).map(|key| (*key).clone()).collect();
+            let below = below(changed.range::<str, _>(after(key.as_str())), key.as_str());
+            let keys: Vec<Key> = above.chain(below).cloned().collect();
             // The error of a struct names each bad field.
             faults.extend(error.iter().map(|error| (error.clone(), keys.clone())));
         };
@@ -47,8 +46,8 @@ impl Schema {
                 .for_each(|(key, field)| check(key, field)),
             Some(changes) => {
                 for key in self.affected_by(changes) {
-                    if let Some(field) = self.fields.get(key) {
-                        check(key, field);
+                    if let Some(field) = self.fields.get(&key) {
+                        check(&key, field);
                     }
                 }
             }
@@ -60,12 +59,14 @@ impl Schema {
     }
 
     /// The declared keys at, above and below changed keys, each once.
-    fn affected_by<'a>(&'a self, changes: &[LeafChange]) -> BTreeSet<&'a Key> {
+    fn affected_by(&self, changes: &[LeafChange]) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();
         for change in changes.iter().filter(|change| !change.moved) {
             let above = change.key.lineage();
-            keys.extend(above.filter_map(|above| Some(self.fields.get_key_value(above)?.0)));
-            keys.extend(self.below(change.key.as_str()));
+            keys.extend(
+                above.filter_map(|above| Some(self.fields.get_key_value(above)?.0.clone())),
+            );
+            keys.extend(self.below(change.key.as_str()).cloned());
             if keys.len() == self.fields.len() {
                 break;
             }
@@ -75,7 +76,8 @@ impl Schema {
 
     /// The declared keys below a key.
     pub(super) fn below<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a Key> {
-        after(&self.fields, key).map(|(key, _)| key)
+        let fields = self.fields.range::<str, _>(after(key));
+        below(fields.map(|(key, _)| key), key)
     }
 
     /// Reports undeclared keys.
@@ -116,12 +118,14 @@ impl Schema {
     }
 }
 
-/// The entries below a key in a map by keys.
-fn after<'a, K: Borrow<str> + Ord, V>(
-    map: &'a BTreeMap<K, V>,
-    key: &str,
-) -> impl Iterator<Item = (&'a K, &'a V)> {
-    map.range::<str, _>((Bound::Excluded(key), Bound::Unbounded))
-        .take_while(move |(other, _)| (*other).borrow().starts_with(key))
-        .filter(move |(other, _)| under((*other).borrow(), key))
+/// The range of the keys after a key.
+fn after(key: &str) -> (Bound<&str>, Bound<&str>) {
+    (Bound::Excluded(key), Bound::Unbounded)
+}
+
+/// The keys below a key, of those after it in order.
+fn below<'a>(after: impl Iterator<Item = &'a Key>, key: &str) -> impl Iterator<Item = &'a Key> {
+    after
+        .take_while(move |other| other.as_str().starts_with(key))
+        .filter(move |other| under(other.as_str(), key))
 }

@@ -1,8 +1,9 @@
 //! Finds the declared key that an undeclared one may be a misspelling of.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 
+use crate::sorted::SortedMap;
 use crate::value::key::{self, Key};
 
 /// The most steps for the suggestions of one report: a compared name is one step, and so is a cell of the
@@ -20,7 +21,7 @@ const MOST: usize = 3;
 pub(super) struct Names {
     names: Vec<Name>,
     by_name: HashMap<Box<str>, usize>,
-    by_length: BTreeMap<usize, Vec<usize>>,
+    by_length: SortedMap<usize, Vec<usize>>,
     /// By all names but the last.
     by_parent: HashMap<Box<str>, Vec<Key>>,
     /// By the whole key without its dots; `None` if several keys are alike.
@@ -45,7 +46,7 @@ impl Names {
         let mut all = Self {
             names: Vec::new(),
             by_name: HashMap::new(),
-            by_length: BTreeMap::new(),
+            by_length: SortedMap::new(),
             by_parent: HashMap::new(),
             by_letters: HashMap::new(),
         };
@@ -63,7 +64,7 @@ impl Names {
             let at = all.by_name.get(last).copied().unwrap_or_else(|| {
                 let at = all.names.len();
                 let length = last.chars().count();
-                all.by_length.entry(length).or_default().push(at);
+                all.by_length.get_or_insert_with(length, Vec::new).push(at);
                 all.by_name.insert(last.into(), at);
                 let keys = Vec::new();
                 all.names.push(Name {
@@ -105,7 +106,9 @@ impl Names {
         let most = allowed(length);
         let near = length.saturating_sub(most)..=length + most;
         let exact = self.by_name.get(last).copied();
-        let others = self.by_length.range(near).flat_map(|(_, names)| names);
+        let others = self.by_length.iter();
+        let others = others.filter(|(length, _)| near.contains(length));
+        let others = others.flat_map(|(_, names)| names);
         let others = others.copied().filter(|_| most > 0);
         let mut best: Option<(usize, &Key)> = None;
         for at in exact.into_iter().chain(others) {

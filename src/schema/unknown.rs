@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::error::Plain;
 use crate::schema::nearest::{BUDGET, Names};
 use crate::schema::{Schema, field};
+use crate::sorted;
 use crate::tree::diff;
 use crate::tree::snapshot::{Found, Generation};
 use crate::value::Value;
@@ -143,7 +144,7 @@ impl Schema {
                 _ => {}
             }
         }
-        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        sorted::sort_by(&mut all, |(a, _), (b, _)| a.cmp(b));
         all.dedup_by(|(a, _), (b, _)| a == b);
         all
     }
@@ -221,7 +222,7 @@ impl Schema {
             }
         }
         // A declared key below another one would be reported twice.
-        all.sort_by(|a, b| a.key.cmp(&b.key));
+        sorted::sort_by(&mut all, |a, b| a.key.cmp(&b.key));
         all.dedup_by(|a, b| a.key == b.key);
         all
     }

@@ -1,13 +1,13 @@
 //! The environment of the process.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::sorted::{self, SortedMap};
 use crate::source::{Policy, Source, Watching};
 use crate::value::Value;
 use crate::value::document::Document;
@@ -57,7 +57,7 @@ use crate::value::origin::Origin;
 #[derive(Clone)]
 pub struct Env {
     prefix: String,
-    names: BTreeMap<String, String>,
+    names: SortedMap<String, String>,
     ignore_empty: bool,
     reread: Option<Duration>,
     vars: Vars,
@@ -72,7 +72,7 @@ impl Env {
     pub fn prefix(prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
-            names: BTreeMap::new(),
+            names: SortedMap::new(),
             ignore_empty: false,
             reread: None,
             vars: Arc::new(|| std::env::vars_os().collect()),
@@ -192,7 +192,7 @@ impl Source for Env {
 
     fn load(&self) -> Result<Document, Error> {
         let mut vars = (self.vars)();
-        vars.sort_unstable();
+        sorted::sort(&mut vars);
         let mut document = Document::new();
         if let Some(hint) = self.missing_separator(&vars) {
             document.hint(hint);

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode::{self, Mask};
 use crate::error::{Error, MASK, Plain};
+use crate::sorted;
 use crate::tree::broken_secrets;
 use crate::tree::diff::{self, LeafChange};
 use crate::tree::interpolate::add_referred;
@@ -193,6 +194,6 @@ pub(crate) fn between(before: &Generation, after: &Generation) -> Vec<KeyChange>
             new: change.new,
         })
         .collect();
-    changes.sort_by(|a, b| a.key.cmp(&b.key));
+    sorted::sort_by(&mut changes, |a, b| a.key.cmp(&b.key));
     changes
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::error::MASK;
+use crate::sorted;
 use crate::value::Value;
 use crate::value::hamt::Entry;
 use crate::value::key::{self, Key};
@@ -68,7 +69,7 @@ impl Diff {
         let sorted = |diff: &Diff| {
             let list = diff.changes.iter();
             let mut keys: Vec<_> = list.map(|c| (c.key.clone(), c.moved)).collect();
-            keys.sort();
+            sorted::sort(&mut keys);
             keys
         };
         self.unlisted == other.unlisted && sorted(self) == sorted(other)

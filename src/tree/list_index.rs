@@ -1,31 +1,30 @@
 //! Names of a table as indexes of the list that they override.
 
-use std::collections::BTreeMap;
-
+use crate::sorted::SortedMap;
 use crate::value::key;
 
 /// What some tables have for the items of a list, each with the strongest table first.
 #[derive(Debug)]
 pub(super) struct IndexedItems<'a, V> {
-    pub(super) by_index: BTreeMap<usize, Vec<V>>,
+    pub(super) by_index: SortedMap<usize, Vec<V>>,
     /// The names that are decimal and no index, such as `01`.
-    pub(super) others: BTreeMap<&'a str, Vec<V>>,
+    pub(super) others: SortedMap<&'a str, Vec<V>>,
 }
 
 impl<'a, V> IndexedItems<'a, V> {
-    pub(super) fn new() -> Self {
-        Self {
-            by_index: BTreeMap::new(),
-            others: BTreeMap::new(),
+    pub(super) fn new(views: Vec<(&'a str, V)>) -> Self {
+        let mut by_index = Vec::new();
+        let mut others = Vec::new();
+        for (name, view) in views {
+            match canonical_index(name) {
+                Some(at) => by_index.push((at, view)),
+                None => others.push((name, view)),
+            }
         }
-    }
-
-    pub(super) fn add(&mut self, name: &'a str, view: V) {
-        let views = match canonical_index(name) {
-            Some(at) => self.by_index.entry(at).or_default(),
-            None => self.others.entry(name).or_default(),
-        };
-        views.push(view);
+        Self {
+            by_index: SortedMap::group(by_index),
+            others: SortedMap::group(others),
+        }
     }
 }
 

@@ -75,14 +75,18 @@ impl Generation {
     /// Whether a leaf whose references are broken, or one with a broken reference that it refers to,
     /// may hold a secret.
     fn breaks_through_secret(&self, error: &Error, resolved: &Resolved) -> bool {
-        let mut seen: BTreeSet<&Key> = BTreeSet::new();
+        let mut seen: BTreeSet<Key> = BTreeSet::new();
         let mut queue = vec![(error, resolved)];
         while let Some((error, resolved)) = queue.pop() {
             let key = error.key_text();
             if key.is_some_and(|key| self.secrets.hides_part(key)) {
                 return true;
             }
-            for key in resolved.refers.iter().filter(|key| seen.insert(key)) {
+            for key in resolved
+                .refers
+                .iter()
+                .filter(|key| seen.insert((*key).clone()))
+            {
                 let next = match Found::in_tree(&self.root, key.as_str()) {
                     Ok(Found::Entry(next) | Found::Inside(_, next) | Found::Broken(next)) => next,
                     Ok(Found::Nothing | Found::Root(_)) | Err(_) => continue,
@@ -198,13 +202,17 @@ impl Generation {
     }
 
     pub(crate) fn refers_to_secret(&self, resolved: &Resolved) -> bool {
-        let mut seen: BTreeSet<&Key> = BTreeSet::new();
+        let mut seen: BTreeSet<Key> = BTreeSet::new();
         let mut queue = vec![resolved];
         while let Some(resolved) = queue.pop() {
             if resolved.secret {
                 return true;
             }
-            for key in resolved.refers.iter().filter(|key| seen.insert(key)) {
+            for key in resolved
+                .refers
+                .iter()
+                .filter(|key| seen.insert((*key).clone()))
+            {
                 if self.secrets.hides(key.as_str()) {
                     return true;
                 }

@@ -4,7 +4,7 @@
 //! The name in the strongest layer counts. The tables of a field and its alias are combined: of each value below them,
 //! the one in the strongest layer counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -284,18 +284,20 @@ impl Generation {
 
     /// As [`add_table`](Self::add_table), in a list.
     fn add_fields(&self, table: &mut Fields, other: Fields, keys: &[String; 2]) {
-        let mut fields: BTreeMap<Box<str>, Value> = std::mem::take(table).into_iter().collect();
+        let mut new = Vec::new();
         for (name, value) in other {
             let keys = keys.each_ref().map(|at| below(at, &name));
-            match (fields.get_mut(&name), value) {
+            match (table.get_mut(&name), value) {
                 (Some(Value::Table(own)), Value::Table(other)) => {
                     self.add_fields(own, other, &keys);
                 }
                 (Some(_), _) if !self.is_second_stronger(&keys) => {}
-                (_, value) => drop(fields.insert(name, value)),
+                (_, value) => new.push((name, value)),
             }
         }
-        *table = fields.into();
+        let mut fields: Vec<_> = std::mem::take(table).into_iter().collect();
+        fields.append(&mut new);
+        *table = Fields::from_fields(fields);
     }
 
     fn is_second_stronger(&self, keys: &[String; 2]) -> bool {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
+use crate::sorted;
 use crate::tree::diff::value;
 use crate::tree::missing::UNDEFINED;
 use crate::tree::snapshot::{Found, Generation};
@@ -129,7 +130,7 @@ fn search_below<'a>(
     path: &mut Vec<&'a str>,
 ) -> Option<(&'a Arc<Entry>, Vec<&'a str>)> {
     let mut entries: Vec<&Arc<Entry>> = table.map().iter().take(MAX_NAMES).collect();
-    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    sorted::sort_by(&mut entries, |a, b| a.name.cmp(&b.name));
     for entry in entries {
         path.push(&entry.name);
         let depth = path.len();

@@ -1,6 +1,6 @@
 //! The merged tree of one generation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::decode;
 use crate::error::{Error, ErrorKind, MASK};
+use crate::sorted::{self, SortedMap};
 use crate::tree::change::{self, KeyChange};
 use crate::tree::explain::Explanation;
 use crate::tree::layer::LayerState;
@@ -95,7 +96,7 @@ impl fmt::Display for Pinned {
 
 /// The keys whose change is pending until a restart, each with its node in the merged layers, or `None`
 /// if it is absent there.
-pub(crate) type PendingRestarts = BTreeMap<Key, Option<Arc<Entry>>>;
+pub(crate) type PendingRestarts = SortedMap<Key, Option<Arc<Entry>>>;
 
 /// What one commit published.
 #[derive(Clone)]
@@ -243,7 +244,7 @@ impl Generation {
         }
         let mut errors = Vec::new();
         walk(self, &self.root, &mut errors);
-        errors.sort_by(|a, b| a.key().cmp(&b.key()));
+        sorted::sort_by(&mut errors, |a, b| a.key().cmp(&b.key()));
         errors
     }
 
@@ -332,7 +333,7 @@ impl Snapshot {
                 keys.extend(Key::parse(key).ok());
             }
         });
-        keys.sort_unstable();
+        keys.sort();
         keys
     }
 
@@ -371,7 +372,7 @@ impl Snapshot {
             candidates = next;
         }
         let mut keys: Vec<Key> = candidates.into_iter().map(|(key, _)| key).collect();
-        keys.sort_unstable();
+        keys.sort();
         match keys.as_slice() {
             [] => Err(Error::new(
                 ErrorKind::NotFound,

@@ -66,7 +66,7 @@ impl Generation {
             }
         }
         let mut keys: Vec<Key> = unread.into_iter().map(|(key, _)| key).collect();
-        keys.sort_unstable();
+        keys.sort();
         keys
     }
 }

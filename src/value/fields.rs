@@ -1,7 +1,6 @@
 //! Finds the fields that a type reads, by probing its `Deserialize` without a value.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -9,6 +8,7 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor,
 };
 
+use crate::sorted::{SortedMap, SortedSet};
 use crate::sync::panics;
 
 /// The most probes of a type. Each probe finds one field.
@@ -54,9 +54,9 @@ pub(crate) fn fields_of<T: DeserializeOwned>() -> Vec<Field> {
 
 #[derive(Default)]
 struct Seen {
-    fields: BTreeMap<Path, bool>,
+    fields: SortedMap<Path, bool>,
     /// The paths below which all fields are found.
-    explored: BTreeSet<Path>,
+    explored: SortedSet<Path>,
 }
 
 /// A deserializer without a value, for one path of a type.

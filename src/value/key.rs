@@ -262,8 +262,27 @@ fn needs_quotes(segment: &str) -> bool {
 /// The segments of a written path, borrowed unless a quoted one has escapes.
 ///
 /// This is the parser of every by-name read, so it allocates nothing for an ordinary key.
-pub(crate) fn segments(text: &str) -> impl Iterator<Item = Result<Cow<'_, str>, Error>> {
-    Segments::of(text).map(move |item| item.map(|(s, _)| s).map_err(|fault| fault.of(text)))
+pub(crate) fn segments(text: &str) -> Texts<'_> {
+    let segments = Segments::of(text);
+    Texts { text, segments }
+}
+
+/// The texts of the segments of a path. A type of its own, since many iterators are built on it.
+pub(crate) struct Texts<'a> {
+    text: &'a str,
+    segments: Segments<'a>,
+}
+
+impl<'a> Iterator for Texts<'a> {
+    type Item = Result<Cow<'a, str>, Error>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.segments.next()? {
+            Ok((segment, _)) => Some(Ok(segment)),
+            Err(fault) => Some(Err(fault.of(self.text))),
+        }
+    }
 }
 
 /// The index of the first dot or quote, or the end.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::sorted;
 use crate::value::Value;
 
 /// The fields of a table: values by name, in the order of their names.
@@ -68,19 +69,9 @@ impl Table {
         Some(value)
     }
 
-    fn find(&self, name: &str) -> Option<usize> {
-        self.0.binary_search_by(|(own, _)| (**own).cmp(name)).ok()
-    }
-}
-
-impl<K: Into<Box<str>>, V: Into<Value>> FromIterator<(K, V)> for Table {
     /// Collects fields; of those with one name the last counts.
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(fields: I) -> Self {
-        let fields = fields
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()));
-        let mut fields: Vec<(Box<str>, Value)> = fields.collect();
-        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+    pub(crate) fn from_fields(mut fields: Vec<(Box<str>, Value)>) -> Self {
+        sorted::sort_by(&mut fields, |(a, _), (b, _)| a.cmp(b));
         fields.dedup_by(|later, kept| {
             let is_same = later.0 == kept.0;
             if is_same {
@@ -89,6 +80,22 @@ impl<K: Into<Box<str>>, V: Into<Value>> FromIterator<(K, V)> for Table {
             is_same
         });
         Self(fields.into())
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.0.binary_search_by(|(own, _)| (**own).cmp(name)).ok()
+    }
+}
+
+impl<K: Into<Box<str>>, V: Into<Value>> FromIterator<(K, V)> for Table {
+    /// Collects fields; of those with one name the last counts.
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(fields: I) -> Self {
+        let fields = fields.into_iter();
+        Self::from_fields(
+            fields
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
     }
 }
 

@@ -1,9 +1,10 @@
 //! The unread parts of a source, whose last good values stay.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::sorted;
 use crate::value::hamt::Entry;
 use crate::value::key::{self, push_segment};
 use crate::value::node::{Leaf, Node, Table};
@@ -91,7 +92,7 @@ impl Unread {
         }
         let parts = Parts::of(self);
         let emptied = parts.emptied.clone();
-        let mut problems = BTreeMap::new();
+        let mut problems = Vec::new();
         let mut any_stays = false;
         let mut kept = Vec::new();
         Search {
@@ -114,7 +115,12 @@ impl Unread {
                 }
             }
         }
-        any_stays.then(|| problems.into_values().cloned().collect())
+        any_stays.then(|| {
+            sorted::sort_by_key(&mut problems, |(at, _)| *at);
+            problems.dedup_by_key(|(at, _)| *at);
+            let problems = problems.into_iter();
+            problems.map(|(_, problem)| problem.clone()).collect()
+        })
     }
 }
 

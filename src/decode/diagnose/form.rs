@@ -13,6 +13,7 @@ use crate::decode::diagnose::rejection::{Rejection, Reported};
 use crate::decode::input::Input;
 use crate::decode::scalars::{duration_parts, visit_int};
 use crate::decode::text::{self, AnyInteger};
+use crate::sorted;
 use crate::value::key;
 use crate::value::units;
 
@@ -60,7 +61,7 @@ impl TableShape {
         let Some(mut indexes) = names.map(key::list_index).collect::<Option<Vec<_>>>() else {
             return TableShape::Named;
         };
-        indexes.sort_unstable();
+        sorted::sort(&mut indexes);
         if indexes.iter().enumerate().all(|(at, index)| at == *index) {
             TableShape::Numbered
         } else {

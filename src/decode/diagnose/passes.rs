@@ -19,6 +19,7 @@ use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::diagnose::visits::Visit;
 use crate::decode::request::Request;
+use crate::sorted;
 
 /// The result of a pass without its value, and all rejections of the pass.
 pub(crate) type Outcome = (Result<(), Fault>, Vec<Rejection>);
@@ -163,7 +164,7 @@ impl<'a> Search<'a> {
             }
         }
         // The form as it is comes last: another variant may expect what one variant rejects.
-        choices.sort_by_key(|(visit, form)| visit.is_fallback(*form));
+        sorted::sort_by_key(&mut choices, |(visit, form)| visit.is_fallback(*form));
         let mut inference = self.inference();
         let item = inference.item_around(last.first().copied(), fault_path);
         let chosen = inference.choose_alternative(&item, choices);
@@ -287,7 +288,7 @@ impl<'a> Search<'a> {
         }
         if !is_fault {
             // A value without a form is more likely to be the one that the variant rejects.
-            candidates.sort_by_key(|(visit, _)| visit.form.is_some());
+            sorted::sort_by_key(&mut candidates, |(visit, _)| visit.form.is_some());
         }
         let is_new = |(_, form): &(Visit, Form)| *form != Form::Plain;
         let at = candidates.iter().position(is_new).unwrap_or(0);

@@ -5,7 +5,6 @@
 //! [`secret_sites`](crate::decode::diagnose::secret_sites) finds out what the type reads there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -22,6 +21,7 @@ use crate::decode::diagnose::placeholder::Placeholder;
 use crate::decode::forward::{forward_fields_of_variant, forward_similar_methods};
 use crate::decode::input::Input;
 use crate::decode::request::Request;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::sync::panics;
 use crate::value::Value;
 use crate::value::secret::SECRET_NAME;
@@ -40,10 +40,10 @@ const MAX_ROUNDS: usize = 200;
 #[derive(Debug, Default)]
 pub(crate) struct SecretPaths {
     /// The paths at which the type reads a [`Secret`](crate::Secret).
-    pub(crate) secrets: BTreeSet<TypePath>,
+    pub(crate) secrets: SortedSet<TypePath>,
     /// The paths at and below which the type may read further secrets: serde may buffer the value there, or the
     /// type has rejected the placeholders before it had read all of it.
-    pub(crate) sites: BTreeMap<TypePath, SiteKind>,
+    pub(crate) sites: SortedMap<TypePath, SiteKind>,
 }
 
 /// What serde may buffer at a site.
@@ -59,7 +59,7 @@ pub(crate) enum SiteKind {
 ///
 /// A type that rejects a placeholder ends the whole struct. So the type is deserialized again without
 /// the fields that are finished, until a round finishes no further path.
-pub(crate) fn secret_paths<T: DeserializeOwned>() -> BTreeSet<TypePath> {
+pub(crate) fn secret_paths<T: DeserializeOwned>() -> SortedSet<TypePath> {
     secret_paths_with(drop::<T>).secrets
 }
 
@@ -180,9 +180,9 @@ impl<'de> Deserializer<'de> for SecretCheck<'_> {
 struct Progress {
     found: SecretPaths,
     /// The paths at and below which no round finds anything new.
-    finished: BTreeSet<TypePath>,
+    finished: SortedSet<TypePath>,
     /// The paths of enums.
-    enums: BTreeSet<TypePath>,
+    enums: SortedSet<TypePath>,
     visited: usize,
 }
 
@@ -228,7 +228,7 @@ impl PathFinder<'_> {
     /// Records that the type may read secrets at or below a path that it does not show.
     fn add_site(&self, site: TypePath, kind: SiteKind) {
         let mut progress = self.progress.borrow_mut();
-        progress.found.sites.entry(site).or_insert(kind);
+        progress.found.sites.get_or_insert_with(site, || kind);
     }
 
     /// Records a struct of two fields as a site if one may be the tag of an enum, and the other its content.

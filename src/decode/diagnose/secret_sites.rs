@@ -9,14 +9,16 @@
 //! whose name is none of these.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::trial::{
     FIELD_NUMBER, TEXTS, TrialResult, entry, probe_value, samples, scalars, value_of,
 };
+use crate::sorted::{SortedMap, SortedSet};
 use crate::value::Value;
 use crate::value::key;
+use crate::value::table::Table as Fields;
 
 /// How many trials one site has. A type that needs more counts as one that reads a secret.
 const MAX_TRIALS: usize = 3_000;
@@ -63,7 +65,7 @@ enum Step {
     Item,
 }
 
-type Entries = BTreeMap<Box<str>, Value>;
+type Entries = SortedMap<Box<str>, Value>;
 
 /// A position below a site: the containers around it, and the tag of the table that is put there.
 #[derive(Clone, Default)]
@@ -103,8 +105,8 @@ impl Position {
         self.steps.iter().rfold(value, |inner, step| match step {
             Step::Entry(others, name) => {
                 let mut entries = others.clone();
-                entries.extend([entry(name, inner)]);
-                Value::from(entries)
+                entries.insert(name.as_str().into(), inner);
+                Value::Table(Fields::from_fields(entries.into_iter().collect()))
             }
             Step::Item => Value::from(vec![inner]),
         })
@@ -112,10 +114,9 @@ impl Position {
 
     /// As [`around`](Self::around), with a table of these entries.
     fn with(&self, entries: Entries) -> Value {
-        let tag = tag_entry(self.tag).into_iter();
-        self.around(Value::from(
-            entries.into_iter().chain(tag).collect::<Entries>(),
-        ))
+        let mut entries: Vec<_> = entries.into_iter().collect();
+        entries.extend(tag_entry(self.tag));
+        self.around(Value::Table(Fields::from_fields(entries)))
     }
 }
 
@@ -138,8 +139,10 @@ struct Table {
 impl Table {
     /// The position of an entry.
     fn entry(&self, name: &str) -> Position {
-        let tag = tag_entry(self.position.tag);
-        let others = self.filled.clone().into_iter().chain(tag).collect();
+        let mut others = self.filled.clone();
+        if let Some((name, value)) = tag_entry(self.position.tag) {
+            others.insert(name, value);
+        }
         self.position.below(Step::Entry(others, name.to_owned()))
     }
 }
@@ -151,7 +154,7 @@ pub(super) struct Explored {
     pub(super) has_secret: bool,
     tables: Vec<Table>,
     /// The names of the program's values that were tried.
-    names: BTreeSet<NameAt>,
+    names: SortedSet<NameAt>,
 }
 
 /// The trials at one site.
@@ -162,7 +165,7 @@ pub(super) struct Exploration<'a> {
     count: Cell<usize>,
     queue: VecDeque<Position>,
     /// The tags and the fields of the structs that were tried.
-    known: HashSet<(Tag, BTreeSet<&'static str>)>,
+    known: HashSet<(Tag, SortedSet<&'static str>)>,
 }
 
 impl<'a> Exploration<'a> {
@@ -178,9 +181,10 @@ impl<'a> Exploration<'a> {
 
     /// Finds out whether the type reads a secret if the values have these names. `explored` is what earlier
     /// trials with other names have found.
-    pub(super) fn explore(mut self, explored: &mut Explored, names: BTreeSet<NameAt>) {
+    pub(super) fn explore(mut self, explored: &mut Explored, names: SortedSet<NameAt>) {
         let is_first = explored.tables.is_empty();
-        let new: BTreeSet<NameAt> = names.difference(&explored.names).cloned().collect();
+        let is_new = |name: &&NameAt| !explored.names.contains(*name);
+        let new: SortedSet<NameAt> = names.iter().filter(is_new).cloned().collect();
         explored.names.extend(names);
         if is_first {
             self.queue.push_back(Position::default());
@@ -223,11 +227,11 @@ impl<'a> Exploration<'a> {
             return true;
         }
         // What the types around the position ask for, they ask for in any case.
-        let around: BTreeSet<_> = probe.fields.union(&probe.variants).collect();
-        let asked = plain.fields.union(&plain.variants);
-        let asked = asked.filter(|name| !around.contains(name));
+        let is_around = |name| probe.fields.contains(name) || probe.variants.contains(name);
+        let asked = plain.fields.iter().chain(&plain.variants);
+        let asked = asked.filter(|name| !is_around(**name));
         // An enum may have a variant as its only entry.
-        let asked: BTreeSet<_> = asked.chain(&probe.variants).copied().collect();
+        let asked: SortedSet<_> = asked.chain(&probe.variants).copied().collect();
         if !asked.is_empty() && !self.known.insert((position.tag, asked.clone())) {
             // A struct in itself, or one that has been tried elsewhere.
             return false;
@@ -237,7 +241,8 @@ impl<'a> Exploration<'a> {
             filled,
             of_map: None,
         };
-        let common = COMMON_NAMES.map(|name| (None, name.to_owned())).into();
+        let common = COMMON_NAMES.map(|name| (None, name.to_owned()));
+        let common = common.into_iter().collect();
         let has_secret = plain.reads_secret
             || self.reads_fields(&table, &asked)
             || self.reads_map(&mut table)
@@ -323,13 +328,15 @@ impl<'a> Exploration<'a> {
 
     fn run_with_values(&self, table: &Table, names: &[&str], value: &Value) -> TrialResult {
         let mut entries = table.filled.clone();
-        entries.extend(names.iter().map(|name| entry(name, value.clone())));
+        for name in names {
+            entries.insert(Box::from(*name), value.clone());
+        }
         self.run(&table.position.with(entries))
     }
 
     /// Whether a field that the type asks for, or has by its number, is a secret. Otherwise what is in it is tried
     /// next.
-    fn reads_fields(&mut self, table: &Table, asked: &BTreeSet<&'static str>) -> bool {
+    fn reads_fields(&mut self, table: &Table, asked: &SortedSet<&'static str>) -> bool {
         for name in asked {
             let result = self.run_with(table, &[*name]);
             if result.reads_secret {
@@ -373,7 +380,7 @@ impl<'a> Exploration<'a> {
     }
 
     /// Whether an entry with one of these names is a secret. Otherwise what is in it is tried next.
-    fn reads_names(&mut self, table: &mut Table, names: &BTreeSet<NameAt>) -> bool {
+    fn reads_names(&mut self, table: &mut Table, names: &SortedSet<NameAt>) -> bool {
         let depth = table.position.steps.len();
         let names = names
             .iter()
@@ -414,7 +421,7 @@ impl<'a> Exploration<'a> {
     /// Adds the entries that the type asks for one by one: a struct reads what it flattens once it has all of
     /// its own fields.
     fn fill(&self, position: &Position, plain: &TrialResult) -> Filled {
-        let mut entries = BTreeMap::new();
+        let mut entries = Entries::new();
         let mut requested = plain.fields.clone();
         for _ in 0..MAX_FIELDS {
             let is_new = |name: &&&'static str| !entries.contains_key(**name);
@@ -430,7 +437,7 @@ impl<'a> Exploration<'a> {
                 if result.reads_secret {
                     return Filled::Secret;
                 }
-                requested.extend(&result.fields);
+                requested.extend(result.fields.iter().copied());
                 if !result.rejects_probe() && !result.has_fault_at(name) {
                     break;
                 }

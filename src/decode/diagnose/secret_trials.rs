@@ -12,7 +12,7 @@
 //! - What the passes have not come to: all values that serde may have buffered there.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::decode::diagnose::diagnosis::{Diagnosis, parent};
 use crate::decode::diagnose::fault::{Fault, Location};
@@ -24,7 +24,8 @@ use crate::decode::diagnose::rejection::Reported;
 use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::trial::{self, TrialResult, entry, is_scalar, probe_value};
 use crate::decode::diagnose::type_secrets::{
-    Question, holds_secret, keep_plain, known_plain, names_at, secret_below, secret_paths,
+    MAX_NAMES, Question, holds_secret, keep_plain, known_plain, names_at, secret_below,
+    secret_paths,
 };
 use crate::decode::diagnose::visits::below;
 use crate::decode::request::Request;
@@ -32,6 +33,7 @@ use crate::error::ErrorKind;
 use crate::value::Value;
 use crate::value::key;
 use crate::value::secret::buffered;
+use crate::value::table::Table;
 
 /// How many trials one request runs.
 const MAX_TRIALS: usize = 200;
@@ -161,11 +163,11 @@ impl SecretTrials {
             return;
         }
         let trial_diagnosis = RefCell::new(diagnosis.borrow().fork_for(table));
-        let run_trial = |entries: BTreeMap<Box<str>, Value>| {
-            let value = Value::from(entries);
+        let run_trial = |entries: Vec<Entry>| {
+            let value = Value::Table(Table::from_fields(entries));
             self.run_trial(target, request, &trial_diagnosis, table, &value)
         };
-        let asked = tag.and_then(|tag| run_trial(BTreeMap::from([entry(tag, probe_value())])));
+        let asked = tag.and_then(|tag| run_trial(vec![entry(tag, probe_value())]));
         let variants = asked.iter().flat_map(|asked| &asked.variants);
         let of_variant = |variant: &&'static str| Some(entry(tag?, Value::from(*variant)));
         let mut tags: Vec<TagEntry> = variants.map(of_variant).collect();
@@ -218,7 +220,7 @@ impl SecretTrials {
         let variants = rejection.and_then(|rejection| rejection.variants);
         let diagnosis = RefCell::new(diagnosis.borrow().fork_for(path));
         let mut is_unit = |variant: &&str| {
-            let value = Value::from(BTreeMap::from([entry(variant, probe_value())]));
+            let value = Value::Table([entry(variant, probe_value())].into());
             let trial = self.run_trial(target, request, &diagnosis, path, &value);
             trial
                 .is_some_and(|trial| !trial.reads_secret && trial.expected.as_deref() == Some(UNIT))
@@ -240,7 +242,7 @@ impl SecretTrials {
         }
         let diagnosis = RefCell::new(diagnosis.borrow().fork_for(path));
         let run = |value: Value| self.run_trial(target, request, &diagnosis, path, &value);
-        let table = run(Value::from(BTreeMap::<Box<str>, Value>::new()));
+        let table = run(Value::from(Table::new()));
         let list = run(Value::from(Vec::<Value>::new()));
         let (Some(table), Some(list)) = (table, list) else {
             return false;
@@ -281,8 +283,11 @@ impl SecretTrials {
                     .cloned()
             };
             let found: Vec<String> = found.iter().filter_map(unread_at).collect();
-            let names = || found.iter().flat_map(|path| names_at(request, path, site));
-            if !found.is_empty() && holds_secret(target, site, *kind, names) {
+            let names = || {
+                let names = found.iter().flat_map(|path| names_at(request, path, site));
+                names.take(MAX_NAMES).collect()
+            };
+            if !found.is_empty() && holds_secret(target, site, *kind, &names) {
                 found
                     .iter()
                     .for_each(|path| self.record_values(request, path));
@@ -344,8 +349,11 @@ fn question(target: &dyn Target, request: Request<'_>, path: &str, about: &str) 
     (target.identity(), names, about.to_owned())
 }
 
-/// The name and the value of the tag of an enum, if it has one.
-type TagEntry = Option<(Box<str>, Value)>;
+/// The name and the value of an entry.
+type Entry = (Box<str>, Value);
+
+/// The tag of an enum, if it has one.
+type TagEntry = Option<Entry>;
 
 /// Whether an enum accepts only scalars for a value in one of its variants, and reads it as a secret in none.
 fn is_plain(
@@ -360,7 +368,7 @@ fn is_plain(
     let (mut is_plain, mut reads_secret, mut is_leaked) = (false, false, false);
     for tag in tags {
         let probe = run_with(probe_value(), tag);
-        let table = run_with(Value::from(BTreeMap::<Box<str>, Value>::new()), tag);
+        let table = run_with(Value::from(Table::new()), tag);
         let list = run_with(Value::from(Vec::<Value>::new()), tag);
         let (Some(probe), Some(table), Some(list)) = (probe, table, list) else {
             return false;
@@ -380,15 +388,10 @@ fn is_plain(
 
 /// The entries of a table that has only the value at a path below it. In a list, the items before it stay: those of
 /// a tuple have types of their own.
-fn entries_to(
-    request: Request<'_>,
-    table: &str,
-    path: &str,
-    value: Value,
-) -> BTreeMap<Box<str>, Value> {
+fn entries_to(request: Request<'_>, table: &str, path: &str, value: Value) -> Vec<Entry> {
     let names = names_below(table, path);
     let Some((first, rest)) = names.split_first() else {
-        return BTreeMap::new();
+        return Vec::new();
     };
     let mut above = vec![below(table, first)];
     for name in rest {
@@ -403,7 +406,7 @@ fn entries_to(
         items.push(inner);
         Value::from(items)
     });
-    BTreeMap::from([entry(first, value)])
+    vec![entry(first, value)]
 }
 
 /// The table of an enum whose variant is not known or cannot be read, and the name of its tag.

@@ -75,7 +75,7 @@ fn add_all<'a>(
             signature
         })
         .collect();
-    signatures.sort_unstable();
+    signatures.sort();
     signatures.dedup();
     signature.push(open);
     signature.extend(signatures);

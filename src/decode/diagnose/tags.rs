@@ -82,10 +82,12 @@ impl Inference {
         let everywhere = |name: &str| texts.iter().all(|(_, entries)| entries.contains_key(name));
         let tag = one
             .iter()
-            .filter(|(name, text)| other.get(*name).is_some_and(|other| other != *text))
-            // The value that expects different forms is no tag.
-            .filter(|(name, _)| below(parent(&visit.path), name) != visit.path)
-            .filter(|(name, _)| everywhere(name))
+            .filter(|(name, text)| {
+                other.get(*name).is_some_and(|other| other != *text)
+                    // The value that expects different forms is no tag.
+                    && below(parent(&visit.path), name) != visit.path
+                    && everywhere(name)
+            })
             .map(|(name, _)| (texts_of(name).len(), name))
             .filter(|(distinct, _)| distinct * 2 <= texts.len().max(4))
             .min();

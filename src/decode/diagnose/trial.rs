@@ -4,7 +4,6 @@
 //! [`secret_trials`](crate::decode::diagnose::secret_trials).
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 
 use crate::decode::diagnose::diagnosis::Diagnosis;
 use crate::decode::diagnose::fault::Fault;
@@ -15,10 +14,12 @@ use crate::decode::diagnose::target::Target;
 use crate::decode::diagnose::text_arena::TextArena;
 use crate::decode::input::Input;
 use crate::decode::request::Request;
+use crate::sorted::SortedSet;
 use crate::sync::panics;
 use crate::value::Value;
 use crate::value::key;
 use crate::value::secret::buffered;
+use crate::value::table::Table;
 
 /// The prefix of a name that stands for the number of a field.
 pub(super) const FIELD_NUMBER: &str = "\u{1}liveprops field ";
@@ -52,9 +53,9 @@ const SCALARS: [&str; 22] = [
 /// The names that a type asks for.
 #[derive(Default)]
 struct RequestedNames {
-    fields: BTreeSet<&'static str>,
-    variants: BTreeSet<&'static str>,
-    lengths: BTreeSet<usize>,
+    fields: SortedSet<&'static str>,
+    variants: SortedSet<&'static str>,
+    lengths: SortedSet<usize>,
     lacks_variant: bool,
     messages: usize,
 }
@@ -68,7 +69,7 @@ thread_local! {
 pub(crate) fn record_fields(names: &[&'static str]) {
     REQUESTED.with_borrow_mut(|requested| {
         if let Some(requested) = requested {
-            requested.fields.extend(names);
+            requested.fields.extend(names.iter().copied());
         }
     });
 }
@@ -77,7 +78,7 @@ pub(crate) fn record_fields(names: &[&'static str]) {
 pub(crate) fn record_variants(names: &[&'static str]) {
     REQUESTED.with_borrow_mut(|requested| {
         if let Some(requested) = requested {
-            requested.variants.extend(names);
+            requested.variants.extend(names.iter().copied());
         }
     });
 }
@@ -114,10 +115,10 @@ pub(super) struct TrialResult {
     /// Whether the type has read the probe as a secret; on an invented value, whether it has read any secret.
     pub(super) reads_secret: bool,
     /// The fields that the type has or asks for.
-    pub(super) fields: BTreeSet<&'static str>,
-    pub(super) variants: BTreeSet<&'static str>,
+    pub(super) fields: SortedSet<&'static str>,
+    pub(super) variants: SortedSet<&'static str>,
     /// The lengths of lists that are too short for a tuple.
-    pub(super) lengths: BTreeSet<usize>,
+    pub(super) lengths: SortedSet<usize>,
     /// Whether a flattened enum has found none of its variants, which it does not name.
     pub(super) lacks_variant: bool,
     /// How many messages types have made of their own.
@@ -226,7 +227,7 @@ pub(super) fn is_scalar(expected: &str) -> bool {
 /// Values of which most types accept one.
 pub(super) fn samples() -> impl Iterator<Item = Value> {
     let list = Value::from(Vec::<Value>::new());
-    let table = Value::from(BTreeMap::<Box<str>, Value>::new());
+    let table = Value::from(Table::new());
     scalars().chain([list, table])
 }
 

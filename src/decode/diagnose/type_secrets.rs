@@ -22,7 +22,7 @@ use crate::value::secret::buffered;
 const MAX_MEMOIZED: usize = 1_000;
 
 /// How many names of the program's values are tried at once as those of secrets.
-const MAX_NAMES: usize = 10_000;
+pub(super) const MAX_NAMES: usize = 10_000;
 
 /// A site of a type.
 type Site = (TypeOf, TypePath);
@@ -72,7 +72,7 @@ pub(super) fn secret_below(
         .iter()
         .filter(|(site, _)| is_alike(site, &names));
     let is_secret = sites
-        .any(|(site, kind)| holds_secret(target, site, *kind, || names_at(request, path, site)));
+        .any(|(site, kind)| holds_secret(target, site, *kind, &|| names_at(request, path, site)));
     is_secret.then(|| buffered::unnamed_below(path))
 }
 
@@ -83,11 +83,11 @@ fn is_alike(of_type: &TypePath, names: &[String]) -> bool {
 }
 
 /// Whether a type may read a secret at a site. `names` are those that the program's values have.
-pub(super) fn holds_secret<N: Iterator<Item = NameAt>>(
+pub(super) fn holds_secret(
     target: &dyn Target,
     site: &TypePath,
     kind: SiteKind,
-    names: impl Fn() -> N,
+    names: &dyn Fn() -> Vec<NameAt>,
 ) -> bool {
     let question = (target.identity(), site.clone());
     let explored = memoized(&SITES, question, Rc::default);
@@ -97,27 +97,34 @@ pub(super) fn holds_secret<N: Iterator<Item = NameAt>>(
     };
     if !explored.has_secret {
         let run = |value: &Value| trial::run_at(target, site, value);
-        let names = names().take(MAX_NAMES).collect();
+        let names = names().into_iter().take(MAX_NAMES).collect();
         Exploration::new(&run, kind == SiteKind::Entries).explore(&mut explored, names);
     }
     explored.has_secret
 }
 
-/// The names that the values at and below a path have, and the words of its text.
-pub(super) fn names_at(
-    request: Request<'_>,
-    path: &str,
-    site: &TypePath,
-) -> impl Iterator<Item = NameAt> {
-    let site_depth = site.len();
-    let below = values_below(request, path).into_iter();
-    let names = below.chain([path.to_owned()]).flat_map(move |path| {
-        let names = names_below(request.key, &path).into_iter().enumerate();
-        names.filter_map(move |(at, name)| Some((Some(at.checked_sub(site_depth)?), name)))
-    });
-    let words = words_at(request, path).into_iter();
-    let all = names.chain(words.map(|word| (None, word)));
-    all.filter(|(_, name)| key::list_index(name).is_none())
+/// The names that the values at and below a path have, and the words of its text; no more once there are enough.
+pub(super) fn names_at(request: Request<'_>, path: &str, site: &TypePath) -> Vec<NameAt> {
+    let mut all: Vec<NameAt> = Vec::new();
+    let mut add = |at: Option<usize>, name: String| {
+        if key::list_index(&name).is_none() {
+            all.push((at, name));
+        }
+        all.len() < MAX_NAMES
+    };
+    let mut paths = values_below(request, path);
+    paths.push(path.to_owned());
+    for path in paths {
+        for (at, name) in names_below(request.key, &path).into_iter().enumerate() {
+            if at >= site.len() && !add(Some(at - site.len()), name) {
+                return all;
+            }
+        }
+    }
+    for word in words_at(request, path) {
+        add(None, word);
+    }
+    all
 }
 
 /// The kept value of a key.

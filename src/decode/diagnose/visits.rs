@@ -3,7 +3,7 @@
 //! A *visit* is a call of a type's visitor with a value, after the type has asked for a value of any
 //! type. serde may buffer the value, and reject it later without its path.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::decode::deserializer::ValueDeserializer;
 use crate::decode::diagnose::class_forms::Notation;
@@ -13,6 +13,7 @@ use crate::decode::diagnose::form::{Form, TableShape};
 use crate::decode::diagnose::inference::Inference;
 use crate::decode::diagnose::rejection::{Rejection, Reported};
 use crate::decode::input::Input;
+use crate::sorted::SortedMap;
 use crate::value::Value;
 use crate::value::key::{Key, parent, push_segment, under};
 use crate::value::origin::Origin;
@@ -257,17 +258,10 @@ impl Inference {
 
     /// The tables at and below a path, each with the names of its visited entries.
     pub(crate) fn entries_below(&self, path: &str) -> Vec<(String, Vec<String>)> {
-        let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for visit in self
-            .visits
-            .iter()
-            .filter(|visit| !visit.is_name && is_below(&visit.path, path))
-        {
-            if let Some((around, name)) = visit.entry() {
-                tables.entry(around).or_default().push(name);
-            }
-        }
-        tables.into_iter().collect()
+        let visits = self.visits.iter();
+        let below = visits.filter(|visit| !visit.is_name && is_below(&visit.path, path));
+        let entries = below.filter_map(Visit::entry).collect();
+        SortedMap::group(entries).into_iter().collect()
     }
 
     /// The outermost items of lists and maps that the pass has visited below a path.
@@ -330,28 +324,27 @@ impl Inference {
 
     /// The innermost visit at or around some others that has a form from others of its class.
     pub(crate) fn innermost_formed_around(&self, all: &[usize], path: &str) -> Option<Visit> {
-        let inner = all.iter().filter_map(|at| self.visits.get(*at));
-        // Null and placeholders are the same in any form of what is around them.
-        let is_list = |visit: &&Visit| visit.reported == Reported::Seq;
-        let inner =
-            inner.filter(|visit| !matches!(visit.raw, Raw::Null | Raw::Other) || is_list(visit));
-        let mut around: Vec<&Visit> = inner
-            .flat_map(|inner| {
-                self.visits
-                    .iter()
-                    .filter(|visit| under(&inner.path, &visit.path))
-            })
-            .filter(|visit| !visit.is_name && under(&visit.path, path))
-            .filter(|visit| visit.form.is_some_and(|form| form != Form::Plain))
-            .filter(|visit| {
-                !self
-                    .assumptions
-                    .tried
-                    .contains(&(visit.id.clone(), Form::Plain))
-            })
-            .collect();
-        around.sort_by_key(|visit| visit.path.len());
-        around.last().map(|visit| (*visit).clone())
+        let is_tried = |visit: &Visit| {
+            let tried = &self.assumptions.tried;
+            tried.contains(&(visit.id.clone(), Form::Plain))
+        };
+        let mut around: Vec<&Visit> = Vec::new();
+        for inner in all.iter().filter_map(|at| self.visits.get(*at)) {
+            // Null and placeholders are the same in any form of what is around them.
+            let is_any = matches!(inner.raw, Raw::Null | Raw::Other);
+            if is_any && inner.reported != Reported::Seq {
+                continue;
+            }
+            around.extend(self.visits.iter().filter(|visit| {
+                under(&inner.path, &visit.path)
+                    && !visit.is_name
+                    && under(&visit.path, path)
+                    && visit.form.is_some_and(|form| form != Form::Plain)
+                    && !is_tried(visit)
+            }));
+        }
+        let innermost = around.into_iter().max_by_key(|visit| visit.path.len());
+        innermost.cloned()
     }
 
     /// The path of the outermost item around a visit, or else `path`.

@@ -37,7 +37,7 @@ impl CommitState {
             return (drafts, stale);
         }
         // Built for the first rejection, which most commits do not have.
-        let mut index: Option<KeyIndex<'_>> = None;
+        let mut index: Option<KeyIndex> = None;
         // Real changes first: a slot under both kinds has changed.
         for moved in [false, true] {
             for change in changes.iter().filter(|change| change.moved == moved) {

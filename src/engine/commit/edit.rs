@@ -176,7 +176,7 @@ impl CommitState {
             let culprits = self.culprits_among(edits, rejections, *scope);
             let culprits = KeyIndex::new(culprits.iter());
             edits.retain(|edit| {
-                let stays = culprits.related(edit.key.as_str()).next().is_none();
+                let stays = !culprits.has_related(edit.key.as_str());
                 if !stays {
                     let origin = edit.value.as_ref().map(|(_, origin)| origin.clone());
                     rejected.keys.push((edit.key.clone(), origin));
@@ -199,8 +199,8 @@ impl CommitState {
     ) -> Vec<Key> {
         let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
         let culprits = self.culprits(rejections, scope, |key| {
-            let mut edited = edited.related(key.as_str());
-            edited.next().map(|_| key.as_str().to_owned())
+            let is_edited = edited.has_related(key.as_str());
+            is_edited.then(|| key.as_str().to_owned())
         });
         let culprits = culprits.iter();
         culprits.filter_map(|key| Key::parse(key).ok()).collect()
@@ -241,7 +241,7 @@ impl RejectedEdits {
 fn reject_ignored_items(findings: &Findings, at: usize, edits: &[Edit]) -> Result<(), Error> {
     let edited = KeyIndex::new(edits.iter().map(|edit| &edit.key));
     let own = findings.ignored.iter().filter(|item| item.layer == at);
-    let own = own.filter(|item| edited.related(item.key.as_str()).next().is_some());
+    let own = own.filter(|item| edited.has_related(item.key.as_str()));
     let errors: Vec<Error> = own.map(|item| item.error.clone()).collect();
     if errors.is_empty() {
         Ok(())

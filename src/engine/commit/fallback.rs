@@ -3,13 +3,13 @@
 //! User code decides about a tree, so few trees are tried: without the layers that the errors name,
 //! without all layers restored from disk, and with every fallback.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::engine::commit::bootstrap::walk_at_and_below;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::error::Error;
+use crate::sorted::SortedSet;
 use crate::tree::layer::{LayerState, SourceId};
 use crate::value::key::Key;
 use crate::value::node::Table;
@@ -85,7 +85,7 @@ impl CommitState {
         first: Error,
     ) -> Result<Committed, Error> {
         let mut rejection = first.clone();
-        let mut replaced = BTreeSet::new();
+        let mut replaced = SortedSet::new();
         for attempt in 0.. {
             let sources = if attempt < MAX_NAMED {
                 sources_to_replace(&rejection, &layers, &fallbacks)
@@ -121,10 +121,10 @@ fn sources_to_replace(
     rejection: &Error,
     layers: &[Arc<LayerState>],
     fallbacks: &[Fallback],
-) -> BTreeSet<SourceId> {
+) -> SortedSet<SourceId> {
     let has_fallback = |layer: &&Arc<LayerState>| fallbacks.iter().any(|it| it.source == layer.id);
     let replaceable: Vec<_> = layers.iter().filter(has_fallback).collect();
-    let mut sources = BTreeSet::new();
+    let mut sources = SortedSet::new();
     for error in rejection.iter() {
         let named = replaceable.iter().filter(|layer| names(error, layer));
         let named: Vec<SourceId> = named.map(|layer| layer.id).collect();

@@ -1,10 +1,11 @@
 //! The keys that keep the value they have at the start, which are *frozen*, and the values that wait for a
 //! restart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::engine::commit::bootstrap::{path_of_leaf_above, same_tables};
+use crate::sorted::SortedMap;
 use crate::tree::diff;
 use crate::tree::snapshot::{Found, Generation, PendingRestarts};
 use crate::value::hamt::Entry;
@@ -23,7 +24,7 @@ pub(crate) struct FrozenKeys {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overlay {
     /// The frozen keys for which the merged layers have another node than the one in force.
-    replaced: BTreeMap<Key, Replaced>,
+    replaced: SortedMap<Key, Replaced>,
     /// Of these, the keys whose value a restart changes.
     pub(crate) pending_restarts: Arc<PendingRestarts>,
 }
@@ -246,7 +247,7 @@ impl FrozenKeys {
         if self.keys.is_empty() {
             return None;
         }
-        let mut replaced = BTreeMap::new();
+        let mut replaced = SortedMap::new();
         let mut pending_restarts = PendingRestarts::new();
         for frozen in &self.keys {
             if let Some((node, needs_restart)) = frozen.put_into(merged) {

@@ -25,7 +25,7 @@ impl IgnoredItems {
         }
         let mut removed = BTreeMap::new();
         for key in &findings.merged_at {
-            removed.append(&mut self.remove_under(key));
+            removed.extend(self.remove_under(key));
         }
         let mut found: BTreeMap<Key, Vec<(SourceId, Error)>> = BTreeMap::new();
         for item in &findings.ignored {
@@ -39,14 +39,14 @@ impl IgnoredItems {
             }
         }
         let differs = !is_same(&removed, &found);
-        self.0.append(&mut found);
+        self.0.extend(found);
         differs.then(|| self.0.values().flatten().cloned().collect())
     }
 
     /// Removes the items at and below a key.
-    fn remove_under(&mut self, key: &str) -> BTreeMap<Key, Vec<(SourceId, Error)>> {
+    fn remove_under(&mut self, key: &str) -> Vec<(Key, Vec<(SourceId, Error)>)> {
         if key.is_empty() {
-            return std::mem::take(&mut self.0);
+            return std::mem::take(&mut self.0).into_iter().collect();
         }
         // All keys below have a dot after the key, and `/` is the character after the dot.
         let (from, to) = (format!("{key}."), format!("{key}/"));

@@ -9,6 +9,7 @@ use crate::engine::commit::rejected_parts::RejectedParts;
 use crate::engine::commit::rejection::CandidateRejection;
 use crate::engine::commit::{Base, CommitState, Committed};
 use crate::error::Error;
+use crate::sorted;
 use crate::tree::layer::{Layer, LayerState, SourceId};
 use crate::value::key::Key;
 
@@ -30,7 +31,7 @@ impl CommitState {
         }
         let mut layers = base.old.layers.clone();
         layers.extend(new.into_iter().map(Arc::new));
-        layers.sort_by_key(|layer| layer.precedence());
+        sorted::sort_by_key(&mut layers, |layer| layer.precedence());
         let mut committed = self.rebuild_with_fallbacks(base, layers, fallbacks)?;
         let added = Base::new(base.current, base.rules);
         let now = &added.old;
@@ -74,7 +75,7 @@ impl CommitState {
     ) -> Result<Committed, Error> {
         let mut layers = base.old.layers.clone();
         Arc::make_mut(&mut layers[base.index_of(source)?]).layer = to;
-        layers.sort_by_key(|layer| layer.precedence());
+        sorted::sort_by_key(&mut layers, |layer| layer.precedence());
         self.rebuild(base, layers)
     }
 

@@ -44,8 +44,9 @@ fn add_unnamed(errors: &mut Vec<Error>, keys: &[(Key, Option<Origin>)]) {
         .collect();
     let index = KeyIndex::new(named.iter());
     let is_unnamed = |key: &Key| {
-        let mut related = index.related(key.as_str());
-        related.all(Key::is_root)
+        // Only the root may be the first of two and unnamed.
+        let related = index.related(key.as_str(), 2);
+        related.into_iter().all(Key::is_root)
     };
     let first_named = named.iter().find(|key| !key.is_root());
     let partner = first_named.map(|key| format!("`{key}` of "));

@@ -1,10 +1,11 @@
 //! Why a candidate is rejected, and which keys of an update led to that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use crate::engine::commit::CommitState;
 use crate::error::Error;
+use crate::sorted::SortedSet;
 use crate::tree::diff::LeafChange;
 use crate::value::key::{Key, lineage};
 
@@ -41,7 +42,7 @@ impl CandidateRejection {
     }
 
     /// The rejection by a handle on these keys.
-    pub(super) fn of_slot(error: Error, keys: &[Key], changes: &KeyIndex<'_>) -> Self {
+    pub(super) fn of_slot(error: Error, keys: &[Key], changes: &KeyIndex) -> Self {
         Self {
             suspects: Suspects::of_slot(&error, keys, changes),
             keys: touching(changes, keys),
@@ -128,10 +129,11 @@ pub(super) fn naming_changes<'a>(
 }
 
 /// The changes at, above and below a slot's keys.
-fn touching(changes: &KeyIndex<'_>, keys: &[Key]) -> Vec<Key> {
-    let related = keys.iter().flat_map(|key| changes.related(key.as_str()));
-    let touching: BTreeSet<&Key> = related.take(MAX_CULPRITS).collect();
-    touching.into_iter().cloned().collect()
+fn touching(changes: &KeyIndex, keys: &[Key]) -> Vec<Key> {
+    let related = keys.iter();
+    let related = related.flat_map(|key| changes.related(key.as_str(), MAX_CULPRITS));
+    let touching: BTreeSet<Key> = related.take(MAX_CULPRITS).cloned().collect();
+    touching.into_iter().collect()
 }
 
 impl Suspects {
@@ -140,19 +142,19 @@ impl Suspects {
     /// An error may name a key without a change, such as a missing one. Then the nearest key above it that is
     /// related to a change counts in its place. If that is a key of the slot, the error points to no single
     /// change.
-    fn of_slot(error: &Error, slot_keys: &[Key], changes: &KeyIndex<'_>) -> Self {
-        let mut named: BTreeSet<&Key> = BTreeSet::new();
-        let mut tables: BTreeSet<&str> = BTreeSet::new();
+    fn of_slot(error: &Error, slot_keys: &[Key], changes: &KeyIndex) -> Self {
+        let mut named: BTreeSet<Key> = BTreeSet::new();
+        let mut tables: SortedSet<&str> = SortedSet::new();
         let mut in_own_table = false;
         let is_of_slot = |key: &str| slot_keys.iter().any(|slot_key| slot_key.as_str() == key);
         for one in error.iter() {
             let lineage = one.key_text().into_iter().flat_map(lineage);
             let mut inside_slot = lineage.take_while(|key| !is_of_slot(key));
-            let Some(changed) = inside_slot.find(|key| changes.related(key).next().is_some())
-            else {
+            let Some(changed) = inside_slot.find(|key| changes.has_related(key)) else {
                 return Self::default();
             };
-            named.extend(changes.related(changed).take(MAX_CULPRITS));
+            let related = changes.related(changed, MAX_CULPRITS);
+            named.extend(related.into_iter().cloned());
             let table = inside_slot.next();
             in_own_table |= table.is_none();
             tables.extend(table);
@@ -161,37 +163,52 @@ impl Suspects {
         let beside = if error.is_partial() && in_own_table {
             BTreeSet::new()
         } else {
-            let beside = tables.iter().flat_map(|table| changes.related(table));
-            beside.take(MAX_CULPRITS).chain(named.clone()).collect()
+            let beside = tables.iter();
+            let beside = beside.flat_map(|table| changes.related(table, MAX_CULPRITS));
+            let beside = beside.take(MAX_CULPRITS).cloned();
+            beside.chain(named.iter().cloned()).collect()
         };
-        let owned = |keys: BTreeSet<&Key>| keys.into_iter().cloned().collect();
         Self {
-            named: owned(named),
-            beside: owned(beside),
+            named: named.into_iter().collect(),
+            beside: beside.into_iter().collect(),
         }
     }
 }
 
 /// Keys in order, to find those at, above and below another key without looking at all of them.
-pub(super) struct KeyIndex<'a>(BTreeMap<&'a str, &'a Key>);
+pub(super) struct KeyIndex(BTreeSet<Key>);
 
-impl<'a> KeyIndex<'a> {
-    pub(super) fn new(keys: impl Iterator<Item = &'a Key>) -> Self {
-        Self(keys.map(|key| (key.as_str(), key)).collect())
+impl KeyIndex {
+    pub(super) fn new<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
+        Self(keys.cloned().collect())
     }
 
-    /// The keys that are this one, above it or below it.
-    pub(super) fn related<'s>(&'s self, key: &'s str) -> impl Iterator<Item = &'a Key> + 's {
-        let above = lineage(key).filter_map(|key| self.0.get(key).copied());
+    /// Whether there is a key that is this one, above it or below it.
+    pub(super) fn has_related(&self, key: &str) -> bool {
+        !self.related(key, 1).is_empty()
+    }
+
+    /// The first keys that are this one, above it or below it: those above first, and at most this many.
+    pub(super) fn related(&self, key: &str, most: usize) -> Vec<&Key> {
+        let mut related: Vec<&Key> = lineage(key).filter_map(|key| self.0.get(key)).collect();
         let first = if key.is_empty() {
             String::new()
         } else {
             // Only keys below begin like this.
             format!("{key}.")
         };
-        let all = (Bound::Included(first.as_str()), Bound::Unbounded);
-        let below = self.0.range::<str, _>(all).map(|(_, key)| *key);
-        let below = below.skip_while(move |found| key.is_empty() && found.is_root());
-        above.chain(below.take_while(move |found| found.as_str().starts_with(&*first)))
+        for found in self
+            .0
+            .range::<str, _>((Bound::Included(&*first), Bound::Unbounded))
+        {
+            if related.len() >= most || !found.as_str().starts_with(&*first) {
+                break;
+            }
+            if !(key.is_empty() && found.is_root()) {
+                related.push(found);
+            }
+        }
+        related.truncate(most);
+        related
     }
 }

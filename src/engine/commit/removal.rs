@@ -1,6 +1,6 @@
 //! Counts the keys that an update would remove, for the removal guard.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(super) struct WithheldKeys {
     /// The layer in force when the first of these updates was withheld. A key that is created later is not
     /// withheld: a restore does not bring it back.
     in_force_before: Table,
-    keys: BTreeMap<String, Arc<Entry>>,
+    keys: HashMap<String, Arc<Entry>>,
 }
 
 /// Which of the withheld keys an update brings back.
@@ -52,7 +52,7 @@ impl WithheldKeys {
     pub(super) fn new(in_force: &Table) -> Self {
         Self {
             in_force_before: in_force.clone(),
-            keys: BTreeMap::new(),
+            keys: HashMap::new(),
         }
     }
 

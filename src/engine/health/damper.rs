@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::engine::health::SourceEventKind;
 use crate::engine::health::event_state::EventState;
 use crate::engine::health::events::MAX_EVENTS;
+use crate::sorted;
 
 /// In this time at most two events of the same kind and cause are reported at once.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -177,7 +178,7 @@ impl Damper {
         if due.is_empty() {
             return Vec::new();
         }
-        due.sort_by_key(|(due, _)| *due);
+        sorted::sort_by_key(&mut due, |(due, _)| *due);
         let mut current = HashMap::new();
         for event in events() {
             if let Some(state) = EventState::of(&event) {
@@ -216,7 +217,7 @@ impl Damper {
                     let before = [known.reported_before, moved.reported_before];
                     let mut reported: Vec<_> =
                         reported.chain(before.into_iter().flatten()).collect();
-                    reported.sort();
+                    sorted::sort(&mut reported);
                     known.reported_before = reported.iter().rev().nth(1).copied();
                     known.reported = reported.pop().unwrap_or(known.reported);
                     known.repeated += moved.repeated;

@@ -1,12 +1,13 @@
 //! Hints in the health of sources: keys that are set in place of others, and references that look like
 //! those of other tools.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::engine::core::Engine;
 use crate::engine::health::Health;
 use crate::error::{Error, ErrorKind};
 use crate::schema::Schema;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::tree::layer::{LayerState, SourceId};
 use crate::tree::similar_key::SimilarKey;
 use crate::tree::snapshot::{Found, Generation};
@@ -46,11 +47,11 @@ impl Engine {
     fn add_hints_of_missing(&self, now: &Generation, read: &BTreeSet<Key>, health: &mut Health) {
         let declared = self.rules.schema.iter().flat_map(Schema::keys);
         let wanted = declared.take(MAX_COMPARED).chain(read);
-        let mut missing: BTreeMap<Key, bool> = self.health_registry.missing();
+        let mut missing: SortedMap<Key, bool> = self.health_registry.missing();
         for key in wanted {
-            missing.entry(key.clone()).or_default();
+            missing.get_or_insert_with(key.clone(), || false);
         }
-        let mut named = BTreeSet::new();
+        let mut named = SortedSet::new();
         for (missing, is_table) in missing {
             let same = now.similar_key(missing.as_str());
             let below = || is_table.then(|| now.similar_key_below(missing.as_str()));

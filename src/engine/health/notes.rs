@@ -1,7 +1,7 @@
 //! Records that belong to no single source: rejections, clashes, stale handles, and the keys that handles
 //! read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,6 +11,7 @@ use crate::engine::health::state::SourceState;
 use crate::engine::health::{PendingRestart, Rejected, SourceEventKind, StaleProperty};
 use crate::error::{Error, MASK};
 use crate::property::stale::StaleChange;
+use crate::sorted::{SortedMap, SortedSet};
 use crate::tree::layer::SourceId;
 use crate::value::key::Key;
 
@@ -26,7 +27,7 @@ const MAX_READ: usize = 1_000;
 #[derive(Default)]
 pub(super) struct Malformed {
     generation: u64,
-    keys: BTreeSet<Arc<str>>,
+    keys: SortedSet<Arc<str>>,
 }
 
 impl Inner {
@@ -129,7 +130,7 @@ impl HealthRegistry {
             let mut keys = if before.generation == generation {
                 before.keys.clone()
             } else {
-                BTreeSet::new()
+                SortedSet::new()
             };
             keys.insert(key.into());
             self.malformed
@@ -237,12 +238,12 @@ impl HealthRegistry {
     pub(crate) fn note_missing(&self, key: &Key, is_table: bool) {
         let missing = &mut self.inner.lock().missing;
         if missing.len() < MAX_MISSING {
-            *missing.entry(key.clone()).or_default() |= is_table;
+            *missing.get_or_insert_with(key.clone(), || false) |= is_table;
         }
     }
 
     /// The keys that were missing when handles on them were built, and whether they are of tables.
-    pub(crate) fn missing(&self) -> BTreeMap<Key, bool> {
+    pub(crate) fn missing(&self) -> SortedMap<Key, bool> {
         self.inner.lock().missing.clone()
     }
 

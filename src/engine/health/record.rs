@@ -1,6 +1,5 @@
 //! Records what happens to the sources: answers, updates, rejections and failures.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -14,6 +13,7 @@ use crate::engine::health::state::{
     is_rejection,
 };
 use crate::error::{Error, ErrorKind};
+use crate::sorted::SortedMap;
 use crate::tree::layer::SourceId;
 use crate::value::document::Report;
 
@@ -294,10 +294,7 @@ impl HealthRegistry {
         generation: u64,
         items: Vec<(SourceId, Error)>,
     ) {
-        let mut of_source: BTreeMap<SourceId, Vec<Error>> = BTreeMap::new();
-        for (source, error) in items {
-            of_source.entry(source).or_default().push(error);
-        }
+        let mut of_source = SortedMap::group(items);
         let mut inner = self.inner.lock();
         let mut new: Vec<(Option<SourceId>, Error)> = Vec::new();
         for state in &mut inner.sources {

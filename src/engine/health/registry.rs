@@ -1,6 +1,6 @@
 //! The health of all sources, and the listeners to their events.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +16,7 @@ use crate::engine::health::{
 use crate::property::registry::PropertyEngine;
 use crate::property::stale::Stale;
 use crate::property::subscription::Subscription;
+use crate::sorted::SortedMap;
 use crate::sync::Cell;
 use crate::sync::lock::Mutex;
 use crate::tree::layer::{Layer, SourceId};
@@ -42,11 +43,11 @@ pub(super) struct Inner {
     pub(super) rejected: VecDeque<Rejected>,
     pub(super) pending_restart: Vec<PendingRestart>,
     /// Keys that were missing when handles on them were built, and whether they are of tables.
-    pub(super) missing: BTreeMap<Key, bool>,
+    pub(super) missing: SortedMap<Key, bool>,
     /// The keys of handles, and of the fields of the structs that they read.
     pub(super) read: BTreeSet<Key>,
     /// The handles that keep their last good values, by the addresses of their slots.
-    pub(super) stale: BTreeMap<usize, (Stale, SystemTime)>,
+    pub(super) stale: HashMap<usize, (Stale, SystemTime)>,
 }
 
 /// The policy of a source, as far as its health is concerned.

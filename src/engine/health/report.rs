@@ -10,6 +10,7 @@ use crate::engine::health::{
 };
 use crate::error::Error;
 use crate::property::stale::Stale;
+use crate::sorted;
 use crate::tree::layer::SourceId;
 use crate::tree::snapshot::Generation;
 use crate::value::key::under;
@@ -145,7 +146,9 @@ impl HealthRegistry {
             .iter()
             .map(|state| shown(state, now))
             .collect();
-        sources.sort_by_key(|health| health.layer.precedence(health.source));
+        sorted::sort_by_key(&mut sources, |health| {
+            health.layer.precedence(health.source)
+        });
         let stale = inner.stale.values().filter(|(one, _)| one.is_alive());
         let stale = stale.map(|(one, since)| StaleProperty {
             key: one.key.clone(),
@@ -153,7 +156,7 @@ impl HealthRegistry {
             reason: one.reason.clone(),
         });
         let mut stale: Vec<StaleProperty> = stale.collect();
-        stale.sort_by(|a, b| a.key.cmp(&b.key));
+        sorted::sort_by(&mut stale, |a, b| a.key.cmp(&b.key));
         Health {
             generation: in_force.number(),
             status: inner.status(now, callbacks.starved.as_ref()),

@@ -422,25 +422,27 @@ impl SourceState {
 
     /// The events of all states that the source is in.
     pub(super) fn events(&self) -> Vec<SourceEventKind> {
-        let failed = self.contact.trouble().into_iter();
-        let failed = failed.map(|trouble| SourceEventKind::Suspended(trouble.reason.clone()));
-        let rejected = self.rejected.iter().chain(self.ignored_items.iter());
-        let rejected = rejected.map(|error| SourceEventKind::Rejected(error.clone()));
+        let mut events = Vec::new();
+        if let Some(trouble) = self.contact.trouble() {
+            events.push(SourceEventKind::Suspended(trouble.reason.clone()));
+        }
+        for errors in [&self.rejected, &self.ignored_items] {
+            events.extend(errors.iter().cloned().map(SourceEventKind::Rejected));
+        }
         let degraded = self.health.degraded.iter().chain(&self.cache_failure);
-        let degraded = degraded.map(|reason| SourceEventKind::Degraded(reason.clone()));
-        let overall = match &self.health.status {
-            Status::Up => vec![SourceEventKind::Reconnected, SourceEventKind::Recovered],
+        events.extend(degraded.cloned().map(SourceEventKind::Degraded));
+        match &self.health.status {
+            Status::Up => {
+                events.push(SourceEventKind::Reconnected);
+                events.push(SourceEventKind::Recovered);
+            }
             Status::Stale { reason, .. }
                 if matches!(self.agreement, Agreement::ReportedStale(_)) =>
             {
-                vec![SourceEventKind::Stale(reason.clone())]
+                events.push(SourceEventKind::Stale(reason.clone()));
             }
-            _ => Vec::new(),
-        };
-        failed
-            .chain(rejected)
-            .chain(degraded)
-            .chain(overall)
-            .collect()
+            _ => {}
+        }
+        events
     }
 }

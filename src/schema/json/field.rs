@@ -16,7 +16,6 @@ use crate::schema::json::write::{Json, string, text, value};
 use crate::schema::rule::{Limit, Side, shown_range};
 use crate::schema::shape::Kind;
 use crate::value::Value;
-use crate::value::origin::Origin;
 use crate::value::units::{self, ByteSize};
 
 /// The keywords for a key itself. `all` receives schemas that must hold besides.
@@ -278,12 +277,10 @@ fn allowed(
 
 /// The pattern of the characters that all rules allow; space around a character does not matter.
 fn one_character_of(field: &Field) -> String {
-    let origin = Origin::new("", "");
     let allowed = field.limits.iter().filter_map(|limit| match limit {
         Limit::OneOf(values) => {
             let values = values.iter();
-            let read = |value| decode::from_value::<char>("", value, &origin, true).ok();
-            Some(values.filter_map(read).collect::<Vec<char>>())
+            Some(values.filter_map(decode::read_bare).collect::<Vec<char>>())
         }
         _ => None,
     });
@@ -321,8 +318,8 @@ fn spelled(field: &Field, of: &Value) -> Option<Json> {
         (Kind::Duration | Kind::ByteSize | Kind::F32, _) => None,
         (Kind::Any, Value::Text(raw)) => {
             // It may be meant as a number, a list or a table.
-            let read = decode::from_value::<f64>("", of, &Origin::new("", ""), false).is_ok()
-                || decode::from_value::<bool>("", of, &Origin::new("", ""), false).is_ok();
+            let read =
+                decode::read_bare::<f64>(of).is_some() || decode::read_bare::<bool>(of).is_some();
             let is_composite = raw.contains([',', '=', '[', '{']);
             (!read && !is_composite).then(|| value(of))
         }
@@ -352,11 +349,10 @@ fn read<T: DeserializeOwned>(
     of: &Value,
     write: impl Fn(T) -> Option<Json>,
 ) -> Option<Json> {
-    let origin = Origin::new("", "");
     if !list {
-        return write(decode::from_value("", of, &origin, true).ok()?);
+        return write(decode::read_bare(of)?);
     }
-    let items: Vec<T> = decode::from_value("", of, &origin, true).ok()?;
+    let items: Vec<T> = decode::read_bare(of)?;
     let items: Option<Vec<Json>> = items.into_iter().map(write).collect();
     items.map(Json::List)
 }

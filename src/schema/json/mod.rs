@@ -7,18 +7,17 @@ mod defs;
 mod field;
 mod write;
 
-use std::collections::BTreeMap;
-
 use crate::schema::field::Field;
 use crate::schema::json::write::{Json, string, text};
 use crate::schema::{Masking, Schema};
+use crate::sorted::SortedMap;
 use crate::value::key::Key;
 
 /// The declarations at a key and below it.
 struct Branch<'a> {
     at: Key,
     field: Option<(&'a Field, Masking)>,
-    below: BTreeMap<String, Branch<'a>>,
+    below: SortedMap<String, Branch<'a>>,
 }
 
 /// The last index for which an export describes items of a list.
@@ -130,7 +129,7 @@ impl Schema {
         if strict {
             put("additionalProperties", text("false"));
         }
-        if let Some((last, _)) = items.last_key_value() {
+        if let Some((last, _)) = items.last() {
             let each = (0..=*last).map(|at| match items.get(&at).map(Vec::as_slice) {
                 None => Json::Object(Vec::new()),
                 Some([one]) => Json::Object(self.branch(one, true)),
@@ -166,7 +165,7 @@ impl<'a> Branch<'a> {
         Self {
             at,
             field: None,
-            below: BTreeMap::new(),
+            below: SortedMap::new(),
         }
     }
 
@@ -176,23 +175,19 @@ impl<'a> Branch<'a> {
         for name in key.segments() {
             // A prefix of a key is a valid key.
             let at = branch.at.child(&name).ok()?;
-            let below = branch.below.entry(name.into_owned());
-            branch = below.or_insert_with(|| Branch::new(at));
+            let below = &mut branch.below;
+            branch = below.get_or_insert_with(name.into_owned(), || Branch::new(at));
         }
         Some(branch)
     }
 
     /// The declared items of a list. Several names may mean the same item, as `1` and `01` do.
-    fn items(&self) -> BTreeMap<usize, Vec<&Branch<'a>>> {
-        let mut items: BTreeMap<usize, Vec<&Branch<'a>>> = BTreeMap::new();
+    fn items(&self) -> SortedMap<usize, Vec<&Branch<'a>>> {
         // The root is never a list.
         let below = self.below.iter().filter(|_| !self.at.is_root());
-        for (name, item) in below.filter(|(_, item)| item.is_declared()) {
-            if let Some(at) = item_of(name) {
-                items.entry(at).or_default().push(item);
-            }
-        }
-        items
+        let declared = below.filter(|(_, item)| item.is_declared());
+        let items = declared.filter_map(|(name, item)| Some((item_of(name)?, item)));
+        SortedMap::group(items.collect())
     }
 
     /// Whether a key that no list can have is required below.

@@ -2,6 +2,7 @@
 //! as `${env:HOME}`, which are hints.
 
 use crate::error::{Error, ErrorKind};
+use crate::sorted;
 use crate::tree::interpolate::parse::{Part, Parts};
 use crate::tree::layer::SourceId;
 use crate::tree::snapshot::{Found, Generation};
@@ -54,7 +55,7 @@ impl Generation {
     pub(crate) fn lookup_hints(&self) -> Vec<(SourceId, Error)> {
         let mut found = Vec::new();
         self.add_lookup_hints(&self.root, &mut String::new(), &mut found);
-        found.sort_by(|(_, a), (_, b)| a.key().cmp(&b.key()));
+        sorted::sort_by(&mut found, |(_, a), (_, b)| a.key().cmp(&b.key()));
         found
     }
 

@@ -1,9 +1,9 @@
 //! Composes lists from the items of several layers.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
+use crate::sorted::{SortedMap, SortedSet};
 use crate::tree::items::view::{
     Content, Located, View, WinningViews, by_index, by_name, nowhere, winning_views,
 };
@@ -21,7 +21,7 @@ pub(super) struct Composer {
     pub(super) ignored: Vec<IgnoredItem>,
     pub(super) clashes: Vec<Error>,
     /// The layers that have a part in the list.
-    pub(super) layers: BTreeSet<usize>,
+    pub(super) layers: SortedSet<usize>,
     /// The origins of its first parts.
     pub(super) origins: Vec<Origin>,
     /// What its parts refer to.
@@ -168,7 +168,7 @@ impl Composer {
     }
 
     /// Reports the names that are decimal and no index.
-    fn ignore_others(&mut self, others: BTreeMap<&str, Vec<View<'_>>>, at: &mut String) {
+    fn ignore_others(&mut self, others: SortedMap<&str, Vec<View<'_>>>, at: &mut String) {
         for (name, views) in others {
             let length = at.len();
             key::push_segment(at, name);

@@ -11,11 +11,11 @@ mod compose;
 mod view;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::decode;
 use crate::error::Error;
+use crate::sorted::SortedSet;
 use crate::tree::items::compose::Composer;
 use crate::tree::items::view::{
     Content, Located, WinningViews, by_index, by_name, nowhere, winning_views,
@@ -58,7 +58,7 @@ pub(in crate::tree) fn overlaid(
     match composer.override_items(tables, (layer, &below), &mut at.to_owned()) {
         Some(items) => composer.into_composed(&list.name, items),
         None => {
-            composer.layers = BTreeSet::from([layer]);
+            composer.layers = SortedSet::from(vec![layer]);
             Some(composer.into_composed_entry(Arc::clone(list)))
         }
     }

@@ -1,9 +1,8 @@
 //! What the layers have at one path, down into their lists.
 
-use std::collections::BTreeMap;
-
 use crate::decode;
 use crate::error::Error;
+use crate::sorted::SortedMap;
 use crate::tree::list_index::{IndexedItems, is_decimal};
 use crate::value::Value;
 use crate::value::hamt::Entry;
@@ -331,23 +330,15 @@ pub(super) fn winning_views<'a>(views: &[View<'a>], clash: &mut bool) -> Winning
 }
 
 /// The children of some tables by name, each with the strongest first.
-pub(super) fn by_name<'a>(tables: &[View<'a>]) -> BTreeMap<&'a str, Vec<View<'a>>> {
-    let mut names: BTreeMap<&str, Vec<View<'a>>> = BTreeMap::new();
-    for table in tables {
-        for (name, child) in table.children() {
-            names.entry(name).or_default().push(child);
-        }
-    }
-    names
+pub(super) fn by_name<'a>(tables: &[View<'a>]) -> SortedMap<&'a str, Vec<View<'a>>> {
+    SortedMap::group(children(tables))
 }
 
 /// The children of some tables by index.
 pub(super) fn by_index<'a>(tables: &[View<'a>]) -> IndexedItems<'a, View<'a>> {
-    let mut items = IndexedItems::new();
-    for table in tables {
-        for (name, child) in table.children() {
-            items.add(name, child);
-        }
-    }
-    items
+    IndexedItems::new(children(tables))
+}
+
+fn children<'a>(tables: &[View<'a>]) -> Vec<(&'a str, View<'a>)> {
+    tables.iter().flat_map(View::children).collect()
 }

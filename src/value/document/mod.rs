@@ -3,7 +3,6 @@
 mod report;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,7 +55,7 @@ pub struct Document {
     unread: Unread,
     /// Texts as they were before their format escaped `${`: [`escape_references`](Self::escape_references) would
     /// escape them twice.
-    unescaped: BTreeMap<Key, String>,
+    unescaped: Vec<(Key, String)>,
     pub(crate) revision: Option<Arc<str>>,
 }
 
@@ -243,7 +242,7 @@ impl Document {
                 all.push(key);
             }
         });
-        all.sort_unstable();
+        all.sort();
         all.into_iter().filter_map(|key| {
             let leaf = self.leaf(key.as_str())?;
             Some((key, &leaf.value, &leaf.origin))
@@ -269,7 +268,7 @@ impl Document {
     pub fn merge(&mut self, over: Document) {
         merge_tables(&mut self.root, &over.root);
         let is_replaced = |key: &Key| over.root.find(key.segments()).is_some();
-        self.unescaped.retain(|key, _| !is_replaced(key));
+        self.unescaped.retain(|(key, _)| !is_replaced(key));
         self.unescaped.extend(over.unescaped);
         self.report.problems.extend(over.report.problems);
         self.report.hints.extend(over.report.hints);
@@ -295,7 +294,7 @@ impl Document {
     /// Records the unescaped form of a text that the format has escaped.
     #[cfg(feature = "dotenv")]
     pub(crate) fn set_unescaped(&mut self, key: Key, text: String) {
-        self.unescaped.insert(key, text);
+        self.unescaped.push((key, text));
     }
 
     /// Names the store's revision of this document, such as an index or an entity tag, to be shown

@@ -37,7 +37,7 @@ impl SecretKeys {
     pub(crate) fn normalize(&mut self, is_invented: impl Fn(&str) -> bool) {
         for keys in [&mut self.certain, &mut self.possible] {
             keys.retain(|key| !is_invented(key));
-            keys.sort_unstable();
+            keys.sort();
             keys.dedup();
         }
         let certain = &self.certain;
@@ -283,7 +283,7 @@ fn find_value(visits: &[Visit], value: &Value) -> SearchResult {
     let of = |kind: VisitKind| {
         let of_it = matches.iter().filter(|it| it.kind == kind);
         let mut paths: Vec<String> = of_it.map(|it| it.path.clone()).collect();
-        paths.sort_unstable();
+        paths.sort();
         paths.dedup();
         paths
     };

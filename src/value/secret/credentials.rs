@@ -213,7 +213,7 @@ fn forms(credential: &str) -> Vec<Box<str>> {
         base64,
     ];
     forms.extend(from_percent(credential));
-    forms.sort_unstable();
+    forms.sort();
     forms.dedup();
     forms.into_iter().map(String::into_boxed_str).collect()
 }

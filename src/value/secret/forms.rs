@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use crate::error::MASK;
+use crate::sorted;
 use crate::value::secret::addresses::{find_user_infos, find_webhooks};
 use crate::value::secret::assignments::{find_assignments, find_escaped_parameters};
 use crate::value::secret::commands::{
@@ -51,7 +52,7 @@ pub(super) fn secret_parts(text: &str) -> Vec<Range<usize>> {
 
 /// Masks parts of a text, which may overlap.
 pub(super) fn mask_parts(text: &str, mut parts: Vec<Range<usize>>) -> String {
-    parts.sort_unstable_by_key(|part| (part.start, part.end));
+    sorted::sort_by_key(&mut parts, |part| (part.start, part.end));
     let mut masked = String::with_capacity(text.len());
     let mut done = 0;
     for part in parts {

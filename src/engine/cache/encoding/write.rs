@@ -1,7 +1,6 @@
 //! Writes a cache.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::engine::cache::encoding::{HEADER, MAGIC, TextSyntax, VERSION, checksum, tag};
@@ -121,10 +120,8 @@ impl<'a> Writer<'a> {
     fn table(&mut self, table: &'a Table) -> bool {
         let at = self.bytes.len();
         number(&mut self.bytes, 0);
-        let mut entries: Vec<&'a Arc<Entry>> = table.map().iter().collect();
-        entries.sort_unstable_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
         let mut count = 0u32;
-        for entry in entries {
+        for entry in table.map().sorted() {
             let path = self.path.len();
             push_segment(&mut self.path, &entry.name);
             count += u32::from(self.entry(entry));

@@ -1,11 +1,11 @@
 //! Merges the fragments of a directory.
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind};
 use crate::format::{Format, feature_of};
+use crate::sorted::SortedSet;
 use crate::source::Source;
 use crate::sources::fs::dir::Dir;
 use crate::sources::fs::dir::fragments::Memory;
@@ -54,8 +54,8 @@ impl Dir {
     }
 
     /// The files of the directory that are no fragments, because their formats are not known.
-    fn unknown(&self) -> BTreeSet<OsString> {
-        let mut unknown = BTreeSet::new();
+    fn unknown(&self) -> SortedSet<OsString> {
+        let mut unknown = SortedSet::new();
         if self.options.format.is_some() {
             return unknown;
         }
@@ -71,7 +71,7 @@ impl Dir {
     }
 
     /// The hint that names unknown files.
-    fn unknown_hint(&self, unknown: &BTreeSet<OsString>) -> Option<Error> {
+    fn unknown_hint(&self, unknown: &SortedSet<OsString>) -> Option<Error> {
         let names = unknown.iter().filter(|name| !needs_feature(name));
         let names: Vec<String> = names
             .map(|name| format!("`{}`", name.to_string_lossy()))

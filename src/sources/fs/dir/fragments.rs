@@ -1,12 +1,13 @@
 //! The state of each fragment of a directory, from one scan to the next.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
+use crate::sorted::SortedMap;
 use crate::sources::fs::dir::Dir;
 use crate::sources::fs::dir::scan::Scan;
 use crate::sources::fs::watch::chain::{End, Reach};
@@ -26,7 +27,7 @@ pub(super) struct Memory {
     /// newest content of a load counts as accepted.
     has_outcome: bool,
     pub(super) digest: Digest,
-    pub(super) fragments: BTreeMap<OsString, Fragment>,
+    pub(super) fragments: SortedMap<OsString, Fragment>,
 }
 
 /// One file of the directory.
@@ -89,7 +90,7 @@ impl Memory {
     /// Records the outcome of an update with this content.
     pub(super) fn record_outcome(&mut self, content: &HashMap<Tag, u64>, outcome: Outcome) {
         self.has_outcome = true;
-        for (name, fragment) in &mut self.fragments {
+        for (name, fragment) in self.fragments.iter_mut() {
             let Some((digest, document)) = &fragment.parsed else {
                 continue;
             };
@@ -163,7 +164,9 @@ impl Dir {
             if incomplete.contains(&name) {
                 continue;
             }
-            let fragment = memory.fragments.entry(name.clone()).or_default();
+            let fragment = memory
+                .fragments
+                .get_or_insert_with(name.clone(), Fragment::default);
             fragment.real_dir = real_dir(&self.path.join(&name));
             if !matches!(found, Err(ReadError::Missing)) {
                 fragment.missing_since = None;
@@ -213,7 +216,7 @@ impl Dir {
     /// The removed links, which are not about to be created again.
     pub(super) fn removed(&self, memory: &Memory, scan: &Scan) -> HashSet<Tag> {
         let removed = memory.fragments.iter();
-        let removed = removed.filter(|(name, _)| !scan.names.contains_key(*name));
+        let removed = removed.filter(|(name, _)| !scan.names.contains_key(name));
         removed
             .filter(|(name, fragment)| self.has_moved(name, fragment))
             .map(|(name, _)| name.clone())

@@ -1,9 +1,10 @@
 //! Reads the fragments of a directory at one moment.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 
 use crate::format::MAX_DOCUMENT_BYTES;
+use crate::sorted::SortedMap;
 use crate::sources::fs::dir::Dir;
 use crate::sources::fs::watch::chain::DirId;
 use crate::sources::fs::watch::mailbox::Tag;
@@ -15,17 +16,17 @@ const MAX_SCANS: usize = 5;
 
 impl Dir {
     /// Lists the names of the fragments, and which of them are links.
-    pub(super) fn list(&self) -> Result<BTreeMap<OsString, bool>, ReadError> {
-        let mut names = BTreeMap::new();
+    pub(super) fn list(&self) -> Result<SortedMap<OsString, bool>, ReadError> {
+        let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.path).map_err(ReadError::of)? {
             let entry = entry.map_err(ReadError::of)?;
             let name = entry.file_name();
             if self.names().matches(&name) {
                 let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-                names.insert(name, is_link);
+                names.push((name, is_link));
             }
         }
-        Ok(names)
+        Ok(SortedMap::from(names))
     }
 
     /// Reads all fragments except `incomplete` ones; repeats that if anything changes meanwhile.
@@ -48,9 +49,9 @@ impl Dir {
     fn scan_once(&self, digest: &Digest, incomplete: &HashSet<Tag>) -> Result<Scan, ReadError> {
         let dir_id = self.dir_id();
         let names = self.list()?;
-        let mut files = BTreeMap::new();
+        let mut files = SortedMap::new();
         let mut total = 0;
-        for (name, is_link) in names.iter().filter(|(name, _)| !incomplete.contains(*name)) {
+        for (name, is_link) in names.iter().filter(|(name, _)| !incomplete.contains(name)) {
             let content = match read::read(&self.path.join(name)) {
                 // A link without a target is a name that exists.
                 Err(ReadError::Missing) if !is_link => continue,
@@ -74,7 +75,7 @@ impl Dir {
     /// others.
     fn mark_torn(&self, scan: &mut Scan) {
         let all = scan.dir_id != self.dir_id() || self.list().ok().as_ref() != Some(&scan.names);
-        for (name, file) in &mut scan.files {
+        for (name, file) in scan.files.iter_mut() {
             if let Ok((_, content)) = file {
                 let stamp = FileStamp::at(&self.path.join(name));
                 content.torn |= all || stamp.as_ref() != Some(&content.stamp);
@@ -102,8 +103,8 @@ impl Dir {
 pub(super) struct Scan {
     pub(super) dir_id: Option<DirId>,
     /// The names of the fragments, and whether each is a link.
-    pub(super) names: BTreeMap<OsString, bool>,
-    pub(super) files: BTreeMap<OsString, Result<(u64, Content), ReadError>>,
+    pub(super) names: SortedMap<OsString, bool>,
+    pub(super) files: SortedMap<OsString, Result<(u64, Content), ReadError>>,
 }
 
 impl Scan {
@@ -120,7 +121,7 @@ impl Scan {
 
 /// The name of a file if it was written moments ago.
 pub(super) fn recent_name(
-    (name, found): (&OsString, &Result<(u64, Content), ReadError>),
+    (name, found): &(OsString, Result<(u64, Content), ReadError>),
 ) -> Option<OsString> {
     let is_recent = found.as_ref().is_ok_and(|(_, it)| it.recent || it.torn);
     is_recent.then(|| name.clone())

@@ -1,12 +1,12 @@
 //! Finds the directories to watch so that no change of a path is missed.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::format::Format;
+use crate::sorted::SortedMap;
 use crate::sources::fs::watch::mailbox::Tag;
 
 /// The most symbolic links of a path, as in the kernel.
@@ -51,14 +51,14 @@ impl DirId {
 /// The directories to watch, by physical path, and the names to follow in each.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Reach {
-    pub(crate) dirs: BTreeMap<PathBuf, Interest>,
+    pub(crate) dirs: SortedMap<PathBuf, Interest>,
 }
 
 /// The names to follow in one directory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Interest {
     pub(crate) id: DirId,
-    names: BTreeMap<OsString, Named>,
+    names: SortedMap<OsString, Named>,
     new_names: NewNames,
 }
 
@@ -203,7 +203,7 @@ impl Reach {
 
     fn add_name(&mut self, at: &Path, id: &DirId, name: OsString, tag: &OsStr, is_last: bool) {
         let names = &mut self.interest(at, id).names;
-        let named = names.entry(name).or_insert_with(|| Named {
+        let named = names.get_or_insert_with(name, || Named {
             tags: Vec::new(),
             is_last,
         });
@@ -214,13 +214,11 @@ impl Reach {
     }
 
     fn interest(&mut self, at: &Path, id: &DirId) -> &mut Interest {
-        self.dirs
-            .entry(at.to_path_buf())
-            .or_insert_with(|| Interest {
-                id: id.clone(),
-                names: BTreeMap::new(),
-                new_names: NewNames::None,
-            })
+        self.dirs.get_or_insert_with(at.to_path_buf(), || Interest {
+            id: id.clone(),
+            names: SortedMap::new(),
+            new_names: NewNames::None,
+        })
     }
 
     /// Adds a directory in which new files are followed.
