@@ -4,7 +4,7 @@
 //! ```
 //! use liveprops::{Properties, sources::Memory};
 //!
-//! let config = Memory::from([("ratelimit.qps", 100)]); // stands for a file, the environment, ...
+//! let config = Memory::from([("ratelimit.qps", 100)]); // in place of a file, the environment, ...
 //! let props = Properties::builder().source(config.clone()).build()?;
 //!
 //! let qps = props.property::<u32>("ratelimit.qps").default(10).build()?;

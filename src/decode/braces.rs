@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
             }
             let value = self.value(depth + 1)?;
             if !names.insert(name.clone()) {
-                return Err("a name that stands twice");
+                return Err("a name that occurs twice");
             }
             fields.push((name.into(), value));
             if !self.consume(',') {

@@ -259,7 +259,7 @@ pub(super) fn pairs(text: &str) -> Result<Vec<Pair<'_>>, &'static str> {
     if pairs.iter().all(|(name, _)| names.insert(&**name)) {
         Ok(pairs)
     } else {
-        Err("a name that stands twice")
+        Err("a name that occurs twice")
     }
 }
 

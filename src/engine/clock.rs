@@ -79,7 +79,7 @@ mod fake {
         static KNOWN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
-    /// A clock that stands still until a test advances it.
+    /// A clock that does not move until a test advances it.
     #[derive(Debug)]
     pub(crate) struct FakeClock {
         began: Instant,

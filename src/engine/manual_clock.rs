@@ -8,7 +8,7 @@ use crate::engine::clock::{Clock, FakeClock};
 /// How long [`ManualClock::advance`] waits for a busy thread.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A clock that stands still until the test moves it, so that a test of polls, back-off, staleness
+/// A clock that does not move until the test advances it, so that a test of polls, back-off, staleness
 /// or the removal guard takes milliseconds.
 ///
 /// Give it to [`Builder::manual_clock`](crate::Builder::manual_clock). These go by it: polls and
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// These do not: file events and their debouncing, timeouts of network clients, waits of callers such
 /// as [`Properties::wait_for`](crate::Properties::wait_for), and the times that health shows.
 ///
-/// While the clock stands still, no deadline passes: a source that hangs in its first load keeps
+/// While the clock does not move, no deadline passes: a source that hangs in its first load keeps
 /// [`build`](crate::Builder::build) waiting until another thread advances the clock.
 ///
 /// # Examples
@@ -45,7 +45,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Creates a clock that stands still.
+    /// Creates a clock that does not move.
     pub fn new() -> Self {
         let (fake, clock) = FakeClock::new();
         Self { fake, clock }

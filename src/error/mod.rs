@@ -43,7 +43,7 @@ pub struct Error(Arc<Inner>);
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ErrorKind {
-    /// What was asked for is not there: no layer defines the key and nothing stands in for it, there is
+    /// What was asked for is not there: no layer defines the key and it has no default, there is
     /// no such source, or none of its updates waits to be confirmed.
     NotFound,
     /// The value exists and cannot become the requested type.
@@ -271,7 +271,7 @@ impl Error {
         self.edit(|inner| inner.key = Some(Subject::of_text(key)))
     }
 
-    /// Shows a text where the key stands, as there is no valid key.
+    /// Shows a text in place of the key, as there is no valid key.
     #[must_use]
     pub(crate) fn with_subject(self, text: impl Into<String>) -> Self {
         self.edit(|inner| inner.key = Some(Subject::Text(text.into().into())))

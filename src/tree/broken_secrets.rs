@@ -39,7 +39,7 @@ pub(crate) fn add_secrets<T: DeserializeOwned>(key: &str, node: &Node, secrets: 
 }
 
 impl Generation {
-    /// As [`add_secrets`], for what stands at a key.
+    /// As [`add_secrets`], for the value of a key.
     pub(crate) fn add_broken_secrets<T: DeserializeOwned>(
         &self,
         key: &str,
@@ -69,7 +69,7 @@ impl Generation {
         written.descend(&path).or(Some(written))
     }
 
-    /// The value with references that holds what stands at a key, and the path from there.
+    /// The value with references that holds the value of a key, and the path from there.
     fn resolved_above(&self, key: &str) -> Option<(&Resolved, Vec<String>)> {
         let key = Key::parse(key).ok()?;
         let path: Vec<String> = key.segments().map(Into::into).collect();

@@ -113,7 +113,7 @@ impl Generation {
         }
     }
 
-    /// Decodes what stands at a key, and from now on hides what was read as a secret. Errors do not
+    /// Decodes the value of a key, and from now on hides what was read as a secret. Errors do not
     /// show what may be one.
     pub(crate) fn decode_recording<T: DeserializeOwned>(
         &self,
@@ -179,7 +179,7 @@ impl Generation {
         }
     }
 
-    /// Whether what stands at a key may be a secret, or be made from one.
+    /// Whether the value of a key may be a secret, or be made from one.
     pub(crate) fn hides(&self, key: &str, found: Found<'_>) -> bool {
         let entry = match found {
             Found::Entry(entry) | Found::Inside(_, entry) | Found::Broken(entry) => Some(entry),
@@ -190,7 +190,7 @@ impl Generation {
             || entry.is_some_and(|entry| self.derives_from_secret(entry))
     }
 
-    /// Whether a key is in a list that stands in the place of a table with a secret.
+    /// Whether a key is in a list that replaces a table with a secret.
     fn is_hidden_item(&self, key: &str, found: Found<'_>) -> bool {
         matches!(found, Found::Inside(..)) && self.secrets.hides_item(key)
     }

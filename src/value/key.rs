@@ -56,7 +56,7 @@ impl fmt::Display for KeyFault {
             KeyFault::Unclosed => f.write_str("a quote is not closed"),
             KeyFault::Trailing => f.write_str("a quoted segment must end at a dot or at the end"),
             KeyFault::Stray => {
-                f.write_str("a quote stands inside an unquoted segment; quote the whole segment")
+                f.write_str("an unquoted segment contains a quote; quote the whole segment")
             }
             KeyFault::Long => write!(f, "longer than {MAX_KEY_BYTES} bytes"),
             KeyFault::Deep => write!(f, "deeper than {MAX_DEPTH} segments"),

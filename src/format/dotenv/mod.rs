@@ -189,7 +189,7 @@ impl Reader<'_> {
             return Ok(());
         };
         self.cursor.steps(name.chars().count() + 1);
-        // A line gone wrong may hold a part of a secret before its first `=`.
+        // A malformed line may hold a part of a secret before its first `=`.
         reject_bom(name, || at.clone())?;
         let key = match key(name.trim_end()) {
             Ok(key) => key,
@@ -461,7 +461,7 @@ fn escape_dollars(text: &str, literal: &[usize]) -> String {
 }
 
 fn key(name: &str) -> Result<Key, Error> {
-    // The name is not shown: a line gone wrong may hold anything before its first `=`.
+    // The name is not shown: a malformed line may hold anything before its first `=`.
     let mut letters = name.chars();
     let first = letters.next();
     let valid = first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_')

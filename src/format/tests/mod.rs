@@ -334,7 +334,7 @@ fn a_key_of_a_kibibyte_is_read_and_a_longer_one_is_rejected() {
         let error = case.parse(text).unwrap_err();
         let shown = error.to_string();
         assert!(!shown.contains("``"), "{name}: {shown}");
-        // In the other formats a bare name may be a value gone wrong.
+        // In the other formats a bare name may be a malformed value.
         let wanted = format!("`{}`: not a valid key: longer", &long[..80]);
         let is_named = matches!(name, "toml" | "json");
         assert_eq!(shown.contains(&wanted), is_named, "{name}: {shown}");

@@ -261,7 +261,7 @@ impl Secrets {
         !keys.is_empty() && (key::lineage(key).any(|above| keys.contains(above)) || below(&keys))
     }
 
-    /// Whether a key is in an item of a list that stands in the place of a table with a secret, see
+    /// Whether a key is in an item of a list that replaces a table with a secret, see
     /// [`unnamed_below`](crate::value::secret::buffered::unnamed_below).
     pub(crate) fn hides_item(&self, key: &str) -> bool {
         let Some(keys) = self.0.keys.read().filter(|keys| !keys.is_empty()) else {

@@ -143,7 +143,7 @@ struct Sum {
 impl Sum {
     fn add(&mut self, number: Decimal, unit: u64) -> Result<(), &'static str> {
         if self.last.is_some_and(|last| last <= unit) {
-            return Err("larger units come first and each stands once");
+            return Err("larger units come first and each occurs once");
         }
         self.last = Some(unit);
         let nanos = number.times(unit)?;

@@ -141,7 +141,7 @@ impl Assembly {
                 continue;
             };
             if at != property.as_str() {
-                return clash(format!("is ignored: `{owner}` stands above it"));
+                return clash(format!("is ignored: `{owner}` is above it"));
             }
             if owner != key {
                 return clash(format!("is ignored: `{owner}` is the same property"));
