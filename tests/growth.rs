@@ -270,8 +270,8 @@ fn bad_values_that_serde_buffers_are_decoded_in_linear_time() {
 #[test]
 fn an_update_with_bad_values_that_serde_buffers_costs_a_few_valid_ones() {
     /// The passes that search for bad values, and those of a second and third decoding: for the
-    /// error and for the paths of secrets.
-    const MOST: f64 = 60.0;
+    /// error and for the paths of secrets. Typical are 5 times for numbers and 40 to 65 for secrets.
+    const MOST: f64 = 100.0;
     let _alone = ALONE.lock().unwrap_or_else(|poison| poison.into_inner());
     let time = |run: Box<dyn FnOnce()>| {
         let begun = ProcessTime::now();

@@ -1,5 +1,5 @@
 //! Readers and writers at full speed: no mixed snapshot, no decreasing version, no stale value
-//! after a commit has returned, no lost change (FAULTS: I1 to I3).
+//! after a commit has returned, no lost change.
 //!
 //! Short by default; `cargo test --release --test stress -- --ignored --test-threads=1` runs the
 //! long form.

@@ -46,9 +46,10 @@ impl Shape {
                 let is_list = is(TypeId::of::<Vec<$t>>()) || is(TypeId::of::<Option<Vec<$t>>>());
                 let secret = is(TypeId::of::<Secret<$t>>()) || is(TypeId::of::<Option<Secret<$t>>>());
                 if is_list || secret || is(TypeId::of::<$t>()) || is(TypeId::of::<Option<$t>>()) {
-                    let name = match is_list {
-                        true => format!("list of {name}"),
-                        false => name.to_owned(),
+                    let name = if is_list {
+                        format!("list of {name}")
+                    } else {
+                        name.to_owned()
                     };
                     return Self { name, kind, is_list };
                 }

@@ -1,5 +1,5 @@
-//! RetiredGenerations generations: those that a commit has replaced. They are kept until no reader uses them, so that
-//! no reader has to free a tree.
+//! Retired generations: those that a commit has replaced. They are kept until no reader uses them, so that no
+//! reader has to free a tree.
 
 use std::fmt;
 use std::sync::Arc;
