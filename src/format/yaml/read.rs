@@ -146,7 +146,7 @@ impl<'a, 'o> Reader<'a, 'o> {
         let (line, column) = positions::position(text.as_bytes(), bracket);
         let detail = format!(
             "more than {MAX_LOOKAHEAD} brackets, commas, colons and quotes in one list or mapping in \
-             brackets where a key may stand; write it in lines of `- ` or `name: `, or split it"
+             brackets where a key may be; write it in lines of `- ` or `name: `, or split it"
         );
         let at = self.origin.at(line, self.original_column(line, column));
         Error::new(ErrorKind::TooLarge, detail).with_origin(at)

@@ -127,7 +127,9 @@ impl Consul {
     ///
     /// # Errors
     ///
-    /// As [`Scope::names`], and of a [`document`](Self::document), which has nothing below it.
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey) if a name or a profile is not 1 to 64 letters,
+    /// digits, `_`, `.` or `-`, or is `.` or `..`; [`ErrorKind::InvalidConfig`](crate::ErrorKind::InvalidConfig)
+    /// for a [`document`](Self::document), which has nothing below it.
     pub fn of_scope(self, scope: &Scope) -> Result<Vec<Self>, Error> {
         let all = self.options.mapping.of_scope(scope)?;
         let one = |mapping| self.clone().edit(|options| options.mapping = mapping);

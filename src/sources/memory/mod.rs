@@ -107,16 +107,18 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set).
+    /// [`ErrorKind::InvalidKey`] if the key is malformed, the root, or a table here; the error of the properties that
+    /// reject the change; [`ErrorKind::Closed`] in a fork, as for [`set`](Self::set).
     pub fn unset(&self, key: &str) -> Result<(), Error> {
         self.set(key, Value::Unset)
     }
 
-    /// Removes a key and all below it, so that weaker layers show.
+    /// Removes a key and all below it, so that weaker layers show. The root removes everything.
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set).
+    /// [`ErrorKind::InvalidKey`] if the key is malformed; the error of the properties that reject the change;
+    /// [`ErrorKind::Closed`] in a fork, as for [`set`](Self::set).
     pub fn remove(&self, key: &str) -> Result<(), Error> {
         self.change(key, None)
     }
@@ -125,8 +127,9 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set); then nothing is replaced, except that the properties may reject
-    /// single keys, which keep their old values there.
+    /// [`ErrorKind::InvalidKey`] if a key is malformed, the root, or would be a value and a table at once;
+    /// [`ErrorKind::Closed`] in a fork, as for [`set`](Self::set). Then nothing is replaced. The error of the
+    /// properties that reject single keys: these keep their old values there, and the others are replaced.
     pub fn replace<K: AsRef<str>, V: Into<Value>>(
         &self,
         values: impl IntoIterator<Item = (K, V)>,

@@ -180,9 +180,9 @@ impl Nats {
     ///
     /// # Errors
     ///
-    /// As [`Scope::names`], and [`ErrorKind::InvalidKey`] for a name or a profile that holds a dot: the
-    /// keys of `checkout.prod` would be keys of `checkout` as well. A [`document`](Self::document) has
-    /// nothing below it.
+    /// [`ErrorKind::InvalidKey`] if a name or a profile is not 1 to 64 letters, digits, `_` or `-`. A dot is not
+    /// allowed, since the keys of `checkout.prod` would be keys of `checkout` as well.
+    /// [`ErrorKind::InvalidConfig`] for a [`document`](Self::document), which has nothing below it.
     pub fn of_scope(self, scope: &Scope) -> Result<Vec<Self>, Error> {
         let all = self.options.mapping.of_scope(scope)?;
         let one = |mapping| self.clone().edit(|options| options.mapping = mapping);

@@ -93,7 +93,8 @@ impl Document {
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set).
+    /// [`ErrorKind::InvalidKey`] if the path is empty or has an empty segment, or if the key would be both a value and
+    /// a table; [`ErrorKind::TooLarge`] over the limits of a [`Key`].
     pub fn set_path(
         &mut self,
         path: &[Cow<'_, str>],

@@ -183,7 +183,8 @@ impl File {
     ///
     /// # Errors
     ///
-    /// As [`Scope::names`].
+    /// [`ErrorKind::InvalidKey`] if a name or a profile is not 1 to 64 letters, digits, `_`, `.` or `-`, or is `.` or
+    /// `..`.
     ///
     /// # Examples
     ///
