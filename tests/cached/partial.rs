@@ -22,6 +22,12 @@ impl Started {
         let props = start(&it);
         props.get::<Secret<String>>("a.word").unwrap();
         drop(props);
+        // Dropping waits for the disk only for a while.
+        let is_kept = || {
+            let kept = files(&it.state());
+            kept.len() == 1 && kept[0].extension().is_none_or(|end| end != "tmp")
+        };
+        assert!(eventually(SOON, is_kept));
         it
     }
 
